@@ -198,25 +198,28 @@ class GradientHistory:
             ValueError: if a statistic or log is missing, unknown or of the wrong length, or time
                 runs backwards.
         """
-        last = self._records[-1] if self._records else {"epoch": 0, "step": 0, "layer_values": None}
+        last = self._records[-1] if self._records else None
         for name, number in (("epoch", epoch), ("step", step)):
-            if not isinstance(number, int | np.integer) or number < last[name]:
+            least = last[name] if last else 0
+            if not isinstance(number, int | np.integer) or number < least:
                 raise ValueError(
-                    f"{name} must be an integer of at least {last[name]}, received {number!r}"
+                    f"{name} must be an integer of at least {least}, received {number!r}"
                 )
         layer_values = layer_values or {}
-        layer_names = layer_values if last["layer_values"] is None else last["layer_values"]
+        layer_names = last["layer_values"] if last else layer_values
         log_rows = {name: [value] for name, value in (logs or {}).items()}
-        record = {
-            "epoch": int(epoch),
-            "step": int(step),
-            "values": _arrays("values", values, self.statistics, len(self.weights)),
-            "layer_values": _arrays("layer_values", layer_values, layer_names, len(self.layers)),
-            "logs": {
-                k: float(v[0]) for k, v in _arrays("logs", log_rows, self._log_names, 1).items()
-            },
-        }
-        self._records.append(record)
+        log_arrays = _arrays("logs", log_rows, self._log_names, 1)
+        self._records.append(
+            {
+                "epoch": int(epoch),
+                "step": int(step),
+                "values": _arrays("values", values, self.statistics, len(self.weights)),
+                "layer_values": _arrays(
+                    "layer_values", layer_values, layer_names, len(self.layers)
+                ),
+                "logs": {name: float(array[0]) for name, array in log_arrays.items()},
+            }
+        )
 
     def header(self) -> dict[str, Any]:
         """The first line of the history's file."""
@@ -260,14 +263,14 @@ class GradientHistory:
             ValueError: if a line is not what it should be; names the file, the line and what was
                 expected.
         """
-        lines = read_lines(path)
-        number = 1
+        history = None
         try:
+            lines = read_lines(path)
             history = cls(**_header_fields(next(lines, {})))
             for line in lines:
-                number = len(history) + 2
                 history.append(**_record_fields(line))
         except ValueError as error:
+            number = 1 if history is None else len(history) + 2
             raise ValueError(f"{os.fspath(path)}, line {number}: {error}") from error
         return history
 
