@@ -1,0 +1,207 @@
+"""Folds gradients into totals inside a compiled step: two ways, one result.
+
+Which way is cheaper depends on the compiler. Measured on two cores, ten dense layers of 64 and of
+256 units (see docs/benchmarks.md):
+
+- TensorFlow's own executor pays for each operation it starts and vectorises reductions, so
+  `StepTotals` reduces every gradient at once, small ones together.
+- XLA on a CPU starts operations for nearly nothing but does not vectorise reductions of floats
+  (it may not reorder a sum), so `EntryTotals` only adds, entry by entry, into a buffer of the
+  gradient's shape and reduces that buffer once a record.
+
+Squares of float32 leave its range above 1e19 and below 1e-19, which is where exploding and
+vanishing gradients live; both ways therefore scale a gradient to about 1 before they square it.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from kgrad.statistics import L2_NORM, MEAN_ABS, Statistic
+
+# Gradients with fewer entries than this are reduced together: one operation for all the biases.
+_SMALL = 1024
+
+
+class Accumulator(Protocol):
+    """What the recorder needs of either way."""
+
+    def update(self, gradients: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Fold in one step's gradients; return which of them are not finite, bool (weights,)."""
+
+    def totals(self, steps: int) -> dict[str, np.ndarray]:
+        """The folds over the `steps` steps since the reset: statistic → float64 (weights,)."""
+
+    def reset(self) -> None:
+        """Begin a new record."""
+
+
+class StepTotals:
+    """Reduces each gradient in the step that made it.
+
+    Args:
+        shapes: shape of each weight.
+        statistics: what to fold; `MEAN_ABS` is among them.
+    """
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]], statistics: Sequence[Statistic]) -> None:
+        sizes = np.array([math.prod(shape) for shape in shapes])
+        self._statistics = statistics
+        self._small = np.flatnonzero(sizes < _SMALL).tolist()
+        self._large = np.flatnonzero(sizes >= _SMALL).tolist()
+        order = self._small + self._large
+        self._position = np.argsort(order)  # where weight i stands behind small and large
+        self._sizes = sizes[order].astype(np.float32)
+        self._segments = np.repeat(np.arange(len(self._small)), sizes[self._small])
+        self._totals = tf.Variable(tf.zeros([len(statistics), len(sizes)], tf.float64))
+
+    def update(self, gradients: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Fold in one step's gradients; return which of them are not finite, bool (weights,)."""
+        large = [gradients[i] for i in self._large]
+        small = [tf.reshape(gradients[i], [-1]) for i in self._small]
+        small = tf.concat(small, 0) if small else tf.zeros([0])
+        abs_sum = self._reduce(MEAN_ABS, small, large)
+        finite = tf.math.is_finite(abs_sum)
+        scale = tf.minimum(self._sizes / abs_sum, 1e30)
+        scale = tf.where(finite & (abs_sum > 0), scale, 1.0)
+        totals = []
+        for statistic, total in zip(self._statistics, tf.unstack(self._totals), strict=True):
+            if statistic is MEAN_ABS:
+                fold = tf.cast(abs_sum, tf.float64)
+            elif statistic is L2_NORM:
+                fold = self._square_sum(small, large, scale)
+            else:
+                fold = tf.cast(self._reduce(statistic, small, large), tf.float64)
+            totals.append(tf.maximum(total, fold) if statistic.fold == "max" else total + fold)
+        self._totals.assign(tf.stack(totals))
+        return tf.gather(~finite, self._position)
+
+    def totals(self, steps: int) -> dict[str, np.ndarray]:
+        """The folds over the `steps` steps since the reset: statistic → float64 (weights,)."""
+        totals = self._totals.numpy()[:, self._position]
+        return {s.name: total for s, total in zip(self._statistics, totals, strict=True)}
+
+    def reset(self) -> None:
+        """Begin a new record."""
+        self._totals.assign(tf.zeros_like(self._totals))
+
+    def _reduce(self, statistic: Statistic, small: tf.Tensor, large: list[tf.Tensor]) -> tf.Tensor:
+        """Fold the entries of each gradient: (weights,), the small ones first."""
+        by_sum = statistic.fold == "sum"
+        reduce = tf.reduce_sum if by_sum else tf.reduce_max
+        # Not segment_sum, whose segments are sorted: XLA lacks it.
+        segment = tf.math.unsorted_segment_sum if by_sum else tf.math.unsorted_segment_max
+        parts = []
+        if self._small:
+            parts.append(segment(statistic.entry(small), self._segments, len(self._small)))
+        if large:
+            parts.append(tf.stack([reduce(statistic.entry(g)) for g in large]))
+        return tf.concat(parts, 0)
+
+    def _square_sum(self, small: tf.Tensor, large: list[tf.Tensor], scale: tf.Tensor) -> tf.Tensor:
+        """Σ g² as Σ (k g)² / k², with the k that brings the mean |k g| to 1: (weights,)."""
+        parts = []
+        if self._small:
+            scaled = small * tf.gather(scale, self._segments)
+            parts.append(tf.math.unsorted_segment_sum(tf.square(scaled), self._segments, len(self._small)))
+        if large:
+            scales = tf.unstack(scale[len(self._small) :])
+            # l2_loss is half the sum of squares, in a single operation.
+            halves = [tf.nn.l2_loss(g * k) for g, k in zip(large, scales, strict=True)]
+            parts.append(2.0 * tf.stack(halves))
+        return tf.cast(tf.concat(parts, 0), tf.float64) / tf.square(tf.cast(scale, tf.float64))
+
+
+class EntryTotals:
+    """Folds gradients entry by entry, and reduces when the totals are read.
+
+    The scale of a weight is a power of two set at each reading: `l2_norm` is right as long as a
+    weight's gradient grows or shrinks less than 10^18-fold between two readings.
+
+    Args:
+        shapes: shape of each weight.
+        statistics: what to fold; `MEAN_ABS` and `L2_NORM` are the first two.
+    """
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]], statistics: Sequence[Statistic]) -> None:
+        self._statistics = statistics
+        self._sums = [s for s in statistics if s.fold == "sum"]
+        self._maxima = [s for s in statistics if s.fold == "max"]
+        self._sizes = np.array([math.prod(shape) for shape in shapes])
+        self._scale = tf.Variable(tf.ones(len(shapes)))
+        # One buffer a weight and kind of fold, (statistics, *shape): one loop updates it all.
+        self._sum_entries = [tf.Variable(tf.zeros((len(self._sums), *s))) for s in shapes]
+        self._max_entries = [tf.Variable(tf.zeros((len(self._maxima), *s))) for s in shapes]
+        self._totals = {s.name: np.zeros(len(shapes)) for s in statistics}
+        self._steps_read = 0
+
+    def update(self, gradients: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Fold in one step's gradients; return which of them are not finite, bool (weights,)."""
+        scales = tf.unstack(self._scale)
+        for i, (gradient, scale) in enumerate(zip(gradients, scales, strict=True)):
+            scaled = gradient * scale
+            self._sum_entries[i].assign_add(
+                tf.stack([s.entry(scaled if s.degree else gradient) for s in self._sums])
+            )
+            if self._maxima:
+                entries = tf.stack([s.entry(scaled) for s in self._maxima])
+                self._max_entries[i].assign(tf.maximum(self._max_entries[i], entries))
+        return ~tf.reduce_all(tf.math.is_finite(_column_means(gradients)), axis=1)
+
+    def totals(self, steps: int) -> dict[str, np.ndarray]:
+        """The folds over the `steps` steps since the reset: statistic → float64 (weights,)."""
+        scale = self._scale.numpy().astype(np.float64)
+        sums = self._read(self._sum_entries, np.sum, one_step=steps - self._steps_read == 1)
+        maxima = self._read(self._max_entries, np.max, one_step=False)
+        for statistic, new in zip(self._sums + self._maxima, [*sums, *maxima], strict=True):
+            total = self._totals[statistic.name]
+            new = new / scale**statistic.degree
+            fold = total + new if statistic.fold == "sum" else np.maximum(total, new)
+            self._totals[statistic.name] = fold
+            if statistic is MEAN_ABS:
+                self._set_scale(new)
+        self._steps_read = steps
+        return dict(self._totals)
+
+    def reset(self) -> None:
+        """Begin a new record."""
+        self._totals = {name: np.zeros_like(total) for name, total in self._totals.items()}
+        self._steps_read = 0
+
+    def _read(self, buffers: list[tf.Variable], fold: Callable, one_step: bool) -> np.ndarray:
+        """Fold each buffer over its entries and empty it: float64 (statistics, weights)."""
+        columns = []
+        for buffer in buffers:
+            entries = buffer.numpy().astype(np.float64).reshape(buffer.shape[0], -1)
+            if one_step:
+                # The entries of |g| are those of one gradient: square them here, where they fit.
+                entries[1] = np.square(entries[0])
+            columns.append(fold(entries, axis=1))
+            buffer.assign(tf.zeros_like(buffer))
+        return np.stack(columns, axis=1)
+
+    def _set_scale(self, abs_sum: np.ndarray) -> None:
+        """Choose the power of two that brings each weight's mean |g| near 1."""
+        known = np.isfinite(abs_sum) & (abs_sum > 0)
+        mean = np.where(known, abs_sum, 1.0) / np.maximum(self._sizes, 1)
+        exponent = np.clip(-np.round(np.log2(mean)), -120, 120)
+        self._scale.assign(np.where(known, np.exp2(exponent), self._scale).astype(np.float32))
+
+
+def _column_means(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Means of disjoint parts of each gradient, (weights, 64): one is non-finite if an entry is.
+
+    A mean of finite entries does not overflow, and XLA hands this product to a vectorised library
+    where it would not vectorise a reduction.
+    """
+    rows = []
+    for gradient in gradients:
+        size = math.prod(gradient.shape)
+        columns = math.gcd(size, 64)
+        entries = tf.reshape(gradient, [size // columns, columns])
+        means = tf.matmul(tf.fill([1, size // columns], columns / size), entries)
+        rows.append(tf.pad(means, [[0, 0], [0, 64 - columns]]))
+    return tf.concat(rows, 0)

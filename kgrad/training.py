@@ -1,0 +1,372 @@
+"""`train_and_track_gradients`: many training steps in one call of one compiled function.
+
+The loop is Keras's `fit` with the parts between the steps taken out. `fit` returns to Python after
+each step; here the steps of a whole epoch run inside one `tf.function`, with the gradients measured
+where they are made.
+"""
+
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
+
+from kgrad._version import VERSION
+from kgrad.history import GradientHistory
+from kgrad.inputs import as_arrays, choose_loss, choose_optimizer, require_positive, require_trainable
+from kgrad.recorder import Recorder
+
+# XLA compiles for about a second and then saves 0.1 to 1 ms a step: it pays beyond this many.
+_STEPS_THAT_REPAY_XLA = 5000
+# Python sees a Ctrl-C only between calls of the compiled function.
+_SECONDS_BETWEEN_CALLS = 0.2
+
+
+def train_and_track_gradients(
+    model: keras.Model,
+    X: Any,
+    y: Any,
+    epochs: int,
+    *,
+    batch_size: int = 32,
+    optimizer: Any = None,
+    loss: Any = None,
+    statistics: Iterable[str] = (),
+    every: int | Literal["epoch"] = "epoch",
+    shuffle: bool = True,
+    seed: int | None = None,
+    jit_compile: bool | Literal["auto"] = "auto",
+    journal: str | os.PathLike[str] | None = None,
+    verbose: int = 0,
+) -> GradientHistory:
+    """Train a model and record the gradients that trained it.
+
+    Trains as `fit` would: every sample once an epoch, the last partial batch included,
+    `training=True`, regularisation losses and the compiled metrics counted. What is recorded is the
+    gradient of the loss at each step, unscaled and before clipping, of the very step that updates
+    the weights. The first record, epoch 0, is the gradient before the first update: that of the
+    first step, which counts in epoch 1 as well.
+
+    Ctrl-C ends the training between two steps; what was recorded is returned, the unfinished
+    epoch as a last record, with `metadata["interrupted"]` true.
+
+    Args:
+        model: a built Keras model with one output; it is trained in place.
+        X: inputs, (samples, ...), as the model takes them.
+        y: targets, (samples,) or (samples, ...).
+        epochs: number of passes over the data, at least 1.
+        batch_size: samples a step.
+        optimizer: a Keras optimizer, its name or configuration; by default the one the model was
+            compiled with, else SGD with learning rate 0.01.
+        loss: a Keras loss, its name or a function; by default the one the model was compiled with,
+            else what its last activation asks for (sigmoid: binary cross-entropy, softmax:
+            categorical cross-entropy, linear: mean squared error).
+        statistics: names of statistics beside those that are always recorded.
+        every: `"epoch"`, or the number of steps that make a record.
+        shuffle: whether each epoch takes the samples in a new order.
+        seed: of that order; None takes one from NumPy's global generator, which
+            `keras.utils.set_random_seed` sets. It is in the history's metadata.
+        jit_compile: whether XLA compiles the loop. "auto" means: if every layer supports it and
+            the run is long enough, 5,000 steps, to repay the compilation.
+        journal: file that each record is appended to as it is made.
+        verbose: 0 for silence, 1 for a progress bar with loss and time left.
+
+    Returns:
+        The history: one record before training, then one an epoch or every `every` steps.
+
+    Raises:
+        OSError: if the journal cannot be written.
+        TypeError: if the model is not a Keras model or the data are not numbers that fit it.
+        ValueError: if another argument is not as said here. All raised before training starts.
+    """
+    require_trainable(model)
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        require_positive(name, value)
+    if every != "epoch":
+        require_positive('every, where it is not "epoch",', every)
+    if jit_compile not in (True, False, "auto"):
+        raise ValueError(f'jit_compile must be True, False or "auto", received {jit_compile!r}')
+    X, y = as_arrays(model, X, y)
+    loss_function = choose_loss(model, y, loss)
+    optimizer = choose_optimizer(model, optimizer)
+    seed = int(np.random.randint(2**31)) if seed is None else seed  # noqa: NPY002 (Keras's seed)
+    jit = _resolve_jit(jit_compile, model, epochs * -(-len(X) // batch_size))
+    on_gpu = bool(tf.config.list_logical_devices("GPU"))
+    metadata = describe_run(model, optimizer, loss_function) | {
+        "jit_compile": jit,
+        "seed": seed if shuffle else None,
+        "shuffle": shuffle,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "every": every,
+        "samples": len(X),
+    }
+    recorder = Recorder(
+        model, statistics, by_entry=jit and not on_gpu, journal=journal, metadata=metadata
+    )
+    try:
+        loop = TrainingLoop(model, X, y, batch_size, optimizer, loss_function, jit, recorder)
+        return _track(loop, recorder, epochs, every, seed if shuffle else None, verbose)
+    finally:
+        recorder.close()
+
+
+def measure_gradients(
+    model: keras.Model, X: Any, y: Any, loss: Any = None, *, statistics: Iterable[str] = ()
+) -> GradientHistory:
+    """Measure the gradients of one backward pass over all of `X`, without training.
+
+    The pass is one of training (dropout drops, batch normalisation takes the batch's moments), and
+    everything it changes in the model is put back.
+
+    Args:
+        model: a built Keras model with one output.
+        X: inputs, (samples, ...): one batch.
+        y: targets, (samples,) or (samples, ...).
+        loss: as in `train_and_track_gradients`.
+        statistics: names of statistics beside those that are always recorded.
+
+    Returns:
+        A history with a single record, epoch 0.
+
+    Raises:
+        TypeError: if the model is not a Keras model or the data are not numbers that fit it.
+        ValueError: if another argument cannot be used; see `train_and_track_gradients`.
+    """
+    require_trainable(model)
+    X, y = as_arrays(model, X, y)
+    loss_function = choose_loss(model, y, loss)
+    metadata = describe_run(model, None, loss_function) | {"samples": len(X)}
+    recorder = Recorder(model, statistics, metadata=metadata)
+    state = [variable.numpy() for variable in model.non_trainable_variables]
+    try:
+        value, gradients, _ = _backward(model, tf.constant(X), tf.constant(y), loss_function)
+    finally:
+        for variable, before in zip(model.non_trainable_variables, state, strict=True):
+            variable.assign(before)
+    recorder.update(gradients)
+    recorder.record(0, 0, {"loss": float(value)}, before_training=True)
+    return recorder.history
+
+
+class TrainingLoop:
+    """A model's training steps, compiled.
+
+    Args:
+        model: a built Keras model.
+        X: inputs, (samples, ...).
+        y: targets, (samples, ...).
+        batch_size: samples a step.
+        optimizer: built for the model's weights.
+        loss: function of (y_true, y_pred), or None for the compiled one.
+        jit_compile: whether XLA compiles the steps.
+        recorder: measures the gradients of each step; None trains without measuring.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        X: np.ndarray,
+        y: np.ndarray,
+        batch_size: int,
+        optimizer: keras.optimizers.Optimizer,
+        loss: Callable[[Any, Any], Any] | None,
+        jit_compile: bool,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self._model, self._optimizer, self._loss = model, optimizer, loss
+        self._recorder = recorder
+        self._data = (tf.constant(X), tf.constant(y))
+        self._loss_total = tf.Variable([0.0, 0.0], dtype=tf.float64)  # Σ loss · samples, Σ samples
+        self.samples, self._batch_size = len(X), min(batch_size, len(X))
+        self.steps_per_epoch = -(-self.samples // self._batch_size)
+        self._order = tf.range(self.samples)
+        self._compiled: dict[int, Callable] = {}
+        self._jit_compile = jit_compile
+
+    def set_order(self, order: np.ndarray) -> None:
+        """Take the samples in this order from now on: int32, (samples,)."""
+        self._order = tf.constant(order, tf.int32)
+
+    def run(self, first: int, count: int) -> int:
+        """Run up to `count` steps of the epoch, from step `first` on (0-based).
+
+        Returns:
+            The number of steps run: a partial last batch is a call of its own.
+        """
+        full = self.samples // self._batch_size
+        if first < full:
+            count = min(count, full - first)
+            size = self._batch_size
+        else:
+            count, size = 1, self.samples - full * self._batch_size
+        offset = first * self._batch_size
+        self._function(size)(self._order, tf.constant(offset), tf.constant(count))
+        return count
+
+    def logs(self) -> dict[str, float]:
+        """Mean loss a sample and the compiled metrics since the last call, which starts anew."""
+        total, samples = self._loss_total.numpy()
+        logs = {"loss": float(total / samples) if samples else float("nan")}
+        if self._model.compiled:
+            results = self._model.get_metrics_result()
+            logs |= {name: float(value) for name, value in results.items() if name != "loss"}
+        return logs
+
+    def reset_logs(self) -> None:
+        """Start the means of `logs` anew."""
+        self._loss_total.assign([0.0, 0.0])
+        if self._model.compiled:
+            self._model.reset_metrics()
+
+    def _function(self, size: int) -> Callable:
+        """The compiled steps for batches of `size`, traced once."""
+        if size not in self._compiled:
+            scalar = tf.TensorSpec([], tf.int32)
+            function = tf.function(self._steps, jit_compile=self._jit_compile)
+            self._compiled[size] = function.get_concrete_function(
+                tf.TensorSpec([self.samples], tf.int32), scalar, scalar, size
+            )
+        return self._compiled[size]
+
+    def _steps(self, order: tf.Tensor, offset: tf.Tensor, count: tf.Tensor, size: int) -> None:
+        """Train on `count` batches of `size` samples, from place `offset` of the order on."""
+
+        def step(i: tf.Tensor) -> tuple[tf.Tensor]:
+            # Not tf.slice: XLA would compile anew for every value of its begin.
+            batch = tf.gather(order, tf.range(size) + (offset + i * size))
+            X, y = (tf.gather(array, batch) for array in self._data)
+            loss, gradients, y_pred = _backward(self._model, X, y, self._loss, self._optimizer)
+            if self._recorder is not None:
+                self._recorder.update(_unscaled(gradients, self._optimizer))
+            self._optimizer.apply(gradients, self._model.trainable_variables)
+            weight = tf.constant(size, tf.float64)
+            self._loss_total.assign_add(tf.stack([tf.cast(loss, tf.float64) * weight, weight]))
+            if self._model.compiled:
+                self._model.compute_metrics(X, y, y_pred)
+            return (i + 1,)
+
+        tf.while_loop(lambda i: i < count, step, [tf.constant(0)])
+
+
+def _backward(
+    model: keras.Model,
+    X: tf.Tensor,
+    y: tf.Tensor,
+    loss: Callable[[Any, Any], Any] | None,
+    optimizer: keras.optimizers.Optimizer | None = None,
+) -> tuple[tf.Tensor, list[Any], tf.Tensor]:
+    """One forward and backward pass: (loss, gradients as the optimizer scales them, output)."""
+    with tf.GradientTape() as tape:
+        y_pred = model(X, training=True)
+        if loss is None:
+            value = model.compute_loss(x=X, y=y, y_pred=y_pred, training=True)
+        else:
+            if y.shape.rank == y_pred.shape.rank - 1 and y_pred.shape[-1] == 1:
+                y = tf.expand_dims(y, -1)  # (samples,) would be broadcast against (samples, 1)
+            regularisation = [tf.reduce_sum(extra) for extra in model.losses]
+            value = tf.add_n([tf.reduce_mean(loss(y, y_pred)), *regularisation])
+        target = value if optimizer is None else optimizer.scale_loss(value)
+    variables = [variable.value for variable in model.trainable_variables]
+    return value, tape.gradient(target, variables), y_pred
+
+
+def _unscaled(gradients: list[Any], optimizer: keras.optimizers.Optimizer) -> list[Any]:
+    """The gradients of the loss itself, where the optimizer multiplied it by a factor."""
+    one = tf.constant(1.0)
+    factor = optimizer.scale_loss(one)
+    if factor is one:
+        return gradients
+    return [None if g is None else tf.cast(g, tf.float32) / factor for g in gradients]
+
+
+def _track(
+    loop: TrainingLoop,
+    recorder: Recorder,
+    epochs: int,
+    every: int | Literal["epoch"],
+    seed: int | None,
+    verbose: int,
+) -> GradientHistory:
+    """Run the loop; make the records, and move the progress bar, between its calls."""
+    random = None if seed is None else np.random.default_rng(seed)
+    steps_a_record = loop.steps_per_epoch if every == "epoch" else every
+    loop.reset_logs()
+    epoch = done = 0
+    seconds_a_step = math.inf  # the first call compiles, and tells nothing
+    with _progress(epochs * loop.steps_per_epoch, verbose) as show:
+        try:
+            for epoch in range(1, epochs + 1):
+                if random is not None:
+                    loop.set_order(random.permutation(loop.samples))
+                first = 0
+                while first < loop.steps_per_epoch:
+                    start = time.perf_counter()
+                    most = max(1, int(_SECONDS_BETWEEN_CALLS / seconds_a_step))
+                    count = loop.run(first, min(most, steps_a_record - recorder.pending_steps))
+                    seconds_a_step = (time.perf_counter() - start) / count
+                    first, done = first + count, done + count
+                    if done == 1:
+                        recorder.record(0, 0, loop.logs(), before_training=True)
+                    show(epoch, done, loop.logs())
+                    if recorder.pending_steps == steps_a_record:
+                        recorder.record(epoch, done, loop.logs())
+                        loop.reset_logs()
+        except KeyboardInterrupt:
+            if recorder.history is None:
+                raise
+            recorder.history.metadata["interrupted"] = True
+    if recorder.pending_steps:  # cut off, or the last steps of a run that `every` does not divide
+        done = int(recorder.history.steps[-1]) + recorder.pending_steps
+        recorder.record(epoch, done, loop.logs())
+    return recorder.history
+
+
+@contextmanager
+def _progress(steps: int, verbose: int) -> Iterator[Callable[[int, int, dict[str, float]], None]]:
+    """A progress bar as a function of (epoch, steps done, logs); silent if `verbose` is 0."""
+    columns = ("{task.description}", BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not verbose) as bar:
+        task = bar.add_task("compiling", total=steps)
+
+        def show(epoch: int, done: int, logs: dict[str, float]) -> None:
+            text = "  ".join(f"{name} {value:.4g}" for name, value in logs.items())
+            bar.update(task, completed=done, description=f"epoch {epoch}  {text}")
+
+        yield show
+
+
+def describe_run(
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer | None,
+    loss: Callable[[Any, Any], Any] | None,
+) -> dict[str, Any]:
+    """What a reader needs to make the same run again: JSON types only."""
+    gpus = tf.config.list_logical_devices("GPU")
+    return {
+        "kgrad": VERSION,
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "device": gpus[0].name if gpus else "CPU",
+        # Sums of floats depend on how many threads share them; 0 leaves that to TensorFlow.
+        "threads": tf.config.threading.get_intra_op_parallelism_threads(),
+        "model": model.name,
+        "optimizer": None if optimizer is None else optimizer.name,
+        "loss": getattr(loss, "name", getattr(loss, "__name__", "as compiled")),
+    }
+
+
+def _resolve_jit(jit_compile: bool | str, model: keras.Model, steps: int) -> bool:
+    if jit_compile != "auto":
+        return bool(jit_compile)
+    supported = all(layer.supports_jit for layer in model._flatten_layers())
+    return supported and steps >= _STEPS_THAT_REPAY_XLA
