@@ -175,11 +175,12 @@ class EntryTotals:
         """Fold each buffer over its entries and empty it: float64 (statistics, weights)."""
         columns = []
         for buffer in buffers:
-            entries = buffer.numpy().astype(np.float64).reshape(buffer.shape[0], -1)
+            entries = buffer.numpy().astype(np.float64)
+            entries = entries.reshape(len(entries), math.prod(entries.shape[1:]))
             if one_step:
                 # The entries of |g| are those of one gradient: square them here, where they fit.
                 entries[1] = np.square(entries[0])
-            columns.append(fold(entries, axis=1))
+            columns.append(fold(entries, axis=1, initial=0.0))
             buffer.assign(tf.zeros_like(buffer))
         return np.stack(columns, axis=1)
 
