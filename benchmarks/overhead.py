@@ -9,6 +9,7 @@ of the ratio within a round.
 """
 
 import argparse
+import itertools
 import os
 import sys
 import time
@@ -92,9 +93,7 @@ def eager_way(width: int, batch: int, optimizer: str, steps: int) -> Way:
             with tf.GradientTape() as tape:
                 value = loss(batch_y, model(batch_X, training=True))
             gradients = tape.gradient(value, model.trainable_variables)
-            model.optimizer.apply_gradients(
-                zip(gradients, model.trainable_variables, strict=True)
-            )
+            model.optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
             for gradient in gradients:
                 np.mean(np.abs(gradient.numpy()))
 
@@ -107,7 +106,7 @@ def torch_way(width: int, batch: int, optimizer: str, steps: int) -> Way:
 
     widths = [FEATURES] + [width] * LAYERS
     layers: list[torch.nn.Module] = []
-    for fan_in, fan_out in zip(widths, widths[1:], strict=False):
+    for fan_in, fan_out in itertools.pairwise(widths):
         layers += [torch.nn.Linear(fan_in, fan_out), torch.nn.ReLU()]
     model = torch.nn.Sequential(*layers, torch.nn.Linear(width, 1), torch.nn.Sigmoid())
     kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
@@ -167,9 +166,7 @@ def measure(found: dict[str, Way], rounds: int) -> dict[str, np.ndarray]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7, help="counted rounds (default 7)")
-    parser.add_argument(
-        "--optimizer", nargs="+", choices=("sgd", "adam"), default=["adam", "sgd"]
-    )
+    parser.add_argument("--optimizer", nargs="+", choices=("sgd", "adam"), default=["adam", "sgd"])
     arguments = parser.parse_args()
     for optimizer in arguments.optimizer:
         times = [measure(ways(*size, optimizer), arguments.rounds) for size in SIZES.values()]

@@ -106,7 +106,9 @@ class StepTotals:
         parts = []
         if self._small:
             scaled = small * tf.gather(scale, self._segments)
-            parts.append(tf.math.unsorted_segment_sum(tf.square(scaled), self._segments, len(self._small)))
+            parts.append(
+                tf.math.unsorted_segment_sum(tf.square(scaled), self._segments, len(self._small))
+            )
         if large:
             scales = tf.unstack(scale[len(self._small) :])
             # l2_loss is half the sum of squares, in a single operation.

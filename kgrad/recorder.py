@@ -29,7 +29,7 @@ class Recorder:
         metadata: what the history shall say about the run.
 
     Attributes:
-        history: the records so far; None before the first.
+        history: the records so far. It begins with the first record, which names the logs.
 
     Raises:
         OSError: if the journal cannot be written.
@@ -45,7 +45,7 @@ class Recorder:
         journal: str | os.PathLike[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        self.history: GradientHistory | None = None
+        self._history: GradientHistory | None = None
         self._statistics = select(statistics)
         self._variables = list(model.trainable_variables)
         self._weights = describe_weights(model)
@@ -89,22 +89,34 @@ class Recorder:
                 record shows the weights as they were, and the step counts again in the next one.
         """
         steps = int(self._steps.numpy())
-        if self.history is None:
+        if self._history is None:
             names = [s.name for s in self._statistics] + list(RECORDED_BESIDE)
-            self.history = GradientHistory(self._weights, names, logs, self._metadata)
-            self._write(self.history.header())
+            self._history = GradientHistory(self._weights, names, logs, self._metadata)
+            self._write(self._history.header())
         totals = self._accumulator.totals(steps)
         sizes = np.array([weight.size for weight in self._weights], dtype=np.float64)
         values = {s.name: s.finish(totals[s.name], sizes, steps) for s in self._statistics}
         counts = self._nonfinite.numpy().astype(np.float64)
         values["nonfinite_steps"], by_layer = np.split(counts, [len(self._weights)])
         values |= self._weight_norms(move=not before_training)
-        self.history.append(epoch, step, values, logs, {"nonfinite_steps": by_layer})
-        self._write(self.history.record(-1))
+        self._history.append(epoch, step, values, logs, {"nonfinite_steps": by_layer})
+        self._write(self._history.record(-1))
         if not before_training:
             self._accumulator.reset()
             self._nonfinite.assign(tf.zeros_like(self._nonfinite))
             self._steps.assign(0)
+
+    @property
+    def history(self) -> GradientHistory:
+        """The records so far."""
+        if self._history is None:
+            raise RuntimeError("the history begins with the first record, and there is none yet")
+        return self._history
+
+    @property
+    def has_records(self) -> bool:
+        """Whether there is a record yet."""
+        return self._history is not None
 
     @property
     def pending_steps(self) -> int:

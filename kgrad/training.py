@@ -9,7 +9,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -20,7 +20,13 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemaining
 
 from kgrad._version import VERSION
 from kgrad.history import GradientHistory
-from kgrad.inputs import as_arrays, choose_loss, choose_optimizer, require_positive, require_trainable
+from kgrad.inputs import (
+    as_arrays,
+    choose_loss,
+    choose_optimizer,
+    require_positive,
+    require_trainable,
+)
 from kgrad.recorder import Recorder
 
 # XLA compiles for about a second and then saves 0.1 to 1 ms a step: it pays beyond this many.
@@ -44,6 +50,7 @@ def train_and_track_gradients(
     seed: int | None = None,
     jit_compile: bool | Literal["auto"] = "auto",
     journal: str | os.PathLike[str] | None = None,
+    metadata: Mapping[str, Any] | None = None,
     verbose: int = 0,
 ) -> GradientHistory:
     """Train a model and record the gradients that trained it.
@@ -76,6 +83,7 @@ def train_and_track_gradients(
         jit_compile: whether XLA compiles the loop. "auto" means: if every layer supports it and
             the run is long enough, 5,000 steps, to repay the compilation.
         journal: file that each record is appended to as it is made.
+        metadata: what the history's metadata shall say beside versions, device and arguments.
         verbose: 0 for silence, 1 for a progress bar with loss and time left.
 
     Returns:
@@ -99,7 +107,7 @@ def train_and_track_gradients(
     seed = int(np.random.randint(2**31)) if seed is None else seed  # noqa: NPY002 (Keras's seed)
     jit = _resolve_jit(jit_compile, model, epochs * -(-len(X) // batch_size))
     on_gpu = bool(tf.config.list_logical_devices("GPU"))
-    metadata = describe_run(model, optimizer, loss_function) | {
+    described = describe_run(model, optimizer, loss_function) | {
         "jit_compile": jit,
         "seed": seed if shuffle else None,
         "shuffle": shuffle,
@@ -107,9 +115,10 @@ def train_and_track_gradients(
         "batch_size": batch_size,
         "every": every,
         "samples": len(X),
+        **(metadata or {}),
     }
     recorder = Recorder(
-        model, statistics, by_entry=jit and not on_gpu, journal=journal, metadata=metadata
+        model, statistics, by_entry=jit and not on_gpu, journal=journal, metadata=described
     )
     try:
         loop = TrainingLoop(model, X, y, batch_size, optimizer, loss_function, jit, recorder)
@@ -320,7 +329,7 @@ def _track(
                         recorder.record(epoch, done, loop.logs())
                         loop.reset_logs()
         except KeyboardInterrupt:
-            if recorder.history is None:
+            if not recorder.has_records:
                 raise
             recorder.history.metadata["interrupted"] = True
     if recorder.pending_steps:  # cut off, or the last steps of a run that `every` does not divide
