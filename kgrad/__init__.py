@@ -1,9 +1,15 @@
 """See, explain and predict the gradients of a Keras model while it trains."""
 
-from kgrad._version import VERSION as __version__
+from kgrad._version import __version__
 from kgrad.data import Dataset, make_dataset
 from kgrad.history import GradientHistory, Weight
 from kgrad.models import create_model
+from kgrad.plots import (
+    compare_gradients,
+    plot_gradient_by_depth,
+    plot_seed_spread,
+    visualize_gradients,
+)
 from kgrad.training import measure_gradients, train_and_track_gradients
 
 __all__ = [
@@ -11,8 +17,12 @@ __all__ = [
     "GradientHistory",
     "Weight",
     "__version__",
+    "compare_gradients",
     "create_model",
     "make_dataset",
     "measure_gradients",
+    "plot_gradient_by_depth",
+    "plot_seed_spread",
     "train_and_track_gradients",
+    "visualize_gradients",
 ]

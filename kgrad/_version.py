@@ -1,3 +1,3 @@
 """The version, read by the packaging and written into every history."""
 
-VERSION = "0.1.0"
+__version__ = "0.1.0"

@@ -53,7 +53,7 @@ def make_dataset(
 
     Args:
         name: one of `DATASETS`.
-        samples: number of samples, at least 1. `None` means 1,000, and every digit in its original
+        samples: number of samples, at least 1. `None` means 1,024, and every digit in its original
             order; fewer digits are a random subset without replacement.
         features: number of input columns; `None` means the table's. A two-dimensional shape takes
             more, which are standard normal noise; classification takes 2 or more; digits has 64.
@@ -77,7 +77,7 @@ def make_dataset(
     recipe = _RECIPES[name]
     most_samples, most_features = (_DIGITS, 64) if name == "digits" else (None, None)
     if samples is None:
-        samples = most_samples or 1000
+        samples = most_samples or 1024
     if features is None:
         features = recipe.features
     _require_integer("seed", seed, 0, 2**32 - 1)

@@ -26,7 +26,8 @@ LINEAR = ("zero_fraction", "nonfinite_steps")  # a share and a count; all others
 
 STRIP = 0.07  # height of the strip of one special value, as a fraction of the axis
 MARGIN = 0.03
-SMALLEST, LARGEST = -323.0, 308.0  # log10 of what float64 holds
+SMALLEST, LARGEST = -323.0, 307.9  # log10 of what float64 and a colour bar hold
+SINGULAR = -280.0  # log10; a range that lies far below is empty to matplotlib
 
 
 class Special(NamedTuple):
@@ -46,7 +47,7 @@ class Special(NamedTuple):
 
 ZERO = Special("0 (exactly)", "o", "black", at_top=False)
 INFINITE = Special("infinite", "^", "#d55e00", at_top=True)
-NAN = Special("NaN", "X", "0.5", at_top=True)
+NAN = Special("NaN", "X", "0.35", at_top=True)
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,9 @@ class Scale:
             ordinary = ordinary[ordinary > 0]
             ends = np.log10([ordinary.min(), ordinary.max()]) if ordinary.size else np.zeros(2)
             wider = max(0.0, 1 - (ends[1] - ends[0])) / 2
-            low, high = 10 ** np.clip(ends + [-wider, wider], SMALLEST, LARGEST)
+            low, high = 10 ** np.clip(
+                [ends[0] - wider, ends[1] + wider], [SMALLEST, SINGULAR], LARGEST
+            )
         candidates = (INFINITE, NAN) if statistic in LINEAR else (ZERO, INFINITE, NAN)
         special = tuple(one for one in candidates if one.found(values).any())
         return cls(statistic, float(low), float(high), special, not ordinary.size)
@@ -129,23 +132,29 @@ class Scale:
             heights[special.found(values)] = self.height(special)
         return heights
 
-    def ticks(self, most: int = 6) -> np.ndarray:
+    def ticks(self, most: int = 7) -> np.ndarray:
         """At most about `most` round values from `low` to `high`; none on a blank scale."""
         if self.blank:
             return np.empty(0)
         if not self.logarithmic:
             whole = self.statistic == "nonfinite_steps"
-            ticks = MaxNLocator(most - 1, integer=whole).tick_values(self.low, self.high)
+            locator = MaxNLocator(most - 1, integer=whole)
+            ticks = np.array(locator.tick_values(self.low, self.high))
             return ticks[(ticks >= self.low) & (ticks <= self.high)]
         slack = 1e-9
         first = np.ceil(np.log10(self.low) - slack)
         last = np.floor(np.log10(self.high) + slack)
         if last - first >= 2:
-            step = next(s for s in (1, 2, 3, 5, 10, 20, 50, 100, 200) if (last - first) / s < most)
+            step = next(
+                s
+                for s in (1, 2, 3, 5, 10, 20, 50, 100, 200)
+                if (last - first) / s <= most - 1 + 0.5
+            )
             return 10.0 ** np.arange(np.ceil(first / step) * step, last + 1, step)
         decades = 10.0 ** np.arange(first - 1, last + 1)
         mantissas = [1, 3] if self.high > 30 * self.low else [1, 2, 5]
-        ticks = np.outer(decades, mantissas).ravel()
+        with np.errstate(over="ignore"):  # beyond float64 is beyond `high`
+            ticks = np.outer(decades, mantissas).ravel()
         return ticks[(ticks >= self.low * (1 - slack)) & (ticks <= self.high * (1 + slack))]
 
     def tick_label(self, value: float, position: int | None = None) -> str:

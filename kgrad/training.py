@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
-from kgrad._version import VERSION
+from kgrad._version import __version__
 from kgrad.history import GradientHistory
 from kgrad.inputs import (
     as_arrays,
@@ -360,7 +360,7 @@ def describe_run(
     """What a reader needs to make the same run again: JSON types only."""
     gpus = tf.config.list_logical_devices("GPU")
     return {
-        "kgrad": VERSION,
+        "kgrad": __version__,
         "keras": keras.__version__,
         "tensorflow": tf.__version__,
         "numpy": np.__version__,

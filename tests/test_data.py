@@ -11,13 +11,13 @@ import kgrad.data
 from kgrad.data import DATASETS, make_dataset
 
 DEFAULT_SHAPES = {
-    "classification": (1000, 20),
-    "regression": (1000, 20),
-    "circles": (1000, 2),
-    "moons": (1000, 2),
-    "blobs": (1000, 2),
-    "spirals": (1000, 2),
-    "noise": (1000, 20),
+    "classification": (1024, 20),
+    "regression": (1024, 20),
+    "circles": (1024, 2),
+    "moons": (1024, 2),
+    "blobs": (1024, 2),
+    "spirals": (1024, 2),
+    "noise": (1024, 20),
     "digits": (1797, 64),
 }
 BINARY = ("classification", "circles", "moons", "spirals")
@@ -108,7 +108,7 @@ def test_curved_shapes_want_more_than_a_straight_line(name):
 
 def test_noise_has_nothing_to_learn_and_regression_has():
     def explained(name):
-        X, y = make_dataset(name, 1000)[1:3]
+        X, y = make_dataset(name, 1024)[1:3]
         rest = y - X @ np.linalg.lstsq(X, y, rcond=None)[0]
         return 1 - rest.var()
 

@@ -1,0 +1,34 @@
+# make demo   sets up and runs the main job
+# make test   sets up, lints, checks types and runs the tests
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: demo test lint benchmark docs clean
+
+demo: $(READY)
+	$(BIN)/python ann_gradient_visualization.py
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+benchmark: $(READY)
+	$(BIN)/python benchmarks/overhead.py
+
+# Draws the figures of docs/ again and prints the numbers that stand in its pages.
+docs: $(READY)
+	$(BIN)/python docs/make_figures.py
+
+$(READY): pyproject.toml requirements.txt constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv gradient_output build *.egg-info

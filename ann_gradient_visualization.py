@@ -1,0 +1,309 @@
+"""Train small networks, track every layer's gradient, and see it vanish, flow or explode.
+
+Without options it trains four networks with three seeds each: one whose gradients vanish, one that
+trains well, and two whose gradients explode. It leaves figures, a table and the recorded histories
+in a folder, and prints the table.
+"""
+
+import argparse
+import csv
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # TensorFlow takes seconds to import: not before it is known to be needed
+    from matplotlib.figure import Figure
+
+    from kgrad.experiments import Experiment
+    from kgrad.history import GradientHistory
+
+PRESETS = ("vanishing", "healthy", "exploding")
+# options that make a grid when they get several values → attribute of an Experiment
+AXES = (
+    "activation", "initializer", "layers", "units", "normalization", "skip",
+    "dataset", "samples", "features",
+    "optimizer", "learning_rate", "clip_norm", "epochs", "batch_size",
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit status: 0, 2 for bad input, 130 when interrupted."""
+    options = parse(arguments)
+    # TensorFlow greets with a dozen lines about processors; its errors are raised all the same.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        return run(options)
+    except (OSError, TypeError, ValueError) as error:
+        print(f"{Path(__file__).name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; finished records are in the .jsonl files", file=sys.stderr)
+        return 130
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line, without importing TensorFlow."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Several values of a network's, data's or training's option make a grid of runs.",
+    )
+    what = parser.add_argument_group("what to run")
+    what.add_argument(
+        "--preset", nargs="+", choices=PRESETS, metavar="NAME",
+        help=f"{', '.join(PRESETS)}; all of them, unless an activation or initializer is named",
+    )  # fmt: skip
+    what.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each (3)")
+    what.add_argument(
+        "--load", nargs="+", metavar="PATH",
+        help="redraw saved .jsonl histories, or all in a folder, without training",
+    )  # fmt: skip
+    network = parser.add_argument_group("the network")
+    several(network, "--activation", str, "relu, sigmoid, tanh, gelu …: any that Keras has")
+    several(
+        network, "--initializer", str, "he, xavier, lecun, normal, normal:STDDEV …: any of Keras's"
+    )
+    several(network, "--layers", int, "number of hidden layers (10)")
+    several(network, "--units", widths, "their width (64), or one for each: 64,32,16")
+    several(network, "--normalization", none_or(str), "none, batch or layer, before the activation")
+    several(network, "--skip", on_off, "skip connections around pairs of layers: on or off")
+    data = parser.add_argument_group("the data")
+    several(
+        data, "--dataset", str,
+        "classification, regression, circles, moons, blobs, spirals, noise, or digits: real",
+    )  # fmt: skip
+    several(data, "--samples", int, "how many (1024; digits: all 1797)")
+    several(data, "--features", int, "how many columns (20; the plane's shapes: 2)")
+    training = parser.add_argument_group("the training")
+    several(training, "--optimizer", str, "sgd, adam …: any that Keras has (sgd)")
+    several(training, "--learning-rate", float, "its learning rate (0.05)")
+    several(training, "--clip-norm", none_or(float), "bound on the norm of all gradients together")
+    several(training, "--epochs", int, "passes over the data (30)")
+    several(training, "--batch-size", int, "samples a step (32)")
+    training.add_argument(
+        "--every", type=int, metavar="K", help="a record every K steps, not every epoch"
+    )
+    training.add_argument(
+        "--statistics", nargs="+", default=[], metavar="NAME",
+        help="record these as well: max_abs, zero_fraction",
+    )  # fmt: skip
+    training.add_argument(
+        "--jit", choices=("auto", "on", "off"), default="auto",
+        help="compile with XLA; auto: where the run is long enough to repay it",
+    )  # fmt: skip
+    output = parser.add_argument_group("what it leaves")
+    output.add_argument(
+        "--output", default="gradient_output", metavar="FOLDER", help="where (gradient_output)"
+    )
+    output.add_argument("--format", choices=("png", "svg", "pdf"), default="png", help="(png)")
+    output.add_argument("--show", action="store_true", help="open the figures in windows, too")
+    return parser.parse_args(arguments)
+
+
+def several(group: Any, name: str, kind: Any, text: str) -> None:
+    """Add an option that takes several values."""
+    group.add_argument(name, nargs="+", type=kind, metavar=kind_name(name), help=text)
+
+
+def kind_name(option: str) -> str:
+    """The word that stands for an option's value in the help: `--batch-size` → `SIZE`."""
+    return option.rsplit("-", 1)[-1].upper()
+
+
+def widths(text: str) -> int | tuple[int, ...]:
+    """`"64"` → 64, `"64,32"` → (64, 32)."""
+    parts = tuple(int(part) for part in text.split(","))
+    return parts if len(parts) > 1 else parts[0]
+
+
+def on_off(text: str) -> bool:
+    """`"on"` → True, `"off"` → False."""
+    if text.lower() not in ("on", "off"):
+        raise argparse.ArgumentTypeError(f"must be on or off, received {text!r}")
+    return text.lower() == "on"
+
+
+def none_or(kind: Any) -> Any:
+    """A reader of `kind` that takes the word none, too."""
+
+    def value(text: str) -> Any:
+        return None if text.lower() == "none" else kind(text)
+
+    value.__name__ = kind.__name__
+    return value
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train or load, then draw, tabulate and print."""
+    folder = writable_folder(options.output)
+    if options.load:
+        from kgrad.experiments import load_histories
+
+        histories, interrupted = load_histories(options.load), False
+    else:
+        histories, interrupted = train(options, folder)
+    groups = by_name(histories)
+    files = write_table(groups, folder / "table.csv")
+    figures = draw(groups)
+    for name, figure in figures.items():
+        path = folder / f"{slug(name)}.{options.format}"
+        figure.savefig(path, dpi=150)
+        files.append(path)
+    print_table(groups)
+    print(f"\nin {folder}: {', '.join(path.name for path in files)}")
+    if options.show:
+        import matplotlib.pyplot as plt
+
+        plt.show()
+    return 130 if interrupted else 0
+
+
+def experiments(options: argparse.Namespace) -> "list[Experiment]":
+    """What the options ask for: presets or one custom network, over a grid, over seeds."""
+    from dataclasses import replace
+
+    from kgrad.experiments import PRESETS, Experiment, grid, replicates
+
+    if options.activation or options.initializer:
+        if options.preset:
+            raise ValueError(
+                "--preset fixes the activation and the initializer: "
+                "leave it out, or leave out --activation and --initializer"
+            )
+        names = [(options.activation or ["relu"])[0], (options.initializer or ["he"])[0]]
+        varied = [len(options.activation or []) > 1, len(options.initializer or []) > 1]
+        named = [name for name, varies in zip(names, varied, strict=True) if not varies]
+        bases = [Experiment(name=", ".join(named) or "network")]
+    else:
+        names = options.preset or list(PRESETS)
+        bases = [base for name in names for base in PRESETS[name]]
+    if options.seeds < 1:
+        raise ValueError(f"--seeds must be at least 1, received {options.seeds}")
+    common: dict[str, Any] = {
+        "every": "epoch" if options.every is None else options.every,
+        "jit": {"auto": "auto", "on": True, "off": False}[options.jit],
+        "statistics": tuple(options.statistics),
+    }
+    axes = {axis: values for axis in AXES if (values := getattr(options, axis)) is not None}
+    return [
+        experiment
+        for base in bases
+        for point in grid(replace(base, **common), **axes)
+        for experiment in replicates(point, options.seeds)
+    ]
+
+
+def train(options: argparse.Namespace, folder: Path) -> "tuple[list[GradientHistory], bool]":
+    """Train what was asked for, each run with a journal; whether Ctrl-C cut it short."""
+    asked = experiments(options)
+    from kgrad.experiments import prepare, run_experiment
+
+    # All are made before the first is trained: bad input costs no training.
+    prepared = [prepare(experiment) for experiment in asked]
+    for old in folder.glob("*.jsonl"):
+        old.unlink()
+    histories: list[GradientHistory] = []
+    for experiment, parts in zip(asked, prepared, strict=True):
+        start = time.perf_counter()
+        label = f"{experiment.name}, seed {experiment.seed}"
+        journal = folder / f"{slug(label)}.jsonl"
+        history = run_experiment(parts, journal, verbose=int(sys.stderr.isatty()))
+        histories.append(history)
+        loss = history.logs["loss"]
+        seconds = time.perf_counter() - start
+        print(f"{label}: loss {loss[0]:.4g} → {loss[-1]:.4g} in {seconds:.1f} s", flush=True)
+        if history.metadata.get("interrupted"):
+            return histories, True
+    return histories, False
+
+
+def by_name(histories: "Iterable[GradientHistory]") -> "dict[str, list[GradientHistory]]":
+    """Group replicates: histories of one experiment that differ in the seed alone."""
+    groups: dict[str, list[GradientHistory]] = {}
+    for number, history in enumerate(histories, start=1):
+        name = history.metadata.get("experiment", {}).get("name", f"history {number}")
+        groups.setdefault(name, []).append(history)
+    return groups
+
+
+def draw(groups: "dict[str, list[GradientHistory]]") -> "dict[str, Figure]":
+    """Every figure of the main job, by the name of its file."""
+    import kgrad
+
+    first = {name: histories[0] for name, histories in groups.items()}
+    figures = {name: kgrad.visualize_gradients(history, name) for name, history in first.items()}
+    if len(first) > 1:
+        figures["comparison"] = kgrad.compare_gradients(first, "The same measure, the same scales")
+    figures["depth"] = kgrad.plot_gradient_by_depth(first)
+    replicated = {name: histories for name, histories in groups.items() if len(histories) > 1}
+    if replicated:
+        figures["seeds"] = kgrad.plot_seed_spread(replicated)
+    return figures
+
+
+COLUMNS = (
+    "loss_first", "loss_last", "gradient_first", "gradient_last", "ratio", "decades_per_layer"
+)  # fmt: skip
+
+
+def write_table(groups: "dict[str, list[GradientHistory]]", path: Path) -> list[Path]:
+    """Write one row a run."""
+    from kgrad.experiments import summarize
+
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", "seed", *COLUMNS])
+        for name, histories in groups.items():
+            for history in histories:
+                row = summarize(history)
+                writer.writerow([name, history.metadata.get("seed"), *(row[c] for c in COLUMNS)])
+    return [path]
+
+
+def print_table(groups: "dict[str, list[GradientHistory]]") -> None:
+    """Print one line an experiment: medians over its seeds."""
+    import numpy as np
+
+    from kgrad.experiments import summarize
+
+    width = max(len(name) for name in groups) + 2
+    print(f"\n{'median over seeds':{width}}{'loss':^22}{'mean |gradient| at epoch 0':^36}decades")
+    heads = ("first → last epoch", "first hidden", "last hidden", "ratio", "a layer")
+    print(f"{'':{width}}{heads[0]:^22}{heads[1]:>13}{heads[2]:>13}{heads[3]:>10}{heads[4]:>9}")
+    for name, histories in groups.items():
+        rows = [summarize(history) for history in histories]
+        median = {c: float(np.median([row[c] for row in rows])) for c in COLUMNS}
+        loss = f"{median['loss_first']:.4g} → {median['loss_last']:.4g}"
+        print(
+            f"{name:{width}}{loss:^22}{median['gradient_first']:13.3g}"
+            f"{median['gradient_last']:13.3g}{median['ratio']:10.3g}"
+            f"{median['decades_per_layer']:+9.2f}"
+        )
+
+
+def writable_folder(name: str) -> Path:
+    """Make the folder and see that a file can be written into it."""
+    folder = Path(name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"--output must name a folder that can be written, received {name!r} "
+            f"({os.strerror(error.errno or 0)})"
+        ) from error
+    return folder
+
+
+def slug(name: str) -> str:
+    """A file name from a run's name: letters, digits and single hyphens."""
+    return "-".join("".join(c if c.isalnum() or c in "._" else " " for c in name.lower()).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
