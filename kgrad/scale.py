@@ -145,11 +145,7 @@ class Scale:
         first = np.ceil(np.log10(self.low) - slack)
         last = np.floor(np.log10(self.high) + slack)
         if last - first >= 2:
-            step = next(
-                s
-                for s in (1, 2, 3, 5, 10, 20, 50, 100, 200)
-                if (last - first) / s <= most - 1 + 0.5
-            )
+            step = next(s for s in (1, 2, 3, 5, 10, 20, 50, 100, 200) if (last - first) / s < most)
             return 10.0 ** np.arange(np.ceil(first / step) * step, last + 1, step)
         decades = 10.0 ** np.arange(first - 1, last + 1)
         mantissas = [1, 3] if self.high > 30 * self.low else [1, 2, 5]

@@ -402,6 +402,7 @@ def test_compared_runs_share_their_scales():
     above, below = panels[:2], panels[2:]
     assert [ax.get_title() for ax in above] == ["small", "large"]
     assert above[0].get_ylim() == above[1].get_ylim()
+    assert above[0].get_shared_y_axes().joined(*above)
     assert above[0].get_ylim()[0] < small.min()
     assert len({ax.get_xlim() for ax in panels}) == 1
     assert meshes(below[0])[0].norm is meshes(below[1])[0].norm

@@ -1,0 +1,329 @@
+"""Draw the figures of `docs/vanishing_and_exploding.md` and print the numbers in its tables.
+
+    python docs/make_figures.py
+
+Every number in that page comes from here; nothing is read back from it. Takes about three minutes.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+import tensorflow as tf
+from matplotlib.figure import Figure
+
+import kgrad
+from kgrad.experiments import PRESETS, Experiment, prepare, replicates, run_experiment, summarize
+
+FIGURES = Path(__file__).parent / "figures"
+SEEDS = 5
+VANISHING, HEALTHY = PRESETS["vanishing"][0], PRESETS["healthy"][0]
+EXPLODING_RELU, EXPLODING_TANH = PRESETS["exploding"]
+
+
+def at_initialisation(experiment: Experiment) -> kgrad.GradientHistory:
+    """The gradients of one pass over the whole data set, before any training."""
+    _, dataset, model, _ = prepare(experiment)
+    return kgrad.measure_gradients(model, dataset.X, dataset.y, dataset.loss)
+
+
+def median_summary(experiment: Experiment, seeds: int = SEEDS) -> dict[str, float]:
+    """Each number of `summarize` at initialisation, as its median over seeds."""
+    rows = [summarize(at_initialisation(one)) for one in replicates(experiment, seeds)]
+    return {key: float(np.median([row[key] for row in rows])) for key in rows[0]}
+
+
+def table(title: str, head: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    print(f"\n{title}\n\n| " + " | ".join(head) + " |")
+    print("|" + "---|" * len(list(head)))
+    for row in rows:
+        cells = [f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row]
+        print("| " + " | ".join(cells) + " |")
+
+
+def save(name: str, figure: Figure) -> None:
+    FIGURES.mkdir(exist_ok=True)
+    figure.savefig(FIGURES / f"{name}.png", dpi=110)
+    plt.close(figure)
+
+
+def lines(
+    title: str, xlabel: str, ylabel: str, series: dict[str, tuple[np.ndarray, np.ndarray]], **axes
+) -> Figure:
+    """A small figure of labelled lines; `axes` goes to `Axes.set`."""
+    figure, ax = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    styles = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]
+    colours = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(series)))
+    for (label, (x, y)), style, colour in zip(series.items(), styles, colours, strict=False):
+        ax.plot(x, y, label=label, linestyle=style, color=colour, linewidth=2)
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel, **axes)
+    ax.grid(alpha=0.3)
+    ax.legend(frameon=False)
+    return figure
+
+
+def activations() -> None:
+    x = tf.constant(np.linspace(-6, 6, 601), tf.float32)
+    values, slopes, rows = {}, {}, []
+    for name in ("sigmoid", "tanh", "relu", "leaky_relu"):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = keras.activations.get(name)(x)
+        slope = tape.gradient(y, x).numpy()
+        values[name], slopes[name] = (x.numpy(), y.numpy()), (x.numpy(), slope)
+        at_four = float(slope[np.argmin(np.abs(x.numpy() - 4))])
+        rows.append([name, float(slope.max()), at_four, float(slope.max()) ** 10])
+    table(
+        "Derivatives of activations",
+        ["activation", "largest φ′", "φ′(4)", "largest φ′ to the power 10"],
+        rows,
+    )
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+    for ax, curves, label in zip(axes, (values, slopes), ("φ(h)", "φ′(h)"), strict=True):
+        colours = plt.get_cmap("viridis")(np.linspace(0, 0.85, 4))
+        for (name, (h, y)), style, colour in zip(
+            curves.items(), ("-", "--", "-.", ":"), colours, strict=True
+        ):
+            ax.plot(h, y, style, label=name, color=colour, linewidth=2)
+        ax.set(xlabel="pre-activation h", title=label, ylim=(-1.2, 2.0))
+        ax.grid(alpha=0.3)
+    axes[0].legend(frameon=False)
+    save("activations", figure)
+
+
+def presets() -> None:
+    experiments = [VANISHING, HEALTHY, EXPLODING_RELU, EXPLODING_TANH]
+    histories = {e.name: run_experiment(e) for e in experiments}
+    rows = []
+    for name, history in histories.items():
+        numbers = summarize(history)
+        start = history.by_layer("weight_l2")[0]
+        moved = history.by_layer("update_l2")[1] / start
+        nonfinite = history["nonfinite_steps"].max(axis=1)
+        first_bad = f"epoch {history.epochs[np.argmax(nonfinite > 0)]}" if nonfinite.any() else "–"
+        rows.append(
+            [
+                name,
+                numbers["loss_first"],
+                numbers["loss_last"],
+                float(moved[0]),
+                float(moved[9]),
+                first_bad,
+            ]
+        )
+    table(
+        "What the gradients do to training (seed 0)",
+        [
+            "run",
+            "loss, first step",
+            "loss, epoch 30",
+            "‖ΔW‖/‖W‖ in epoch 1, hidden_1",
+            "hidden_10",
+            "first NaN",
+        ],
+        rows,
+    )
+    save("vanishing", kgrad.visualize_gradients(histories["vanishing"], "Vanishing: sigmoid"))
+    save("healthy", kgrad.visualize_gradients(histories["healthy"], "Healthy: ReLU, He"))
+    save("comparison", kgrad.compare_gradients(histories, "Three ways a gradient can flow"))
+    loss = {name: (h.epochs, h.logs["loss"]) for name, h in histories.items()}
+    save("losses", lines("Loss", "epoch", "binary cross-entropy", loss, yscale="log"))
+
+
+def depth() -> None:
+    cases = {
+        "sigmoid, normal": Experiment(activation="sigmoid", initializer="normal"),
+        "sigmoid, xavier": Experiment(activation="sigmoid", initializer="xavier"),
+        "tanh, xavier": Experiment(activation="tanh", initializer="xavier"),
+        "relu, he": Experiment(activation="relu", initializer="he"),
+        "tanh, normal:1": Experiment(activation="tanh", initializer="normal:1"),
+    }
+    depths = np.array([2, 3, 5, 8, 12, 20, 30])
+    series, rows = {}, []
+    for name, case in cases.items():
+        ratios = [median_summary(replace(case, layers=int(n)), 3)["ratio"] for n in depths]
+        series[name] = (depths, np.array(ratios))
+        rows.append([name, *(float(r) for r in ratios)])
+    table("First over last hidden layer's mean |gradient|", ["network", *map(str, depths)], rows)
+    save(
+        "depth",
+        lines("", "hidden layers", "mean |gradient|: first ÷ last", series, yscale="log"),
+    )
+
+
+def weight_scale() -> None:
+    stddevs = np.geomspace(0.02, 1.5, 12)
+    series = {}
+    for activation in ("sigmoid", "tanh", "relu"):
+        decades = [
+            median_summary(Experiment(activation=activation, initializer=f"normal:{s:.4g}"), 3)[
+                "decades_per_layer"
+            ]
+            for s in stddevs
+        ]
+        series[activation] = (stddevs * 8, np.array(decades))
+    head = ["σ_w = √n · standard deviation", *series]
+    columns = zip(stddevs * 8, *(y for _, y in series.values()), strict=True)
+    table("Decades a layer, towards the input", head, [map(float, row) for row in columns])
+    save(
+        "weight_scale",
+        lines("", "σ_w = √n · standard deviation of the weights", "decades a layer", series,
+              xscale="log"),
+    )  # fmt: skip
+
+
+def mitigation(name: str, title: str, cases: dict[str, Experiment]) -> None:
+    """Gradient against depth at initialisation, and the ratio, with and without a remedy."""
+    histories = {label: at_initialisation(case) for label, case in cases.items()}
+    rows = []
+    for label, case in cases.items():
+        numbers = median_summary(case)
+        trained = [run_experiment(one).logs["loss"][-1] for one in replicates(case, 3)]
+        rows.append(
+            [label, numbers["ratio"], numbers["decades_per_layer"], float(np.median(trained))]
+        )
+    table(title, ["network", "first ÷ last", "decades a layer", "loss after 30 epochs"], rows)
+    save(name, kgrad.plot_gradient_by_depth(histories, title=title))
+
+
+def initialisation() -> None:
+    mitigation(
+        "initialisation",
+        "Initialisation",
+        {
+            f"{activation}, {initializer}": Experiment(
+                activation=activation, initializer=initializer
+            )
+            for activation, initializer in (
+                ("relu", "normal"), ("relu", "xavier"), ("relu", "he"),
+                ("tanh", "normal"), ("tanh", "xavier"),
+                ("sigmoid", "normal"), ("sigmoid", "xavier"),
+            )
+        },
+    )  # fmt: skip
+
+
+def activation_choice() -> None:
+    names = {"sigmoid": "xavier", "tanh": "xavier", "relu": "he", "leaky_relu": "he", "elu": "he"}
+    mitigation(
+        "activation_choice",
+        "Activations, each with the initializer made for it",
+        {f"{a}, {i}": Experiment(activation=a, initializer=i) for a, i in names.items()},
+    )
+
+
+def normalisation() -> None:
+    mitigation(
+        "normalisation",
+        "Normalisation before the activation",
+        {
+            f"{activation} {initializer}, {norm or 'none'}": Experiment(
+                activation=activation, initializer=initializer, normalization=norm
+            )
+            for activation, initializer in (("sigmoid", "normal"), ("relu", "normal:0.5"))
+            for norm in (None, "batch", "layer")
+        },
+    )
+
+
+def skip_connections() -> None:
+    mitigation(
+        "skip",
+        "Skip connections, 30 hidden layers",
+        {
+            f"{activation}, xavier, {'skip' if skip else 'plain'}": Experiment(
+                activation=activation, initializer="xavier", layers=30, skip=skip,
+                learning_rate=0.01,
+            )
+            for activation in ("sigmoid", "tanh", "relu")
+            for skip in (False, True)
+        },
+    )  # fmt: skip
+
+
+def clipping() -> None:
+    series, rows = {}, []
+    for base in (EXPLODING_RELU, EXPLODING_TANH):
+        for norm in (None, 1.0):
+            case = replace(base, clip_norm=norm)
+            label = f"{base.name}, {'unclipped' if norm is None else 'clipped to 1'}"
+            history = run_experiment(case)
+            bad = int(history["nonfinite_steps"].max(axis=1).sum())
+            rows.append(
+                [label, summarize(history)["gradient_first"],
+                 float(history["update_l2"][1].max()), float(history.logs["loss"][-1]), bad]
+            )  # fmt: skip
+            series[label] = (history.epochs, history.logs["loss"])
+    table(
+        "Clipping the norm of all gradients together to 1",
+        ["run", "mean |g|, hidden_1, epoch 0", "largest ‖ΔW‖ in epoch 1", "loss, epoch 30",
+         "steps with NaN or infinity, of 960"],
+        rows,
+    )  # fmt: skip
+    save("clipping", lines("", "epoch", "binary cross-entropy", series, yscale="log"))
+
+
+def recurrent_cells() -> dict[str, keras.layers.Layer]:
+    """Three cells as Keras initialises them, and two with gates that begin nearly open."""
+    units = 32
+    # Keras orders the gates of an LSTM's bias i, f, c, o and those of a GRU's z, r, h.
+    lstm_bias = np.repeat([0.0, 3.0, 0.0, 0.0], units)
+    gru_bias = np.stack([np.repeat([3.0, 0.0, 0.0], units), np.zeros(3 * units)])
+    return {
+        "SimpleRNN": keras.layers.SimpleRNN(units),
+        "GRU": keras.layers.GRU(units),
+        "LSTM": keras.layers.LSTM(units),
+        "GRU, update gate biased by 3": keras.layers.GRU(
+            units, bias_initializer=lambda shape, dtype=None: gru_bias
+        ),
+        "LSTM, forget gate biased by 3": keras.layers.LSTM(
+            units,
+            unit_forget_bias=False,
+            bias_initializer=lambda shape, dtype=None: lstm_bias,
+        ),
+    }
+
+
+def recurrence() -> None:
+    """Mean |∂L/∂x_t| at every time step of an untrained network that is judged at the last."""
+    steps, batch = 60, 64
+    random = np.random.default_rng(0)
+    X = tf.constant(random.normal(size=(batch, steps, 8)), tf.float32)
+    y = tf.constant(random.normal(size=(batch, 1)), tf.float32)
+    curves: dict[str, list[np.ndarray]] = {}
+    for seed in range(SEEDS):
+        keras.utils.set_random_seed(seed)
+        for name, cell in recurrent_cells().items():
+            inputs = keras.Input((steps, 8))
+            model = keras.Model(inputs, keras.layers.Dense(1)(cell(inputs)))
+            with tf.GradientTape() as tape:
+                tape.watch(X)
+                loss = keras.ops.mean(keras.losses.mean_squared_error(y, model(X)))
+            gradient = tape.gradient(loss, X).numpy()
+            curves.setdefault(name, []).append(np.abs(gradient).mean(axis=(0, 2)))
+    series = {
+        name: (np.arange(1, steps + 1), np.median(runs, axis=0)) for name, runs in curves.items()
+    }
+    table(
+        "Mean |∂L/∂x_t| relative to the last step's",
+        ["cell", "10 steps back", "20 steps back", "40 steps back"],
+        [
+            [name, *(float(curve[-1 - k] / curve[-1]) for k in (10, 20, 40))]
+            for name, (_, curve) in series.items()
+        ],
+    )
+    save("recurrence", lines("", "time step t", "mean |∂L/∂x_t|", series, yscale="log"))
+
+
+if __name__ == "__main__":
+    for make in (
+        activations, presets, depth, weight_scale, initialisation, activation_choice, clipping,
+        normalisation, skip_connections, recurrence,
+    ):  # fmt: skip
+        make()
