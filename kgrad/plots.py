@@ -101,7 +101,7 @@ def visualize_gradients(
         mesh = draw_heatmap(right, values, times, layers, scale)
         right.set(xlabel=time)
         if not scale.blank:
-            dress_colorbar(figure.colorbar(mesh, ax=right, pad=0.03), scale)
+            dress_colorbar(figure.colorbar(mesh, ax=right, pad=0.03, extend=scale.extend), scale)
         add_legend(figure, scale)
     return figure
 
@@ -161,7 +161,7 @@ def compare_gradients(
         across: dict[str, Any] = {"ax": figure.axes.copy(), "pad": 0.15 / height}
         across |= {"location": "bottom", "aspect": 60}
         if not scale.blank:
-            dress_colorbar(figure.colorbar(mesh, **across), scale)
+            dress_colorbar(figure.colorbar(mesh, **across, extend=scale.extend), scale)
         depth_colorbar(figure, **across)
         add_legend(figure, scale)
     return figure

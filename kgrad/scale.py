@@ -27,6 +27,14 @@ LINEAR = ("zero_fraction", "nonfinite_steps")  # a share and a count; all others
 STRIP = 0.07  # height of the strip of one special value, as a fraction of the axis
 MARGIN = 0.03
 SMALLEST, LARGEST = -323.0, 307.9  # log10 of what float64 and a colour bar hold
+STRANDED = 10.0  # decades from its neighbour at which a lone value leaves the scale
+FEW = 0.02  # share of the values that may
+EXTEND = {
+    (False, False): "neither",
+    (True, False): "min",
+    (False, True): "max",
+    (True, True): "both",
+}
 SINGULAR = -280.0  # log10; a range that lies far below is empty to matplotlib
 
 
@@ -60,6 +68,7 @@ class Scale:
         high: the greatest, finite.
         special: which of 0, infinity and NaN occur and need a place of their own.
         blank: whether nothing else occurs.
+        extend: at which ends values lie outside, as a colour bar takes it.
     """
 
     statistic: str
@@ -67,24 +76,32 @@ class Scale:
     high: float
     special: tuple[Special, ...]
     blank: bool
+    extend: str = "neither"
 
     @classmethod
     def of(cls, statistic: str, arrays: Sequence[np.ndarray]) -> Self:
-        """The scale that holds every value of `arrays`; it spans at least one decade."""
+        """The scale that holds the values of `arrays`; it spans at least one decade.
+
+        A few values that stand many decades away from all others, as in the last step before a
+        run breaks down, are left outside, where lines leave the axis and colours saturate.
+        """
         values = np.concatenate([array.ravel() for array in arrays])
         ordinary = values[np.isfinite(values)]
         if statistic in LINEAR:
             low, high = 0.0, ordinary.max(initial=1.0)
         else:
             ordinary = ordinary[ordinary > 0]
-            ends = np.log10([ordinary.min(), ordinary.max()]) if ordinary.size else np.zeros(2)
+            ends = _without_stranded(np.log10(ordinary)) if ordinary.size else np.zeros(2)
             wider = max(0.0, 1 - (ends[1] - ends[0])) / 2
             low, high = 10 ** np.clip(
                 [ends[0] - wider, ends[1] + wider], [SMALLEST, SINGULAR], LARGEST
             )
         candidates = (INFINITE, NAN) if statistic in LINEAR else (ZERO, INFINITE, NAN)
         special = tuple(one for one in candidates if one.found(values).any())
-        return cls(statistic, float(low), float(high), special, not ordinary.size)
+        extend = EXTEND[
+            bool((ordinary < low * (1 - 1e-9)).any()), bool((ordinary > high * (1 + 1e-9)).any())
+        ]
+        return cls(statistic, float(low), float(high), special, not ordinary.size, extend)
 
     @property
     def label(self) -> str:
@@ -163,3 +180,13 @@ class Scale:
 
     def _forward(self, values: np.ndarray) -> np.ndarray:
         return np.log10(values) if self.logarithmic else values
+
+
+def _without_stranded(exponents: np.ndarray) -> np.ndarray:
+    """The ends of the sorted exponents without a few that stand far from all others."""
+    exponents = np.sort(exponents)
+    few = int(FEW * len(exponents))
+    gaps = np.diff(exponents) > STRANDED
+    low = gaps[:few].nonzero()[0].max(initial=-1) + 1
+    high = len(gaps) - few + gaps[len(gaps) - few :].nonzero()[0].min(initial=few)
+    return exponents[[low, high]]

@@ -676,3 +676,15 @@ def test_an_error_is_one_sentence_and_leaves_no_figure(call, error, message):
 def test_warnings_are_errors_here():
     with pytest.raises(UserWarning):
         warnings.warn("as pyproject.toml says", stacklevel=1)
+
+
+def test_a_few_values_stranded_far_away_do_not_squash_the_scale():
+    values = np.geomspace(1e-6, 1e-2, 300).reshape(100, 3)
+    values[50, 1] = 1e31
+    scale = Scale.of("mean_abs", [values])
+    assert scale.high == pytest.approx(1e-2)
+    assert scale.extend == "max"
+    few_decades_away = values.copy()
+    few_decades_away[50, 1] = 1e3
+    assert Scale.of("mean_abs", [few_decades_away]).high == pytest.approx(1e3)
+    assert Scale.of("mean_abs", [few_decades_away]).extend == "neither"
