@@ -204,8 +204,6 @@ def train(options: argparse.Namespace, folder: Path) -> "tuple[list[GradientHist
 
     # All are made before the first is trained: bad input costs no training.
     prepared = [prepare(experiment) for experiment in asked]
-    for old in folder.glob("*.jsonl"):
-        old.unlink()
     histories: list[GradientHistory] = []
     for experiment, parts in zip(asked, prepared, strict=True):
         start = time.perf_counter()

@@ -44,77 +44,74 @@ class StepTotals:
 
     Args:
         shapes: shape of each weight.
-        statistics: what to fold; `MEAN_ABS` is among them.
+        statistics: what to fold; `MEAN_ABS` and `L2_NORM` are the first two.
     """
 
     def __init__(self, shapes: Sequence[tuple[int, ...]], statistics: Sequence[Statistic]) -> None:
         sizes = np.array([math.prod(shape) for shape in shapes])
         self._statistics = statistics
+        self._names = [statistic.name for statistic in statistics]
         self._small = np.flatnonzero(sizes < _SMALL).tolist()
         self._large = np.flatnonzero(sizes >= _SMALL).tolist()
-        order = self._small + self._large
-        self._position = np.argsort(order)  # where weight i stands behind small and large
-        self._sizes = sizes[order].astype(np.float32)
+        # Where weight i stands behind the small ones and then the large ones.
+        self._position = np.argsort(self._small + self._large)
         self._segments = np.repeat(np.arange(len(self._small)), sizes[self._small])
+        self._large_sizes = sizes[self._large].astype(np.float32)
         self._totals = tf.Variable(tf.zeros([len(statistics), len(sizes)], tf.float64))
 
     def update(self, gradients: Sequence[tf.Tensor]) -> tf.Tensor:
         """Fold in one step's gradients; return which of them are not finite, bool (weights,)."""
-        large = [gradients[i] for i in self._large]
         small = [tf.reshape(gradients[i], [-1]) for i in self._small]
-        small = tf.concat(small, 0) if small else tf.zeros([0])
-        abs_sum = self._reduce(MEAN_ABS, small, large)
-        finite = tf.math.is_finite(abs_sum)
-        scale = tf.minimum(self._sizes / abs_sum, 1e30)
-        scale = tf.where(finite & (abs_sum > 0), scale, 1.0)
-        totals = []
-        for statistic, total in zip(self._statistics, tf.unstack(self._totals), strict=True):
-            if statistic is MEAN_ABS:
-                fold = tf.cast(abs_sum, tf.float64)
-            elif statistic is L2_NORM:
-                fold = self._square_sum(small, large, scale)
-            else:
-                fold = tf.cast(self._reduce(statistic, small, large), tf.float64)
-            totals.append(tf.maximum(total, fold) if statistic.fold == "max" else total + fold)
-        self._totals.assign(tf.stack(totals))
-        return tf.gather(~finite, self._position)
+        entries = tf.cast(tf.concat(small, 0) if small else [], tf.float64)
+        large = [gradients[i] for i in self._large]
+        by_weight = [self._fold_small(s, entries) for s in self._statistics]
+        if large:
+            by_weight = [
+                tf.concat([few, many], 0)
+                for few, many in zip(by_weight, self._fold_large(large), strict=True)
+            ]
+        folds = tf.stack(by_weight)
+        if all(s.fold == "sum" for s in self._statistics):
+            self._totals.assign_add(folds)
+        else:
+            is_max = np.array([[s.fold == "max"] for s in self._statistics])
+            larger = tf.maximum(self._totals, folds)
+            self._totals.assign(tf.where(is_max, larger, self._totals + folds))
+        return tf.gather(~tf.math.is_finite(by_weight[0]), self._position)
 
     def totals(self, steps: int) -> dict[str, np.ndarray]:
         """The folds over the `steps` steps since the reset: statistic → float64 (weights,)."""
         totals = self._totals.numpy()[:, self._position]
-        return {s.name: total for s, total in zip(self._statistics, totals, strict=True)}
+        return _with_nonfinite(dict(zip(self._names, totals, strict=True)))
 
     def reset(self) -> None:
         """Begin a new record."""
         self._totals.assign(tf.zeros_like(self._totals))
 
-    def _reduce(self, statistic: Statistic, small: tf.Tensor, large: list[tf.Tensor]) -> tf.Tensor:
-        """Fold the entries of each gradient: (weights,), the small ones first."""
-        by_sum = statistic.fold == "sum"
-        reduce = tf.reduce_sum if by_sum else tf.reduce_max
+    def _fold_small(self, statistic: Statistic, entries: tf.Tensor) -> tf.Tensor:
+        """Fold the small gradients, all their entries in a row: float64 (small weights,)."""
         # Not segment_sum, whose segments are sorted: XLA lacks it.
-        segment = tf.math.unsorted_segment_sum if by_sum else tf.math.unsorted_segment_max
-        parts = []
-        if self._small:
-            parts.append(segment(statistic.entry(small), self._segments, len(self._small)))
-        if large:
-            parts.append(tf.stack([reduce(statistic.entry(g)) for g in large]))
-        return tf.concat(parts, 0)
+        by_sum = statistic.fold == "sum"
+        fold = tf.math.unsorted_segment_sum if by_sum else tf.math.unsorted_segment_max
+        return fold(statistic.entry(entries), self._segments, len(self._small))
 
-    def _square_sum(self, small: tf.Tensor, large: list[tf.Tensor], scale: tf.Tensor) -> tf.Tensor:
-        """Σ g² as Σ (k g)² / k², with the k that brings the mean |k g| to 1: (weights,)."""
-        parts = []
-        if self._small:
-            scaled = small * tf.gather(scale, self._segments)
-            parts.append(
-                tf.math.unsorted_segment_sum(tf.square(scaled), self._segments, len(self._small))
-            )
-        if large:
-            scales = tf.unstack(scale[len(self._small) :])
-            # l2_loss is half the sum of squares, in a single operation.
-            halves = [tf.nn.l2_loss(g * k) for g, k in zip(large, scales, strict=True)]
-            parts.append(2.0 * tf.stack(halves))
-        return tf.cast(tf.concat(parts, 0), tf.float64) / tf.square(tf.cast(scale, tf.float64))
+    def _fold_large(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Fold each of the others on its own: one float64 (large weights,) a statistic."""
+        abs_sum = tf.stack([tf.reduce_sum(MEAN_ABS.entry(g)) for g in gradients])
+        # The scale that brings the mean |g| to 1; 0 where every entry is 0.
+        scale = tf.minimum(tf.math.divide_no_nan(self._large_sizes, abs_sum), 1e30)
+        # l2_loss is half a sum of squares, in a single operation.
+        halves = [tf.nn.l2_loss(g * k) for g, k in zip(gradients, tf.unstack(scale), strict=True)]
+        square = tf.square(tf.cast(scale, tf.float64))
+        folds = {
+            MEAN_ABS: tf.cast(abs_sum, tf.float64),
+            L2_NORM: tf.math.divide_no_nan(tf.cast(2.0 * tf.stack(halves), tf.float64), square),
+        }
+        for statistic in self._statistics[2:]:
+            fold = tf.reduce_sum if statistic.fold == "sum" else tf.reduce_max
+            parts = tf.stack([fold(statistic.entry(g)) for g in gradients])
+            folds[statistic] = tf.cast(parts, tf.float64)
+        return [folds[statistic] for statistic in self._statistics]
 
 
 class EntryTotals:
@@ -166,7 +163,7 @@ class EntryTotals:
             if statistic is MEAN_ABS:
                 self._set_scale(new)
         self._steps_read = steps
-        return dict(self._totals)
+        return _with_nonfinite(self._totals)
 
     def reset(self) -> None:
         """Begin a new record."""
@@ -192,6 +189,12 @@ class EntryTotals:
         mean = np.where(known, abs_sum, 1.0) / np.maximum(self._sizes, 1)
         exponent = np.clip(-np.round(np.log2(mean)), -120, 120)
         self._scale.assign(np.where(known, np.exp2(exponent), self._scale).astype(np.float32))
+
+
+def _with_nonfinite(totals: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Where a sum of |g| is NaN or infinite, so is that of g²: scaling it may have hidden that."""
+    abs_sum, square_sum = totals[MEAN_ABS.name], totals[L2_NORM.name]
+    return totals | {L2_NORM.name: np.where(np.isfinite(abs_sum), square_sum, abs_sum)}
 
 
 def _column_means(gradients: Sequence[tf.Tensor]) -> tf.Tensor:

@@ -17,7 +17,9 @@ import numpy as np
 
 from kgrad.data import Dataset, make_dataset
 from kgrad.history import GradientHistory
+from kgrad.inputs import require_positive
 from kgrad.models import create_model
+from kgrad.statistics import select
 from kgrad.training import train_and_track_gradients
 
 
@@ -87,6 +89,11 @@ def prepare(experiment: Experiment) -> Prepared:
     Raises:
         ValueError: if an attribute is not what it should be; says what was received and accepted.
     """
+    for name in ("epochs", "batch_size"):
+        require_positive(name, getattr(experiment, name))
+    if experiment.every != "epoch":
+        require_positive("every", experiment.every)
+    select(experiment.statistics)
     dataset = make_dataset(experiment.dataset, experiment.samples, experiment.features)
     model = create_model(
         experiment.layers,

@@ -53,13 +53,11 @@ class Recorder:
         shapes = [weight.shape for weight in self._weights]
         way = EntryTotals if by_entry else StepTotals
         self._accumulator: Accumulator = way(shapes, self._statistics)
-        self._steps = tf.Variable(0, dtype=tf.int64)
         layers = list(dict.fromkeys(weight.layer for weight in self._weights))
         owner = [layers.index(weight.layer) for weight in self._weights]
-        # (weights, weights + layers): 1 where a non-finite weight counts.
-        members = np.eye(len(layers), dtype=np.float32)[owner]
-        self._counts_in = np.hstack([np.eye(len(owner), dtype=np.float32), members])
-        self._nonfinite = tf.Variable(tf.zeros(self._counts_in.shape[1], tf.int64))
+        self._layer_of = np.array(owner)
+        # Since the last record: non-finite steps of each weight and of each layer, and all steps.
+        self._counts = tf.Variable(tf.zeros(len(owner) + len(layers) + 1, tf.int64))
         self._values = [_copy(variable) for variable in self._variables]
         self._journal = LineWriter(journal) if journal is not None else None
 
@@ -71,10 +69,9 @@ class Recorder:
                 shape, `IndexedSlices`, or None where the loss does not depend on the variable.
         """
         dense = [_dense(g, v) for g, v in zip(gradients, self._variables, strict=True)]
-        bad = self._accumulator.update(dense)
-        counts = tf.linalg.matvec(self._counts_in, tf.cast(bad, tf.float32), transpose_a=True)
-        self._nonfinite.assign_add(tf.cast(counts > 0, tf.int64))
-        self._steps.assign_add(1)
+        bad = tf.cast(self._accumulator.update(dense), tf.int64)
+        bad_layers = tf.math.unsorted_segment_max(bad, self._layer_of, self._layer_of.max() + 1)
+        self._counts.assign_add(tf.concat([bad, bad_layers, [1]], 0))
 
     def record(
         self, epoch: int, step: int, logs: Mapping[str, float], *, before_training: bool = False
@@ -88,7 +85,8 @@ class Recorder:
             before_training: the one step so far was measured to know the gradient before it: the
                 record shows the weights as they were, and the step counts again in the next one.
         """
-        steps = int(self._steps.numpy())
+        counts = self._counts.numpy()
+        steps = int(counts[-1])
         if self._history is None:
             names = [s.name for s in self._statistics] + list(RECORDED_BESIDE)
             self._history = GradientHistory(self._weights, names, logs, self._metadata)
@@ -96,15 +94,13 @@ class Recorder:
         totals = self._accumulator.totals(steps)
         sizes = np.array([weight.size for weight in self._weights], dtype=np.float64)
         values = {s.name: s.finish(totals[s.name], sizes, steps) for s in self._statistics}
-        counts = self._nonfinite.numpy().astype(np.float64)
-        values["nonfinite_steps"], by_layer = np.split(counts, [len(self._weights)])
+        values["nonfinite_steps"], by_layer = np.split(counts[:-1], [len(self._weights)])
         values |= self._weight_norms(move=not before_training)
         self._history.append(epoch, step, values, logs, {"nonfinite_steps": by_layer})
         self._write(self._history.record(-1))
         if not before_training:
             self._accumulator.reset()
-            self._nonfinite.assign(tf.zeros_like(self._nonfinite))
-            self._steps.assign(0)
+            self._counts.assign(tf.zeros_like(self._counts))
 
     @property
     def history(self) -> GradientHistory:
@@ -121,7 +117,7 @@ class Recorder:
     @property
     def pending_steps(self) -> int:
         """Number of steps since the last record."""
-        return int(self._steps.numpy())
+        return int(self._counts.numpy()[-1])
 
     def close(self) -> None:
         """Close the journal."""

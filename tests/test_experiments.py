@@ -1,0 +1,157 @@
+"""Experiments: presets do what their names say, grids and replicates are what was asked for."""
+
+import math
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import fields, replace
+
+import keras
+import numpy as np
+import pytest
+
+import ann_gradient_visualization as script
+from kgrad.experiments import (
+    PRESETS,
+    Experiment,
+    grid,
+    load_histories,
+    prepare,
+    replicates,
+    run_all,
+    run_experiment,
+    summarize,
+)
+from kgrad.history import GradientHistory, Weight
+
+SMALL = Experiment(layers=2, units=4, samples=64, features=3, epochs=2)
+
+
+def test_the_presets_vanish_flow_and_explode():
+    by_name = {one.name: one for preset in PRESETS.values() for one in preset}
+    histories = {
+        name: run_experiment(replace(one, epochs=2, samples=256)) for name, one in by_name.items()
+    }
+    decades = {name: summarize(h)["decades_per_layer"] for name, h in histories.items()}
+    assert decades["vanishing"] < -0.5
+    assert abs(decades["healthy"]) < 0.1
+    assert decades["exploding, tanh"] > 0.2
+    assert abs(decades["exploding, ReLU"]) < 0.1  # no ratio between layers, but
+    exploded = histories["exploding, ReLU"]
+    assert exploded.by_layer("mean_abs")[0].min() > 10
+    assert exploded["nonfinite_steps"][-1].max() > 0
+    assert not histories["healthy"]["nonfinite_steps"].any()
+
+
+def test_summary_of_a_history_by_hand():
+    names = ("hidden_1", "norm_1", "hidden_2", "hidden_3", "output")
+    weights = [Weight(name, "kernel", f"{name}/kernel", (2,)) for name in names]
+    history = GradientHistory(weights, ["mean_abs"], ["loss"])
+    history.append(0, 0, {"mean_abs": [1e-6, 7.0, 1e-5, 1e-4, 9.0]}, {"loss": 2.0})
+    history.append(1, 8, {"mean_abs": [5.0, 5.0, 5.0, 5.0, 5.0]}, {"loss": 1.5})
+    assert summarize(history) == pytest.approx(
+        {
+            "loss_first": 2.0,
+            "loss_last": 1.5,
+            "gradient_first": 1e-6,
+            "gradient_last": 1e-4,
+            "ratio": 1e-2,
+            "decades_per_layer": -1.0,
+        }
+    )
+
+
+def test_summary_of_gradients_that_are_zero_or_nan():
+    weights = [Weight(f"hidden_{i}", "kernel", f"{i}", (2,)) for i in (1, 2)]
+    for first, last, ratio in ((0.0, 1.0, 0.0), (1.0, 0.0, math.inf), (math.nan, 1.0, math.nan)):
+        history = GradientHistory(weights, ["mean_abs"], ["loss"])
+        history.append(0, 0, {"mean_abs": [first, last]}, {"loss": 1.0})
+        assert summarize(history)["ratio"] == pytest.approx(ratio, nan_ok=True)
+
+
+def test_a_grid_holds_every_combination_named_by_what_varies():
+    points = grid(Experiment(name="mine"), layers=[2, 5], skip=[True, False], epochs=[3])
+    assert [(p.layers, p.skip, p.epochs) for p in points] == [
+        (2, True, 3), (2, False, 3), (5, True, 3), (5, False, 3),
+    ]  # fmt: skip
+    assert points[0].name == "mine, layers 2, skip True"
+    assert len({p.name for p in points}) == 4
+    with pytest.raises(ValueError, match=r"^grid received 'depth'; an Experiment has name, activ"):
+        grid(Experiment(), depth=[1, 2])
+
+
+def test_replicates_differ_in_weights_and_order_but_not_in_data():
+    one, two = (prepare(experiment) for experiment in replicates(SMALL, 2))
+    assert np.array_equal(one.dataset.X, two.dataset.X)
+    assert not np.array_equal(one.model.get_weights()[0], two.model.get_weights()[0])
+    assert [e.seed for e in replicates(SMALL, [7, 9])] == [7, 9]
+
+
+def test_the_same_experiment_is_the_same_history_here_and_in_another_process():
+    spawn = multiprocessing.get_context("spawn")
+    here = run_all([SMALL])[0]
+    with ProcessPoolExecutor(1, mp_context=spawn) as executor:
+        there = run_all([SMALL], executor)[0]
+    for statistic in here.statistics:
+        np.testing.assert_array_equal(here[statistic], there[statistic])
+    assert here.metadata["experiment"]["units"] == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"initializer": "normal:wide"}, "initializer received 'normal:wide'; with a colon it is "
+         "normal:STDDEV, such as normal:0.5"),
+        ({"initializer": "he:0.5"}, "initializer received 'he:0.5'; with a colon"),
+        ({"initializer": "normal:-1"}, "initializer received 'normal:-1'; with a colon"),
+        ({"learning_rate": -0.1}, "learning_rate must be a positive number, received -0.1"),
+        ({"learning_rate": math.nan}, "learning_rate must be a positive number, received nan"),
+        ({"clip_norm": 0.0}, "clip_norm must be a positive number, received 0.0"),
+        ({"optimizer": "sdg"}, "optimizer must name a Keras optimizer, such as sgd or adam, "
+         "received 'sdg'"),
+        ({"layers": 0}, "num_layers must be an integer of at least 1, received 0"),
+        ({"dataset": "moon"}, "'moon'"),
+        ({"activation": "sigmiod"}, "'sigmoid'"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused_in_one_sentence(change, sentence):
+    with pytest.raises(ValueError) as refusal:
+        prepare(replace(SMALL, **change))
+    assert sentence in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_clipping_bounds_the_update_and_not_the_recorded_gradient():
+    plain, clipped = (
+        run_experiment(replace(SMALL, clip_norm=norm, epochs=1, batch_size=64, learning_rate=1.0))
+        for norm in (None, 1e-3)
+    )
+    np.testing.assert_array_equal(plain["l2_norm"][0], clipped["l2_norm"][0])
+    assert np.linalg.norm(clipped["update_l2"][1]) == pytest.approx(1e-3, rel=1e-3)
+    assert np.linalg.norm(plain["update_l2"][1]) == pytest.approx(
+        np.linalg.norm(plain["l2_norm"][1]), rel=1e-3
+    )
+
+
+def test_the_optimizer_is_the_one_described():
+    optimizer = prepare(replace(SMALL, optimizer="adam", learning_rate=0.003)).optimizer
+    assert isinstance(optimizer, keras.optimizers.Adam)
+    assert float(optimizer.learning_rate.numpy()) == pytest.approx(0.003)
+
+
+def test_histories_load_from_files_and_folders(tmp_path):
+    history = run_experiment(SMALL, tmp_path / "a.jsonl")
+    history.save(tmp_path / "b.jsonl")
+    assert len(load_histories([tmp_path])) == 2
+    assert len(load_histories([tmp_path / "a.jsonl"])) == 1
+    with pytest.raises(ValueError, match=r"^no \.jsonl history in "):
+        load_histories([tmp_path / "a.jsonl" / ".." / "empty"][:0] or [_empty(tmp_path)])
+
+
+def _empty(folder):
+    (folder / "empty").mkdir()
+    return folder / "empty"
+
+
+def test_every_attribute_of_an_experiment_is_an_option():
+    fixed = {"name", "seed", "every", "jit", "statistics"}
+    assert set(script.AXES) | fixed == {field.name for field in fields(Experiment)}

@@ -1,0 +1,143 @@
+"""The front door: options, files, exit status, and one sentence for bad input."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+
+import ann_gradient_visualization as script
+from kgrad.data import DATASETS
+
+TINY = ["--layers", "2", "--units", "4", "--epochs", "1", "--seeds", "2", "--samples", "64"]
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def test_help_does_not_import_tensorflow():
+    code = (
+        "import sys, ann_gradient_visualization as script\n"
+        "try: script.main(['--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "heavy = {'tensorflow', 'keras', 'numpy', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    root = Path(script.__file__).parent
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in DATASETS)
+
+
+def test_the_main_job_leaves_figures_a_table_and_histories(tmp_path, capsys):
+    assert script.main([*TINY, "--output", str(tmp_path)]) == 0
+    names = ["vanishing", "healthy", "exploding-relu", "exploding-tanh"]
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {
+        *(f"{name}.png" for name in [*names, "comparison", "depth", "seeds"]),
+        *(f"{name}-seed-{seed}.jsonl" for name in names for seed in (0, 1)),
+        "table.csv",
+    }
+    with (tmp_path / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8
+    assert float(rows[0]["loss_first"]) > 0
+    printed = capsys.readouterr().out
+    for head in ("first hidden", "last hidden", "ratio", "decades", "comparison.png"):
+        assert head in printed
+
+
+def test_saved_histories_are_redrawn_without_training(tmp_path, capsys, monkeypatch):
+    script.main([*TINY, "--preset", "healthy", "--output", str(tmp_path / "run")])
+    table = capsys.readouterr().out.split("median over seeds")[1].split("\n\n")[0]
+
+    def no_training(*_):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(script, "train", no_training)
+    arguments = ["--load", str(tmp_path / "run"), "--output", str(tmp_path / "again")]
+    assert script.main([*arguments, "--format", "svg"]) == 0
+    assert (tmp_path / "again" / "healthy.svg").stat().st_size > 1000
+    assert table in capsys.readouterr().out
+
+
+def test_several_values_make_a_grid(tmp_path):
+    arguments = ["--activation", "relu", "tanh", "--skip", "off", "on", "--seeds", "1"]
+    assert script.main([*TINY, *arguments, "--output", str(tmp_path)]) == 0
+    assert len(list(tmp_path.glob("*.jsonl"))) == 4
+    assert (tmp_path / "he-activation-relu-skip-True.png".lower()).exists()
+
+
+def test_every_option_reaches_the_experiment():
+    options = script.parse(
+        "--activation gelu --initializer normal:0.1 --layers 3 --units 8,6,4 "
+        "--normalization layer --skip on --dataset moons --samples 100 --features 3 "
+        "--optimizer adam --learning-rate 0.01 --clip-norm 2 --epochs 4 --batch-size 10 "
+        "--every 5 --statistics max_abs --jit off --seeds 1".split()
+    )
+    (asked,) = script.experiments(options)
+    assert (asked.activation, asked.initializer, asked.layers) == ("gelu", "normal:0.1", 3)
+    assert (asked.units, asked.normalization, asked.skip) == ((8, 6, 4), "layer", True)
+    assert (asked.dataset, asked.samples, asked.features) == ("moons", 100, 3)
+    assert (asked.optimizer, asked.learning_rate, asked.clip_norm) == ("adam", 0.01, 2.0)
+    assert (asked.epochs, asked.batch_size, asked.every) == (4, 10, 5)
+    assert (asked.statistics, asked.jit, asked.seed) == (("max_abs",), False, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--activation", "rellu"], "'rellu'"),
+        (["--initializer", "hee"], "'hee'"),
+        (["--dataset", "moon"], "moons"),
+        (["--layers", "0"], "num_layers must be an integer of at least 1, received 0"),
+        (["--epochs", "0"], "epochs must be an integer of at least 1, received 0"),
+        (["--batch-size", "-3"], "batch_size must be an integer of at least 1, received -3"),
+        (["--statistics", "mean"], "did you mean 'mean_abs'?"),
+        (["--seeds", "0"], "--seeds must be at least 1, received 0"),
+        (["--preset", "healthy", "--activation", "relu"], "--preset fixes the activation"),
+        (["--load", "nowhere.jsonl"], "nowhere.jsonl"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_status_2(arguments, sentence, tmp_path, capsys):
+    small = [] if "--layers" in arguments else ["--layers", "2"]
+    assert script.main([*small, *arguments, "--output", str(tmp_path)]) == 2
+    output = capsys.readouterr()
+    assert sentence in output.err
+    assert len(output.err.strip().splitlines()) == 1
+    assert "seed 0" not in output.out  # nothing was trained
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path, capsys):
+    (tmp_path / "file").write_text("not a folder")
+    assert script.main(["--output", str(tmp_path / "file")]) == 2
+    assert "--output must name a folder that can be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--skip", "maybe"], ["--layers", "many"], ["--jit", "yes"]])
+def test_unreadable_options_end_with_status_2(arguments):
+    with pytest.raises(SystemExit) as end:
+        script.parse(arguments)
+    assert end.value.code == 2
+
+
+def test_an_interrupt_draws_what_was_recorded(tmp_path, monkeypatch, capsys):
+    import kgrad.experiments
+
+    run = kgrad.experiments.run_experiment
+
+    def interrupted(*arguments, **options):
+        history = run(*arguments, **options)
+        history.metadata["interrupted"] = True
+        return history
+
+    monkeypatch.setattr(kgrad.experiments, "run_experiment", interrupted)
+    assert script.main([*TINY, "--output", str(tmp_path)]) == 130
+    assert len(list(tmp_path.glob("*.jsonl"))) == 1
+    assert (tmp_path / "vanishing.png").exists()
