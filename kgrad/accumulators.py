@@ -14,7 +14,7 @@ vanishing gradients live; both ways therefore scale a gradient to about 1 before
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -152,17 +152,9 @@ class EntryTotals:
 
     def totals(self, steps: int) -> dict[str, np.ndarray]:
         """The folds over the `steps` steps since the reset: statistic → float64 (weights,)."""
-        scale = self._scale.numpy().astype(np.float64)
-        sums = self._read(self._sum_entries, np.sum, one_step=steps - self._steps_read == 1)
-        maxima = self._read(self._max_entries, np.max, one_step=False)
-        for statistic, new in zip(self._sums + self._maxima, [*sums, *maxima], strict=True):
-            total = self._totals[statistic.name]
-            new = new / scale**statistic.degree
-            fold = total + new if statistic.fold == "sum" else np.maximum(total, new)
-            self._totals[statistic.name] = fold
-            if statistic is MEAN_ABS:
-                self._set_scale(new)
-        self._steps_read = steps
+        if steps > self._steps_read:
+            self._fold_in(one_step=steps - self._steps_read == 1)
+            self._steps_read = steps
         return _with_nonfinite(self._totals)
 
     def reset(self) -> None:
@@ -170,18 +162,34 @@ class EntryTotals:
         self._totals = {name: np.zeros_like(total) for name, total in self._totals.items()}
         self._steps_read = 0
 
-    def _read(self, buffers: list[tf.Variable], fold: Callable, one_step: bool) -> np.ndarray:
-        """Fold each buffer over its entries and empty it: float64 (statistics, weights)."""
-        columns = []
-        for buffer in buffers:
-            entries = buffer.numpy().astype(np.float64)
-            entries = entries.reshape(len(entries), math.prod(entries.shape[1:]))
-            if one_step:
-                # The entries of |g| are those of one gradient: square them here, where they fit.
-                entries[1] = np.square(entries[0])
-            columns.append(fold(entries, axis=1, initial=0.0))
-            buffer.assign(tf.zeros_like(buffer))
-        return np.stack(columns, axis=1)
+    def _fold_in(self, one_step: bool) -> None:
+        """Add what the buffers hold to the totals, and set the scale by it."""
+        folds = {name: fold.numpy() for name, fold in self._read().items()}
+        squares_of_abs = folds.pop("squares_of_abs")
+        if one_step:
+            # The entries of |g| are those of one gradient: their squares in float64 are exact.
+            folds[L2_NORM.name] = squares_of_abs
+        scale = self._scale.numpy().astype(np.float64)
+        for statistic in self._statistics:
+            total = self._totals[statistic.name]
+            fold = folds[statistic.name] / scale**statistic.degree
+            combine = np.add if statistic.fold == "sum" else np.maximum
+            self._totals[statistic.name] = combine(total, fold)
+        self._set_scale(folds[MEAN_ABS.name] / scale)
+
+    @tf.function
+    def _read(self) -> dict[str, tf.Tensor]:
+        """Fold each buffer over its entries and empty it: statistic → float64 (weights,)."""
+        columns: list[list[tf.Tensor]] = []
+        for sums, maxima in zip(self._sum_entries, self._max_entries, strict=True):
+            parts = [tf.reduce_sum(tf.cast(part, tf.float64)) for part in tf.unstack(sums)]
+            parts += [tf.cast(tf.reduce_max(part), tf.float64) for part in tf.unstack(maxima)]
+            parts.append(tf.reduce_sum(tf.square(tf.cast(sums[0], tf.float64))))
+            columns.append(parts)
+            sums.assign(tf.zeros_like(sums))
+            maxima.assign(tf.zeros_like(maxima))
+        names = [s.name for s in self._sums + self._maxima] + ["squares_of_abs"]
+        return dict(zip(names, tf.unstack(tf.transpose(tf.stack(columns))), strict=True))
 
     def _set_scale(self, abs_sum: np.ndarray) -> None:
         """Choose the power of two that brings each weight's mean |g| near 1."""

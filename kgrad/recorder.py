@@ -58,7 +58,7 @@ class Recorder:
         self._layer_of = np.array(owner)
         # Since the last record: non-finite steps of each weight and of each layer, and all steps.
         self._counts = tf.Variable(tf.zeros(len(owner) + len(layers) + 1, tf.int64))
-        self._values = [_copy(variable) for variable in self._variables]
+        self._values = _values(self._variables)
         self._journal = LineWriter(journal) if journal is not None else None
 
     def update(self, gradients: Sequence[Any]) -> None:
@@ -129,11 +129,12 @@ class Recorder:
         if not move:
             norms = np.array([_norm(value) for value in self._values])
             return {"weight_l2": norms, "update_l2": np.zeros_like(norms)}
-        old, self._values = self._values, [_copy(variable) for variable in self._variables]
-        pairs = list(zip(self._values, old, strict=True))
+        before, self._values = self._values, _values(self._variables)
         return {
-            "weight_l2": np.array([_norm(new) for new, _ in pairs]),
-            "update_l2": np.array([_norm(new.astype(np.float64) - old) for new, old in pairs]),
+            "weight_l2": np.array([_norm(value) for value in self._values]),
+            "update_l2": np.array(
+                [_norm(new - old) for new, old in zip(self._values, before, strict=True)]
+            ),
         }
 
     def _write(self, line: Mapping[str, Any]) -> None:
@@ -180,10 +181,12 @@ def _dense(gradient: Any, variable: keras.Variable) -> tf.Tensor:
     return tf.cast(tf.convert_to_tensor(gradient), tf.float32)
 
 
-def _norm(value: np.ndarray) -> float:
-    return float(np.linalg.norm(value.astype(np.float64)))
+def _values(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
+    # Copied: on a CPU `numpy()` may show the variable's own memory, which the next step overwrites.
+    return [variable.value.numpy().astype(np.float32).ravel() for variable in variables]
 
 
-def _copy(variable: keras.Variable) -> np.ndarray:
-    # On a CPU `numpy()` may show the variable's own memory, which the next step overwrites.
-    return variable.numpy().copy()
+def _norm(vector: np.ndarray) -> float:
+    # Not np.linalg.norm: einsum squares in float64 without a copy, and without BLAS's threads,
+    # which fight with TensorFlow's.
+    return float(np.sqrt(np.einsum("i,i->", vector, vector, dtype=np.float64)))
