@@ -33,8 +33,6 @@ AXES = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit status: 0, 2 for bad input, 130 when interrupted."""
     options = parse(arguments)
-    # TensorFlow greets with a dozen lines about processors; its errors are raised all the same.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         return run(options)
     except (OSError, TypeError, ValueError) as error:
@@ -140,6 +138,7 @@ def none_or(kind: Any) -> Any:
 def run(options: argparse.Namespace) -> int:
     """Train or load, then draw, tabulate and print."""
     folder = writable_folder(options.output)
+    import_tensorflow_quietly()
     if options.load:
         from kgrad.experiments import load_histories
 
@@ -281,6 +280,23 @@ def print_table(groups: "dict[str, list[GradientHistory]]") -> None:
             f"{median['gradient_last']:13.3g}{median['ratio']:10.3g}"
             f"{median['decades_per_layer']:+9.2f}"
         )
+
+
+def import_tensorflow_quietly() -> None:
+    """Import TensorFlow without the lines that its libraries print before any setting counts."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with tempfile.TemporaryFile() as printed:
+        stderr = os.dup(2)
+        os.dup2(printed.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        except ImportError:
+            printed.seek(0)
+            os.write(stderr, printed.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def writable_folder(name: str) -> Path:
