@@ -61,7 +61,8 @@ def lines(
     styles = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]
     colours = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(series)))
     for (label, (x, y)), style, colour in zip(series.items(), styles, colours, strict=False):
-        ax.plot(x, y, label=label, linestyle=style, color=colour, linewidth=2)
+        # Markers: a point between two NaN has no line.
+        ax.plot(x, y, ".", label=label, linestyle=style, color=colour, linewidth=2, markersize=7)
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel, **axes)
     ax.grid(alpha=0.3)
     ax.legend(frameon=False)
@@ -131,7 +132,7 @@ def presets() -> None:
     )
     save("vanishing", kgrad.visualize_gradients(histories["vanishing"], "Vanishing: sigmoid"))
     save("healthy", kgrad.visualize_gradients(histories["healthy"], "Healthy: ReLU, He"))
-    save("comparison", kgrad.compare_gradients(histories, "Three ways a gradient can flow"))
+    save("comparison", kgrad.compare_gradients(histories, "Vanishing, healthy, and the two faces of exploding"))
     loss = {name: (h.epochs, h.logs["loss"]) for name, h in histories.items()}
     save("losses", lines("Loss", "epoch", "binary cross-entropy", loss, yscale="log"))
 

@@ -20,7 +20,7 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
-from kgrad.statistics import L2_NORM, MEAN_ABS, Statistic
+from kgrad.statistics import L2_NORM, MAX_ABS, MEAN_ABS, Statistic
 
 # Gradients with fewer entries than this are reduced together: one operation for all the biases.
 _SMALL = 1024
@@ -136,6 +136,9 @@ class EntryTotals:
         self._max_entries = [tf.Variable(tf.zeros((len(self._maxima), *s))) for s in shapes]
         self._totals = {s.name: np.zeros(len(shapes)) for s in statistics}
         self._steps_read = 0
+        # Traced here and once: TensorFlow counts the traces of a method over all instances, and
+        # warns of many.
+        self._read = tf.function(self._fold_and_empty).get_concrete_function()
 
     def update(self, gradients: Sequence[tf.Tensor]) -> tf.Tensor:
         """Fold in one step's gradients; return which of them are not finite, bool (weights,)."""
@@ -143,10 +146,10 @@ class EntryTotals:
         for i, (gradient, scale) in enumerate(zip(gradients, scales, strict=True)):
             scaled = gradient * scale
             self._sum_entries[i].assign_add(
-                tf.stack([s.entry(scaled if s.degree else gradient) for s in self._sums])
+                tf.stack([s.entry(scaled if s is L2_NORM else gradient) for s in self._sums])
             )
             if self._maxima:
-                entries = tf.stack([s.entry(scaled) for s in self._maxima])
+                entries = tf.stack([s.entry(gradient) for s in self._maxima])
                 self._max_entries[i].assign(tf.maximum(self._max_entries[i], entries))
         return ~tf.reduce_all(tf.math.is_finite(_column_means(gradients)), axis=1)
 
@@ -169,16 +172,15 @@ class EntryTotals:
         if one_step:
             # The entries of |g| are those of one gradient: their squares in float64 are exact.
             folds[L2_NORM.name] = squares_of_abs
-        scale = self._scale.numpy().astype(np.float64)
+        else:
+            folds[L2_NORM.name] /= np.square(self._scale.numpy().astype(np.float64))
         for statistic in self._statistics:
-            total = self._totals[statistic.name]
-            fold = folds[statistic.name] / scale**statistic.degree
             combine = np.add if statistic.fold == "sum" else np.maximum
-            self._totals[statistic.name] = combine(total, fold)
-        self._set_scale(folds[MEAN_ABS.name] / scale)
+            name = statistic.name
+            self._totals[name] = combine(self._totals[name], folds[name])
+        self._set_scale(folds[MEAN_ABS.name])
 
-    @tf.function
-    def _read(self) -> dict[str, tf.Tensor]:
+    def _fold_and_empty(self) -> dict[str, tf.Tensor]:
         """Fold each buffer over its entries and empty it: statistic → float64 (weights,)."""
         columns: list[list[tf.Tensor]] = []
         for sums, maxima in zip(self._sum_entries, self._max_entries, strict=True):
@@ -200,9 +202,13 @@ class EntryTotals:
 
 
 def _with_nonfinite(totals: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Where a sum of |g| is NaN or infinite, so is that of g²: scaling it may have hidden that."""
-    abs_sum, square_sum = totals[MEAN_ABS.name], totals[L2_NORM.name]
-    return totals | {L2_NORM.name: np.where(np.isfinite(abs_sum), square_sum, abs_sum)}
+    """Let a NaN or infinity among the |g| show where scaling or a maximum may have lost it."""
+    abs_sum = totals[MEAN_ABS.name]
+    shown = dict(totals)
+    shown[L2_NORM.name] = np.where(np.isfinite(abs_sum), totals[L2_NORM.name], abs_sum)
+    if MAX_ABS.name in totals:
+        shown[MAX_ABS.name] = np.where(np.isnan(abs_sum), np.nan, totals[MAX_ABS.name])
+    return shown
 
 
 def _column_means(gradients: Sequence[tf.Tensor]) -> tf.Tensor:

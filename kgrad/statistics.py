@@ -22,14 +22,12 @@ class Statistic(NamedTuple):
         name: its name in a history.
         entry: elementwise map, gradient → tensor of the same shape and dtype.
         fold: how mapped entries combine, over a weight and over steps.
-        degree: `entry(k g) = k**degree entry(g)` for k > 0.
         finish: (total of the fold, number of entries, number of steps) → the statistic; float64.
     """
 
     name: str
     entry: Callable[[Tensor], Tensor]
     fold: Literal["sum", "max"]
-    degree: int
     finish: Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 
 
@@ -38,14 +36,14 @@ def _is_zero(gradient: Tensor) -> Tensor:
 
 
 # (1/T) Σ_t (1/n) Σ_i |g_ti|
-MEAN_ABS = Statistic("mean_abs", ops.abs, "sum", 1, lambda total, n, steps: total / (n * steps))
+MEAN_ABS = Statistic("mean_abs", ops.abs, "sum", lambda total, n, steps: total / (n * steps))
 # √((1/T) Σ_t Σ_i g_ti²)
-L2_NORM = Statistic("l2_norm", ops.square, "sum", 2, lambda total, n, steps: np.sqrt(total / steps))
+L2_NORM = Statistic("l2_norm", ops.square, "sum", lambda total, n, steps: np.sqrt(total / steps))
 # max_t max_i |g_ti|
-MAX_ABS = Statistic("max_abs", ops.abs, "max", 1, lambda total, n, steps: total)
+MAX_ABS = Statistic("max_abs", ops.abs, "max", lambda total, n, steps: total)
 # (1/T) Σ_t (1/n) Σ_i [g_ti = 0]
 ZERO_FRACTION = Statistic(
-    "zero_fraction", _is_zero, "sum", 0, lambda total, n, steps: total / (n * steps)
+    "zero_fraction", _is_zero, "sum", lambda total, n, steps: total / (n * steps)
 )
 
 ALWAYS = (MEAN_ABS, L2_NORM)
