@@ -132,7 +132,10 @@ def presets() -> None:
     )
     save("vanishing", kgrad.visualize_gradients(histories["vanishing"], "Vanishing: sigmoid"))
     save("healthy", kgrad.visualize_gradients(histories["healthy"], "Healthy: ReLU, He"))
-    save("comparison", kgrad.compare_gradients(histories, "Vanishing, healthy, and the two faces of exploding"))
+    save(
+        "comparison",
+        kgrad.compare_gradients(histories, "Vanishing, healthy, and the two faces of exploding"),
+    )
     loss = {name: (h.epochs, h.logs["loss"]) for name, h in histories.items()}
     save("losses", lines("Loss", "epoch", "binary cross-entropy", loss, yscale="log"))
 

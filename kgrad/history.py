@@ -14,10 +14,15 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import pandas as pd
 
-from kgrad.jsonl import LineWriter, numbers, read_lines
-
-FORMAT = "kgrad-history"
-VERSION = 1
+from kgrad.jsonl import (
+    FORMAT,
+    VERSION,
+    LineWriter,
+    header_fields,
+    numbers,
+    read_lines,
+    record_fields,
+)
 
 
 class Weight(NamedTuple):
@@ -126,7 +131,7 @@ class GradientHistory:
         Raises:
             KeyError: if the statistic was not recorded.
         """
-        return self._stacked("values", self._known(statistic), len(self.weights))
+        return self._stacked("values", statistic, len(self.weights))
 
     def by_layer(self, statistic: str) -> np.ndarray:
         """Values of one statistic with each layer's weights taken as one vector.
@@ -161,11 +166,8 @@ class GradientHistory:
         """
         records, weights = len(self), len(self.weights)
         by_record = {"record": np.arange(records), "epoch": self.epochs, "step": self.steps}
-        by_weight = {
-            "layer": np.array([w.layer for w in self.weights]),
-            "weight": np.array([w.name for w in self.weights]),
-            "path": np.array([w.path for w in self.weights]),
-        }
+        columns = zip(*((w.layer, w.name, w.path) for w in self.weights), strict=True)
+        by_weight = dict(zip(("layer", "weight", "path"), map(np.array, columns), strict=True))
         frames = [
             pd.DataFrame(
                 {key: np.repeat(column, weights) for key, column in by_record.items()}
@@ -201,7 +203,8 @@ class GradientHistory:
         last = self._records[-1] if self._records else None
         for name, number in (("epoch", epoch), ("step", step)):
             least = last[name] if last else 0
-            if not isinstance(number, int | np.integer) or number < least:
+            whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+            if not whole or not least <= number < 2**63:
                 raise ValueError(
                     f"{name} must be an integer of at least {least}, received {number!r}"
                 )
@@ -266,23 +269,21 @@ class GradientHistory:
         history = None
         try:
             lines = read_lines(path)
-            history = cls(**_header_fields(next(lines, {})))
+            fields = header_fields(next(lines, {}))
+            fields["weights"] = [Weight(*weight) for weight in fields["weights"]]
+            history = cls(**fields)
             for line in lines:
-                history.append(**_record_fields(line))
+                history.append(**record_fields(line))
         except ValueError as error:
             number = 1 if history is None else len(history) + 2
             raise ValueError(f"{os.fspath(path)}, line {number}: {error}") from error
         return history
 
-    def _known(self, statistic: str) -> str:
-        if statistic not in self.statistics:
-            raise KeyError(
-                f"statistic {statistic!r} was not recorded; "
-                f"recorded were {', '.join(self.statistics)}"
-            )
-        return statistic
-
     def _stacked(self, group: str, name: str, width: int) -> np.ndarray:
+        if name not in self.statistics:
+            raise KeyError(
+                f"statistic {name!r} was not recorded; recorded were {', '.join(self.statistics)}"
+            )
         rows = [record[group][name] for record in self._records]
         return np.array(rows, dtype=np.float64).reshape(len(rows), width)
 
@@ -290,7 +291,7 @@ class GradientHistory:
 def _combine(statistic: str, values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """(records, weights of a layer) → (records,), as `GradientHistory.by_layer` says."""
     if statistic in ("mean_abs", "zero_fraction"):
-        return values @ sizes / sizes.sum()
+        return values @ (sizes / sizes.sum())
     if statistic in ("l2_norm", "weight_l2", "update_l2"):
         # hypot neither overflows nor underflows where a sum of squares would.
         return np.hypot.reduce(values, axis=1)
@@ -322,38 +323,3 @@ def _arrays(
             )
         arrays[name] = array
     return arrays
-
-
-def _header_fields(line: dict[str, Any]) -> dict[str, Any]:
-    """The constructor's arguments from a file's first line."""
-    if line.get("format") != FORMAT:
-        raise ValueError(f'expected a header with "format": "{FORMAT}"')
-    if line.get("version") != VERSION:
-        raise ValueError(
-            f"expected format version {VERSION}, received {line.get('version')!r}: "
-            "read the file with the kgrad that wrote it"
-        )
-    try:
-        weights = [
-            Weight(str(w["layer"]), str(w["name"]), str(w["path"]), tuple(map(int, w["shape"])))
-            for w in line["weights"]
-        ]
-        return {
-            "weights": weights,
-            "statistics": [str(name) for name in line["statistics"]],
-            "logs": [str(name) for name in line["logs"]],
-            "metadata": dict(line["metadata"]),
-        }
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            "expected weights (each with layer, name, path, shape), statistics, logs and "
-            f"metadata, received {line!r:.120}"
-        ) from error
-
-
-def _record_fields(line: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of `append` from a line behind the header."""
-    kinds = {"epoch": int, "step": int, "values": dict, "layer_values": dict, "logs": dict}
-    if set(line) != set(kinds) or not all(isinstance(line[k], t) for k, t in kinds.items()):
-        raise ValueError(f"expected a record with {', '.join(kinds)}, received {line!r:.120}")
-    return line

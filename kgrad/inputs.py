@@ -16,6 +16,13 @@ def require_positive(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be an integer of at least 1, received {value!r}")
 
 
+def require_seed(value: Any) -> None:
+    """Raise unless `value` is None or an integer that can seed a generator."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if value is not None and not (whole and value >= 0):
+        raise ValueError(f"seed must be None or an integer of at least 0, received {value!r}")
+
+
 def require_trainable(model: Any) -> None:
     """Raise unless `model` is a built Keras model with trainable weights and one output."""
     if not isinstance(model, keras.Model):
@@ -143,19 +150,23 @@ def choose_optimizer(model: keras.Model, optimizer: Any) -> keras.optimizers.Opt
 
 
 def _numeric(name: str, value: Any) -> np.ndarray:
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array of numbers, received {error}") from error
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must be an array of numbers, received dtype {array.dtype}")
     if array.ndim == 0 or array.size == 0:
         raise ValueError(f"{name} must hold at least one sample, received shape {array.shape}")
     if array.dtype.kind == "f":
-        bad = int(np.size(array) - np.isfinite(array).sum())
+        with np.errstate(over="ignore"):
+            array = array.astype(keras.config.floatx(), copy=False)
+        bad = int(array.size - np.isfinite(array).sum())
         if bad:
             raise ValueError(
                 f"{name} must be finite, received {bad} NaN or infinite entries: "
                 "remove or impute them"
             )
-        array = array.astype(keras.config.floatx(), copy=False)
     return array
 
 

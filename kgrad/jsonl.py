@@ -1,4 +1,6 @@
-"""JSON Lines on disk: whole lines written one at a time, and read back after a crash.
+"""The history's file, JSON Lines: whole lines written one at a time, read back after a crash.
+
+The first line is a header, each further line one record.
 
 Standard JSON has no NaN and no infinity; here the strings "NaN", "Infinity" and "-Infinity" stand
 for them, so that any JSON reader can open a file.
@@ -12,6 +14,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 import numpy as np
+
+FORMAT = "kgrad-history"
+VERSION = 1
 
 _NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -68,6 +73,49 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
         yield content
 
 
+def header_fields(line: dict[str, Any]) -> dict[str, Any]:
+    """What a file's first line says: weights as (layer, name, path, shape), and other fields.
+
+    Raises:
+        ValueError: if it is not the header of a history, or of another version.
+    """
+    if line.get("format") != FORMAT:
+        raise ValueError(f'expected a header with "format": "{FORMAT}"')
+    if line.get("version") != VERSION or isinstance(line["version"], bool):
+        raise ValueError(
+            f"expected format version {VERSION}, received {line.get('version')!r}: "
+            "read the file with the kgrad that wrote it"
+        )
+    try:
+        return {
+            "weights": [
+                (*(_text(w[key]) for key in ("layer", "name", "path")), _sizes(w["shape"]))
+                for w in line["weights"]
+            ],
+            "statistics": [_text(name) for name in _list(line["statistics"])],
+            "logs": [_text(name) for name in _list(line["logs"])],
+            "metadata": dict(line["metadata"]),
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            "expected weights (each with layer, name, path, shape), statistics, logs and "
+            f"metadata, received {line!r:.120}"
+        ) from error
+
+
+def record_fields(line: dict[str, Any]) -> dict[str, Any]:
+    """What a line behind the header says: the arguments of `GradientHistory.append`.
+
+    Raises:
+        ValueError: if it is not a record.
+    """
+    kinds = {"epoch": int, "step": int, "values": dict, "layer_values": dict, "logs": dict}
+    # Not isinstance: True is an int to Python.
+    if {name: type(value) for name, value in line.items()} != kinds:
+        raise ValueError(f"expected a record with {', '.join(kinds)}, received {line!r:.120}")
+    return line
+
+
 def numbers(values: Any, width: int) -> np.ndarray | None:
     """Turn a sequence of numbers, as written here or in memory, into float64 of shape (width,).
 
@@ -103,3 +151,23 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _sizes(value: Any) -> tuple[int, ...]:
+    if any(
+        isinstance(size, bool) or not isinstance(size, int) or size < 0 for size in _list(value)
+    ):
+        raise TypeError
+    return tuple(value)

@@ -130,12 +130,12 @@ class Recorder:
             norms = np.array([_norm(value) for value in self._values])
             return {"weight_l2": norms, "update_l2": np.zeros_like(norms)}
         before, self._values = self._values, _values(self._variables)
-        return {
-            "weight_l2": np.array([_norm(value) for value in self._values]),
-            "update_l2": np.array(
-                [_norm(new - old) for new, old in zip(self._values, before, strict=True)]
-            ),
-        }
+        pairs = zip(self._values, before, strict=True)
+        with np.errstate(over="ignore", invalid="ignore"):  # infinity less infinity is NaN: data
+            return {
+                "weight_l2": np.array([_norm(value) for value in self._values]),
+                "update_l2": np.array([_norm(new - old) for new, old in pairs]),
+            }
 
     def _write(self, line: Mapping[str, Any]) -> None:
         if self._journal is not None:

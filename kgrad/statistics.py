@@ -71,7 +71,7 @@ def select(names: Iterable[str]) -> tuple[Statistic, ...]:
         raise TypeError(f"statistics must be a sequence of names, received {names!r}: [{names!r}]?")
     wanted = set(names)
     known = [statistic.name for statistic in ALWAYS + ON_REQUEST] + list(RECORDED_BESIDE)
-    for name in sorted(wanted - set(known)):
+    for name in sorted(wanted - set(known), key=str):
         nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
         raise ValueError(
             f"statistics received {name!r}, did you mean {nearest!r}? Known are {', '.join(known)}"

@@ -8,6 +8,8 @@ where they are made.
 import math
 import os
 import platform
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,8 +27,10 @@ from kgrad.inputs import (
     choose_loss,
     choose_optimizer,
     require_positive,
+    require_seed,
     require_trainable,
 )
+from kgrad.loop import TrainingLoop, backward
 from kgrad.recorder import Recorder
 
 # XLA compiles for about a second and then saves 0.1 to 1 ms a step: it pays beyond this many.
@@ -99,12 +103,16 @@ def train_and_track_gradients(
         require_positive(name, value)
     if every != "epoch":
         require_positive('every, where it is not "epoch",', every)
+    require_seed(seed)
     if jit_compile not in (True, False, "auto"):
         raise ValueError(f'jit_compile must be True, False or "auto", received {jit_compile!r}')
+    # NumPy's integers would not mix with TensorFlow's, nor go into a JSON file.
+    epochs, batch_size = int(epochs), int(batch_size)
+    every = every if every == "epoch" else int(every)
     X, y = as_arrays(model, X, y)
     loss_function = choose_loss(model, y, loss)
     optimizer = choose_optimizer(model, optimizer)
-    seed = int(np.random.randint(2**31)) if seed is None else seed  # noqa: NPY002 (Keras's seed)
+    seed = int(np.random.randint(2**31)) if seed is None else int(seed)  # noqa: NPY002 (Keras's seed)
     jit = _resolve_jit(jit_compile, model, epochs * -(-len(X) // batch_size))
     on_gpu = bool(tf.config.list_logical_devices("GPU"))
     described = describe_run(model, optimizer, loss_function) | {
@@ -156,144 +164,13 @@ def measure_gradients(
     recorder = Recorder(model, statistics, metadata=metadata)
     state = [variable.numpy() for variable in model.non_trainable_variables]
     try:
-        value, gradients, _ = _backward(model, tf.constant(X), tf.constant(y), loss_function)
+        value, gradients, _ = backward(model, tf.constant(X), tf.constant(y), loss_function)
     finally:
         for variable, before in zip(model.non_trainable_variables, state, strict=True):
             variable.assign(before)
     recorder.update(gradients)
     recorder.record(0, 0, {"loss": float(value)}, before_training=True)
     return recorder.history
-
-
-class TrainingLoop:
-    """A model's training steps, compiled.
-
-    Args:
-        model: a built Keras model.
-        X: inputs, (samples, ...).
-        y: targets, (samples, ...).
-        batch_size: samples a step.
-        optimizer: built for the model's weights.
-        loss: function of (y_true, y_pred), or None for the compiled one.
-        jit_compile: whether XLA compiles the steps.
-        recorder: measures the gradients of each step; None trains without measuring.
-    """
-
-    def __init__(
-        self,
-        model: keras.Model,
-        X: np.ndarray,
-        y: np.ndarray,
-        batch_size: int,
-        optimizer: keras.optimizers.Optimizer,
-        loss: Callable[[Any, Any], Any] | None,
-        jit_compile: bool,
-        recorder: Recorder | None = None,
-    ) -> None:
-        self._model, self._optimizer, self._loss = model, optimizer, loss
-        self._recorder = recorder
-        self._data = (tf.constant(X), tf.constant(y))
-        self._loss_total = tf.Variable([0.0, 0.0], dtype=tf.float64)  # Σ loss · samples, Σ samples
-        self.samples, self._batch_size = len(X), min(batch_size, len(X))
-        self.steps_per_epoch = -(-self.samples // self._batch_size)
-        self._order = tf.range(self.samples)
-        self._compiled: dict[int, Callable] = {}
-        self._jit_compile = jit_compile
-
-    def set_order(self, order: np.ndarray) -> None:
-        """Take the samples in this order from now on: int32, (samples,)."""
-        self._order = tf.constant(order, tf.int32)
-
-    def run(self, first: int, count: int) -> int:
-        """Run up to `count` steps of the epoch, from step `first` on (0-based).
-
-        Returns:
-            The number of steps run: a partial last batch is a call of its own.
-        """
-        full = self.samples // self._batch_size
-        if first < full:
-            count = min(count, full - first)
-            size = self._batch_size
-        else:
-            count, size = 1, self.samples - full * self._batch_size
-        offset = first * self._batch_size
-        self._function(size)(self._order, tf.constant(offset), tf.constant(count))
-        return count
-
-    def logs(self) -> dict[str, float]:
-        """Mean loss a sample and the compiled metrics since the last call, which starts anew."""
-        total, samples = self._loss_total.numpy()
-        logs = {"loss": float(total / samples) if samples else float("nan")}
-        if self._model.compiled:
-            results = self._model.get_metrics_result()
-            logs |= {name: float(value) for name, value in results.items() if name != "loss"}
-        return logs
-
-    def reset_logs(self) -> None:
-        """Start the means of `logs` anew."""
-        self._loss_total.assign([0.0, 0.0])
-        if self._model.compiled:
-            self._model.reset_metrics()
-
-    def _function(self, size: int) -> Callable:
-        """The compiled steps for batches of `size`, traced once."""
-        if size not in self._compiled:
-            scalar = tf.TensorSpec([], tf.int32)
-            function = tf.function(self._steps, jit_compile=self._jit_compile)
-            self._compiled[size] = function.get_concrete_function(
-                tf.TensorSpec([self.samples], tf.int32), scalar, scalar, size
-            )
-        return self._compiled[size]
-
-    def _steps(self, order: tf.Tensor, offset: tf.Tensor, count: tf.Tensor, size: int) -> None:
-        """Train on `count` batches of `size` samples, from place `offset` of the order on."""
-
-        def step(i: tf.Tensor) -> tuple[tf.Tensor]:
-            # Not tf.slice: XLA would compile anew for every value of its begin.
-            batch = tf.gather(order, tf.range(size) + (offset + i * size))
-            X, y = (tf.gather(array, batch) for array in self._data)
-            loss, gradients, y_pred = _backward(self._model, X, y, self._loss, self._optimizer)
-            if self._recorder is not None:
-                self._recorder.update(_unscaled(gradients, self._optimizer))
-            self._optimizer.apply(gradients, self._model.trainable_variables)
-            weight = tf.constant(size, tf.float64)
-            self._loss_total.assign_add(tf.stack([tf.cast(loss, tf.float64) * weight, weight]))
-            if self._model.compiled:
-                self._model.compute_metrics(X, y, y_pred)
-            return (i + 1,)
-
-        tf.while_loop(lambda i: i < count, step, [tf.constant(0)])
-
-
-def _backward(
-    model: keras.Model,
-    X: tf.Tensor,
-    y: tf.Tensor,
-    loss: Callable[[Any, Any], Any] | None,
-    optimizer: keras.optimizers.Optimizer | None = None,
-) -> tuple[tf.Tensor, list[Any], tf.Tensor]:
-    """One forward and backward pass: (loss, gradients as the optimizer scales them, output)."""
-    with tf.GradientTape() as tape:
-        y_pred = model(X, training=True)
-        if loss is None:
-            value = model.compute_loss(x=X, y=y, y_pred=y_pred, training=True)
-        else:
-            if y.shape.rank == y_pred.shape.rank - 1 and y_pred.shape[-1] == 1:
-                y = tf.expand_dims(y, -1)  # (samples,) would be broadcast against (samples, 1)
-            regularisation = [tf.reduce_sum(extra) for extra in model.losses]
-            value = tf.add_n([tf.reduce_mean(loss(y, y_pred)), *regularisation])
-        target = value if optimizer is None else optimizer.scale_loss(value)
-    variables = [variable.value for variable in model.trainable_variables]
-    return value, tape.gradient(target, variables), y_pred
-
-
-def _unscaled(gradients: list[Any], optimizer: keras.optimizers.Optimizer) -> list[Any]:
-    """The gradients of the loss itself, where the optimizer multiplied it by a factor."""
-    one = tf.constant(1.0)
-    factor = optimizer.scale_loss(one)
-    if factor is one:
-        return gradients
-    return [None if g is None else tf.cast(g, tf.float32) / factor for g in gradients]
 
 
 def _track(
@@ -322,31 +199,53 @@ def _track(
                     count = loop.run(first, min(most, steps_a_record - recorder.pending_steps))
                     seconds_a_step = (time.perf_counter() - start) / count
                     first, done = first + count, done + count
-                    if done == 1:
-                        recorder.record(0, 0, loop.logs(), before_training=True)
-                    show(epoch, done, loop.logs())
-                    if recorder.pending_steps == steps_a_record:
-                        recorder.record(epoch, done, loop.logs())
-                        loop.reset_logs()
+                    with _interrupt_deferred():
+                        if done == 1:
+                            recorder.record(0, 0, loop.logs(), before_training=True)
+                        if recorder.pending_steps == steps_a_record:
+                            recorder.record(epoch, done, loop.logs())
+                            loop.reset_logs()
+                    show(epoch, done, loop.logs)
         except KeyboardInterrupt:
             if not recorder.has_records:
                 raise
             recorder.history.metadata["interrupted"] = True
-    if recorder.pending_steps:  # cut off, or the last steps of a run that `every` does not divide
-        done = int(recorder.history.steps[-1]) + recorder.pending_steps
-        recorder.record(epoch, done, loop.logs())
+    with _interrupt_deferred():
+        if recorder.pending_steps:  # cut off, or `every` does not divide the run
+            done = int(recorder.history.steps[-1]) + recorder.pending_steps
+            recorder.record(epoch, done, loop.logs())
     return recorder.history
 
 
 @contextmanager
-def _progress(steps: int, verbose: int) -> Iterator[Callable[[int, int, dict[str, float]], None]]:
-    """A progress bar as a function of (epoch, steps done, logs); silent if `verbose` is 0."""
+def _interrupt_deferred() -> Iterator[None]:
+    """Hold a Ctrl-C back until the block has ended: a record is made whole or not at all."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # the signal comes to the main thread
+        return
+    received: list[tuple[Any, ...]] = []
+    handler = signal.signal(
+        signal.SIGINT, lambda *signal_and_frame: received.append(signal_and_frame)
+    )
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if received and callable(handler):
+        handler(*received[0])
+
+
+@contextmanager
+def _progress(steps: int, verbose: int) -> Iterator[Callable[[int, int, Callable], None]]:
+    """A progress bar as a function of (epoch, steps done, function that returns the logs)."""
     columns = ("{task.description}", BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=not verbose) as bar:
         task = bar.add_task("compiling", total=steps)
 
-        def show(epoch: int, done: int, logs: dict[str, float]) -> None:
-            text = "  ".join(f"{name} {value:.4g}" for name, value in logs.items())
+        def show(epoch: int, done: int, logs: Callable[[], dict[str, float]]) -> None:
+            if bar.disable:
+                return
+            text = "  ".join(f"{name} {value:.4g}" for name, value in logs().items())
             bar.update(task, completed=done, description=f"epoch {epoch}  {text}")
 
         yield show

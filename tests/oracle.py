@@ -101,9 +101,7 @@ def sgd(weights, activations, X, y, loss, *, epochs, batch_size, rate, order=Non
         places = np.arange(len(X)) if order is None else order[epoch]
         for start in range(0, len(X), batch_size):
             batch = places[start : start + batch_size]
-            value, gradients = backprop(
-                weights, activations, X[batch], y[batch], loss, **options
-            )
+            value, gradients = backprop(weights, activations, X[batch], y[batch], loss, **options)
             weights = [w - rate * g for w, g in zip(weights, gradients, strict=True)]
             steps.append(Step(epoch + 1, len(batch), value, gradients, weights))
     return steps

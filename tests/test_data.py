@@ -1,4 +1,3 @@
-import doctest
 import hashlib
 
 import numpy as np
@@ -7,7 +6,6 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
-import kgrad.data
 from kgrad.data import DATASETS, make_dataset
 
 DEFAULT_SHAPES = {
@@ -159,7 +157,3 @@ def test_one_sample_is_all_zeros(name):
 def test_errors_say_what_is_accepted(arguments, message):
     with pytest.raises(ValueError, match=message):
         make_dataset(*arguments)
-
-
-def test_the_examples():
-    assert doctest.testmod(kgrad.data) == (0, 2)

@@ -1,4 +1,3 @@
-import doctest
 import inspect
 import subprocess
 import sys
@@ -7,7 +6,6 @@ import keras
 import numpy as np
 import pytest
 
-import kgrad.models
 from kgrad.models import create_model
 
 
@@ -283,7 +281,3 @@ def test_numpy_integers_are_integers():
         three, "relu", "he", units=three, input_shape=(three,), output_units=three, seed=three
     )
     assert model.output_shape == (None, 3)
-
-
-def test_the_examples():
-    assert doctest.testmod(kgrad.models) == (0, 2)

