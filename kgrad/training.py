@@ -199,13 +199,13 @@ def _track(
                     count = loop.run(first, min(most, steps_a_record - recorder.pending_steps))
                     seconds_a_step = (time.perf_counter() - start) / count
                     first, done = first + count, done + count
+                    show(epoch, done, loop.logs)
                     with _interrupt_deferred():
                         if done == 1:
                             recorder.record(0, 0, loop.logs(), before_training=True)
                         if recorder.pending_steps == steps_a_record:
                             recorder.record(epoch, done, loop.logs())
                             loop.reset_logs()
-                    show(epoch, done, loop.logs)
         except KeyboardInterrupt:
             if not recorder.has_records:
                 raise

@@ -724,12 +724,21 @@ def test_the_progress_bar_speaks_only_when_asked(data, capfd):
 # ---- Interrupted --------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def sigint():
+    """Python's own handler, which a process that was started in the background lacks."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
-    ("samples", "batch_size"),
-    [(4_000_000, 1), (40, 8)],
+    ("samples", "batch_size", "epochs"),
+    [(4_000_000, 1, 5), (40, 8, 100_000)],  # minutes
     ids=["within a long epoch", "between short epochs"],
 )
-def test_ctrl_c_returns_soon_with_what_was_recorded(tmp_path, samples, batch_size):
+def test_ctrl_c_returns_soon_with_what_was_recorded(tmp_path, sigint, samples, batch_size, epochs):
     journal = tmp_path / "j.jsonl"
     X = np.ones((samples, 1), np.float32)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
@@ -749,7 +758,7 @@ def test_ctrl_c_returns_soon_with_what_was_recorded(tmp_path, samples, batch_siz
         model,
         X,
         X[:, 0],
-        10**6,
+        epochs,
         batch_size=batch_size,
         optimizer=optimizer,
         shuffle=False,
@@ -784,7 +793,9 @@ PLACES = {
 
 
 @pytest.mark.parametrize(("target", "when"), PLACES.values(), ids=PLACES)
-def test_ctrl_c_at_any_place_counts_every_step_once(data, tmp_path, monkeypatch, target, when):
+def test_ctrl_c_at_any_place_counts_every_step_once(
+    data, tmp_path, monkeypatch, sigint, target, when
+):
     """The signal may come between any two instructions; here it does in the third record."""
     X, y = data
     owner, name = target.rsplit(".", 1)
@@ -1122,3 +1133,11 @@ def test_integers_are_fine_where_the_model_looks_rows_up(random):
     layers = [keras.layers.Embedding(5, 2), keras.layers.Flatten(), keras.layers.Dense(1)]
     model = keras.Sequential([keras.Input((3,)), *layers])
     assert len(train_and_track_gradients(model, X, X[:, 0].astype(float), 1)) == 2
+
+
+def test_the_progress_bar_shows_epoch_loss_and_end(data, capsys):
+    X, y = data
+    train_and_track_gradients(small_model(), X, y, 2, jit_compile=False, verbose=1)
+    shown = capsys.readouterr().out
+    assert "epoch 2  loss 0." in shown
+    assert "100%" in shown
