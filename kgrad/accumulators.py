@@ -213,16 +213,16 @@ def _with_nonfinite(totals: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _column_means(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Means of disjoint parts of each gradient, (weights, 64): one is non-finite if an entry is.
+    """Mean of each column of each gradient, (weights, widest): non-finite where an entry is.
 
     A mean of finite entries does not overflow, and XLA hands this product to a vectorised library
     where it would not vectorise a reduction.
     """
-    rows = []
+    means = []
     for gradient in gradients:
-        size = math.prod(gradient.shape)
-        columns = math.gcd(size, 64)
-        entries = tf.reshape(gradient, [size // columns, columns])
-        means = tf.matmul(tf.fill([1, size // columns], columns / size), entries)
-        rows.append(tf.pad(means, [[0, 0], [0, 64 - columns]]))
-    return tf.concat(rows, 0)
+        columns = gradient.shape[-1] if gradient.shape.rank else 1
+        rows = math.prod(gradient.shape) // columns
+        entries = tf.reshape(gradient, [rows, columns])
+        means.append(entries if rows == 1 else tf.matmul(tf.fill([1, rows], 1 / rows), entries))
+    widest = max(mean.shape[1] for mean in means)
+    return tf.concat([tf.pad(m, [[0, 0], [0, widest - m.shape[1]]]) for m in means], 0)
