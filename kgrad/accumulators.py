@@ -119,7 +119,9 @@ class EntryTotals:
     """Folds gradients entry by entry, and reduces when the totals are read.
 
     The scale of a weight is a power of two set at each reading: `l2_norm` is right as long as a
-    weight's gradient grows or shrinks less than 10^18-fold between two readings.
+    weight's gradient grows or shrinks less than 10^18-fold between two readings. Where squares are
+    lost all the same, Σ_i (Σ_t |g_ti|)² takes their place: an upper bound, and nearly equal where
+    one step outgrows all others.
 
     Args:
         shapes: shape of each weight.
@@ -170,11 +172,10 @@ class EntryTotals:
         """Add what the buffers hold to the totals, and set the scale by it."""
         folds = {name: fold.numpy() for name, fold in self._read().items()}
         squares_of_abs = folds.pop("squares_of_abs")
-        if one_step:
-            # The entries of |g| are those of one gradient: their squares in float64 are exact.
-            folds[L2_NORM.name] = squares_of_abs
-        else:
-            folds[L2_NORM.name] /= np.square(self._scale.numpy().astype(np.float64))
+        squares = folds[L2_NORM.name] / np.square(self._scale.numpy().astype(np.float64))
+        # Of one step the entries of |g| are known, and their squares in float64 exact.
+        lost = one_step | ~np.isfinite(squares) | (squares == 0)
+        folds[L2_NORM.name] = np.where(lost, squares_of_abs, squares)
         for statistic in self._statistics:
             combine = np.add if statistic.fold == "sum" else np.maximum
             name = statistic.name

@@ -37,12 +37,15 @@ def require_trainable(model: Any) -> None:
             f"model {model.name!r} must have trainable weights, received none: "
             "set trainable = True on a layer"
         )
-    outputs = getattr(model, "outputs", None) or [None]
-    if len(outputs) > 1:
-        raise ValueError(
-            f"model {model.name!r} must have one output, received {len(outputs)}: "
-            "make a keras.Model with the output to study"
-        )
+    for ends, fix in (
+        ("inputs", "concatenate them into one"),
+        ("outputs", "make a keras.Model with the output to study"),
+    ):
+        count = len(getattr(model, ends, None) or [None])
+        if count > 1:
+            raise ValueError(
+                f"model {model.name!r} must have one {ends[:-1]}, received {count}: {fix}"
+            )
 
 
 def as_arrays(model: keras.Model, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -77,6 +80,7 @@ def as_arrays(model: keras.Model, X: Any, y: Any) -> tuple[np.ndarray, np.ndarra
             f"X must be floating point for model {model.name!r}, received {X.dtype}: "
             "use X.astype('float32')"
         )
+    _require_output_for(model, X, y)
     return X, y
 
 
@@ -147,6 +151,23 @@ def choose_optimizer(model: keras.Model, optimizer: Any) -> keras.optimizers.Opt
             f"model {model.name!r} needs one of its own: pass a new optimizer"
         )
     return chosen
+
+
+def _require_output_for(model: keras.Model, X: np.ndarray, y: np.ndarray) -> None:
+    """Raise unless the model answers X with one tensor that y can be compared with."""
+    output = model.compute_output_spec(keras.KerasTensor((None, *X.shape[1:]), X.dtype.name))
+    if not isinstance(output, keras.KerasTensor):
+        count = len(keras.tree.flatten(output))
+        raise ValueError(
+            f"model {model.name!r} must have one output, received {count}: "
+            "make a keras.Model with the output to study"
+        )
+    # A last axis of 1 may hold class labels, or be missing.
+    if y.ndim == len(output.shape) and y.shape[-1] != 1 and not _fits(y.shape, output.shape):
+        raise ValueError(
+            f"y must have the shape {output.shape} that model {model.name!r} returns, "
+            f"received {y.shape}"
+        )
 
 
 def _numeric(name: str, value: Any) -> np.ndarray:

@@ -102,6 +102,10 @@ class Recorder:
             self._accumulator.reset()
             self._counts.assign(tf.zeros_like(self._counts))
 
+    def read(self) -> None:
+        """Move what was folded so far to float64: worth it once in some thousand steps."""
+        self._accumulator.totals(self.pending_steps)
+
     @property
     def history(self) -> GradientHistory:
         """The records so far."""

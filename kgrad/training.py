@@ -35,6 +35,9 @@ from kgrad.recorder import Recorder
 
 # XLA compiles for about a second and then saves 0.1 to 1 ms a step: it pays beyond this many.
 _STEPS_THAT_REPAY_XLA = 5000
+# Float32 buffers lose the fifth digit when they are added to for longer; a fixed number, so that
+# the same run is read at the same steps.
+_STEPS_BETWEEN_READINGS = 8192
 # Python sees a Ctrl-C only between calls of the compiled function.
 _SECONDS_BETWEEN_CALLS = 0.2
 
@@ -97,6 +100,16 @@ def train_and_track_gradients(
         OSError: if the journal cannot be written.
         TypeError: if the model is not a Keras model or the data are not numbers that fit it.
         ValueError: if another argument is not as said here. All raised before training starts.
+
+    Example:
+        >>> from kgrad import create_model, make_dataset
+        >>> data = make_dataset("moons", 64)
+        >>> model = create_model(2, "relu", "he", units=8, input_shape=(2,), seed=0)
+        >>> history = train_and_track_gradients(model, data.X, data.y, epochs=3, seed=0)
+        >>> history.epochs
+        array([0, 1, 2, 3])
+        >>> history.by_layer("mean_abs").shape  # (records, layers)
+        (4, 3)
     """
     require_trainable(model)
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
@@ -156,6 +169,13 @@ def measure_gradients(
     Raises:
         TypeError: if the model is not a Keras model or the data are not numbers that fit it.
         ValueError: if another argument cannot be used; see `train_and_track_gradients`.
+
+    Example:
+        >>> from kgrad import create_model, make_dataset
+        >>> data = make_dataset("moons", 64)
+        >>> model = create_model(2, "relu", "he", units=8, input_shape=(2,), seed=0)
+        >>> measure_gradients(model, data.X, data.y)["mean_abs"].shape  # (records, weights)
+        (1, 6)
     """
     require_trainable(model)
     X, y = as_arrays(model, X, y)
@@ -185,7 +205,7 @@ def _track(
     random = None if seed is None else np.random.default_rng(seed)
     steps_a_record = loop.steps_per_epoch if every == "epoch" else every
     loop.reset_logs()
-    epoch = done = 0
+    done = 0
     seconds_a_step = math.inf  # the first call compiles, and tells nothing
     with _progress(epochs * loop.steps_per_epoch, verbose) as show:
         try:
@@ -195,33 +215,45 @@ def _track(
                 first = 0
                 while first < loop.steps_per_epoch:
                     start = time.perf_counter()
-                    most = max(1, int(_SECONDS_BETWEEN_CALLS / seconds_a_step))
-                    count = loop.run(first, min(most, steps_a_record - recorder.pending_steps))
+                    pending = recorder.pending_steps
+                    most = min(
+                        max(1, int(_SECONDS_BETWEEN_CALLS / seconds_a_step)),
+                        steps_a_record - pending,
+                        _STEPS_BETWEEN_READINGS - pending % _STEPS_BETWEEN_READINGS,
+                    )
+                    count = loop.run(first, most)
                     seconds_a_step = (time.perf_counter() - start) / count
                     first, done = first + count, done + count
                     show(epoch, done, loop.logs)
                     with _interrupt_deferred():
                         if done == 1:
                             recorder.record(0, 0, loop.logs(), before_training=True)
-                        if recorder.pending_steps == steps_a_record:
+                        if pending + count == steps_a_record:
                             recorder.record(epoch, done, loop.logs())
                             loop.reset_logs()
+                        elif (pending + count) % _STEPS_BETWEEN_READINGS == 0:
+                            recorder.read()
         except KeyboardInterrupt:
             if not recorder.has_records:
                 raise
             recorder.history.metadata["interrupted"] = True
-    with _interrupt_deferred():
-        if recorder.pending_steps:  # cut off, or `every` does not divide the run
-            done = int(recorder.history.steps[-1]) + recorder.pending_steps
-            recorder.record(epoch, done, loop.logs())
+    try:
+        with _interrupt_deferred():
+            if recorder.pending_steps:  # cut off, or `every` does not divide the run
+                done = int(recorder.history.steps[-1]) + recorder.pending_steps
+                recorder.record(-(-done // loop.steps_per_epoch), done, loop.logs())
+    except KeyboardInterrupt:
+        recorder.history.metadata["interrupted"] = True
     return recorder.history
 
 
 @contextmanager
 def _interrupt_deferred() -> Iterator[None]:
     """Hold a Ctrl-C back until the block has ended: a record is made whole or not at all."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # the signal comes to the main thread
+    if threading.current_thread() is not threading.main_thread() or not signal.getsignal(
+        signal.SIGINT
+    ):
+        yield  # the signal comes to another thread, or to a handler that Python did not set
         return
     received: list[tuple[Any, ...]] = []
     handler = signal.signal(

@@ -11,7 +11,7 @@ import tensorflow as tf
 from kgrad.accumulators import EntryTotals, StepTotals
 from kgrad.models import create_model
 from kgrad.recorder import Recorder
-from kgrad.statistics import select
+from kgrad.statistics import L2_NORM, select
 from kgrad.training import measure_gradients, train_and_track_gradients
 
 ALL = ("mean_abs", "l2_norm", "max_abs", "zero_fraction")
@@ -395,3 +395,19 @@ def test_select_names_the_nearest():
 def test_select_refuses_what_is_no_name(names):
     with pytest.raises((TypeError, ValueError), match=r"^statistics "):
         select(names)
+
+
+@pytest.mark.parametrize("growth", [1e22, 1e-25])
+def test_squares_lost_within_a_reading_are_bounded_from_above(growth):
+    """Entry totals scale by the last reading; a jump of 22 decades is beyond that scale."""
+    accumulator = EntryTotals([(3, 4)], select([]))
+    steps = [
+        tf.ones((3, 4)) * size for size in ([1, growth, growth] if growth > 1 else [0, growth])
+    ]
+    for count, gradient in enumerate(steps, start=1):
+        accumulator.update([gradient])
+        if count == 1:
+            accumulator.totals(1)
+    l2 = L2_NORM.finish(accumulator.totals(len(steps))["l2_norm"], np.array([12]), len(steps))[0]
+    exact = np.sqrt(sum(float(tf.reduce_sum((g / growth) ** 2)) for g in steps) / len(steps))
+    assert exact * growth * (1 - 1e-6) <= l2 <= np.sqrt(len(steps)) * exact * growth
