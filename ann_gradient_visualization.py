@@ -76,6 +76,18 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     several(data, "--samples", int, "how many (1024; digits: all 1797)")
     several(data, "--features", int, "how many columns (20; the plane's shapes: 2)")
+    add_training_options(parser)
+    output = parser.add_argument_group("what it leaves")
+    output.add_argument(
+        "--output", default="gradient_output", metavar="FOLDER", help="where (gradient_output)"
+    )
+    output.add_argument("--format", choices=("png", "svg", "pdf"), default="png", help="(png)")
+    output.add_argument("--show", action="store_true", help="open the figures in windows, too")
+    return parser.parse_args(arguments)
+
+
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    """Add what describes the loop."""
     training = parser.add_argument_group("the training")
     several(training, "--optimizer", str, "sgd, adam …: any that Keras has (sgd)")
     several(training, "--learning-rate", float, "its learning rate (0.05)")
@@ -93,13 +105,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--jit", choices=("auto", "on", "off"), default="auto",
         help="compile with XLA; auto: where the run is long enough to repay it",
     )  # fmt: skip
-    output = parser.add_argument_group("what it leaves")
-    output.add_argument(
-        "--output", default="gradient_output", metavar="FOLDER", help="where (gradient_output)"
-    )
-    output.add_argument("--format", choices=("png", "svg", "pdf"), default="png", help="(png)")
-    output.add_argument("--show", action="store_true", help="open the figures in windows, too")
-    return parser.parse_args(arguments)
 
 
 def several(group: Any, name: str, kind: Any, text: str) -> None:

@@ -117,8 +117,6 @@ def train_and_track_gradients(
     if every != "epoch":
         require_positive('every, where it is not "epoch",', every)
     require_seed(seed)
-    if jit_compile not in (True, False, "auto"):
-        raise ValueError(f'jit_compile must be True, False or "auto", received {jit_compile!r}')
     # NumPy's integers would not mix with TensorFlow's, nor go into a JSON file.
     epochs, batch_size = int(epochs), int(batch_size)
     every = every if every == "epoch" else int(every)
@@ -205,34 +203,34 @@ def _track(
     random = None if seed is None else np.random.default_rng(seed)
     steps_a_record = loop.steps_per_epoch if every == "epoch" else every
     loop.reset_logs()
+    steps = epochs * loop.steps_per_epoch
     done = 0
     seconds_a_step = math.inf  # the first call compiles, and tells nothing
-    with _progress(epochs * loop.steps_per_epoch, verbose) as show:
+    with _progress(steps, verbose) as show:
         try:
-            for epoch in range(1, epochs + 1):
-                if random is not None:
+            while done < steps:
+                epoch, first = divmod(done, loop.steps_per_epoch)
+                if first == 0 and random is not None:
                     loop.set_order(random.permutation(loop.samples))
-                first = 0
-                while first < loop.steps_per_epoch:
-                    start = time.perf_counter()
-                    pending = recorder.pending_steps
-                    most = min(
-                        max(1, int(_SECONDS_BETWEEN_CALLS / seconds_a_step)),
-                        steps_a_record - pending,
-                        _STEPS_BETWEEN_READINGS - pending % _STEPS_BETWEEN_READINGS,
-                    )
-                    count = loop.run(first, most)
-                    seconds_a_step = (time.perf_counter() - start) / count
-                    first, done = first + count, done + count
-                    show(epoch, done, loop.logs)
-                    with _interrupt_deferred():
-                        if done == 1:
-                            recorder.record(0, 0, loop.logs(), before_training=True)
-                        if pending + count == steps_a_record:
-                            recorder.record(epoch, done, loop.logs())
-                            loop.reset_logs()
-                        elif (pending + count) % _STEPS_BETWEEN_READINGS == 0:
-                            recorder.read()
+                start = time.perf_counter()
+                pending = recorder.pending_steps
+                most = min(
+                    max(1, int(_SECONDS_BETWEEN_CALLS / seconds_a_step)),
+                    steps_a_record - pending,
+                    _STEPS_BETWEEN_READINGS - pending % _STEPS_BETWEEN_READINGS,
+                )
+                count = loop.run(first, most)
+                seconds_a_step = (time.perf_counter() - start) / count
+                done += count
+                show(epoch + 1, done, loop.logs)
+                with _interrupt_deferred():
+                    if done == 1:
+                        recorder.record(0, 0, loop.logs(), before_training=True)
+                    if pending + count == steps_a_record:
+                        recorder.record(epoch + 1, done, loop.logs())
+                        loop.reset_logs()
+                    elif (pending + count) % _STEPS_BETWEEN_READINGS == 0:
+                        recorder.read()
         except KeyboardInterrupt:
             if not recorder.has_records:
                 raise
@@ -306,6 +304,8 @@ def describe_run(
 
 
 def _resolve_jit(jit_compile: bool | str, model: keras.Model, steps: int) -> bool:
+    if jit_compile not in (True, False, "auto"):
+        raise ValueError(f'jit_compile must be True, False or "auto", received {jit_compile!r}')
     if jit_compile != "auto":
         return bool(jit_compile)
     supported = all(layer.supports_jit for layer in model._flatten_layers())
