@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     try:
         return run(options)
-    except (OSError, TypeError, ValueError) as error:
+    except (MemoryError, OSError, TypeError, ValueError) as error:
         print(f"{Path(__file__).name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -119,7 +119,12 @@ def kind_name(option: str) -> str:
 
 def widths(text: str) -> int | tuple[int, ...]:
     """`"64"` → 64, `"64,32"` → (64, 32)."""
-    parts = tuple(int(part) for part in text.split(","))
+    try:
+        parts = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be one width, such as 64, or one a layer, such as 64,32,16; received {text!r}"
+        ) from None
     return parts if len(parts) > 1 else parts[0]
 
 
@@ -148,6 +153,8 @@ def run(options: argparse.Namespace) -> int:
         from kgrad.experiments import load_histories
 
         histories, interrupted = load_histories(options.load), False
+        if not histories:
+            raise ValueError(f"--load found no record to draw in {', '.join(options.load)!r}")
     else:
         histories, interrupted = train(options, folder)
     groups = by_name(histories)
@@ -306,6 +313,8 @@ def import_tensorflow_quietly() -> None:
 
 def writable_folder(name: str) -> Path:
     """Make the folder and see that a file can be written into it."""
+    if not name:
+        raise ValueError("--output must name a folder, received an empty name")
     folder = Path(name)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ other processes or on other machines.
 """
 
 import itertools
+import math
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
@@ -192,7 +193,7 @@ def grid(experiment: Experiment, **axes: Sequence[Any]) -> list[Experiment]:
     combinations = []
     for values in itertools.product(*axes.values()):
         point = dict(zip(axes, values, strict=True))
-        suffix = [f"{axis.replace('_', ' ')} {point[axis]}" for axis in varying]
+        suffix = [f"{axis.replace('_', ' ')} {_word(point[axis])}" for axis in varying]
         name = ", ".join([experiment.name, *suffix])
         combinations.append(replace(experiment, **point, name=name))
     return combinations
@@ -230,6 +231,8 @@ def summarize(history: GradientHistory) -> dict[str, float]:
 def load_histories(paths: Iterable[str | os.PathLike[str]]) -> list[GradientHistory]:
     """Load history files, and all those of the folders among the paths.
 
+    A run that was killed before its first record has nothing to show and is left out.
+
     Raises:
         OSError: if a file cannot be read.
         ValueError: if a file is malformed, or there is none.
@@ -238,8 +241,17 @@ def load_histories(paths: Iterable[str | os.PathLike[str]]) -> list[GradientHist
     for path in map(Path, paths):
         files += sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     if not files:
-        raise ValueError(f"no .jsonl history in {', '.join(map(str, paths))}")
-    return [GradientHistory.load(file) for file in files]
+        raise ValueError(f"no .jsonl history in {', '.join(map(repr, map(str, paths)))}")
+    return [history for file in files if len(history := GradientHistory.load(file))]
+
+
+def _word(value: Any) -> str:
+    """A value as the command line has it."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "none" if value is None else str(value)
 
 
 def _initializer(text: str) -> Any:
@@ -248,7 +260,7 @@ def _initializer(text: str) -> Any:
     if not colon:
         return text
     try:
-        if name.strip() != "normal" or not float(stddev) > 0:
+        if name.strip() != "normal" or not 0 < float(stddev) < math.inf:
             raise ValueError
     except ValueError:
         raise ValueError(
@@ -260,8 +272,8 @@ def _initializer(text: str) -> Any:
 def _optimizer(experiment: Experiment) -> keras.optimizers.Optimizer:
     for name in ("learning_rate", "clip_norm"):
         value = getattr(experiment, name)
-        if value is not None and not value > 0:
-            raise ValueError(f"{name} must be a positive number, received {value!r}")
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name} must be a positive, finite number, received {value!r}")
     try:
         optimizer = keras.optimizers.get(experiment.optimizer)
     except ValueError as error:

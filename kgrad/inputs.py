@@ -162,8 +162,10 @@ def _require_output_for(model: keras.Model, X: np.ndarray, y: np.ndarray) -> Non
             f"model {model.name!r} must have one output, received {count}: "
             "make a keras.Model with the output to study"
         )
+    rank = len(output.shape)
     # A last axis of 1 may hold class labels, or be missing.
-    if y.ndim == len(output.shape) and y.shape[-1] != 1 and not _fits(y.shape, output.shape):
+    labels = y.ndim == rank and y.shape[-1] == 1
+    if not (y.ndim == rank - 1 or labels or _fits(y.shape, output.shape)):
         raise ValueError(
             f"y must have the shape {output.shape} that model {model.name!r} returns, "
             f"received {y.shape}"

@@ -195,7 +195,18 @@ def _activation(argument: str, value: Any) -> Any:
     """A function, or a layer to be copied."""
     value = "linear" if value is None else value  # as in Keras
     f = _resolve(argument, value, keras.activations, _ACTIVATIONS)
-    return f() if isinstance(f, type) else f
+    f = f() if isinstance(f, type) else f
+    if not isinstance(f, keras.layers.Layer):
+        try:
+            shape = tuple(f(keras.ops.zeros((2, 4))).shape)
+        except TypeError:  # Keras has activations that need more arguments
+            shape = ()
+        if shape != (2, 4):
+            raise ValueError(
+                f"{argument} must map one tensor to another of its shape, received {value!r}: "
+                "pass a function of one tensor, such as relu"
+            )
+    return f
 
 
 def _normalization(value: Any) -> Any:

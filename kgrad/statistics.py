@@ -72,8 +72,7 @@ def select(names: Iterable[str]) -> tuple[Statistic, ...]:
     wanted = set(names)
     known = [statistic.name for statistic in ALWAYS + ON_REQUEST] + list(RECORDED_BESIDE)
     for name in sorted(wanted - set(known), key=str):
-        nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"statistics received {name!r}, did you mean {nearest!r}? Known are {', '.join(known)}"
-        )
+        nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
+        hint = f", did you mean {nearest[0]!r}?" if nearest else ":"
+        raise ValueError(f"statistics received {name!r}{hint} Known are {', '.join(known)}")
     return ALWAYS + tuple(statistic for statistic in ON_REQUEST if statistic.name in wanted)

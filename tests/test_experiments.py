@@ -73,7 +73,7 @@ def test_a_grid_holds_every_combination_named_by_what_varies():
     assert [(p.layers, p.skip, p.epochs) for p in points] == [
         (2, True, 3), (2, False, 3), (5, True, 3), (5, False, 3),
     ]  # fmt: skip
-    assert points[0].name == "mine, layers 2, skip True"
+    assert points[0].name == "mine, layers 2, skip on"
     assert len({p.name for p in points}) == 4
     with pytest.raises(ValueError, match=r"^grid received 'depth'; an Experiment has name, activ"):
         grid(Experiment(), depth=[1, 2])
@@ -103,9 +103,9 @@ def test_the_same_experiment_is_the_same_history_here_and_in_another_process():
          "normal:STDDEV, such as normal:0.5"),
         ({"initializer": "he:0.5"}, "initializer received 'he:0.5'; with a colon"),
         ({"initializer": "normal:-1"}, "initializer received 'normal:-1'; with a colon"),
-        ({"learning_rate": -0.1}, "learning_rate must be a positive number, received -0.1"),
-        ({"learning_rate": math.nan}, "learning_rate must be a positive number, received nan"),
-        ({"clip_norm": 0.0}, "clip_norm must be a positive number, received 0.0"),
+        ({"learning_rate": -0.1}, "learning_rate must be a positive, finite number, received -0.1"),
+        ({"learning_rate": math.nan}, "learning_rate must be a positive, finite"),
+        ({"clip_norm": 0.0}, "clip_norm must be a positive, finite number, received 0.0"),
         ({"optimizer": "sdg"}, "optimizer must name a Keras optimizer, such as sgd or adam, "
          "received 'sdg'"),
         ({"layers": 0}, "num_layers must be an integer of at least 1, received 0"),

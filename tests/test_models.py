@@ -281,3 +281,9 @@ def test_numpy_integers_are_integers():
         three, "relu", "he", units=three, input_shape=(three,), output_units=three, seed=three
     )
     assert model.output_shape == (None, 3)
+
+
+@pytest.mark.parametrize("name", ["glu", "threshold"])
+def test_an_activation_that_does_not_keep_the_shape_is_refused(name):
+    with pytest.raises(ValueError, match=f"^activation must map one tensor .*'{name}'"):
+        create_model(2, name, "he")

@@ -70,7 +70,7 @@ def test_several_values_make_a_grid(tmp_path):
     arguments = ["--activation", "relu", "tanh", "--skip", "off", "on", "--seeds", "1"]
     assert script.main([*TINY, *arguments, "--output", str(tmp_path)]) == 0
     assert len(list(tmp_path.glob("*.jsonl"))) == 4
-    assert (tmp_path / "he-activation-relu-skip-True.png".lower()).exists()
+    assert (tmp_path / "he-activation-relu-skip-on.png").exists()
 
 
 def test_every_option_reaches_the_experiment():
@@ -141,3 +141,13 @@ def test_an_interrupt_draws_what_was_recorded(tmp_path, monkeypatch, capsys):
     assert script.main([*TINY, "--output", str(tmp_path)]) == 130
     assert len(list(tmp_path.glob("*.jsonl"))) == 1
     assert (tmp_path / "vanishing.png").exists()
+
+
+def test_a_run_killed_before_its_first_record_does_not_spoil_the_folder(tmp_path, capsys):
+    script.main([*TINY, "--preset", "healthy", "--output", str(tmp_path)])
+    journal = tmp_path / "healthy-seed-0.jsonl"
+    journal.write_bytes(journal.read_bytes().split(b"\n")[0] + b"\n")
+    again = ["--output", str(tmp_path / "again")]
+    assert script.main(["--load", str(tmp_path), *again]) == 0
+    assert script.main(["--load", str(journal), *again]) == 2
+    assert "--load found no record to draw" in capsys.readouterr().err
