@@ -184,16 +184,17 @@ class EntryTotals:
 
     def _fold_and_empty(self) -> dict[str, tf.Tensor]:
         """Fold each buffer over its entries and empty it: statistic → float64 (weights,)."""
-        columns: list[list[tf.Tensor]] = []
+        columns = []
         for sums, maxima in zip(self._sum_entries, self._max_entries, strict=True):
-            parts = [tf.reduce_sum(tf.cast(part, tf.float64)) for part in tf.unstack(sums)]
-            parts += [tf.cast(tf.reduce_max(part), tf.float64) for part in tf.unstack(maxima)]
-            parts.append(tf.reduce_sum(tf.square(tf.cast(sums[0], tf.float64))))
-            columns.append(parts)
+            entries = tf.cast(tf.reshape(sums, [len(self._sums), -1]), tf.float64)
+            largest = tf.cast(tf.reshape(maxima, [len(self._maxima), -1]), tf.float64)
+            squares_of_abs = 2.0 * tf.nn.l2_loss(entries[0])
+            parts = [tf.reduce_sum(entries, 1), tf.reduce_max(largest, 1), [squares_of_abs]]
+            columns.append(tf.concat(parts, 0))
             sums.assign(tf.zeros_like(sums))
             maxima.assign(tf.zeros_like(maxima))
         names = [s.name for s in self._sums + self._maxima] + ["squares_of_abs"]
-        return dict(zip(names, tf.unstack(tf.transpose(tf.stack(columns))), strict=True))
+        return dict(zip(names, tf.unstack(tf.stack(columns, axis=1)), strict=True))
 
     def _set_scale(self, abs_sum: np.ndarray) -> None:
         """Choose the power of two that brings each weight's mean |g| near 1."""
