@@ -158,7 +158,8 @@ def run(options: argparse.Namespace) -> int:
     else:
         histories, interrupted = train(options, folder)
     groups = by_name(histories)
-    files = write_table(groups, folder / "table.csv")
+    files = [folder / "table.csv"]
+    write_table(groups, files[0])
     figures = draw(groups)
     for name, figure in figures.items():
         path = folder / f"{slug(name)}.{options.format}"
@@ -259,7 +260,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def write_table(groups: "dict[str, list[GradientHistory]]", path: Path) -> list[Path]:
+def write_table(groups: "dict[str, list[GradientHistory]]", path: Path) -> None:
     """Write one row a run."""
     from kgrad.experiments import summarize
 
@@ -270,7 +271,6 @@ def write_table(groups: "dict[str, list[GradientHistory]]", path: Path) -> list[
             for history in histories:
                 row = summarize(history)
                 writer.writerow([name, history.metadata.get("seed"), *(row[c] for c in COLUMNS)])
-    return [path]
 
 
 def print_table(groups: "dict[str, list[GradientHistory]]") -> None:
