@@ -1,8 +1,10 @@
 """What was measured: `GradientHistory`, in memory and on disk.
 
 A history has three axes: *record* (time), *weight* (a trainable variable, in forward order) and
-*statistic* (what was computed from the weight's gradient). On disk it is JSON Lines, a header and
-then one line a record, so that a file can grow while training runs and be read after a crash.
+*statistic* (what was computed from the weight's gradient). Beside them stand, for each record, the
+logs and, where asked for, how the gradients' entries are distributed and what the layers put out.
+On disk it is JSON Lines, a header and then one line a record, so that a file can grow while
+training runs and be read after a crash.
 """
 
 import math
@@ -14,15 +16,16 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import pandas as pd
 
+from kgrad.distributions import BINS, checked_counts, packed, unpacked
 from kgrad.jsonl import (
     FORMAT,
     VERSION,
     LineWriter,
     header_fields,
-    numbers,
     read_lines,
     record_fields,
 )
+from kgrad.records import checked_logs, checked_rows, checked_time, combine
 
 
 class Weight(NamedTuple):
@@ -57,16 +60,17 @@ class GradientHistory:
         weights: the trainable variables, in forward order.
         statistics: the names of the statistics that every record carries.
         metadata: what describes the run: versions, device, seed, what was asked for.
+        outputs: names of the layer outputs that were probed, in forward order; may be empty.
 
     Args:
         weights: the trainable variables, in forward order, with unique paths.
         statistics: names of the statistics that every record will carry.
-        logs: names of the losses and metrics that every record will carry.
         metadata: whatever describes the run, in JSON's types.
+        outputs: names of the layer outputs whose activations records may carry.
 
     Raises:
         ValueError: if there is no weight or statistic, or two weights share a path, or two
-            statistics a name.
+            statistics or outputs a name.
 
     Example:
         >>> history = GradientHistory(
@@ -81,15 +85,22 @@ class GradientHistory:
         self,
         weights: Iterable[Weight],
         statistics: Iterable[str],
-        logs: Iterable[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        *,
+        outputs: Iterable[str] = (),
     ) -> None:
         self.weights: tuple[Weight, ...] = tuple(weights)
         self.statistics: tuple[str, ...] = tuple(statistics)
         self.metadata: dict[str, Any] = dict(metadata or {})
-        self._log_names: tuple[str, ...] = tuple(logs)
-        _require_distinct([w.path for w in self.weights], "weight path")
-        _require_distinct(self.statistics, "statistic")
+        self.outputs: tuple[str, ...] = tuple(outputs)
+        for names, what in (
+            ([weight.path for weight in self.weights], "weight path"),
+            (self.statistics, "statistic"),
+        ):
+            if not names:
+                raise ValueError(f"a history needs at least one {what}, received none")
+            _require_distinct(names, what)
+        _require_distinct(self.outputs, "output")
         self._records: list[dict[str, Any]] = []
 
     def __len__(self) -> int:
@@ -119,11 +130,27 @@ class GradientHistory:
 
     @property
     def logs(self) -> dict[str, np.ndarray]:
-        """Loss and metrics of each record: name → float64 (records,)."""
-        return {
-            name: np.array([record["logs"][name] for record in self._records], dtype=np.float64)
-            for name in self._log_names
-        }
+        """Loss and metrics: name → float64 (records,), NaN for a record without it."""
+        return {name: table[:, 0] for name, table in self._gathered("logs", 1).items()}
+
+    @property
+    def activations(self) -> dict[str, np.ndarray]:
+        """What layers put out: statistic → float64 (records, outputs), NaN for a record without."""
+        return self._gathered("activations", len(self.outputs))
+
+    @property
+    def distributions(self) -> np.ndarray:
+        """How many entries of each gradient have which exponent: int64, (records, weights, 256).
+
+        Bin b counts |g| from 2^(b-127) to below 2^(b-126); bin 0 counts zeros and what is below
+        2^-126, bin 255 NaN and infinities. `kgrad.distributions.LOG10_EDGES` has the bins' edges.
+        A record without distributions has zeros.
+        """
+        counts = np.zeros((len(self), len(self.weights), BINS), dtype=np.int64)
+        for table, record in zip(counts, self._records, strict=True):
+            if record["distributions"]:
+                table[:] = unpacked(record["distributions"])
+        return counts
 
     def __getitem__(self, statistic: str) -> np.ndarray:
         """Values of one statistic: float64, (records, weights).
@@ -155,7 +182,7 @@ class GradientHistory:
         for layer in self.layers:
             members = [i for i, weight in enumerate(self.weights) if weight.layer == layer]
             sizes = np.array([self.weights[i].size for i in members], dtype=np.float64)
-            columns.append(_combine(statistic, values[:, members], sizes))
+            columns.append(combine(statistic, values[:, members], sizes))
         return np.stack(columns, axis=1)
 
     def to_frame(self) -> pd.DataFrame:
@@ -164,19 +191,17 @@ class GradientHistory:
         Returns:
             DataFrame with columns record, epoch, step, layer, weight, path, statistic, value.
         """
-        records, weights = len(self), len(self.weights)
-        by_record = {"record": np.arange(records), "epoch": self.epochs, "step": self.steps}
         columns = zip(*((w.layer, w.name, w.path) for w in self.weights), strict=True)
-        by_weight = dict(zip(("layer", "weight", "path"), map(np.array, columns), strict=True))
-        frames = [
-            pd.DataFrame(
-                {key: np.repeat(column, weights) for key, column in by_record.items()}
-                | {key: np.tile(column, records) for key, column in by_weight.items()}
-                | {"statistic": statistic, "value": self[statistic].ravel()}
-            )
-            for statistic in self.statistics
-        ]
-        return pd.concat(frames, ignore_index=True)
+        named = dict(zip(("layer", "weight", "path"), columns, strict=True))
+        return self._tidy(named, {name: self[name] for name in self.statistics})
+
+    def activations_to_frame(self) -> pd.DataFrame:
+        """Tidy table of the activations: one row per record × output × statistic.
+
+        Returns:
+            DataFrame with columns record, epoch, step, output, statistic, value.
+        """
+        return self._tidy({"output": self.outputs}, self.activations)
 
     def append(
         self,
@@ -185,6 +210,9 @@ class GradientHistory:
         values: Mapping[str, Sequence[float] | np.ndarray],
         logs: Mapping[str, float] | None = None,
         layer_values: Mapping[str, Sequence[float] | np.ndarray] | None = None,
+        *,
+        activations: Mapping[str, Sequence[float] | np.ndarray] | None = None,
+        distributions: np.ndarray | None = None,
     ) -> None:
         """Add one record.
 
@@ -192,37 +220,32 @@ class GradientHistory:
             epoch: the epoch it belongs to, from 1; 0 for the state before training.
             step: the last training step in it, not less than the record before.
             values: for each of `self.statistics`, one number a weight.
-            logs: for each of the history's logs, one number.
+            logs: loss, metrics and whatever else is one number; each record may name others.
             layer_values: where a layer's value does not follow from its weights' (the number of
                 non-finite steps), one number a layer; the same statistics in every record.
+            activations: for each statistic of what layers put out, one number an output.
+            distributions: integers, (weights, 256): see `GradientHistory.distributions`.
 
         Raises:
-            ValueError: if a statistic or log is missing, unknown or of the wrong length, or time
-                runs backwards.
+            ValueError: if a statistic is missing, unknown or of the wrong length, a log is no
+                number, distributions are no counts, or time runs backwards.
         """
         last = self._records[-1] if self._records else None
-        for name, number in (("epoch", epoch), ("step", step)):
-            least = last[name] if last else 0
-            whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
-            if not whole or not least <= number < 2**63:
-                raise ValueError(
-                    f"{name} must be an integer of at least {least}, received {number!r}"
-                )
-        layer_values = layer_values or {}
-        layer_names = last["layer_values"] if last else layer_values
-        log_rows = {name: [value] for name, value in (logs or {}).items()}
-        log_arrays = _arrays("logs", log_rows, self._log_names, 1)
-        self._records.append(
-            {
-                "epoch": int(epoch),
-                "step": int(step),
-                "values": _arrays("values", values, self.statistics, len(self.weights)),
-                "layer_values": _arrays(
-                    "layer_values", layer_values, layer_names, len(self.layers)
-                ),
-                "logs": {name: float(array[0]) for name, array in log_arrays.items()},
-            }
-        )
+        layer_names = last["layer_values"] if last else layer_values or {}
+        record = {
+            "epoch": checked_time("epoch", epoch, last["epoch"] if last else 0),
+            "step": checked_time("step", step, last["step"] if last else 0),
+            "values": checked_rows("values", values, len(self.weights), self.statistics),
+            "layer_values": checked_rows(
+                "layer_values", layer_values or {}, len(self.layers), layer_names
+            ),
+            "logs": checked_logs(logs or {}),
+            "activations": checked_rows("activations", activations or {}, len(self.outputs)),
+            "distributions": {},
+        }
+        if distributions is not None:
+            record["distributions"] = packed(checked_counts(distributions, len(self.weights)))
+        self._records.append(record)
 
     def header(self) -> dict[str, Any]:
         """The first line of the history's file."""
@@ -231,12 +254,12 @@ class GradientHistory:
             "version": VERSION,
             "weights": [weight._asdict() for weight in self.weights],
             "statistics": self.statistics,
-            "logs": self._log_names,
+            "outputs": self.outputs,
             "metadata": self.metadata,
         }
 
     def record(self, index: int) -> dict[str, Any]:
-        """One record, as `append` takes it and as one line of the history's file."""
+        """One record, as one line of the history's file."""
         return self._records[index]
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -287,39 +310,35 @@ class GradientHistory:
         rows = [record[group][name] for record in self._records]
         return np.array(rows, dtype=np.float64).reshape(len(rows), width)
 
+    def _gathered(self, group: str, width: int) -> dict[str, np.ndarray]:
+        """Tables, (records, width), of every name that occurs; NaN for a record without it."""
+        names = dict.fromkeys(name for record in self._records for name in record[group])
+        tables = {name: np.full((len(self), width), np.nan) for name in names}
+        for i, record in enumerate(self._records):
+            for name, row in record[group].items():
+                tables[name][i] = row
+        return tables
 
-def _combine(statistic: str, values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """(records, weights of a layer) → (records,), as `GradientHistory.by_layer` says."""
-    if statistic in ("mean_abs", "zero_fraction"):
-        return values @ (sizes / sizes.sum())
-    if statistic in ("l2_norm", "weight_l2", "update_l2"):
-        # hypot neither overflows nor underflows where a sum of squares would.
-        return np.hypot.reduce(values, axis=1)
-    if statistic in ("max_abs", "nonfinite_steps"):
-        return values.max(axis=1)
-    raise ValueError(f"there is no rule to combine the weights of a layer for {statistic!r}")
+    def _tidy(
+        self, named: Mapping[str, Sequence[str]], tables: Mapping[str, np.ndarray]
+    ) -> pd.DataFrame:
+        """One row a number of each table, (records, n); `named` has n names a column."""
+        records, width = len(self), len(next(iter(named.values())))
+        by_record = {"record": np.arange(records), "epoch": self.epochs, "step": self.steps}
+        repeated = {key: np.repeat(column, width) for key, column in by_record.items()}
+        tiled = {
+            key: np.tile(np.array(names, dtype=object), records) for key, names in named.items()
+        }
+        frames = [
+            pd.DataFrame(repeated | tiled | {"statistic": name, "value": table.ravel()})
+            for name, table in tables.items()
+        ]
+        if not frames:
+            return pd.DataFrame(columns=[*repeated, *tiled, "statistic", "value"])
+        return pd.concat(frames, ignore_index=True)
 
 
 def _require_distinct(names: Sequence[str], what: str) -> None:
-    if not names:
-        raise ValueError(f"a history needs at least one {what}, received none")
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"each {what} must be unique, received {name!r} more than once")
-
-
-def _arrays(
-    group: str, given: Mapping[str, Any], wanted: Iterable[str], width: int
-) -> dict[str, np.ndarray]:
-    """Check that every wanted name has its numbers, and return them as float64 (width,)."""
-    if set(given) != set(wanted):
-        raise ValueError(f"{group} must name {sorted(wanted)}, received {sorted(given)}")
-    arrays = {}
-    for name in wanted:
-        array = numbers(given[name], width)
-        if array is None:
-            raise ValueError(
-                f"{group}[{name!r}] must be {width} numbers, received {given[name]!r:.80}"
-            )
-        arrays[name] = array
-    return arrays

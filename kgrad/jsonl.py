@@ -6,14 +6,17 @@ Standard JSON has no NaN and no infinity; here the strings "NaN", "Infinity" and
 for them, so that any JSON reader can open a file.
 """
 
+import io
 import json
 import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import numpy as np
+
+from kgrad.distributions import is_packed, unpacked
 
 FORMAT = "kgrad-history"
 VERSION = 1
@@ -29,13 +32,14 @@ class LineWriter:
 
     Args:
         path: file to write; an existing one is replaced.
+        append: go on behind what an existing one holds instead.
 
     Raises:
         OSError: if the file cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._file: BinaryIO = open(path, "wb", buffering=0)  # noqa: SIM115 (closed by close)
+    def __init__(self, path: str | os.PathLike[str], *, append: bool = False) -> None:
+        self._file = io.FileIO(path, "a" if append else "w")
 
     def __enter__(self) -> Self:
         return self
@@ -93,12 +97,12 @@ def header_fields(line: dict[str, Any]) -> dict[str, Any]:
                 for w in line["weights"]
             ],
             "statistics": [_text(name) for name in _list(line["statistics"])],
-            "logs": [_text(name) for name in _list(line["logs"])],
+            "outputs": [_text(name) for name in _list(line["outputs"])],
             "metadata": dict(line["metadata"]),
         }
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            "expected weights (each with layer, name, path, shape), statistics, logs and "
+            "expected weights (each with layer, name, path, shape), statistics, outputs and "
             f"metadata, received {line!r:.120}"
         ) from error
 
@@ -109,11 +113,19 @@ def record_fields(line: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: if it is not a record.
     """
-    kinds = {"epoch": int, "step": int, "values": dict, "layer_values": dict, "logs": dict}
+    kinds = dict.fromkeys(("epoch", "step"), int) | dict.fromkeys(
+        ("values", "layer_values", "logs", "activations", "distributions"), dict
+    )
     # Not isinstance: True is an int to Python.
     if {name: type(value) for name, value in line.items()} != kinds:
         raise ValueError(f"expected a record with {', '.join(kinds)}, received {line!r:.120}")
-    return line
+    distributions = line["distributions"]
+    if distributions and not is_packed(distributions):
+        raise ValueError(
+            "expected distributions with zeros, first, counts and nonfinite, each with one entry "
+            f"a weight, received {distributions!r:.120}"
+        )
+    return line | {"distributions": unpacked(distributions) if distributions else None}
 
 
 def numbers(values: Any, width: int) -> np.ndarray | None:
@@ -136,6 +148,8 @@ def numbers(values: Any, width: int) -> np.ndarray | None:
 def _to_json(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _to_json(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray) and (value.dtype.kind in "iu" or np.isfinite(value).all()):
+        return value.tolist()
     if isinstance(value, list | tuple | np.ndarray):
         return [_to_json(item) for item in value]
     if isinstance(value, np.generic):

@@ -45,7 +45,7 @@ def test_the_presets_vanish_flow_and_explode():
 def test_summary_of_a_history_by_hand():
     names = ("hidden_1", "norm_1", "hidden_2", "hidden_3", "output")
     weights = [Weight(name, "kernel", f"{name}/kernel", (2,)) for name in names]
-    history = GradientHistory(weights, ["mean_abs"], ["loss"])
+    history = GradientHistory(weights, ["mean_abs"])
     history.append(0, 0, {"mean_abs": [1e-6, 7.0, 1e-5, 1e-4, 9.0]}, {"loss": 2.0})
     history.append(1, 8, {"mean_abs": [5.0, 5.0, 5.0, 5.0, 5.0]}, {"loss": 1.5})
     assert summarize(history) == pytest.approx(
@@ -63,7 +63,7 @@ def test_summary_of_a_history_by_hand():
 def test_summary_of_gradients_that_are_zero_or_nan():
     weights = [Weight(f"hidden_{i}", "kernel", f"{i}", (2,)) for i in (1, 2)]
     for first, last, ratio in ((0.0, 1.0, 0.0), (1.0, 0.0, math.inf), (math.nan, 1.0, math.nan)):
-        history = GradientHistory(weights, ["mean_abs"], ["loss"])
+        history = GradientHistory(weights, ["mean_abs"])
         history.append(0, 0, {"mean_abs": [first, last]}, {"loss": 1.0})
         assert summarize(history)["ratio"] == pytest.approx(ratio, nan_ok=True)
 
