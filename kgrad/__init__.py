@@ -1,6 +1,7 @@
 """See, explain and predict the gradients of a Keras model while it trains."""
 
 from kgrad._version import __version__
+from kgrad.callback import GradientTracker
 from kgrad.data import Dataset, make_dataset
 from kgrad.history import GradientHistory, Weight
 from kgrad.models import create_model
@@ -15,6 +16,7 @@ from kgrad.training import measure_gradients, train_and_track_gradients
 __all__ = [
     "Dataset",
     "GradientHistory",
+    "GradientTracker",
     "Weight",
     "__version__",
     "compare_gradients",

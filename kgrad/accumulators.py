@@ -31,7 +31,13 @@ class Accumulator(Protocol):
     """What the recorder needs of either way."""
 
     def update(self, gradients: Sequence[tf.Tensor]) -> tf.Tensor:
-        """Fold in one step's gradients; return which of them are not finite, bool (weights,)."""
+        """Fold in one step's gradients; return which of them are finite, bool (weights,).
+
+        The answer is in the accumulator's own order, which `by_weight` undoes.
+        """
+
+    def by_weight(self, values: tf.Tensor) -> tf.Tensor:
+        """Put what `update` returned into the order of the weights."""
 
     def totals(self, steps: int) -> dict[str, np.ndarray]:
         """The folds over the `steps` steps since the reset: statistic → float64 (weights,)."""
@@ -58,10 +64,10 @@ class StepTotals:
         self._position = np.argsort(self._small + self._large)
         self._segments = np.repeat(np.arange(len(self._small)), sizes[self._small])
         self._large_sizes = sizes[self._large].astype(np.float32)
-        self._totals = tf.Variable(tf.zeros([len(statistics), len(sizes)], tf.float64))
+        self._totals = variable_per_replica(tf.zeros([len(statistics), len(sizes)], tf.float64))
 
     def update(self, gradients: Sequence[tf.Tensor]) -> tf.Tensor:
-        """Fold in one step's gradients; return which of them are not finite, bool (weights,)."""
+        """Fold in one step's gradients; return which are finite, bool (weights,), own order."""
         small = [tf.reshape(gradients[i], [-1]) for i in self._small]
         entries = tf.cast(tf.concat(small, 0) if small else [], tf.float64)
         large = [gradients[i] for i in self._large]
@@ -78,7 +84,11 @@ class StepTotals:
             is_max = np.array([[s.fold == "max"] for s in self._statistics])
             larger = tf.maximum(self._totals, folds)
             self._totals.assign(tf.where(is_max, larger, self._totals + folds))
-        return tf.gather(~tf.math.is_finite(by_weight[0]), self._position)
+        return tf.math.is_finite(by_weight[0])
+
+    def by_weight(self, values: tf.Tensor) -> tf.Tensor:
+        """Put what `update` returned into the order of the weights."""
+        return tf.gather(values, self._position)
 
     def totals(self, steps: int) -> dict[str, np.ndarray]:
         """The folds over the `steps` steps since the reset: statistic → float64 (weights,)."""
@@ -133,10 +143,12 @@ class EntryTotals:
         self._sums = [s for s in statistics if s.fold == "sum"]
         self._maxima = [s for s in statistics if s.fold == "max"]
         self._sizes = np.array([math.prod(shape) for shape in shapes])
-        self._scale = tf.Variable(tf.ones(len(shapes)))
+        self._scale = variable_per_replica(tf.ones(len(shapes)))
         # One buffer a weight and kind of fold, (statistics, *shape): one loop updates it all.
-        self._sum_entries = [tf.Variable(tf.zeros((len(self._sums), *s))) for s in shapes]
-        self._max_entries = [tf.Variable(tf.zeros((len(self._maxima), *s))) for s in shapes]
+        self._sum_entries = [variable_per_replica(tf.zeros((len(self._sums), *s))) for s in shapes]
+        self._max_entries = [
+            variable_per_replica(tf.zeros((len(self._maxima), *s))) for s in shapes
+        ]
         self._totals = {s.name: np.zeros(len(shapes)) for s in statistics}
         self._steps_read = 0
         # Traced here and once: TensorFlow counts the traces of a method over all instances, and
@@ -144,7 +156,7 @@ class EntryTotals:
         self._read = tf.function(self._fold_and_empty).get_concrete_function()
 
     def update(self, gradients: Sequence[tf.Tensor]) -> tf.Tensor:
-        """Fold in one step's gradients; return which of them are not finite, bool (weights,)."""
+        """Fold in one step's gradients; return which of them are finite, bool (weights,)."""
         scales = tf.unstack(self._scale)
         for i, (gradient, scale) in enumerate(zip(gradients, scales, strict=True)):
             scaled = gradient * scale
@@ -154,7 +166,11 @@ class EntryTotals:
             if self._maxima:
                 entries = tf.stack([s.entry(gradient) for s in self._maxima])
                 self._max_entries[i].assign(tf.maximum(self._max_entries[i], entries))
-        return ~tf.reduce_all(tf.math.is_finite(_column_means(gradients)), axis=1)
+        return tf.reduce_all(tf.math.is_finite(_column_means(gradients)), axis=1)
+
+    def by_weight(self, values: tf.Tensor) -> tf.Tensor:
+        """Return what `update` returned: it is in the order of the weights."""
+        return values
 
     def totals(self, steps: int) -> dict[str, np.ndarray]:
         """The folds over the `steps` steps since the reset: statistic → float64 (weights,)."""
@@ -202,6 +218,65 @@ class EntryTotals:
         mean = np.where(known, abs_sum, 1.0) / np.maximum(self._sizes, 1)
         exponent = np.clip(-np.round(np.log2(mean)), -120, 120)
         self._scale.assign(np.where(known, np.exp2(exponent), self._scale).astype(np.float32))
+
+
+class ExponentCounts:
+    """Counts a gradient's entries by their float32 exponent: a histogram of log10 |g|.
+
+    The exponent is eight bits of the number itself: no logarithm, no search among edges. Of a large
+    gradient every n-th entry counts, at most `SAMPLE` of them.
+
+    Args:
+        shapes: shape of each weight.
+    """
+
+    SAMPLE = 4096
+    BINS = 256  # 0: zero or below 2^-126; b: |g| in [2^(b-127), 2^(b-126)); 255: NaN or infinite
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        self._strides = [_stride(shape, self.SAMPLE) for shape in shapes]
+        sizes = [-(-math.prod(s) // k) for s, k in zip(shapes, self._strides, strict=True)]
+        self._offsets = np.repeat(np.arange(len(shapes), dtype=np.int32) * self.BINS, sizes)
+        self._counts = variable_per_replica(tf.zeros(len(shapes) * self.BINS, tf.int64))
+
+    def update(self, gradients: Sequence[tf.Tensor]) -> None:
+        """Count the entries of one step's gradients."""
+        entries = [tf.reshape(g, [-1])[::k] for g, k in zip(gradients, self._strides, strict=True)]
+        bits = tf.bitcast(tf.concat(entries, 0), tf.int32)
+        places = tf.bitwise.bitwise_and(tf.bitwise.right_shift(bits, 23), 255) + self._offsets
+        # Not tf.math.bincount, which XLA cannot compile.
+        counts = tf.raw_ops.DenseBincount(
+            input=places, size=self._counts.shape[0], weights=tf.zeros([0]), binary_output=False
+        )
+        self._counts.assign_add(tf.cast(counts, tf.int64))
+
+    def counts(self) -> np.ndarray:
+        """Entries in each bin since the reset: int64 (weights, 256)."""
+        return self._counts.numpy().reshape(-1, self.BINS)
+
+    def reset(self) -> None:
+        """Begin a new record."""
+        self._counts.assign(tf.zeros_like(self._counts))
+
+
+def variable_per_replica(initial: tf.Tensor) -> tf.Variable:
+    """A variable to fold into, also under a distribution strategy.
+
+    Every replica folds the same, reduced gradients into a copy of its own: any of them will do.
+    """
+    return tf.Variable(
+        initial,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )
+
+
+def _stride(shape: tuple[int, ...], sample: int) -> int:
+    """The smallest step through a flattened array that meets every row and every column."""
+    stride = max(1, -(-math.prod(shape) // sample))
+    while math.gcd(stride, math.prod(shape)) > 1:
+        stride += 1
+    return stride
 
 
 def _with_nonfinite(totals: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

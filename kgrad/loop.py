@@ -1,12 +1,14 @@
 """The training steps, compiled: many of them in one call of one `tf.function`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from kgrad.hooks import listen_to_updates
 from kgrad.recorder import Recorder
 
 
@@ -85,9 +87,11 @@ class TrainingLoop:
         if size not in self._compiled:
             scalar = tf.TensorSpec([], tf.int32)
             function = tf.function(self._steps, jit_compile=self._jit_compile)
-            self._compiled[size] = function.get_concrete_function(
-                tf.TensorSpec([self.samples], tf.int32), scalar, scalar, size
-            )
+            # Listening while the steps are traced: what is measured is part of them from then on.
+            with _listening(self._optimizer, self._recorder):
+                self._compiled[size] = function.get_concrete_function(
+                    tf.TensorSpec([self.samples], tf.int32), scalar, scalar, size
+                )
         return self._compiled[size]
 
     def _steps(self, order: tf.Tensor, offset: tf.Tensor, count: tf.Tensor, size: int) -> None:
@@ -98,8 +102,6 @@ class TrainingLoop:
             batch = tf.gather(order, tf.range(size) + (offset + i * size))
             X, y = (tf.gather(array, batch) for array in self._data)
             loss, gradients, y_pred = backward(self._model, X, y, self._loss, self._optimizer)
-            if self._recorder is not None:
-                self._recorder.update(_unscaled(gradients, self._optimizer))
             self._optimizer.apply(gradients, self._model.trainable_variables)
             weight = tf.constant(size, tf.float64)
             self._loss_total.assign_add(tf.stack([tf.cast(loss, tf.float64) * weight, weight]))
@@ -108,6 +110,15 @@ class TrainingLoop:
             return (i + 1,)
 
         tf.while_loop(lambda i: i < count, step, [tf.constant(0)])
+
+
+@contextmanager
+def _listening(optimizer: keras.optimizers.Optimizer, recorder: Recorder | None) -> Iterator[None]:
+    stop = (lambda: None) if recorder is None else listen_to_updates(optimizer, recorder)
+    try:
+        yield
+    finally:
+        stop()
 
 
 def backward(
@@ -130,12 +141,3 @@ def backward(
         target = value if optimizer is None else optimizer.scale_loss(value)
     variables = [variable.value for variable in model.trainable_variables]
     return value, tape.gradient(target, variables), y_pred
-
-
-def _unscaled(gradients: list[Any], optimizer: keras.optimizers.Optimizer) -> list[Any]:
-    """The gradients of the loss itself, where the optimizer multiplied it by a factor."""
-    one = tf.constant(1.0)
-    factor = optimizer.scale_loss(one)
-    if factor is one:
-        return gradients
-    return [None if g is None else tf.cast(g, tf.float32) / factor for g in gradients]

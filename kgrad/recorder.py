@@ -1,21 +1,28 @@
 """Measures the gradients of a training run: folds them in the compiled step, drains to a history.
 
-`train_and_track_gradients` and `measure_gradients` call `Recorder.update` with the gradients of
-each step, inside the compiled function, and `Recorder.record` between calls of that function.
+`train_and_track_gradients` and `GradientTracker` call `Recorder.update` with the gradients of each
+step, inside the compiled function, and `Recorder.record` between calls of it.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kgrad.accumulators import Accumulator, EntryTotals, StepTotals
-from kgrad.history import GradientHistory, Weight
+from kgrad.accumulators import (
+    Accumulator,
+    EntryTotals,
+    ExponentCounts,
+    StepTotals,
+    variable_per_replica,
+)
+from kgrad.descriptions import describe_weights
+from kgrad.history import GradientHistory
 from kgrad.jsonl import LineWriter
-from kgrad.statistics import RECORDED_BESIDE, select
+from kgrad.statistics import ALWAYS, CLIPPED, L2_NORM, RECORDED_BESIDE, select
 
 
 class Recorder:
@@ -24,12 +31,17 @@ class Recorder:
     Args:
         model: a built Keras model.
         statistics: names of statistics beyond those that are always on.
+        variables: the variables whose gradients are measured; by default all that are trained.
+        clipped: whether to measure what clipping makes of the gradients.
+        distributions: whether to count the entries of each gradient by magnitude.
+        outputs: names of the layer outputs of which `record` will be given activations.
         by_entry: fold entry by entry, cheaper under XLA on a CPU; see `kgrad.accumulators`.
         journal: file that each record is written to as it is made.
         metadata: what the history shall say about the run.
 
     Attributes:
-        history: the records so far. It begins with the first record, which names the logs.
+        history: the records so far.
+        variables: the variables whose gradients are measured.
 
     Raises:
         OSError: if the journal cannot be written.
@@ -41,40 +53,101 @@ class Recorder:
         model: keras.Model,
         statistics: Iterable[str] = (),
         *,
+        variables: Sequence[keras.Variable] | None = None,
+        clipped: bool = False,
+        distributions: bool = False,
+        outputs: Sequence[str] = (),
         by_entry: bool = False,
         journal: str | os.PathLike[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        self._history: GradientHistory | None = None
         self._statistics = select(statistics)
-        self._variables = list(model.trainable_variables)
-        self._weights = describe_weights(model)
-        self._metadata = metadata
-        shapes = [weight.shape for weight in self._weights]
+        self.variables = list(model.trainable_variables if variables is None else variables)
+        described = describe_weights(model)
+        weights = [described[id(variable)] for variable in self.variables]
+        names = [s.name for s in self._statistics] + list(RECORDED_BESIDE)
+        names += list(CLIPPED) if clipped else []
+        self.history = GradientHistory(weights, names, metadata, outputs=outputs)
+        shapes = [weight.shape for weight in weights]
         way = EntryTotals if by_entry else StepTotals
         self._accumulator: Accumulator = way(shapes, self._statistics)
-        layers = list(dict.fromkeys(weight.layer for weight in self._weights))
-        owner = [layers.index(weight.layer) for weight in self._weights]
-        self._layer_of = np.array(owner)
-        # Since the last record: non-finite steps of each weight and of each layer, and all steps.
-        self._counts = tf.Variable(tf.zeros(len(owner) + len(layers) + 1, tf.int64))
-        self._values = _values(self._variables)
-        self._journal = LineWriter(journal) if journal is not None else None
+        self._clipped: Accumulator | None = way(shapes, ALWAYS) if clipped else None
+        self._exponents = ExponentCounts(shapes) if distributions else None
+        layers = self.history.layers
+        self._layer_of = np.array([layers.index(weight.layer) for weight in weights])
+        self._sizes = np.array([weight.size for weight in weights], dtype=np.float64)
+        # Since the last record: steps; those folded, which leaves out skipped ones; those skipped.
+        self._steps = variable_per_replica(tf.zeros(3, tf.int64))
+        # Steps with a non-finite gradient and the first of them, by weight and then by layer.
+        self._nonfinite = _StepCounts(self._layer_of)
+        self._clips = _StepCounts(self._layer_of) if clipped else None
+        self._can_skip = False
+        self._values = _values(self.variables)
+        self._journal_path = journal
+        self._journal = None if journal is None else LineWriter(journal)
+        try:
+            self._write(self.history.header())
+        except OSError:
+            self.close()
+            raise
 
-    def update(self, gradients: Sequence[Any]) -> None:
+    def update(
+        self, variables: Sequence[Any], gradients: Sequence[Any], clipped: Sequence[Any]
+    ) -> None:
         """Fold in the gradients of one step; graph operations only, for use in a `tf.function`.
 
         Args:
-            gradients: one a trainable variable, in the model's order: a tensor of the variable's
-                shape, `IndexedSlices`, or None where the loss does not depend on the variable.
+            variables: the variables that the step updates.
+            gradients: one a variable: a tensor of its shape, `IndexedSlices`, or None where the
+                loss does not depend on it.
+            clipped: what clipping left of them.
         """
-        dense = [_dense(g, v) for g, v in zip(gradients, self._variables, strict=True)]
-        bad = tf.cast(self._accumulator.update(dense), tf.int64)
-        bad_layers = tf.math.unsorted_segment_max(bad, self._layer_of, self._layer_of.max() + 1)
-        self._counts.assign_add(tf.concat([bad, bad_layers, [1]], 0))
+        dense = self._dense(variables, gradients)
+        finite = self._accumulator.update(dense)
+        # A step that could have been skipped was counted by `attempt`.
+        self._steps.assign_add([0, 1, 0] if self._can_skip else [1, 1, 0])
+        if not self._can_skip:
+            by_weight = self._accumulator.by_weight
+            self._count_if(
+                ~tf.reduce_all(finite), lambda: self._nonfinite.add(~by_weight(finite), self._step)
+            )
+        if self._exponents is not None:
+            self._exponents.update(dense)
+        if self._clipped is not None and self._clips is not None:
+            after = self._dense(variables, clipped)
+            self._clipped.update(after)
+            # A NaN differs from itself: what was not a number before was not clipped.
+            changed = [
+                tf.reduce_any((a != g) & (g == g)) for a, g in zip(after, dense, strict=True)
+            ]
+            self._clips.add(tf.stack(changed), self._step)
+
+    def attempt(self, variables: Sequence[Any], gradients: Sequence[Any]) -> None:
+        """Count a step that its optimizer skips if a gradient is not finite; `update` follows else.
+
+        Args:
+            variables: the variables that the step would update.
+            gradients: one a variable, in any scale: only whether they are finite matters.
+        """
+        dense = self._dense(variables, gradients)
+        finite = tf.stack([tf.reduce_all(tf.math.is_finite(g)) for g in dense])
+        self._can_skip = True
+        self._steps.assign_add([1, 0, 0])
+
+        def skipped() -> None:
+            self._steps.assign_add([0, 0, 1])
+            self._nonfinite.add(~finite, self._step)
+
+        self._count_if(~tf.reduce_all(finite), skipped)
 
     def record(
-        self, epoch: int, step: int, logs: Mapping[str, float], *, before_training: bool = False
+        self,
+        epoch: int,
+        step: int,
+        logs: Mapping[str, float],
+        *,
+        before_training: bool = False,
+        activations: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Make a record of the steps since the last one.
 
@@ -84,56 +157,99 @@ class Recorder:
             logs: loss and metrics.
             before_training: the one step so far was measured to know the gradient before it: the
                 record shows the weights as they were, and the step counts again in the next one.
+            activations: statistics of the layers' outputs, if they were measured.
         """
-        counts = self._counts.numpy()
-        steps = int(counts[-1])
-        if self._history is None:
-            names = [s.name for s in self._statistics] + list(RECORDED_BESIDE)
-            self._history = GradientHistory(self._weights, names, logs, self._metadata)
-            self._write(self._history.header())
-        totals = self._accumulator.totals(steps)
-        sizes = np.array([weight.size for weight in self._weights], dtype=np.float64)
-        values = {s.name: s.finish(totals[s.name], sizes, steps) for s in self._statistics}
-        values["nonfinite_steps"], by_layer = np.split(counts[:-1], [len(self._weights)])
+        steps, folded, skipped = (int(count) for count in self._steps.numpy())
+        values = self._folded(folded)
+        bad, bad_layers, first = self._nonfinite.read()
+        last = self.last[1]
+        # Fewer updates than training steps are made where an optimizer accumulates gradients.
+        first = np.where(first > 0, last - (-first * (step - last) // max(steps, 1)), 0)
+        values |= {"nonfinite_steps": bad, "first_nonfinite_step": first}
+        layer_values = {"nonfinite_steps": bad_layers}
+        if self._clips is not None:
+            values["clipped_steps"], layer_values["clipped_steps"], _ = self._clips.read()
         values |= self._weight_norms(move=not before_training)
-        self._history.append(epoch, step, values, logs, {"nonfinite_steps": by_layer})
-        self._write(self._history.record(-1))
+        if self._can_skip:
+            logs = {**logs, "skipped_steps": float(skipped)}
+        counts = None if self._exponents is None else self._exponents.counts()
+        self.history.append(
+            epoch, step, values, logs, layer_values, activations=activations, distributions=counts
+        )
+        self._write(self.history.record(-1))
         if not before_training:
-            self._accumulator.reset()
-            self._counts.assign(tf.zeros_like(self._counts))
+            self._reset()
 
     def read(self) -> None:
         """Move what was folded so far to float64: worth it once in some thousand steps."""
-        self._accumulator.totals(self.pending_steps)
+        folded = int(self._steps.numpy()[1])
+        self._accumulator.totals(folded)
+        if self._clipped is not None:
+            self._clipped.totals(folded)
 
-    @property
-    def history(self) -> GradientHistory:
-        """The records so far."""
-        if self._history is None:
-            raise RuntimeError("the history begins with the first record, and there is none yet")
-        return self._history
-
-    @property
-    def has_records(self) -> bool:
-        """Whether there is a record yet."""
-        return self._history is not None
+    def resume(self) -> None:
+        """Go on after `close`, from the weights as they are now and with an open journal."""
+        if self._journal_path is not None:
+            self._journal = LineWriter(self._journal_path, append=True)
+        self._values = _values(self.variables)
+        self._reset()
 
     @property
     def pending_steps(self) -> int:
         """Number of steps since the last record."""
-        return int(self._counts.numpy()[-1])
+        return int(self._steps.numpy()[0])
+
+    @property
+    def last(self) -> tuple[int, int]:
+        """Epoch and step of the last record; 0 and 0 before the first."""
+        if not len(self.history):
+            return 0, 0
+        record = self.history.record(-1)
+        return record["epoch"], record["step"]
 
     def close(self) -> None:
         """Close the journal."""
         if self._journal is not None:
             self._journal.close()
 
+    @property
+    def _step(self) -> tf.Tensor:
+        return self._steps[0]
+
+    def _dense(self, variables: Sequence[Any], gradients: Sequence[Any]) -> list[tf.Tensor]:
+        """The gradient of each measured variable, in their order."""
+        by_id = {id(v): g for v, g in zip(variables, gradients, strict=True)}
+        # A loop of one's own may hand the optimizer TensorFlow's variables instead of Keras's.
+        found = [by_id.get(id(v), by_id.get(id(v.value))) for v in self.variables]
+        return [_dense(g, v) for g, v in zip(found, self.variables, strict=True)]
+
+    def _count_if(self, condition: tf.Tensor, count: Callable[[], None]) -> None:
+        """Count only in the steps where a condition holds: the others must not pay for it."""
+
+        def counted() -> tf.Tensor:
+            count()
+            return tf.constant(True)
+
+        tf.cond(condition, counted, lambda: tf.constant(False))
+
+    def _folded(self, steps: int) -> dict[str, np.ndarray]:
+        """The statistics of the steps since the last record: NaN where there was none."""
+        if not steps:
+            names = [s.name for s in self._statistics] + (["clipped_l2"] if self._clipped else [])
+            return {name: np.full(len(self._sizes), np.nan) for name in names}
+        totals = self._accumulator.totals(steps)
+        values = {s.name: s.finish(totals[s.name], self._sizes, steps) for s in self._statistics}
+        if self._clipped is not None:
+            squares = self._clipped.totals(steps)[L2_NORM.name]
+            values["clipped_l2"] = L2_NORM.finish(squares, self._sizes, steps)
+        return values
+
     def _weight_norms(self, move: bool) -> dict[str, np.ndarray]:
         """Norms of the weights and of their change since the last record."""
         if not move:
             norms = np.array([_norm(value) for value in self._values])
             return {"weight_l2": norms, "update_l2": np.zeros_like(norms)}
-        before, self._values = self._values, _values(self._variables)
+        before, self._values = self._values, _values(self.variables)
         pairs = zip(self._values, before, strict=True)
         with np.errstate(over="ignore", invalid="ignore"):  # infinity less infinity is NaN: data
             return {
@@ -141,40 +257,52 @@ class Recorder:
                 "update_l2": np.array([_norm(new - old) for new, old in pairs]),
             }
 
+    def _reset(self) -> None:
+        self._steps.assign(tf.zeros_like(self._steps))
+        for part in (
+            self._accumulator,
+            self._clipped,
+            self._exponents,
+            self._nonfinite,
+            self._clips,
+        ):
+            if part is not None:
+                part.reset()
+
     def _write(self, line: Mapping[str, Any]) -> None:
         if self._journal is not None:
             self._journal.write(line)
 
 
-def describe_weights(model: keras.Model) -> tuple[Weight, ...]:
-    """Name the trainable variables of a built model, in the model's order.
+class _StepCounts:
+    """In how many steps of a record something held, for each weight and each layer.
 
-    A layer name or a path that occurs twice, as in nested models, gets a number, never merged.
+    Args:
+        layer_of: place of each weight's layer: (weights,).
     """
-    owners = {
-        id(variable): layer
-        # A layer's own variables are not public; `weights` would also hold those of its parts.
-        for layer in model._flatten_layers(include_self=True, recursive=True)
-        for variable in layer._trainable_variables
-    }
-    layer_names: dict[int, str] = {}
-    paths: set[str] = set()
-    weights = []
-    for variable in model.trainable_variables:
-        layer = owners[id(variable)]
-        if id(layer) not in layer_names:
-            layer_names[id(layer)] = _unique(layer.name, layer_names.values())
-        path = _unique(variable.path, paths)
-        paths.add(path)
-        weights.append(Weight(layer_names[id(layer)], variable.name, path, tuple(variable.shape)))
-    return tuple(weights)
 
+    def __init__(self, layer_of: np.ndarray) -> None:
+        self._layer_of, self._layers = layer_of, int(layer_of.max()) + 1
+        self._counts = variable_per_replica(tf.zeros(len(layer_of) + self._layers, tf.int64))
+        self._first = variable_per_replica(tf.zeros(len(layer_of), tf.int64))
 
-def _unique(name: str, taken: Iterable[str]) -> str:
-    taken, candidate, number = set(taken), name, 2
-    while candidate in taken:
-        candidate, number = f"{name} ({number})", number + 1
-    return candidate
+    def add(self, held: tf.Tensor, step: tf.Tensor) -> None:
+        """Count a step, numbered from 1, in which something held: bool (weights,)."""
+        here = tf.cast(held, tf.int64)
+        # A layer counts a step once, whichever of its weights it held for.
+        by_layer = tf.math.unsorted_segment_max(here, self._layer_of, self._layers)
+        self._counts.assign_add(tf.concat([here, by_layer], 0))
+        self._first.assign(tf.where((self._first == 0) & held, step, self._first))
+
+    def read(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Steps since the reset, (weights,) and (layers,); the first, 0 if none, (weights,)."""
+        by_weight, by_layer = np.split(self._counts.numpy(), [len(self._layer_of)])
+        return by_weight, by_layer, self._first.numpy()
+
+    def reset(self) -> None:
+        """Begin a new record."""
+        self._counts.assign(tf.zeros_like(self._counts))
+        self._first.assign(tf.zeros_like(self._first))
 
 
 def _dense(gradient: Any, variable: keras.Variable) -> tf.Tensor:

@@ -49,8 +49,11 @@ ZERO_FRACTION = Statistic(
 ALWAYS = (MEAN_ABS, L2_NORM)
 ON_REQUEST = (MAX_ABS, ZERO_FRACTION)
 # Not functions of one gradient: the recorder counts the steps in which a gradient has a NaN or an
-# infinity, and takes the norm of each weight and of its change once a record.
-RECORDED_BESIDE = ("nonfinite_steps", "weight_l2", "update_l2")
+# infinity and notes the first of them (0: none), and takes the norm of each weight and of its
+# change once a record.
+RECORDED_BESIDE = ("nonfinite_steps", "first_nonfinite_step", "weight_l2", "update_l2")
+# Where clipping is measured: `l2_norm` of what was left, and the number of steps it changed.
+CLIPPED = ("clipped_l2", "clipped_steps")
 
 
 def select(names: Iterable[str]) -> tuple[Statistic, ...]:

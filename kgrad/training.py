@@ -7,7 +7,6 @@ where they are made.
 
 import math
 import os
-import platform
 import signal
 import threading
 import time
@@ -20,8 +19,9 @@ import numpy as np
 import tensorflow as tf
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
-from kgrad._version import __version__
+from kgrad.descriptions import describe_run
 from kgrad.history import GradientHistory
+from kgrad.hooks import clips
 from kgrad.inputs import (
     as_arrays,
     choose_loss,
@@ -52,6 +52,8 @@ def train_and_track_gradients(
     optimizer: Any = None,
     loss: Any = None,
     statistics: Iterable[str] = (),
+    clipped: bool | None = None,
+    distributions: bool = False,
     every: int | Literal["epoch"] = "epoch",
     shuffle: bool = True,
     seed: int | None = None,
@@ -83,6 +85,10 @@ def train_and_track_gradients(
             else what its last activation asks for (sigmoid: binary cross-entropy, softmax:
             categorical cross-entropy, linear: mean squared error).
         statistics: names of statistics beside those that are always recorded.
+        clipped: whether to record what clipping left and how often it acted, as `clipped_l2` and
+            `clipped_steps`; by default if the optimizer clips.
+        distributions: whether to count each gradient's entries by magnitude: a histogram of
+            log10 |g| of at most 4,096 entries a weight and step, in `history.distributions`.
         every: `"epoch"`, or the number of steps that make a record.
         shuffle: whether each epoch takes the samples in a new order.
         seed: of that order; None takes one from NumPy's global generator, which
@@ -137,7 +143,13 @@ def train_and_track_gradients(
         **(metadata or {}),
     }
     recorder = Recorder(
-        model, statistics, by_entry=jit and not on_gpu, journal=journal, metadata=described
+        model,
+        statistics,
+        clipped=clips(optimizer) if clipped is None else clipped,
+        distributions=distributions,
+        by_entry=jit and not on_gpu,
+        journal=journal,
+        metadata=described,
     )
     try:
         loop = TrainingLoop(model, X, y, batch_size, optimizer, loss_function, jit, recorder)
@@ -186,7 +198,7 @@ def measure_gradients(
     finally:
         for variable, before in zip(model.non_trainable_variables, state, strict=True):
             variable.assign(before)
-    recorder.update(gradients)
+    recorder.update(recorder.variables, gradients, gradients)
     recorder.record(0, 0, {"loss": float(value)}, before_training=True)
     return recorder.history
 
@@ -213,7 +225,7 @@ def _track(
                 if first == 0 and random is not None:
                     loop.set_order(random.permutation(loop.samples))
                 start = time.perf_counter()
-                pending = recorder.pending_steps
+                pending = done - recorder.last[1]
                 most = min(
                     max(1, int(_SECONDS_BETWEEN_CALLS / seconds_a_step)),
                     steps_a_record - pending,
@@ -232,13 +244,14 @@ def _track(
                     elif (pending + count) % _STEPS_BETWEEN_READINGS == 0:
                         recorder.read()
         except KeyboardInterrupt:
-            if not recorder.has_records:
+            if not len(recorder.history):
                 raise
             recorder.history.metadata["interrupted"] = True
     try:
         with _interrupt_deferred():
             if recorder.pending_steps:  # cut off, or `every` does not divide the run
-                done = int(recorder.history.steps[-1]) + recorder.pending_steps
+                # Ctrl-C may have come between the last call's end and its being counted.
+                done = max(done, recorder.last[1] + recorder.pending_steps)
                 recorder.record(-(-done // loop.steps_per_epoch), done, loop.logs())
     except KeyboardInterrupt:
         recorder.history.metadata["interrupted"] = True
@@ -279,28 +292,6 @@ def _progress(steps: int, verbose: int) -> Iterator[Callable[[int, int, Callable
             bar.update(task, completed=done, description=f"epoch {epoch}  {text}")
 
         yield show
-
-
-def describe_run(
-    model: keras.Model,
-    optimizer: keras.optimizers.Optimizer | None,
-    loss: Callable[[Any, Any], Any] | None,
-) -> dict[str, Any]:
-    """What a reader needs to make the same run again: JSON types only."""
-    gpus = tf.config.list_logical_devices("GPU")
-    return {
-        "kgrad": __version__,
-        "keras": keras.__version__,
-        "tensorflow": tf.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "device": gpus[0].name if gpus else "CPU",
-        # Sums of floats depend on how many threads share them; 0 leaves that to TensorFlow.
-        "threads": tf.config.threading.get_intra_op_parallelism_threads(),
-        "model": model.name,
-        "optimizer": None if optimizer is None else optimizer.name,
-        "loss": getattr(loss, "name", getattr(loss, "__name__", "as compiled")),
-    }
 
 
 def _resolve_jit(jit_compile: bool | str, model: keras.Model, steps: int) -> bool:

@@ -21,21 +21,40 @@ SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(PACKAG
 # module → (what it may import from kgrad, what else beside the standard library)
 TABLE = {
     "_version": ("", ""),
-    "jsonl": ("", "numpy"),
-    "history": ("jsonl _version", "numpy pandas"),
+    "distributions": ("", "numpy"),
+    "jsonl": ("distributions", "numpy"),
+    "records": ("jsonl", "numpy"),
+    "history": ("distributions jsonl records _version", "numpy pandas"),
     "data": ("", "numpy sklearn"),
     "models": ("", "numpy keras"),
     "statistics": ("", "numpy keras"),
+    "tensorboard": ("distributions", "numpy tensorflow"),
     "inputs": ("", "numpy keras"),
     "accumulators": ("statistics", "numpy tensorflow"),
-    "recorder": ("accumulators history jsonl statistics", "numpy keras tensorflow"),
-    "loop": ("recorder", "numpy keras tensorflow"),
-    "training": ("loop recorder history inputs _version", "numpy keras tensorflow rich"),
+    "descriptions": ("history _version", "numpy keras tensorflow"),
+    "recorder": (
+        "accumulators descriptions history jsonl statistics",
+        "numpy keras tensorflow",
+    ),
+    "hooks": ("", "keras tensorflow"),
+    "tracks": ("descriptions history hooks recorder", "keras tensorflow"),
+    "summaries": ("distributions history tensorboard", "numpy"),
+    "callback": (
+        "descriptions history hooks inputs probe recorder statistics summaries tensorboard tracks",
+        "numpy keras tensorflow",
+    ),
+    "loop": ("hooks recorder", "numpy keras tensorflow"),
+    "training": ("descriptions hooks loop recorder history inputs", "numpy keras tensorflow rich"),
     "experiments": ("data models training history inputs statistics", "numpy keras"),
     "scale": ("", "numpy matplotlib"),
     "panels": ("scale", "numpy matplotlib seaborn"),
     "figure_parts": ("history panels scale", "numpy matplotlib seaborn"),
     "plots": ("history figure_parts panels scale", "numpy matplotlib seaborn"),
+    "distribution_plots": (
+        "distributions history figure_parts panels plots scale",
+        "numpy matplotlib seaborn",
+    ),
+    "activation_plots": ("history figure_parts panels plots scale", "numpy matplotlib"),
 }
 MOST_LINES = 350
 MOST_LINES_WITHOUT_DOCSTRING = 50

@@ -8,7 +8,7 @@ import oracle
 import pytest
 import tensorflow as tf
 
-from kgrad.accumulators import EntryTotals, StepTotals
+from kgrad.accumulators import EntryTotals, ExponentCounts, StepTotals
 from kgrad.models import create_model
 from kgrad.recorder import Recorder
 from kgrad.statistics import L2_NORM, select
@@ -209,7 +209,8 @@ def fold(way, jit, steps, statistics=ALL):
     update = tf.function(accumulator.update, jit_compile=jit)
     bad = []
     for number, step in enumerate(steps, start=1):
-        bad.append(update([tf.constant(g, tf.float32) for g in step]).numpy())
+        finite = update([tf.constant(g, tf.float32) for g in step])
+        bad.append(~accumulator.by_weight(finite).numpy())
         if number == 1:  # as the loop does for record 0
             accumulator.totals(1)
     totals = accumulator.totals(len(steps))
@@ -291,7 +292,7 @@ def test_nonfinite_steps_of_weights_and_of_their_layer(by_entry, jit):
     """Two weights of a layer fail in different steps: one step each, two for the layer."""
     model = create_model(1, "relu", "he", units=3, input_shape=(2,), seed=0)
     recorder = Recorder(model, by_entry=by_entry)
-    update = tf.function(recorder.update, jit_compile=jit)
+    update = tf.function(lambda g: recorder.update(recorder.variables, g, g), jit_compile=jit)
     steps = [[np.ones(v.shape, np.float32) for v in model.trainable_variables] for _ in range(4)]
     steps[1][0][1, 2] = np.nan  # kernel of hidden_1
     steps[2][1][0] = np.inf  # its bias
@@ -304,12 +305,115 @@ def test_nonfinite_steps_of_weights_and_of_their_layer(by_entry, jit):
     history = recorder.history
     assert history["nonfinite_steps"].tolist() == [[1, 1, 1, 1]]
     assert history.by_layer("nonfinite_steps").tolist() == [[2, 1]]
+    assert history["first_nonfinite_step"].tolist() == [[2, 3, 4, 4]]
+    assert history.by_layer("first_nonfinite_step").tolist() == [[2, 4]]
     np.testing.assert_equal(history["mean_abs"], [[np.nan, np.inf, np.inf, np.nan]])
     update([tf.constant(g) for g in steps[0]])
     recorder.record(1, 5, {})
     assert history["nonfinite_steps"].tolist()[1] == [0, 0, 0, 0]
+    assert history["first_nonfinite_step"].tolist()[1] == [0, 0, 0, 0]
     assert history.by_layer("nonfinite_steps").tolist()[1] == [0, 0]
     assert history["mean_abs"].tolist()[1] == [1, 1, 1, 1]
+    update([tf.constant(g) for g in steps[0]])
+    update([tf.constant(g) for g in steps[2]])
+    recorder.record(2, 7, {})
+    assert history["first_nonfinite_step"].tolist()[2] == [0, 7, 0, 0]
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_the_first_nonfinite_step_where_every_third_step_makes_an_update(jit):
+    model = create_model(1, "relu", "he", units=3, input_shape=(2,), seed=0)
+    recorder = Recorder(model)
+    update = tf.function(lambda g: recorder.update(recorder.variables, g, g), jit_compile=jit)
+    good = [tf.ones(v.shape) for v in model.trainable_variables]
+    for gradients in (good, [g * np.nan for g in good]):
+        update(gradients)
+    recorder.record(1, 6, {})
+    assert recorder.history["first_nonfinite_step"].tolist() == [[6, 6, 6, 6]]
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_skipped_step_is_counted_and_not_averaged(jit):
+    model = create_model(1, "relu", "he", units=3, input_shape=(2,), seed=0)
+    recorder = Recorder(model)
+
+    @tf.function(jit_compile=jit)
+    def step(gradients, taken):
+        recorder.attempt(recorder.variables, gradients)
+        if taken:
+            unscaled = [g / 4 for g in gradients]
+            recorder.update(recorder.variables, unscaled, unscaled)
+
+    good = [tf.fill(v.shape, 8.0) for v in model.trainable_variables]
+    bad = [good[0], good[1] * np.inf, *good[2:]]
+    for gradients, taken in ((good, True), (bad, False), (good, True), (bad, False)):
+        step(gradients, taken)
+    assert recorder.pending_steps == 4
+    recorder.record(1, 4, {"loss": 1.0})
+    history = recorder.history
+    assert history["mean_abs"].tolist() == [[2, 2, 2, 2]]
+    assert history["nonfinite_steps"].tolist() == [[0, 2, 0, 0]]
+    assert history["first_nonfinite_step"].tolist() == [[0, 2, 0, 0]]
+    assert {name: log.tolist() for name, log in history.logs.items()} == {
+        "loss": [1],
+        "skipped_steps": [2],
+    }
+    step(bad, False)
+    recorder.record(1, 5, {})
+    assert np.isnan(history["mean_abs"][1]).all()  # no step was taken
+    assert history.logs["skipped_steps"].tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("by_entry", [False, True])
+def test_what_clipping_left_and_in_how_many_steps_it_acted(random, by_entry):
+    model = create_model(1, "relu", "he", units=3, input_shape=(2,), seed=0)
+    recorder = Recorder(model, clipped=True, by_entry=by_entry)
+    shapes = [v.shape for v in model.trainable_variables]
+    steps = [[random.normal(size=s).astype(np.float32) for s in shapes] for _ in range(3)]
+    steps[2][0][0, 0] = np.nan
+    after = [[np.clip(g, -0.5, 0.5) for g in step] for step in steps]
+    after[1] = steps[1]
+    for before, clipped in zip(steps, after, strict=True):
+        recorder.update(
+            recorder.variables, *([tf.constant(g) for g in s] for s in (before, clipped))
+        )
+    recorder.record(1, 3, {})
+    squares = np.mean([[np.square(np.float64(g)).sum() for g in step] for step in after], axis=0)
+    np.testing.assert_allclose(recorder.history["clipped_l2"], [np.sqrt(squares)], rtol=1e-6)
+    acted = np.array([[np.any(np.abs(g[~np.isnan(g)]) > 0.5) for g in steps[t]] for t in (0, 2)])
+    np.testing.assert_array_equal(recorder.history["clipped_steps"], [acted.sum(axis=0)])
+    by_layer = acted.reshape(2, 2, 2).any(axis=2).sum(axis=0)
+    np.testing.assert_array_equal(recorder.history.by_layer("clipped_steps"), [by_layer])
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_exponents_are_counted_as_frexp_finds_them(random, jit):
+    counter = ExponentCounts([(7, 5), (3,)])
+    update = tf.function(counter.update, jit_compile=jit)
+    magnitudes = 10.0 ** random.uniform(-44, 38, size=(4, 38))
+    steps = (magnitudes * random.choice([-1, 1], size=magnitudes.shape)).astype(np.float32)
+    steps[0, :3] = np.nan, np.inf, -np.inf
+    steps[1, :2] = 0.0, -0.0
+    steps[2, :2] = 1.0, 2.0
+    for step in steps:
+        update([tf.constant(step[:35].reshape(7, 5)), tf.constant(step[35:])])
+    _, exponent = np.frexp(steps.astype(np.float64))  # |g| in [2^(e-1), 2^e)
+    places = np.where(np.isfinite(steps), np.maximum(exponent + 126, 0), 255)
+    places[steps == 0] = 0
+    expected = [np.bincount(p.ravel(), minlength=256) for p in np.split(places, [35], axis=1)]
+    np.testing.assert_array_equal(counter.counts(), expected)
+    counter.reset()
+    assert not counter.counts().any()
+
+
+def test_a_large_gradient_is_sampled_in_every_row_and_column():
+    counter = ExponentCounts([(256, 256), (3, 3, 64, 64)])
+    gradient = np.zeros((256, 256), np.float32)
+    gradient[:, ::2] = 2.0  # every other column
+    counter.update([tf.constant(gradient), tf.zeros((3, 3, 64, 64))])
+    counts = counter.counts()
+    assert (counts.sum(axis=1) <= 4096).all() and (counts.sum(axis=1) > 3000).all()
+    assert counts[0, [0, 128]] == pytest.approx(counts[0].sum() / 2, rel=0.02)
 
 
 def log_loss(y, p):
@@ -381,7 +485,8 @@ def test_select_names_the_nearest():
     with pytest.raises(
         ValueError,
         match=r"^statistics received 'max_ab', did you mean 'max_abs'\? Known are mean_abs, "
-        "l2_norm, max_abs, zero_fraction, nonfinite_steps, weight_l2, update_l2$",
+        "l2_norm, max_abs, zero_fraction, nonfinite_steps, first_nonfinite_step, weight_l2, "
+        "update_l2$",
     ):
         select(["mean_abs", "max_ab"])
     with pytest.raises(

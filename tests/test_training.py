@@ -23,7 +23,8 @@ from kgrad.history import GradientHistory
 from kgrad.inputs import choose_loss, choose_optimizer
 from kgrad.loop import TrainingLoop, backward
 from kgrad.models import create_model
-from kgrad.recorder import Recorder, describe_weights
+from kgrad.descriptions import describe_weights
+from kgrad.recorder import Recorder
 from kgrad.training import measure_gradients, train_and_track_gradients
 
 TREE = Path(kgrad.training.__file__).parents[1]
@@ -602,7 +603,7 @@ def test_weights_of_nested_models_are_numbered_never_merged():
     shared = keras.layers.Dense(3, name="shared")
     inputs = keras.Input((3,))
     model = keras.Model(inputs, keras.layers.add([other(shared(one(inputs))), shared(inputs)]))
-    weights = describe_weights(model)
+    weights = list(describe_weights(model).values())
     assert [(w.layer, w.name, w.shape) for w in weights] == [
         (w.layer, v.name, tuple(v.shape))
         for w, v in zip(weights, model.trainable_variables, strict=True)
@@ -952,7 +953,7 @@ HOLED[3, 1] = np.nan
 HOLED[4, 2] = -np.inf
 POSITIVE = "must be an integer of at least 1, received"
 NUMBERS = "statistics received 'max', did you mean 'max_abs'? Known are mean_abs, l2_norm, max_abs,"
-NUMBERS += " zero_fraction, nonfinite_steps, weight_l2, update_l2"
+NUMBERS += " zero_fraction, nonfinite_steps, first_nonfinite_step, weight_l2, update_l2"
 REFUSED = [
     (ValueError, {"epochs": 0}, f"epochs {POSITIVE} 0"),
     (ValueError, {"epochs": True}, f"epochs {POSITIVE} True"),

@@ -1,0 +1,116 @@
+"""What is measured: the model's weights by name, and the run as the metadata describe it."""
+
+import difflib
+import fnmatch
+import platform
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kgrad._version import __version__
+from kgrad.history import Weight
+
+# Which weights to watch: all, those whose layer or path is named or matches a pattern, or those
+# that a function chooses.
+Selection = None | str | Sequence[str] | Callable[[Weight], bool]
+
+
+def describe_weights(model: keras.Model) -> dict[int, Weight]:
+    """Name the variables that a built model can train, frozen ones too, in the model's order.
+
+    A layer name or a path that occurs twice, as in nested models, gets a number, never merged.
+
+    Returns:
+        The weights by the `id` of their variable.
+    """
+    owners = {
+        id(variable): layer
+        # A layer's own variables are not public; `weights` would also hold those of its parts.
+        for layer in model._flatten_layers(include_self=True, recursive=True)
+        for variable in layer._trainable_variables
+    }
+    layer_names: dict[int, str] = {}
+    paths: set[str] = set()
+    described = {}
+    for variable in (v for v in model.weights if id(v) in owners):
+        layer = owners[id(variable)]
+        if id(layer) not in layer_names:
+            layer_names[id(layer)] = _unique(layer.name, layer_names.values())
+        path = _unique(variable.path, paths)
+        paths.add(path)
+        shape = tuple(variable.shape)
+        described[id(variable)] = Weight(layer_names[id(layer)], variable.name, path, shape)
+    return described
+
+
+def select_weights(weights: Sequence[Weight], selection: Selection) -> list[int]:
+    """Places of the weights that a selection means.
+
+    Args:
+        weights: the weights to choose from.
+        selection: None for all; layer names, paths or patterns of them (`"encoder*"`), one or
+            several; or a function of a `Weight`.
+
+    Raises:
+        TypeError: if `selection` is none of these.
+        ValueError: if it, or one of its names, matches no weight.
+    """
+    if selection is None:
+        return list(range(len(weights)))
+    known = ", ".join(dict.fromkeys(weight.layer for weight in weights))
+    if callable(selection):
+        chosen = [i for i, weight in enumerate(weights) if selection(weight)]
+        if not chosen:
+            raise ValueError(f"weights chose none of the weights; the layers are {known:.300}")
+        return chosen
+    patterns = [selection] if isinstance(selection, str) else list(selection)
+    if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
+        raise TypeError(
+            "weights must be None, a layer's name or path, a pattern, several of these, or a "
+            f"function of a Weight, received {selection!r:.100}"
+        )
+    for pattern in patterns:
+        if not any(_matches(weight, pattern) for weight in weights):
+            near = difflib.get_close_matches(pattern, [w.layer for w in weights], 1, 0.4)
+            hint = f", did you mean {near[0]!r}?" if near else ":"
+            raise ValueError(
+                f"weights received {pattern!r}, which no weight matches{hint} "
+                f"The layers are {known:.300}"
+            )
+    return [i for i, w in enumerate(weights) if any(_matches(w, p) for p in patterns)]
+
+
+def describe_run(
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer | None,
+    loss: Callable[[Any, Any], Any] | None = None,
+) -> dict[str, Any]:
+    """What a reader needs to make the same run again: JSON types only."""
+    gpus = tf.config.list_logical_devices("GPU")
+    return {
+        "kgrad": __version__,
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "device": gpus[0].name if gpus else "CPU",
+        # Sums of floats depend on how many threads share them; 0 leaves that to TensorFlow.
+        "threads": tf.config.threading.get_intra_op_parallelism_threads(),
+        "model": model.name,
+        "optimizer": None if optimizer is None else optimizer.name,
+        "loss": getattr(loss, "name", getattr(loss, "__name__", "as compiled")),
+    }
+
+
+def _matches(weight: Weight, pattern: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for name in (weight.layer, weight.path))
+
+
+def _unique(name: str, taken: Iterable[str]) -> str:
+    taken, candidate, number = set(taken), name, 2
+    while candidate in taken:
+        candidate, number = f"{name} ({number})", number + 1
+    return candidate
