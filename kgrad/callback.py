@@ -248,11 +248,13 @@ class GradientTracker(keras.callbacks.Callback):
             "steps_per_execution": int(model.steps_per_execution),
             "run_eagerly": bool(model.run_eagerly),
         }
-        for name, optimizer in find_optimizers(model).items():
+        optimizers = find_optimizers(model)
+        for name, optimizer in optimizers.items():
             self._follow(
                 name,
                 optimizer,
                 model,
+                whole=len(optimizers) == 1,
                 outputs=() if self._probe is None else self._probe.outputs,
                 by_entry=bool(model.jit_compile) and not on_gpu,
                 metadata=found,
@@ -281,7 +283,9 @@ class GradientTracker(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         """Count the steps; make a record of every so many."""
-        self._step = self._steps_before + batch + 1
+        # An execution of several steps is told of as whole, also where it ended the epoch early.
+        steps = self.params.get("steps") or batch + 1
+        self._step = self._steps_before + min(batch + 1, steps)
         if self._every != "epoch":
             for name, recorder in self._recorders():
                 if self._step - recorder.last[1] >= self._every and recorder.pending_steps:

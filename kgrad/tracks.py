@@ -55,6 +55,7 @@ class Track:
         model: keras.Model,
         *,
         outputs: Sequence[str] = (),
+        whole: bool = True,
         by_entry: bool = False,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
@@ -64,6 +65,8 @@ class Track:
             optimizer: a Keras optimizer that trains weights of the model.
             model: a Keras model.
             outputs: names of the layer outputs of which `record` will be given activations.
+            whole: whether the optimizer trains all weights of the model; those of which it trains
+                a part are known once it is built.
             by_entry: see `Recorder`.
             metadata: what the history shall say beside what the options say.
         """
@@ -71,7 +74,7 @@ class Track:
         self._outputs, self._by_entry, self._found = outputs, by_entry, dict(metadata or {})
         self._inner = getattr(optimizer, "inner_optimizer", optimizer)
         self._ready: Recorder | None = None  # before it is known which weights this is about
-        if model.built or self._inner.built:
+        if self._inner.built or (model.built and whole):
             with model.distribute_strategy.scope():
                 self._prepare()
         self._stop = listen_to_updates(optimizer, self)
@@ -86,13 +89,21 @@ class Track:
         self, variables: Sequence[keras.Variable], gradients: Gradients, clipped: Gradients
     ) -> None:
         """Measure an update; called in its graph."""
-        self._prepared().update(variables, gradients, clipped)
+        recorder = self._prepared()
+        if recorder is not None:
+            recorder.update(variables, gradients, clipped)
 
     def attempt(self, variables: Sequence[keras.Variable], gradients: Gradients) -> None:
         """Count a step that may yet be skipped; called in its graph."""
-        self._prepared().attempt(variables, gradients)
+        recorder = self._prepared()
+        if recorder is not None:
+            recorder.attempt(variables, gradients)
 
-    def _prepared(self) -> Recorder:
+    def _prepared(self) -> Recorder | None:
+        """The recorder; None in a trace that makes the model's weights, after which comes another.
+
+        The weights have no values yet in the first.
+        """
         if self._ready is None:
             if tf.distribute.has_strategy():
                 # Made in a replica, the recorder's variables would be those of one replica.
@@ -101,6 +112,8 @@ class Track:
                     "strategy: call optimizer.build(model.trainable_variables)"
                 )
             with tf.init_scope():  # variables outlive the trace in which they are made
+                if not all(v.value.is_initialized() for v in self._model.weights):
+                    return None
                 return self._prepare()
         return self._ready
 
@@ -162,12 +175,15 @@ class Track:
 
 
 def find_optimizers(model: keras.Model) -> dict[str, keras.optimizers.Optimizer]:
-    """Every optimizer that a model holds, by the name of the attribute."""
+    """Every optimizer that a model holds and that makes updates, by the name of the attribute."""
     found: dict[str, keras.optimizers.Optimizer] = {}
     for name, value in vars(model).items():
         if isinstance(value, keras.optimizers.Optimizer) and value not in found.values():
-            found[name] = value
             # A MultiOptimizer hands its variables on, and makes no update of its own.
-            for part in getattr(value, "optimizers", ()):
-                found[f"{name}_{part.name}"] = part
+            parts = getattr(getattr(value, "inner_optimizer", value), "optimizers", ())
+            if not parts:
+                found[name] = value
+            for part in parts:
+                same = sum(other.name == part.name for other in found.values())
+                found[f"{name}_{part.name}" + (f"_{same + 1}" if same else "")] = part
     return found

@@ -1,0 +1,162 @@
+"""What the layers of a model put out while it is called, seen without changing the model.
+
+A layer is called through its attribute `call`. While a graph is traced, each layer of interest has
+a stand-in there that notes what passes; afterwards the layer is as it was, and the graph stays.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+# Layers that are an elementwise activation; others have one as their attribute `activation`.
+_ACTIVATIONS = (
+    keras.layers.ReLU,
+    keras.layers.LeakyReLU,
+    keras.layers.PReLU,
+    keras.layers.ELU,
+)
+
+
+class LayerOutput(NamedTuple):
+    """What a layer put out in one call.
+
+    Attributes:
+        layer: its name.
+        a: the first tensor it returned, of floats.
+        f: the activation that it applied last, or None.
+        z: what it applied f to, or None.
+    """
+
+    layer: str
+    a: tf.Tensor
+    f: Callable[[tf.Tensor], tf.Tensor] | None
+    z: tf.Tensor | None
+
+
+@contextmanager
+def watched_layers(model: keras.Model, tape: tf.GradientTape) -> Iterator[list[LayerOutput]]:
+    """Note what the layers put out in the calls of a model that are traced in this block.
+
+    Models inside are opened. Keras's own layers are not: a recurrent, attention or wrapper layer
+    puts out one tensor. A layer of one's own that holds layers is opened, and noted too unless it
+    hands on what one of them put out. What happens in a loop or a branch of the graph, or in a
+    `tf.function` of the model's own, cannot be seen.
+
+    Args:
+        model: a built Keras model.
+        tape: is made to watch the outputs, so that gradients can be asked for.
+
+    Yields:
+        The outputs so far, in the order of the calls.
+    """
+    outputs: list[LayerOutput] = []
+    with _replaced([(layer, _stand_ins(layer, outputs, tape)) for layer in _seen_in(model)]):
+        yield outputs
+
+
+@contextmanager
+def own_losses(model: keras.Model) -> Iterator[None]:
+    """Keep the losses that layers add in this block from those that the model holds already."""
+    layers = model._flatten_layers()
+    with _replaced([(layer, {"_losses": [], "_loss_ids": set()}) for layer in layers]):
+        yield
+
+
+def copied(tensor: tf.Tensor, *attributes: str) -> tf.Tensor:
+    """A copy of a tensor that takes along what Keras has attached to it under these names."""
+    copy = tf.identity(tensor)
+    for name in attributes:
+        if hasattr(tensor, name):
+            setattr(copy, name, getattr(tensor, name))
+    return copy
+
+
+def _seen_in(layer: keras.Layer) -> list[keras.Layer]:
+    """The layers inside a layer whose calls are noted, each once."""
+    seen = []
+    for part in layer._flatten_layers(include_self=False, recursive=False):
+        if not isinstance(part, keras.Model | keras.layers.InputLayer):
+            seen.append(part)
+        if _is_opened(part):
+            seen += _seen_in(part)
+    return list({id(part): part for part in seen}.values())
+
+
+def _is_opened(layer: keras.Layer) -> bool:
+    if isinstance(layer, keras.Model):
+        return True
+    kinds = [kind for kind in type(layer).__mro__ if issubclass(kind, keras.Layer)]
+    return not any(kind.__module__.startswith("keras.") for kind in kinds[:-1])
+
+
+def _stand_ins(
+    layer: keras.Layer, outputs: list[LayerOutput], tape: tf.GradientTape
+) -> dict[str, Callable]:
+    """What to put in the place of a layer's methods and activation, by attribute."""
+    graph = tf.compat.v1.get_default_graph()
+    applied: list[tuple[Callable, tf.Tensor]] = []
+
+    def noted_call(call: Callable) -> Callable:
+        @functools.wraps(call)
+        def stand_in(*args: Any, **options: Any) -> Any:
+            applied.clear()
+            before = len(outputs)
+            result = call(*args, **options)
+            inputs = keras.tree.flatten([args, options])
+            if isinstance(result, tf.Tensor) and any(result is tensor for tensor in inputs):
+                # A layer that does nothing: what it puts out is to be told from what it took.
+                result = copied(result, "_keras_mask", "_keras_logits")
+            a = next(iter(keras.tree.flatten(result)), None)
+            if _is_float_in(graph, a) and not any(a is inner.a for inner in outputs[before:]):
+                if isinstance(layer, _ACTIVATIONS):
+                    applied.append((call, inputs[0]))
+                f, z = applied[-1] if applied else (None, None)
+                tape.watch(a)
+                outputs.append(LayerOutput(layer.name, a, f, z))
+            return result
+
+        return stand_in
+
+    def noted_activation(f: Callable) -> Callable:
+        @functools.wraps(f, updated=())
+        def stand_in(z: Any, **options: Any) -> Any:
+            if _is_float_in(graph, z):
+                applied.append((functools.partial(f, **options), z))
+            return f(z, **options)
+
+        return stand_in
+
+    # Layers in float8 are called by the second name.
+    replaced = {name: noted_call(getattr(layer, name)) for name in ("call", "quantized_call")}
+    if callable(layer.__dict__.get("activation")):
+        replaced["activation"] = noted_activation(layer.activation)
+    return replaced
+
+
+def _is_float_in(graph: tf.Graph, tensor: Any) -> bool:
+    """Whether it is a tensor of floats of this very graph, not of a loop or branch inside it."""
+    symbolic = isinstance(tensor, tf.Tensor) and tf.is_symbolic_tensor(tensor)
+    return symbolic and tensor.graph is graph and tensor.dtype.is_floating
+
+
+@contextmanager
+def _replaced(attributes: list[tuple[keras.Layer, dict[str, Any]]]) -> Iterator[None]:
+    """Give layers other attributes in this block."""
+    # Not by setattr, which tells a Keras layer to own, track and save the value.
+    before = [
+        {name: layer.__dict__[name] for name in new if name in layer.__dict__}
+        for layer, new in attributes
+    ]
+    try:
+        for layer, new in attributes:
+            layer.__dict__.update(new)
+        yield
+    finally:
+        for (layer, new), old in zip(attributes, before, strict=True):
+            for name in new.keys() - old.keys():
+                layer.__dict__.pop(name, None)
+            layer.__dict__.update(old)

@@ -1,0 +1,78 @@
+"""Where an activation function is flat: the share of its inputs that it passes no gradient for."""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+Activation = Callable[[tf.Tensor], tf.Tensor]
+
+# Flat is a slope of less than this share of the largest.
+_FLAT = 0.01
+# Where the largest is looked for: close together around 0, and far out. Their number is a prime, so
+# that no two axes of a tensor filled with them run through them in step.
+_MAGNITUDES = np.concatenate([np.geomspace(1e-6, 1e4, 500), np.linspace(0.01, 10, 500)])
+_POINTS = np.sort(np.concatenate([-_MAGNITUDES, _MAGNITUDES]))[1:].astype(np.float32)
+# A slope that doubles between here and the last point grows without end.
+_FAR = 1e3
+# Powers of two, which leave the digits of a slope as they are.
+_WEIGHTS = np.random.default_rng(0).integers(1, 3, len(_POINTS)).astype(np.float32)
+
+
+def saturated_share(f: Activation, z: tf.Tensor) -> tf.Tensor:
+    """Share of the entries of z with |f'(z)| < 0.01 max |f'|, the maximum over the real line.
+
+    The slopes are those that the backward pass multiplies by, in the dtype of z; the maximum is
+    found by trial, at 1,999 points or more between -10,000 and 10,000.
+
+    Args:
+        f: an activation function, of graph operations.
+        z: what it is applied to, (samples, ...).
+
+    Returns:
+        float64 scalar. NaN if f is not elementwise (softmax), if its slope is 0 everywhere or grows
+        without end (exponential), or if z holds a NaN.
+    """
+    nan = tf.constant(np.nan, tf.float64)
+    if f(z).shape.as_list() != z.shape.as_list():
+        return nan
+    largest = _largest_slope(f, z)
+    slopes = _slopes(f, z)
+    is_flat = tf.cast(tf.abs(slopes) < _FLAT * largest, tf.float64)
+    is_unknown = tf.math.is_nan(z) | tf.math.is_nan(slopes) | tf.math.is_nan(largest)
+    return tf.reduce_mean(tf.where(is_unknown, nan, is_flat))
+
+
+def _largest_slope(f: Activation, z: tf.Tensor) -> tf.Tensor:
+    """The largest |f'|, a scalar of the dtype of z; NaN if none or if f is not elementwise."""
+    points, weights = (_spread(values, z) for values in (_POINTS, _WEIGHTS))
+    slopes = _slopes(f, points)
+    # Of an elementwise f, and of no other, the gradient of Σ w f(z) is w f'(z).
+    excess = tf.abs(_slopes(f, points, weights) - weights * slopes)
+    # Where a formula fails far out, as CELU's does with exp(z), there is no slope to compare.
+    slopes = tf.where(tf.math.is_nan(slopes), tf.zeros_like(slopes), tf.abs(slopes))
+    largest = tf.reduce_max(slopes)
+    near = tf.reduce_max(tf.where(tf.abs(points) < _FAR, slopes, tf.zeros_like(slopes)))
+    exists = tf.math.is_finite(largest) & (largest > 0) & (largest < 2 * near)
+    is_elementwise = ~tf.reduce_any(excess > 1e-3 * largest)
+    return tf.where(exists & is_elementwise, largest, tf.constant(np.nan, z.dtype))
+
+
+def _spread(values: np.ndarray, z: tf.Tensor) -> tf.Tensor:
+    """The values over and over in samples of the shape of z's, each value at least once."""
+    # f may have parameters of its own for every place in a sample, as PReLU has.
+    places = tf.shape(z)[1:]
+    size = tf.maximum(tf.reduce_prod(places), 1)
+    rows = -(-len(values) // size)
+    entries = tf.gather(tf.constant(values, z.dtype), tf.range(rows * size) % len(values))
+    samples = tf.reshape(entries, tf.concat([[rows], places], 0))
+    samples.set_shape([None, *z.shape[1:]])
+    return samples
+
+
+def _slopes(f: Activation, z: tf.Tensor, weights: tf.Tensor | None = None) -> tf.Tensor:
+    """Gradient of Σ w f(z) by z, w being 1 unless given."""
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        a = f(z)
+    return tape.gradient(a, z, weights, "zero")
