@@ -203,7 +203,16 @@ class GradientTracker(keras.callbacks.Callback):
                 self._record(name, number, last_step + recorder.pending_steps, logs or {})
 
     def detach(self) -> None:
-        """Leave optimizers and model as they were; what was recorded stays. `fit` does it."""
+        """Leave optimizers and model as they were; what was recorded stays. `fit` does it.
+
+        A `fit` that an exception in another callback ended does not: the tracker hears of it when
+        this is called, or by the next `fit`.
+        """
+        if self._stop_fit is not None:
+            self.interrupted()
+        self._end()
+
+    def _end(self) -> None:
         for track in self._attached:
             track.end()
         self._attached.clear()
@@ -305,7 +314,7 @@ class GradientTracker(keras.callbacks.Callback):
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
         """Record what is left, and leave the model as it was."""
         self._record_rest(logs or {})
-        self.detach()
+        self._end()
 
     def interrupted(self) -> None:
         """Keep what an exception or Ctrl-C cut off as a last record."""
@@ -314,7 +323,7 @@ class GradientTracker(keras.callbacks.Callback):
             # Keras may not have told of the last steps yet.
             self._step = max(self._step, recorder.last[1] + recorder.pending_steps)
         self._record_rest({})
-        self.detach()
+        self._end()
 
     def _follow(
         self, name: str, optimizer: keras.optimizers.Optimizer, model: keras.Model, **settings: Any

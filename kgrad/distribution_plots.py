@@ -26,13 +26,13 @@ from kgrad.history import GradientHistory
 from kgrad.panels import (
     DEPTH,
     TIME,
-    _edges,
-    _without_neighbours,
+    cell_edges,
     ramp,
     shortened,
     thinned,
+    without_neighbours,
 )
-from kgrad.plots import _recorded, _spread
+from kgrad.plots import recorded_epochs, spread_out
 from kgrad.scale import INFINITE, MARGIN, ZERO
 
 DENSITY: Colormap = sns.color_palette("mako_r", as_cmap=True)
@@ -146,10 +146,10 @@ def plot_distributions(
         ]
         return _distribution_figure(cells, title, time)
     if epochs is None:
-        drawn = drawn[_spread(len(drawn), 4)]
+        drawn = drawn[spread_out(len(drawn), 4)]
     else:
         time, times = "epoch", history.epochs
-        moments = _recorded(epochs, [times[drawn]])
+        moments = recorded_epochs(epochs, [times[drawn]])
         drawn = np.array([drawn[times[drawn] == moment][-1] for moment in moments])
     depth = np.arange(len(layers))
     cells = [
@@ -256,7 +256,7 @@ def _add_keys(
 
 def _draw_cells(ax: Axes, panel: Cells, span: Span, norm: Normalize) -> None:
     """Density as colour, the median as a line, special shares as filled steps in their strips."""
-    edges, shares = _edges(panel.centers), _shares(panel.counts)
+    edges, shares = cell_edges(panel.centers), _shares(panel.counts)
     # A cell of the tail must not stand in a strip.
     beyond = (LOG10_EDGES[1:-2] < span.low) | (LOG10_EDGES[2:-1] > span.high)
     density = np.ma.masked_where((shares == 0) | beyond, shares).T
@@ -268,7 +268,7 @@ def _draw_cells(ax: Axes, panel: Cells, span: Span, norm: Normalize) -> None:
         linewidth=2,
         marker="o",
         markersize=4,
-        markevery=_without_neighbours(shares.sum(axis=1) > 0),
+        markevery=without_neighbours(shares.sum(axis=1) > 0),
         path_effects=[withStroke(linewidth=4, foreground="white")],
     )
     total = np.maximum(panel.counts.sum(axis=1), 1)

@@ -38,7 +38,7 @@ def draw_over_time(ax: Axes, values: np.ndarray, times: np.ndarray, scale: Scale
     _magnitude_axis(ax, scale)
     width = float(np.interp(layers, [8, 60], [2.2, 0.9]))
     for color, column in zip(ramp(DEPTH, layers), values.T, strict=True):
-        lonely = _without_neighbours(scale.ordinary(column))
+        lonely = without_neighbours(scale.ordinary(column))
         ax.plot(
             times, column, color=color, linewidth=width, marker="o", markersize=4, markevery=lonely
         )
@@ -67,7 +67,7 @@ def draw_heatmap(
     Returns:
         The mesh, for a colour bar.
     """
-    x, y = _edges(times), np.arange(len(layers) + 1) - 0.5
+    x, y = cell_edges(times), np.arange(len(layers) + 1) - 0.5
     shown = np.ma.masked_array(values, ~scale.ordinary(values)).T
     mesh = ax.pcolormesh(x, y, shown, cmap=MAGNITUDE, norm=scale.norm, rasterized=True)
     for special in scale.special:
@@ -234,13 +234,13 @@ def _draw_strips(
         )
 
 
-def _without_neighbours(shown: np.ndarray) -> np.ndarray:
+def without_neighbours(shown: np.ndarray) -> np.ndarray:
     """True for each point that no line segment reaches: bool, (points,)."""
     padded = np.pad(shown, 1)
     return shown & ~padded[:-2] & ~padded[2:]
 
 
-def _edges(centers: np.ndarray) -> np.ndarray:
+def cell_edges(centers: np.ndarray) -> np.ndarray:
     """Bounds of cells around increasing centres: (cells,) → (cells + 1,)."""
     if len(centers) == 1:
         return centers[0] + np.array([-0.5, 0.5])

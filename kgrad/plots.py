@@ -301,10 +301,10 @@ def _profiles(
                 f"the histories must have a recorded {time} in common, received none: pass "
                 "runs that were recorded at the same times"
             )
-        moments = [common[i] for i in _spread(len(common), most)]
+        moments = [common[i] for i in spread_out(len(common), most)]
     else:
         time, times = "epoch", [history.epochs for history in histories]
-        moments = _recorded(epochs, times)
+        moments = recorded_epochs(epochs, times)
     at = iter(times)
     panels = {}
     for name, group in groups.items():
@@ -318,7 +318,7 @@ def _profiles(
     return panels
 
 
-def _recorded(epochs: Sequence[int], times: Sequence[np.ndarray]) -> list[int]:
+def recorded_epochs(epochs: Sequence[int], times: Sequence[np.ndarray]) -> list[int]:
     """The epochs, each once, all of which every history has."""
     if not len(epochs):
         raise ValueError(
@@ -337,7 +337,7 @@ def _recorded(epochs: Sequence[int], times: Sequence[np.ndarray]) -> list[int]:
     return [int(epoch) for epoch in dict.fromkeys(epochs)]
 
 
-def _spread(count: int, most: int) -> list[int]:
+def spread_out(count: int, most: int) -> list[int]:
     """At most `most` indices below `count`, the first and the last, denser at the start."""
     return sorted({round(i) - 1 for i in np.geomspace(1, count, min(most, count))})
 

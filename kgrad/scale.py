@@ -19,10 +19,14 @@ LABELS = {
     "max_abs": "max |gradient|",
     "zero_fraction": "share of exact zeros",
     "nonfinite_steps": "non-finite steps",
+    "first_nonfinite_step": "first non-finite step, 0: none",
+    "clipped_l2": "L2 norm of the clipped gradient",
+    "clipped_steps": "steps that were clipped",
     "weight_l2": "‖W‖₂",
     "update_l2": "‖ΔW‖₂ over the record",
 }
-LINEAR = ("zero_fraction", "nonfinite_steps")  # a share and a count; all others are magnitudes
+# Shares, counts and a number of a step; all others are magnitudes.
+LINEAR = ("zero_fraction", "nonfinite_steps", "first_nonfinite_step", "clipped_steps")
 
 STRIP = 0.07  # height of the strip of one special value, as a fraction of the axis
 MARGIN = 0.03

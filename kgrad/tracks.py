@@ -74,6 +74,7 @@ class Track:
         self._outputs, self._by_entry, self._found = outputs, by_entry, dict(metadata or {})
         self._inner = getattr(optimizer, "inner_optimizer", optimizer)
         self._ready: Recorder | None = None  # before it is known which weights this is about
+        self._has_values = True
         if self._inner.built or (model.built and whole):
             with model.distribute_strategy.scope():
                 self._prepare()
@@ -89,21 +90,13 @@ class Track:
         self, variables: Sequence[keras.Variable], gradients: Gradients, clipped: Gradients
     ) -> None:
         """Measure an update; called in its graph."""
-        recorder = self._prepared()
-        if recorder is not None:
-            recorder.update(variables, gradients, clipped)
+        self._prepared().update(variables, gradients, clipped)
 
     def attempt(self, variables: Sequence[keras.Variable], gradients: Gradients) -> None:
         """Count a step that may yet be skipped; called in its graph."""
-        recorder = self._prepared()
-        if recorder is not None:
-            recorder.attempt(variables, gradients)
+        self._prepared().attempt(variables, gradients)
 
-    def _prepared(self) -> Recorder | None:
-        """The recorder; None in a trace that makes the model's weights, after which comes another.
-
-        The weights have no values yet in the first.
-        """
+    def _prepared(self) -> Recorder:
         if self._ready is None:
             if tf.distribute.has_strategy():
                 # Made in a replica, the recorder's variables would be those of one replica.
@@ -112,9 +105,14 @@ class Track:
                     "strategy: call optimizer.build(model.trainable_variables)"
                 )
             with tf.init_scope():  # variables outlive the trace in which they are made
-                if not all(v.value.is_initialized() for v in self._model.weights):
-                    return None
-                return self._prepare()
+                self._prepare()
+        elif not self._has_values:
+            with tf.init_scope():  # the weights were made by a first trace, and now have values
+                self._ready.close()
+                self._ready.resume()
+        assert self._ready is not None
+        with tf.init_scope():
+            self._has_values = all(bool(v.value.is_initialized()) for v in self._ready.variables)
         return self._ready
 
     def _prepare(self) -> Recorder:

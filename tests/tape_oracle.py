@@ -79,6 +79,8 @@ class Tape(keras.callbacks.Callback):
         self.epochs.append([])
 
     def on_train_batch_begin(self, batch, logs=None):
+        if batch == len(self.batches):  # Keras looks for one more where it does not know the size
+            return
         model = self.model
         kept = [*model.variables, *(v for m in model.metrics for v in m.variables)]
         before = [v.numpy() for v in kept]
