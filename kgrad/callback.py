@@ -258,16 +258,20 @@ class GradientTracker(keras.callbacks.Callback):
             "run_eagerly": bool(model.run_eagerly),
         }
         optimizers = find_optimizers(model)
-        for name, optimizer in optimizers.items():
-            self._follow(
-                name,
-                optimizer,
-                model,
-                whole=len(optimizers) == 1,
-                outputs=() if self._probe is None else self._probe.outputs,
-                by_entry=bool(model.jit_compile) and not on_gpu,
-                metadata=found,
-            )
+        try:
+            for name, optimizer in optimizers.items():
+                self._follow(
+                    name,
+                    optimizer,
+                    model,
+                    whole=len(optimizers) == 1,
+                    outputs=() if self._probe is None else self._probe.outputs,
+                    by_entry=bool(model.jit_compile) and not on_gpu,
+                    metadata=found,
+                )
+        except BaseException:  # what is refused shall leave no trace
+            self.detach()
+            raise
         self._stop_fit = listen_to_fit(model, self)
         self._activations = None if self._probe is None else self._probe.measure()
 

@@ -18,31 +18,52 @@ from kgrad.history import Weight
 Selection = None | str | Sequence[str] | Callable[[Weight], bool]
 
 
+def name_layers(model: keras.Model) -> dict[int, str]:
+    """Name every layer within a model, as its user would.
+
+    A layer within another that is not a model, such as the query projection of an attention, has
+    the other's name before its own: `"attention/query"`. A recurrent layer and its cell are one. A
+    name that occurs twice, as in nested models, gets a number, never merged.
+
+    Returns:
+        The names by the `id` of their layer, in the model's order.
+    """
+    names = {id(model): model.name}
+
+    def name_parts(layer: keras.layers.Layer, prefix: str) -> None:
+        for part in layer._flatten_layers(include_self=False, recursive=False):
+            is_cell = isinstance(layer, keras.layers.RNN) and part is layer.cell
+            name = prefix.removesuffix("/") if is_cell else prefix + part.name
+            if id(part) not in names:
+                names[id(part)] = name if is_cell else _unique(name, names.values())
+                is_model = isinstance(part, keras.Model)
+                name_parts(part, "" if is_model else names[id(part)] + "/")
+
+    name_parts(model, "")
+    return names
+
+
 def describe_weights(model: keras.Model) -> dict[int, Weight]:
     """Name the variables that a built model can train, frozen ones too, in the model's order.
 
-    A layer name or a path that occurs twice, as in nested models, gets a number, never merged.
-
     Returns:
-        The weights by the `id` of their variable.
+        The weights by the `id` of their variable; layers are named by `name_layers`, and a path
+        that occurs twice gets a number.
     """
+    names = name_layers(model)
     owners = {
-        id(variable): layer
+        id(variable): names[id(layer)]
         # A layer's own variables are not public; `weights` would also hold those of its parts.
         for layer in model._flatten_layers(include_self=True, recursive=True)
         for variable in layer._trainable_variables
     }
-    layer_names: dict[int, str] = {}
     paths: set[str] = set()
     described = {}
     for variable in (v for v in model.weights if id(v) in owners):
-        layer = owners[id(variable)]
-        if id(layer) not in layer_names:
-            layer_names[id(layer)] = _unique(layer.name, layer_names.values())
         path = _unique(variable.path, paths)
         paths.add(path)
         shape = tuple(variable.shape)
-        described[id(variable)] = Weight(layer_names[id(layer)], variable.name, path, shape)
+        described[id(variable)] = Weight(owners[id(variable)], variable.name, path, shape)
     return described
 
 

@@ -76,14 +76,14 @@ def copied(tensor: tf.Tensor, *attributes: str) -> tf.Tensor:
 
 
 def _seen_in(layer: keras.Layer) -> list[keras.Layer]:
-    """The layers inside a layer whose calls are noted, each once."""
+    """The layers inside a layer whose calls are noted; a shared one may occur twice."""
     seen = []
     for part in layer._flatten_layers(include_self=False, recursive=False):
-        if not isinstance(part, keras.Model | keras.layers.InputLayer):
+        if not isinstance(part, keras.Model):
             seen.append(part)
         if _is_opened(part):
             seen += _seen_in(part)
-    return list({id(part): part for part in seen}.values())
+    return seen
 
 
 def _is_opened(layer: keras.Layer) -> bool:

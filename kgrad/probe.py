@@ -30,8 +30,9 @@ STATISTICS = (
 class Probe:
     """Activations and back-propagated signals of a model on one fixed batch.
 
-    One forward and one backward pass as in training: `training=True`, regularisation in the loss,
-    the same random numbers in every measurement. Nothing they change in the model stays changed.
+    One forward and one backward pass as in training: `training=True`, regularisation in the loss.
+    What they change in the model is put back, Keras's random numbers included: a dropout layer
+    drops the same entries in every measurement, and training goes on as without them.
 
     A row of the result is a call of a layer. Nested models are opened. Keras's own layers are not:
     a recurrent, attention or wrapper layer is one row. A layer of one's own that holds layers is

@@ -49,11 +49,11 @@ def _largest_slope(f: Activation, z: tf.Tensor) -> tf.Tensor:
     slopes = _slopes(f, points)
     # Of an elementwise f, and of no other, the gradient of Σ w f(z) is w f'(z).
     excess = tf.abs(_slopes(f, points, weights) - weights * slopes)
-    # Where a formula fails far out, as CELU's does with exp(z), there is no slope to compare.
+    # Where a formula fails far out, as one with exp(z) may, there is no slope to compare.
     slopes = tf.where(tf.math.is_nan(slopes), tf.zeros_like(slopes), tf.abs(slopes))
     largest = tf.reduce_max(slopes)
     near = tf.reduce_max(tf.where(tf.abs(points) < _FAR, slopes, tf.zeros_like(slopes)))
-    exists = tf.math.is_finite(largest) & (largest > 0) & (largest < 2 * near)
+    exists = tf.math.is_finite(largest) & (largest < 2 * near)  # nor where all slopes are 0
     is_elementwise = ~tf.reduce_any(excess > 1e-3 * largest)
     return tf.where(exists & is_elementwise, largest, tf.constant(np.nan, z.dtype))
 

@@ -5,6 +5,8 @@ eager `GradientTape`, on the weights and the random state that the step will hav
 what that changed. Nothing of kgrad takes part.
 """
 
+from itertools import pairwise
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -93,7 +95,8 @@ class Tape(keras.callbacks.Callback):
             variable.assign(value)
         if not self.values:
             self.values.append([v.numpy() for v in variables])
-        self.epochs[-1].append([as_float64(*gv) / scale for gv in zip(gradients, variables)])
+        pairs = zip(gradients, variables, strict=True)
+        self.epochs[-1].append([as_float64(*pair) / scale for pair in pairs])
 
     def _loss(self, x, y, sample_weight=None):
         x = keras.tree.map_structure(tf.constant, x)
@@ -155,7 +158,7 @@ def assert_weight_norms(history, values):
     )
     moves = [
         norms(np.subtract(a, b, dtype=np.float64) for a, b in zip(new, old, strict=True))
-        for old, new in zip(values, values[1:])
+        for old, new in pairwise(values)
     ]
     np.testing.assert_allclose(history["update_l2"][1:], moves, 1e-5, 1e-6)
     assert not history["update_l2"][0].any()

@@ -9,8 +9,8 @@ import tensorflow as tf
 from keras import layers
 from tape_oracle import (
     Tape,
-    assert_records,
     assert_nearly_the_same_training,
+    assert_records,
     assert_same_training,
     assert_weight_norms,
     batches_of,
@@ -52,7 +52,15 @@ def plain():
 
 
 def check(
-    make, x=X, y=Y, *, tape=None, tracker=None, rtol=1e-5, atol=0.0, same=assert_same_training,
+    make,
+    x=X,
+    y=Y,
+    *,
+    tape=None,
+    tracker=None,
+    rtol=1e-5,
+    atol=0.0,
+    same=assert_same_training,
     **options,
 ):
     """Train with the tracker and with a tape, and compare everything."""
@@ -183,7 +191,9 @@ NORMALISED = (
             TOKENS,
         ),
         (
-            stack(lambda: layers.TimeDistributed(dense(2)()), layers.Flatten, dense(1), shape=(4, 3)),
+            stack(
+                lambda: layers.TimeDistributed(dense(2)()), layers.Flatten, dense(1), shape=(4, 3)
+            ),
             SEQUENCES,
         ),
         (stack(lambda: layers.SimpleRNN(3), dense(1), shape=(4, 3)), SEQUENCES),
@@ -321,8 +331,7 @@ def test_what_clipping_leaves_stands_beside_the_gradient_before_it(option, clip)
         ]
         np.testing.assert_array_equal(history["clipped_steps"][i], np.sum(changed, 0))
     total = history["clipped_steps"][1:].sum()
-    assert 0 < total < 2 * STEPS * 4 or option == "global_clipnorm"  # some were, some were not
-    assert 0 < total
+    assert 0 < total < 2 * STEPS * 4  # some were, some were not
 
 
 def test_clipping_is_measured_where_it_is_asked_for():
@@ -363,9 +372,9 @@ def test_accumulated_gradients_are_recorded_as_the_average_that_makes_the_update
         np.testing.assert_allclose(history["mean_abs"][len(history) - 3 + i], means, 1e-5)
 
 
-def two_parts(*, default=sgd(name="slow"), other=lambda: keras.optimizers.Adam(0.01, name="quick")):
+def two_parts(first, second):
     def make():
-        parts = keras.optimizers.OptimizerMap(default(), {".*output/.*": other()})
+        parts = keras.optimizers.OptimizerMap(first(), {".*output/.*": second()})
         return keras.optimizers.MultiOptimizer(parts)
 
     return make
@@ -376,7 +385,7 @@ def test_each_part_of_a_multi_optimizer_has_a_history_of_its_weights(precision):
     def make():
         keras.mixed_precision.set_dtype_policy(precision)
         try:
-            return compiled(plain, two_parts())()
+            return compiled(plain, two_parts(sgd(name="slow"), sgd(name="quick")))()
         finally:
             keras.mixed_precision.set_dtype_policy("float32")
 
@@ -386,14 +395,16 @@ def test_each_part_of_a_multi_optimizer_has_a_history_of_its_weights(precision):
     histories = tracker.histories
     assert set(histories) == {"optimizer_slow", "optimizer_quick"}
     for name, own in (("optimizer_slow", slice(2)), ("optimizer_quick", slice(2, 4))):
-        assert [w.layer for w in histories[name].weights] == [["hidden", "output"][own.start is not None]] * 2
+        assert [w.layer for w in histories[name].weights] == [
+            ["hidden", "output"][own.start is not None]
+        ] * 2
         records = [[step[own] for step in record] for record in tape.records()]
         assert_records(histories[name], records, rtol=1e-5 if precision == "float32" else 1e-2)
 
 
 def test_two_parts_of_the_same_kind_are_told_apart():
     tracker = GradientTracker()
-    make = compiled(plain, two_parts(default=keras.optimizers.Adam, other=keras.optimizers.Adam))
+    make = compiled(plain, two_parts(keras.optimizers.Adam, keras.optimizers.Adam))
     fit(make, X, Y, callbacks=[tracker])
     layers_of = [h.layers for h in tracker.histories.values()]
     assert sorted(layers_of) == [("hidden",), ("output",)]
@@ -452,7 +463,9 @@ def test_steps_that_overflowed_are_counted_and_in_no_mean(every):
     for i in range(1, len(starts)):
         here = slice(starts[i - 1], starts[i])
         record = len(history) - len(starts) + i
-        skipped = [step for step, kept in zip(tape.steps[here], taken[here], strict=True) if not kept]
+        skipped = [
+            step for step, kept in zip(tape.steps[here], taken[here], strict=True) if not kept
+        ]
         folded = [step for step, kept in zip(tape.steps[here], taken[here], strict=True) if kept]
         assert history.logs["skipped_steps"][record] == len(skipped)
         bad = [sum(not np.isfinite(s[w]).all() for s in skipped) for w in range(4)]
@@ -494,9 +507,7 @@ def test_several_steps_an_execution_that_do_not_divide_the_epoch(size):
     batches = batches_of(x, y)
     make = compiled(plain, steps_per_execution=size)
     tracker, tape = GradientTracker(["max_abs"]), Tape(batches)
-    assert_same_training(
-        fit(make, x, y, callbacks=[tracker], epochs=3), fit(make, x, y, epochs=3)
-    )
+    assert_same_training(fit(make, x, y, callbacks=[tracker], epochs=3), fit(make, x, y, epochs=3))
     fit(compiled(plain), x, y, callbacks=[tape], epochs=3)
     history = tracker.history
     assert_records(history, tape.epochs)

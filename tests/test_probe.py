@@ -152,6 +152,15 @@ def test_it_measures_the_weights_as_they_are(X, y):
         model.set_weights([1.5 * w for w in model.get_weights()])
 
 
+def test_layers_without_weights_before_them_have_signals_too(X, y):
+    model = keras.Sequential([keras.Input((5,)), layers.ReLU(), layers.Dense(1, trainable=False)])
+    a = np.maximum(X, 0)
+    end = dense(model.layers[1], a)
+    by_end = 2 * (end - y) / y.size
+    kernel = model.layers[1].get_weights()[0].astype(np.float64)
+    assert_measures(Probe(model, X, y, MSE), [a, end], [by_end @ kernel.T, by_end])
+
+
 def test_a_function_is_a_loss_and_targets_need_no_last_axis(X, y):
     model = dense_model(["tanh", "linear"], 1)
     probe = Probe(model, X, y[:, 0], lambda y_true, y_pred: tf.abs(y_true - y_pred) ** 2)
@@ -262,6 +271,25 @@ def test_saturation_is_of_the_layers_own_activation(random):
         np.testing.assert_equal(measured[layer.name], share, err_msg=layer.name)
 
 
+class Sometimes(layers.Layer):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.activation = keras.activations.relu
+
+    def call(self, x, active):
+        return self.activation(x) if active else 2 * x
+
+
+def test_saturation_is_of_the_call_itself(X, y):
+    inputs, sometimes = keras.Input((5,)), Sometimes(name="sometimes")
+    both = [sometimes(inputs, active=True), sometimes(inputs, active=False)]
+    model = keras.Model(inputs, layers.Dense(1, name="end")(layers.Add(name="sum")(both)))
+    probe = Probe(model, X, y, MSE)
+    assert probe.outputs == ("sometimes", "sometimes (2)", "sum", "end")
+    expected = [np.mean(X < 0), np.nan, np.nan, 0]
+    np.testing.assert_array_equal(probe.measure()["activation_saturated"], expected)
+
+
 def test_a_layer_that_hands_its_input_on_has_a_signal_of_its_own(X, y):
     """One path of two: its signal is 3 times smaller than that of what both start from."""
     inputs = keras.Input((5,))
@@ -366,13 +394,16 @@ class Subclassed(keras.Model):
     def call(self, x):
         for block in self.blocks:
             x = block(x)
-        return self.end(x)
+        return 2 * self.end(x)
 
 
 def test_a_subclassed_model_is_opened_to_what_it_calls(X, y):
     model = Subclassed()
     model(X)
     y = np.concatenate([y, y], axis=1)
+    # As one layer among others it is opened all the same, and is no row although it doubles.
+    whole = keras.Sequential([keras.Input((5,)), model, layers.Dense(2, name="after")])
+    assert Probe(whole, X, y, MSE).outputs[-3:] == ("block_1", "handed_on", "after")
     probe = Probe(model, X, y, MSE)
     assert probe.outputs == (
         "widen",
@@ -390,7 +421,7 @@ def test_a_subclassed_model_is_opened_to_what_it_calls(X, y):
 
     def loss():
         inner = np.maximum(dense(second[0], block), 0)
-        return mse(y, dense(model.end.last, block + dense(second[1], inner)))
+        return mse(y, 2 * dense(model.end.last, block + dense(second[1], inner)))
 
     (signal,) = numeric_gradient(loss, block)
     measured = row(probe, "block_0")

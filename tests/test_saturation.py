@@ -65,6 +65,17 @@ def test_a_slope_that_falls_is_as_steep_as_one_that_rises(z):
     assert saturated_share(lambda z: tf.exp(-tf.square(z)), tf.constant(z)).numpy() == expected
 
 
+def test_a_formula_may_fail_far_out(z):
+    """The slope of exp(z) is infinite where it is not wanted, and 0 · ∞ is NaN."""
+    expected = np.mean(z.astype(np.float64) < np.log(0.01))
+
+    def elu(z):
+        return tf.where(z > 0, z, tf.exp(z) - 1)
+
+    assert saturated_share(elu, tf.constant(z)).numpy() == expected
+    assert np.isnan(saturated_share(elu, tf.constant([[100.0]])).numpy())
+
+
 def test_an_activation_may_have_parameters_of_its_own_for_every_unit(z):
     alpha = tf.constant([0.5, 0.001, 1.0, 0.0, 0.2, 0.009, 0.011, 2.0])
     expected = np.mean((z < 0) & (alpha.numpy() < 0.01 * 2))  # 2 is the largest slope of all
