@@ -18,6 +18,14 @@ from kgrad.history import Weight
 Selection = None | str | Sequence[str] | Callable[[Weight], bool]
 
 
+def unique_name(name: str, taken: Iterable[str]) -> str:
+    """The name, with a number behind it if it is taken."""
+    taken, candidate, number = set(taken), name, 2
+    while candidate in taken:
+        candidate, number = f"{name} ({number})", number + 1
+    return candidate
+
+
 def name_layers(model: keras.Model) -> dict[int, str]:
     """Name every layer within a model, as its user would.
 
@@ -35,7 +43,7 @@ def name_layers(model: keras.Model) -> dict[int, str]:
             is_cell = isinstance(layer, keras.layers.RNN) and part is layer.cell
             name = prefix.removesuffix("/") if is_cell else prefix + part.name
             if id(part) not in names:
-                names[id(part)] = name if is_cell else _unique(name, names.values())
+                names[id(part)] = name if is_cell else unique_name(name, names.values())
                 is_model = isinstance(part, keras.Model)
                 name_parts(part, "" if is_model else names[id(part)] + "/")
 
@@ -60,7 +68,7 @@ def describe_weights(model: keras.Model) -> dict[int, Weight]:
     paths: set[str] = set()
     described = {}
     for variable in (v for v in model.weights if id(v) in owners):
-        path = _unique(variable.path, paths)
+        path = unique_name(variable.path, paths)
         paths.add(path)
         shape = tuple(variable.shape)
         described[id(variable)] = Weight(owners[id(variable)], variable.name, path, shape)
@@ -128,10 +136,3 @@ def describe_run(
 
 def _matches(weight: Weight, pattern: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for name in (weight.layer, weight.path))
-
-
-def _unique(name: str, taken: Iterable[str]) -> str:
-    taken, candidate, number = set(taken), name, 2
-    while candidate in taken:
-        candidate, number = f"{name} ({number})", number + 1
-    return candidate

@@ -25,13 +25,13 @@ class LayerOutput(NamedTuple):
     """What a layer put out in one call.
 
     Attributes:
-        layer: its name.
+        layer: the layer.
         a: the first tensor it returned, of floats.
         f: the activation that it applied last, or None.
         z: what it applied f to, or None.
     """
 
-    layer: str
+    layer: keras.Layer
     a: tf.Tensor
     f: Callable[[tf.Tensor], tf.Tensor] | None
     z: tf.Tensor | None
@@ -116,7 +116,7 @@ def _stand_ins(
                     applied.append((call, inputs[0]))
                 f, z = applied[-1] if applied else (None, None)
                 tape.watch(a)
-                outputs.append(LayerOutput(layer.name, a, f, z))
+                outputs.append(LayerOutput(layer, a, f, z))
             return result
 
         return stand_in

@@ -5,13 +5,14 @@ came back to the layer's output a. A small gradient alone does not tell which of
 A probe takes both, and what an activation does to the signal on its way.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from kgrad.descriptions import name_layers, unique_name
 from kgrad.inputs import choose_loss
 from kgrad.layer_outputs import LayerOutput, copied, own_losses, watched_layers
 from kgrad.saturation import saturated_share
@@ -128,7 +129,11 @@ class Probe:
         last = [output for output in outputs if id(output.a) in returned]
         signals |= _gradients(tape, loss_of_copy, last, scale)
         rows = [_statistics(output, signals[id(output.a)]) for output in outputs]
-        self.outputs = _numbered(output.layer for output in outputs)
+        layers = name_layers(self._model)
+        names: list[str] = []
+        for output in outputs:
+            names.append(unique_name(layers[id(output.layer)], names))
+        self.outputs = tuple(names)
         return tf.stack([[row[name] for row in rows] for name in STATISTICS])
 
     def _loss_of(self, y_pred: Any) -> tf.Tensor:
@@ -202,17 +207,6 @@ class _MeanLoss(keras.losses.Loss):
 
 def _as_loss(loss: Any) -> keras.losses.Loss:
     return loss if isinstance(loss, keras.losses.Loss) else _MeanLoss(loss)
-
-
-def _numbered(names: Iterable[str]) -> tuple[str, ...]:
-    """The names, a number behind each that occurred before."""
-    unique: list[str] = []
-    for name in names:
-        candidate, number = name, 2
-        while candidate in unique:
-            candidate, number = f"{name} ({number})", number + 1
-        unique.append(candidate)
-    return tuple(unique)
 
 
 def _require_measurable(model: Any, loss: Any) -> None:

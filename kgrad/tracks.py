@@ -74,7 +74,7 @@ class Track:
         self._outputs, self._by_entry, self._found = outputs, by_entry, dict(metadata or {})
         self._inner = getattr(optimizer, "inner_optimizer", optimizer)
         self._ready: Recorder | None = None  # before it is known which weights this is about
-        self._has_values = True
+        self._has_values = self._inner.built or model.built
         if self._inner.built or (model.built and whole):
             with model.distribute_strategy.scope():
                 self._prepare()
@@ -105,15 +105,16 @@ class Track:
                     "strategy: call optimizer.build(model.trainable_variables)"
                 )
             with tf.init_scope():  # variables outlive the trace in which they are made
-                self._prepare()
-        elif not self._has_values:
-            with tf.init_scope():  # the weights were made by a first trace, and now have values
-                self._ready.close()
-                self._ready.resume()
-        assert self._ready is not None
-        with tf.init_scope():
-            self._has_values = all(bool(v.value.is_initialized()) for v in self._ready.variables)
-        return self._ready
+                recorder = self._prepare()
+        else:
+            recorder = self._ready
+        if not self._has_values:
+            with tf.init_scope():
+                recorder.close()
+                recorder.resume()
+                # Those that the model makes in a trace have no values before the next one.
+                self._has_values = all(v.value.is_initialized() for v in recorder.variables)
+        return recorder
 
     def _prepare(self) -> Recorder:
         """Make the recorder, or go on with that of the last `fit` if it watches the same."""

@@ -46,7 +46,7 @@ TABLE = {
     "loop": ("hooks recorder", "numpy keras tensorflow"),
     "layer_outputs": ("", "keras tensorflow"),
     "saturation": ("", "numpy tensorflow"),
-    "probe": ("inputs layer_outputs saturation", "numpy keras tensorflow"),
+    "probe": ("descriptions inputs layer_outputs saturation", "numpy keras tensorflow"),
     "training": ("descriptions hooks loop recorder history inputs", "numpy keras tensorflow rich"),
     "experiments": ("data models training history inputs statistics", "numpy keras"),
     "scale": ("", "numpy matplotlib"),

@@ -403,7 +403,7 @@ def test_a_subclassed_model_is_opened_to_what_it_calls(X, y):
     y = np.concatenate([y, y], axis=1)
     # As one layer among others it is opened all the same, and is no row although it doubles.
     whole = keras.Sequential([keras.Input((5,)), model, layers.Dense(2, name="after")])
-    assert Probe(whole, X, y, MSE).outputs[-3:] == ("block_1", "handed_on", "after")
+    assert Probe(whole, X, y, MSE).outputs[-3:] == ("block_1", "hands_on/handed_on", "after")
     probe = Probe(model, X, y, MSE)
     assert probe.outputs == (
         "widen",
@@ -412,7 +412,7 @@ def test_a_subclassed_model_is_opened_to_what_it_calls(X, y):
         "widen (2)",
         "narrow (2)",
         "block_1",
-        "handed_on",
+        "hands_on/handed_on",
     )
     first, second = (block.inner.layers for block in model.blocks)
     wide = np.maximum(dense(first[0], X), 0)
