@@ -3,7 +3,9 @@
 `fit` compiles a step that computes gradients and hands them to the optimizer. The tracker has that
 step traced anew with the optimizer's update listened to, so that the recorder's operations become
 part of it: no second backward pass, no other data, and weights that are bit for bit those of an
-untracked run.
+untracked run. (The exceptions differ in last bits: TensorFlow folds one constant factor into another
+only where nobody else reads the product. They are `global_clipnorm`, unless `clipped=False`, and
+accumulation over, or a `loss_scale_factor` of, a number that is not a power of two.)
 """
 
 import os
@@ -19,16 +21,13 @@ from kgrad.history import GradientHistory
 from kgrad.hooks import listen_to_fit
 from kgrad.inputs import require_positive
 from kgrad.probe import Probe
-from kgrad.recorder import Recorder
 from kgrad.statistics import select
 from kgrad.summaries import summarize, write_last
 from kgrad.tensorboard import TensorBoardWriter
-from kgrad.tracks import Options, Track, find_optimizers
+from kgrad.tracks import COMPILED, Options, Tracks
 
 # Float32 buffers lose the fifth digit when they are added to for longer.
 _EXECUTIONS_BETWEEN_READINGS = 8192
-# The name of the history of the optimizer that a model was compiled with.
-_COMPILED = "optimizer"
 
 
 class GradientTracker(keras.callbacks.Callback):
@@ -105,34 +104,33 @@ class GradientTracker(keras.callbacks.Callback):
             require_positive('every, where it is not "epoch",', every)
         if log not in (True, False, "layers"):
             raise ValueError(f'log must be True, False or "layers", received {log!r}')
-        self._options = Options(
-            [statistic.name for statistic in select(statistics)],
-            weights,
-            clipped,
-            distributions,
-            journal,
-            {"every": every, **(metadata or {})},
+        self._tracks = Tracks(
+            Options(
+                [statistic.name for statistic in select(statistics)],
+                weights,
+                clipped,
+                distributions,
+                journal,
+                {"every": every, **(metadata or {})},
+            )
         )
         self._every, self._log, self._probe_data = every, log, probe
         self._log_dir = log_dir
         self._writer: TensorBoardWriter | None = None
         # Keras may call what is safe from a thread without waiting for a step's result.
         self.async_safe = every == "epoch"
-        self._tracks: dict[str, Track] = {}
-        self._attached: list[Track] = []
         self._stop_fit: Callable[[], None] | None = None
         self._probe: Probe | None = None
         self._activations: dict[str, np.ndarray] | None = None
         self._fitted: keras.Model | None = None
         self._epoch = self._epochs_before = 0
         self._step = self._steps_before = self._executions = 0
+        self._begun: set[str] = set()  # the optimizers that made an update in this fit
 
     @property
     def histories(self) -> dict[str, GradientHistory]:
         """The history of each optimizer that made an update, by the model's name for it."""
-        return {
-            name: track.recorder.history for name, track in self._tracks.items() if track.recorder
-        }
+        return self._tracks.histories
 
     @property
     def history(self) -> GradientHistory:
@@ -142,28 +140,18 @@ class GradientTracker(keras.callbacks.Callback):
             RuntimeError: if nothing was tracked yet.
             ValueError: if there are several.
         """
-        histories = self.histories
-        if not histories:
-            raise RuntimeError(
-                "nothing was tracked yet: give the tracker to fit as a callback, or attach it"
-            )
-        if len(histories) > 1:
-            raise ValueError(
-                f"several optimizers train this model, and each has a history: take one of "
-                f"histories, which has {', '.join(histories)}"
-            )
-        return next(iter(histories.values()))
+        return self._tracks.only_history()
 
     @property
     def previous(self) -> list[GradientHistory]:
         """Histories that ended because other weights, or another model's, came to be trained."""
-        return [history for track in self._tracks.values() for history in track.previous]
+        return self._tracks.previous
 
     def attach(
         self,
         optimizer: keras.optimizers.Optimizer,
         model: keras.Model,
-        name: str = _COMPILED,
+        name: str = COMPILED,
     ) -> Self:
         """Record the updates that an optimizer makes in a loop of your own.
 
@@ -181,12 +169,8 @@ class GradientTracker(keras.callbacks.Callback):
         Raises:
             ValueError: if the name is attached already, or `weights` matches no weight.
         """
-        if any(track.name == name for track in self._attached):
-            raise ValueError(
-                f"name must be one that is not attached yet, received {name!r}: give this "
-                'optimizer another, such as name="generator"'
-            )
-        self._follow(name, optimizer, model)
+        self._open_writer()
+        self._tracks.follow(name, optimizer, model)
         return self
 
     def record(self, logs: Mapping[str, float] | None = None, epoch: int | None = None) -> None:
@@ -196,7 +180,7 @@ class GradientTracker(keras.callbacks.Callback):
             logs: loss and metrics to go with it.
             epoch: the epoch that the steps belong to; by default one more than the last.
         """
-        for name, recorder in self._recorders():
+        for name, recorder in self._tracks.recorders:
             if recorder.pending_steps:
                 last_epoch, last_step = recorder.last
                 number = last_epoch + 1 if epoch is None else epoch
@@ -213,9 +197,7 @@ class GradientTracker(keras.callbacks.Callback):
         self._end()
 
     def _end(self) -> None:
-        for track in self._attached:
-            track.end()
-        self._attached.clear()
+        self._tracks.end()
         if self._stop_fit is not None:
             self._stop_fit()
             self._stop_fit = None
@@ -249,6 +231,7 @@ class GradientTracker(keras.callbacks.Callback):
         if model is not self._fitted:
             self._fitted, self._epoch, self._step = model, 0, 0
         self._executions = 0
+        self._begun.clear()
         if self._probe_data is not None:
             self._probe = Probe(model, *self._probe_data)
         on_gpu = bool(tf.config.list_logical_devices("GPU"))
@@ -257,20 +240,16 @@ class GradientTracker(keras.callbacks.Callback):
             "steps_per_execution": int(model.steps_per_execution),
             "run_eagerly": bool(model.run_eagerly),
         }
-        optimizers = find_optimizers(model)
+        self._open_writer()
         try:
-            for name, optimizer in optimizers.items():
-                self._follow(
-                    name,
-                    optimizer,
-                    model,
-                    whole=len(optimizers) == 1,
-                    outputs=() if self._probe is None else self._probe.outputs,
-                    by_entry=bool(model.jit_compile) and not on_gpu,
-                    metadata=found,
-                )
+            self._tracks.follow_all(
+                model,
+                outputs=() if self._probe is None else self._probe.outputs,
+                by_entry=bool(model.jit_compile) and not on_gpu,
+                metadata=found,
+            )
         except BaseException:  # what is refused shall leave no trace
-            self.detach()
+            self._end()
             raise
         self._stop_fit = listen_to_fit(model, self)
         self._activations = None if self._probe is None else self._probe.measure()
@@ -284,13 +263,15 @@ class GradientTracker(keras.callbacks.Callback):
         self._steps_before = self._step
 
     def after_execution(self, logs: Mapping[str, Any]) -> None:
-        """Record the gradient before training once the first step is done."""
+        """Record the gradient before training once the first update is made."""
         self._executions += 1
-        for name, recorder in self._recorders():
-            new = not len(recorder.history)
-            if self._executions == 1 and new and recorder.pending_steps == 1:
-                epoch, step = self._epoch - 1, self._steps_before
-                self._record(name, epoch, step, logs, before_training=True)
+        for name, recorder in self._tracks.recorders:
+            if name not in self._begun and recorder.measured_steps:
+                self._begun.add(name)
+                # An execution of several steps does not tell its first one from the others.
+                if recorder.measured_steps == 1 and not len(recorder.history):
+                    epoch, step = self._epoch - 1, self._steps_before
+                    self._record(name, epoch, step, logs, before_training=True)
             elif self._executions % _EXECUTIONS_BETWEEN_READINGS == 0:
                 recorder.read()
 
@@ -300,7 +281,7 @@ class GradientTracker(keras.callbacks.Callback):
         steps = self.params.get("steps") or batch + 1
         self._step = self._steps_before + min(batch + 1, steps)
         if self._every != "epoch":
-            for name, recorder in self._recorders():
+            for name, recorder in self._tracks.recorders:
                 if self._step - recorder.last[1] >= self._every and recorder.pending_steps:
                     self._record(name, self._epoch, self._step, logs or {})
 
@@ -310,10 +291,12 @@ class GradientTracker(keras.callbacks.Callback):
         if self._every == "epoch":
             self._record_rest(logs)
         if self._log:
-            for name, recorder in self._recorders():
+            for name, recorder in self._tracks.recorders:
                 if len(recorder.history):
                     layers = self._log == "layers"
-                    logs.update(summarize(recorder.history, self._prefix(name), layers=layers))
+                    logs.update(
+                        summarize(recorder.history, self._tracks.prefix(name), layers=layers)
+                    )
 
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
         """Record what is left, and leave the model as it was."""
@@ -322,32 +305,19 @@ class GradientTracker(keras.callbacks.Callback):
 
     def interrupted(self) -> None:
         """Keep what an exception or Ctrl-C cut off as a last record."""
-        for _, recorder in self._recorders():
+        for _, recorder in self._tracks.recorders:
             recorder.history.metadata["interrupted"] = True
             # Keras may not have told of the last steps yet.
             self._step = max(self._step, recorder.last[1] + recorder.pending_steps)
         self._record_rest({})
         self._end()
 
-    def _follow(
-        self, name: str, optimizer: keras.optimizers.Optimizer, model: keras.Model, **settings: Any
-    ) -> None:
+    def _open_writer(self) -> None:
         if self._log_dir is not None and self._writer is None:
             self._writer = TensorBoardWriter(self._log_dir)
-        track = self._tracks.setdefault(name, Track(name, self._options))
-        track.begin(optimizer, model, **settings)
-        self._attached.append(track)
-
-    def _recorders(self) -> list[tuple[str, Recorder]]:
-        """The recorders that exist: one an optimizer that has made an update."""
-        return [(track.name, track.recorder) for track in self._attached if track.recorder]
-
-    def _prefix(self, name: str) -> str:
-        """What stands before an optimizer's numbers in logs and TensorBoard."""
-        return "grad" if len(self.histories) == 1 else f"grad/{name}"
 
     def _record_rest(self, logs: Mapping[str, Any]) -> None:
-        for name, recorder in self._recorders():
+        for name, recorder in self._tracks.recorders:
             if recorder.pending_steps:
                 self._record(name, self._epoch, self._step, logs)
 
@@ -360,7 +330,7 @@ class GradientTracker(keras.callbacks.Callback):
         *,
         before_training: bool = False,
     ) -> None:
-        recorder = dict(self._recorders())[name]
+        recorder = dict(self._tracks.recorders)[name]
         if self._probe is not None and not before_training:
             self._activations = self._probe.measure()
         recorder.record(
@@ -372,4 +342,4 @@ class GradientTracker(keras.callbacks.Callback):
         )
         if self._writer is not None:
             time = epoch if self._every == "epoch" else step
-            write_last(recorder.history, self._writer, time, self._prefix(name))
+            write_last(recorder.history, self._writer, time, self._tracks.prefix(name))

@@ -105,7 +105,9 @@ class Recorder:
         dense = self._dense(variables, gradients)
         finite = self._accumulator.update(dense)
         # A step that could have been skipped was counted by `attempt`.
-        self._steps.assign_add([0, 1, 0] if self._can_skip else [1, 1, 0])
+        # Where the data end in a call, what does not depend on them runs all the same.
+        with tf.control_dependencies([finite]):
+            self._steps.assign_add([0, 1, 0] if self._can_skip else [1, 1, 0])
         if not self._can_skip:
             by_weight = self._accumulator.by_weight
             self._count_if(
@@ -129,16 +131,19 @@ class Recorder:
             variables: the variables that the step would update.
             gradients: one a variable, in any scale: only whether they are finite matters.
         """
-        dense = self._dense(variables, gradients)
-        finite = tf.stack([tf.reduce_all(tf.math.is_finite(g)) for g in dense])
+        # An overflow in a weight that is not measured skips the step too.
+        present = [g for g in gradients if g is not None]
+        all_finite = tf.reduce_all([_is_finite(g) for g in present])
+        finite = tf.stack([_is_finite(g) for g in self._dense(variables, gradients)])
         self._can_skip = True
-        self._steps.assign_add([1, 0, 0])
+        with tf.control_dependencies([finite]):
+            self._steps.assign_add([1, 0, 0])
 
         def skipped() -> None:
             self._steps.assign_add([0, 0, 1])
             self._nonfinite.add(~finite, self._step)
 
-        self._count_if(~tf.reduce_all(finite), skipped)
+        self._count_if(~all_finite, skipped)
 
     def record(
         self,
@@ -192,6 +197,7 @@ class Recorder:
         if self._journal_path is not None:
             self._journal = LineWriter(self._journal_path, append=True)
         self._values = _values(self.variables)
+        self._can_skip = False  # which the optimizer of this training decides
         self._reset()
 
     @property
@@ -206,6 +212,11 @@ class Recorder:
             return 0, 0
         record = self.history.record(-1)
         return record["epoch"], record["step"]
+
+    @property
+    def measured_steps(self) -> int:
+        """Number of steps since the last record that were measured: all but the skipped ones."""
+        return int(self._steps.numpy()[1])
 
     def close(self) -> None:
         """Close the journal."""
@@ -303,6 +314,10 @@ class _StepCounts:
         """Begin a new record."""
         self._counts.assign(tf.zeros_like(self._counts))
         self._first.assign(tf.zeros_like(self._first))
+
+
+def _is_finite(gradient: Any) -> tf.Tensor:
+    return tf.reduce_all(tf.math.is_finite(tf.convert_to_tensor(gradient)))
 
 
 def _dense(gradient: Any, variable: keras.Variable) -> tf.Tensor:

@@ -70,8 +70,9 @@ def select(names: Iterable[str]) -> tuple[Statistic, ...]:
         >>> [statistic.name for statistic in select(["max_abs"])]
         ['mean_abs', 'l2_norm', 'max_abs']
     """
-    if isinstance(names, str):
-        raise TypeError(f"statistics must be a sequence of names, received {names!r}: [{names!r}]?")
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        hint = f": [{names!r}]?" if isinstance(names, str) else ""
+        raise TypeError(f"statistics must be a sequence of names, received {names!r}{hint}")
     wanted = set(names)
     known = [statistic.name for statistic in ALWAYS + ON_REQUEST] + list(RECORDED_BESIDE)
     for name in sorted(wanted - set(known), key=str):

@@ -14,6 +14,9 @@ from kgrad.history import GradientHistory
 from kgrad.hooks import Gradients, clips, listen_to_updates
 from kgrad.recorder import Recorder
 
+# The name of the optimizer that a model was compiled with.
+COMPILED = "optimizer"
+
 
 @dataclass(frozen=True)
 class Options:
@@ -38,7 +41,8 @@ class Track:
         options: what to record.
 
     Attributes:
-        recorder: the recorder, or None before the weights are known.
+        recorder: the recorder, or None before the weights are known, and for an optimizer that
+            trains none of the weights to watch.
         previous: histories that ended because other weights came to be trained.
     """
 
@@ -55,7 +59,7 @@ class Track:
         model: keras.Model,
         *,
         outputs: Sequence[str] = (),
-        whole: bool = True,
+        alone: bool = True,
         by_entry: bool = False,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
@@ -65,17 +69,18 @@ class Track:
             optimizer: a Keras optimizer that trains weights of the model.
             model: a Keras model.
             outputs: names of the layer outputs of which `record` will be given activations.
-            whole: whether the optimizer trains all weights of the model; those of which it trains
-                a part are known once it is built.
+            alone: whether the optimizer trains all weights of the model; which of them one of
+                several trains is known once it is built.
             by_entry: see `Recorder`.
             metadata: what the history shall say beside what the options say.
         """
         self._optimizer, self._model = optimizer, model
+        self._is_mute = False  # as it trains none of the weights to watch
         self._outputs, self._by_entry, self._found = outputs, by_entry, dict(metadata or {})
         self._inner = getattr(optimizer, "inner_optimizer", optimizer)
         self._ready: Recorder | None = None  # before it is known which weights this is about
         self._has_values = self._inner.built or model.built
-        if self._inner.built or (model.built and whole):
+        if self._inner.built or (model.built and alone):
             with model.distribute_strategy.scope():
                 self._prepare()
         self._stop = listen_to_updates(optimizer, self)
@@ -90,14 +95,18 @@ class Track:
         self, variables: Sequence[keras.Variable], gradients: Gradients, clipped: Gradients
     ) -> None:
         """Measure an update; called in its graph."""
-        self._prepared().update(variables, gradients, clipped)
+        recorder = self._prepared()
+        if recorder is not None:
+            recorder.update(variables, gradients, clipped)
 
     def attempt(self, variables: Sequence[keras.Variable], gradients: Gradients) -> None:
         """Count a step that may yet be skipped; called in its graph."""
-        self._prepared().attempt(variables, gradients)
+        recorder = self._prepared()
+        if recorder is not None:
+            recorder.attempt(variables, gradients)
 
-    def _prepared(self) -> Recorder:
-        if self._ready is None:
+    def _prepared(self) -> Recorder | None:
+        if self._ready is None and not self._is_mute:
             if tf.distribute.has_strategy():
                 # Made in a replica, the recorder's variables would be those of one replica.
                 raise ValueError(
@@ -105,10 +114,9 @@ class Track:
                     "strategy: call optimizer.build(model.trainable_variables)"
                 )
             with tf.init_scope():  # variables outlive the trace in which they are made
-                recorder = self._prepare()
-        else:
-            recorder = self._ready
-        if not self._has_values:
+                self._prepare()
+        recorder = self._ready
+        if recorder is not None and not self._has_values:
             with tf.init_scope():
                 recorder.close()
                 recorder.resume()
@@ -116,14 +124,17 @@ class Track:
                 self._has_values = all(v.value.is_initialized() for v in recorder.variables)
         return recorder
 
-    def _prepare(self) -> Recorder:
+    def _prepare(self) -> None:
         """Make the recorder, or go on with that of the last `fit` if it watches the same."""
         watched = self._watched()
+        if not watched:
+            self._is_mute = True
+            return
         if self.recorder is not None:
             if [id(v) for v in self.recorder.variables] == [id(v) for v in watched]:
                 self.recorder.resume()
                 self._ready = self.recorder
-                return self.recorder
+                return
             self.previous.append(self.recorder.history)
         clipped = self._options.clipped
         self._recorders += 1
@@ -140,19 +151,15 @@ class Track:
             | self._found
             | dict(self._options.metadata),
         )
-        return self.recorder
 
     def _watched(self) -> list[keras.Variable]:
         """The variables that this optimizer trains and the user chose, in the model's order."""
         described = describe_weights(self._model)
-        known = self._inner._trainable_variables if self._inner.built else self._model.weights
-        candidates = {id(variable) for variable in known}
         trained = [
             variable
             for variable in self._model.weights
             if variable.trainable
             and id(variable) in described
-            and id(variable) in candidates
             and not getattr(variable, "overwrite_with_gradient", False)
         ]
         if not trained:
@@ -161,28 +168,107 @@ class Track:
                 "set trainable = True on a layer"
             )
         weights = [described[id(variable)] for variable in trained]
-        return [trained[i] for i in select_weights(weights, self._options.weights)]
+        chosen = [trained[i] for i in select_weights(weights, self._options.weights)]
+        own = self._inner._trainable_variables if self._inner.built else trained
+        own_ids = {id(variable) for variable in own}
+        return [variable for variable in chosen if id(variable) in own_ids]
 
     def _journal(self) -> Path | None:
         """The journal's path: the one asked for is that of the first optimizer's first history."""
         if self._options.journal is None:
             return None
         path = Path(self._options.journal)
-        parts = [path.stem] + ([] if self.name == "optimizer" else [self.name])
+        parts = [path.stem] + ([] if self.name == COMPILED else [self.name])
         parts += [str(self._recorders)] if self._recorders > 1 else []
         return path.with_name("-".join(parts) + path.suffix)
 
 
-def find_optimizers(model: keras.Model) -> dict[str, keras.optimizers.Optimizer]:
+class Tracks:
+    """The optimizers that a tracker listens to, each with a track.
+
+    Args:
+        options: what to record.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._all: dict[str, Track] = {}
+        self._attached: list[Track] = []
+
+    def follow(
+        self, name: str, optimizer: keras.optimizers.Optimizer, model: keras.Model, **settings: Any
+    ) -> None:
+        """Listen to an optimizer from now on; for the settings see `Track.begin`."""
+        if any(track.name == name for track in self._attached):
+            raise ValueError(
+                f"name must be one that is not attached yet, received {name!r}: give this "
+                'optimizer another, such as name="generator"'
+            )
+        track = self._all.setdefault(name, Track(name, self._options))
+        track.begin(optimizer, model, **settings)
+        self._attached.append(track)
+
+    def follow_all(self, model: keras.Model, **settings: Any) -> None:
+        """Listen to every optimizer that a model holds."""
+        optimizers = _find_optimizers(model)
+        alone = len(optimizers) == 1
+        for name, optimizer in optimizers.items():
+            self.follow(name, optimizer, model, alone=alone, **settings)
+
+    def end(self) -> None:
+        """Stop listening."""
+        for track in self._attached:
+            track.end()
+        self._attached.clear()
+
+    @property
+    def recorders(self) -> list[tuple[str, Recorder]]:
+        """The recorders that exist by now, of the optimizers that are listened to."""
+        return [(track.name, track.recorder) for track in self._attached if track.recorder]
+
+    @property
+    def histories(self) -> dict[str, GradientHistory]:
+        """The history of each optimizer, by its name."""
+        return {name: t.recorder.history for name, t in self._all.items() if t.recorder}
+
+    @property
+    def previous(self) -> list[GradientHistory]:
+        """Histories that ended because other weights came to be trained."""
+        return [history for track in self._all.values() for history in track.previous]
+
+    def only_history(self) -> GradientHistory:
+        """The history, if there is one and no other."""
+        histories = self.histories
+        if not histories:
+            raise RuntimeError(
+                "nothing was tracked yet: give the tracker to fit as a callback, or attach it"
+            )
+        if len(histories) > 1:
+            raise ValueError(
+                "several optimizers train this model, and each has a history: take one of "
+                f"histories, which has {', '.join(histories)}"
+            )
+        return next(iter(histories.values()))
+
+    def prefix(self, name: str) -> str:
+        """What stands before an optimizer's numbers in logs and TensorBoard."""
+        return "grad" if len(self.histories) == 1 else f"grad/{name}"
+
+
+def _find_optimizers(model: keras.Model) -> dict[str, keras.optimizers.Optimizer]:
     """Every optimizer that a model holds and that makes updates, by the name of the attribute."""
     found: dict[str, keras.optimizers.Optimizer] = {}
     for name, value in vars(model).items():
         if isinstance(value, keras.optimizers.Optimizer) and value not in found.values():
-            # A MultiOptimizer hands its variables on, and makes no update of its own.
-            parts = getattr(getattr(value, "inner_optimizer", value), "optimizers", ())
-            if not parts:
+            shared = getattr(value, "inner_optimizer", value)
+            if not hasattr(shared, "optimizers"):
                 found[name] = value
-            for part in parts:
+                continue
+            # A MultiOptimizer hands its variables on to its parts, which it may first have to
+            # choose, and makes no update of its own.
+            if model.built and not value.built:
+                value.build(model.trainable_variables)
+            for part in shared.optimizers:
                 same = sum(other.name == part.name for other in found.values())
                 found[f"{name}_{part.name}" + (f"_{same + 1}" if same else "")] = part
     return found

@@ -40,7 +40,7 @@ TABLE = {
     "tracks": ("descriptions history hooks recorder", "keras tensorflow"),
     "summaries": ("distributions history tensorboard", "numpy"),
     "callback": (
-        "descriptions history hooks inputs probe recorder statistics summaries tensorboard tracks",
+        "descriptions history hooks inputs probe statistics summaries tensorboard tracks",
         "numpy keras tensorflow",
     ),
     "loop": ("hooks recorder", "numpy keras tensorflow"),

@@ -842,6 +842,17 @@ def test_what_is_refused_for_one_of_two_optimizers_leaves_no_trace_in_the_other(
         assert not optimizer.iterations.numpy()
 
 
+def test_one_of_two_optimizers_is_watched():
+    keras.utils.set_random_seed(3)
+    model = Pair()
+    model.compile()
+    tracker = GradientTracker(weights="other")
+    assert "grad/l2_norm" in go_on(model, [tracker], epochs=2).history
+    assert list(tracker.histories) == ["second"]
+    assert tracker.history.layers == ("other",)
+    assert len(tracker.history) == 3
+
+
 def test_several_workers_are_refused_in_one_sentence(monkeypatch):
     class Workers:
         pass

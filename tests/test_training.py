@@ -19,11 +19,11 @@ import pytest
 import tensorflow as tf
 
 import kgrad.training
+from kgrad.descriptions import describe_weights
 from kgrad.history import GradientHistory
 from kgrad.inputs import choose_loss, choose_optimizer
 from kgrad.loop import TrainingLoop, backward
 from kgrad.models import create_model
-from kgrad.descriptions import describe_weights
 from kgrad.recorder import Recorder
 from kgrad.training import measure_gradients, train_and_track_gradients
 

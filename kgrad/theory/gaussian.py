@@ -1,0 +1,127 @@
+"""Expectations over Gaussian pre-activations: of one, and of a correlated pair.
+
+Gauss-Legendre panels that end where the integrand has a kink. Gauss-Hermite is the textbook's
+choice and a poor one: with 200 nodes it is 0.5 % off for SELU's E[φ'²] and 2.2 % for a tanh at
+q = 20, because it sees neither the kink nor the scale on which φ changes.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+Function = Callable[[np.ndarray], np.ndarray]
+
+_FAR = 12.0  # standard deviations: beyond lies 1e-33 of the mass
+_LEGENDRE = np.polynomial.legendre.leggauss(20)
+_K1,_K2=12,1
+_PAIR_LEGENDRE = np.polynomial.legendre.leggauss(12)
+
+
+def expectation(f: Function, q: float, kinks: Sequence[float] = ()) -> float:
+    """E[f(√q z)] with z ~ N(0, 1).
+
+    The panels end at the kinks, at whole z, and at u = ±1, ±2, ±4 …, u = √q z: f may change on a
+    scale of 1 in u, which is a narrow one in z if q is large.
+
+    Args:
+        f: array to array of the same shape, growing no faster than a power of its argument.
+        q: variance of u, from 0.
+        kinks: values of u at which f is not smooth.
+
+    Returns:
+        The expectation, to about 1e-13 relative.
+
+    Example:
+        >>> round(expectation(lambda u: np.maximum(u, 0) ** 2, 2.0, (0.0,)), 12)
+        1.0
+    """
+    s = float(np.sqrt(q))
+    z, weight = _panels(_edges(s, np.asarray(kinks, np.float64)), *_LEGENDRE)
+    density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+    return float(np.sum(weight * density * f(s * z)))
+
+
+def pair_expectation(
+    f: Function,
+    g: Function,
+    q_a: float | np.ndarray,
+    q_b: float | np.ndarray,
+    c: float | np.ndarray,
+    kinks: Sequence[float] = (),
+) -> np.ndarray:
+    """E[f(u_a) g(u_b)] over a Gaussian pair of variances q_a, q_b and correlation c.
+
+    In polar coordinates u_a = √q_a r cos α, u_b = √q_b r cos(α - θ), θ = arccos c, kinks at 0 are
+    rays and those elsewhere lines, all known: the panels end on them, and the integral is as
+    accurate at c = ±1 as anywhere.
+
+    Args:
+        f: as in `expectation`.
+        g: as `f`.
+        q_a: variance of u_a, from 0; arrays are broadcast against each other.
+        q_b: variance of u_b.
+        c: correlation, in [-1, 1].
+        kinks: values at which f or g is not smooth.
+
+    Returns:
+        float64, of the broadcast shape, to about 1e-11 relative for q up to 100.
+
+    Example:
+        >>> relu = lambda u: np.maximum(u, 0)
+        >>> round(float(pair_expectation(relu, relu, 2.0, 2.0, -1 / 7, (0.0,))), 10)
+        0.2506155989
+    """
+    q_a, q_b, c = np.broadcast_arrays(*np.atleast_1d(q_a, q_b, c))
+    totals = np.empty(q_a.size)
+    for i, pair in enumerate(zip(q_a.flat, q_b.flat, c.flat, strict=True)):
+        u_a, u_b, weight = pair_nodes(*pair, kinks)
+        totals[i] = np.sum(weight * f(u_a) * g(u_b))
+    return totals.reshape(q_a.shape)
+
+
+def pair_nodes(
+    q_a: float, q_b: float, c: float, kinks: Sequence[float] = ()
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Nodes u_a, u_b and weights of `pair_expectation`: three arrays of one shape."""
+    s_a, s_b = float(np.sqrt(q_a)), float(np.sqrt(q_b))
+    theta = float(np.arccos(np.clip(c, -1, 1)))
+    lines = np.asarray([kink for kink in kinks if kink != 0], np.float64)
+    alpha, w_alpha = _panels(_angle_edges(s_a, s_b, theta, lines), *_PAIR_LEGENDRE)
+    slope_a, slope_b = s_a * np.cos(alpha), s_b * np.cos(alpha - theta)
+    fixed = _edges(max(s_a, s_b), np.zeros(1), step=2.0)
+    with np.errstate(divide="ignore"):
+        crossed = [k / slope for k in lines for slope in (slope_a, slope_b)]
+    edges = np.stack([*crossed, *(np.full_like(alpha, edge) for edge in fixed)], axis=-1)
+    r, w_r = _panels(np.sort(np.clip(edges, -_FAR, _FAR), axis=-1), *_PAIR_LEGENDRE)
+    weight = w_alpha[:, None] * w_r * np.abs(r) * np.exp(-(r**2) / 2) / (2 * np.pi)
+    return slope_a[:, None] * r, slope_b[:, None] * r, weight
+
+
+def _panels(edges: np.ndarray, x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gauss-Legendre nodes and weights between neighbours along the last axis."""
+    half = np.diff(edges)[..., None] / 2
+    nodes = edges[..., :-1, None] + half * (1 + x)
+    flat = (*edges.shape[:-1], -1)
+    return nodes.reshape(flat), (half * w).reshape(flat)
+
+
+def _edges(s: float, kinks: np.ndarray, step: float = 1.0) -> np.ndarray:
+    """Where the panels of z meet if u = s z."""
+    edges = [np.arange(-_FAR, _FAR + step / 2, step)]
+    if s > 0:
+        scale = np.exp2(np.arange(0, max(0.0, np.log2(step * s)))) / s
+        edges += [kinks / s, scale, -scale]
+    return np.unique(np.clip(np.concatenate(edges), -_FAR, _FAR))
+
+
+def _angle_edges(s_a: float, s_b: float, theta: float, lines: np.ndarray) -> np.ndarray:
+    """Angles in [-π/2, π/2] where u_a or u_b changes sign, or where two lines of kinks cross."""
+    zeros = np.array([-np.pi / 2, theta - np.pi / 2, np.pi / 2])
+    # Close to a zero u passes φ's own scale within an angle of 1/s.
+    steps = np.pi / 4 ** np.arange(1, max(2.0, np.log2(_K1 * max(s_a, s_b)) / 2 + _K2))
+    near = (zeros[:, None] + np.concatenate([-steps, steps])).ravel()
+    k_a, k_b = np.meshgrid(lines, lines)
+    y, x = k_b * s_a - k_a * s_b * np.cos(theta), k_a * s_b * np.sin(theta)
+    crossings = (np.arctan2(y, x) + np.pi / 2) % np.pi - np.pi / 2
+    edges = np.concatenate([zeros, near, crossings.ravel()])
+    return np.unique(np.clip(edges, -np.pi / 2, np.pi / 2))
