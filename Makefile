@@ -19,10 +19,12 @@ lint: $(READY)
 
 benchmark: $(READY)
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/callback.py
 
 # Draws the figures of docs/ again and prints the numbers that stand in its pages.
 docs: $(READY)
 	$(BIN)/python docs/make_figures.py
+	cd docs/figures && for example in ../../examples/*.py; do ../../$(BIN)/python $$example; done
 
 $(READY): pyproject.toml requirements.txt constraints.txt
 	$(PYTHON) -m venv .venv

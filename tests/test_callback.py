@@ -380,6 +380,43 @@ def two_parts(first, second):
     return make
 
 
+def test_before_training_is_the_first_update_where_gradients_are_accumulated():
+    tracker, tape = GradientTracker(), Tape(batches_of(X, Y))
+    for callback in (tracker, tape):
+        fit(compiled(plain, sgd(gradient_accumulation_steps=3)), X, Y, callbacks=[callback])
+    history = tracker.history
+    assert history.epochs.tolist()[:2] == [0, 1]
+    first = [np.mean(gs, axis=0) for gs in zip(*tape.steps[:3], strict=True)]
+    np.testing.assert_allclose(history["mean_abs"][0], [np.mean(np.abs(g)) for g in first], 1e-5)
+
+
+def test_an_overflow_in_a_weight_that_is_not_watched_skips_the_step_too():
+    make = in_precision("mixed_float16", scaled(2.0**22))
+    everything, part = GradientTracker(), GradientTracker(weights="*bias")
+    for tracker in (everything, part):
+        fit(make, X, Y, callbacks=[tracker], epochs=2)
+    skipped = everything.history.logs["skipped_steps"]
+    assert skipped.any()
+    np.testing.assert_array_equal(part.history.logs["skipped_steps"], skipped)
+    bias = [w.name == "bias" for w in everything.history.weights]
+    for name in ("mean_abs", "nonfinite_steps"):
+        np.testing.assert_array_equal(part.history[name], everything.history[name][:, bias])
+
+
+def test_a_multi_optimizer_that_chooses_its_parts_when_it_is_built():
+    parts = {name: keras.optimizers.SGD(0.1, name=name) for name in ("slow", "quick")}
+    optimizer = keras.optimizers.MultiOptimizer(
+        lambda variable: parts["slow" if "hidden" in variable.path else "quick"]
+    )
+    tracker = GradientTracker()
+    fit(compiled(plain, lambda: optimizer), X, Y, callbacks=[tracker])
+    assert {name: history.layers for name, history in tracker.histories.items()} == {
+        "optimizer_slow": ("hidden",),
+        "optimizer_quick": ("output",),
+    }
+    assert all(len(history) > 1 for history in tracker.histories.values())
+
+
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_each_part_of_a_multi_optimizer_has_a_history_of_its_weights(precision):
     def make():

@@ -13,15 +13,14 @@ Function = Callable[[np.ndarray], np.ndarray]
 
 _FAR = 12.0  # standard deviations: beyond lies 1e-33 of the mass
 _LEGENDRE = np.polynomial.legendre.leggauss(20)
-_K1,_K2=12,1
 _PAIR_LEGENDRE = np.polynomial.legendre.leggauss(12)
 
 
 def expectation(f: Function, q: float, kinks: Sequence[float] = ()) -> float:
     """E[f(√q z)] with z ~ N(0, 1).
 
-    The panels end at the kinks, at whole z, and at u = ±1, ±2, ±4 …, u = √q z: f may change on a
-    scale of 1 in u, which is a narrow one in z if q is large.
+    The panels end at the kinks, at whole z and, between z = -1 and 1, at u = √q z = ±1, ±2, ±4 …:
+    f may change on a scale of 1 in u, which is a narrow one in z if q is large.
 
     Args:
         f: array to array of the same shape, growing no faster than a power of its argument.
@@ -118,7 +117,8 @@ def _angle_edges(s_a: float, s_b: float, theta: float, lines: np.ndarray) -> np.
     """Angles in [-π/2, π/2] where u_a or u_b changes sign, or where two lines of kinks cross."""
     zeros = np.array([-np.pi / 2, theta - np.pi / 2, np.pi / 2])
     # Close to a zero u passes φ's own scale within an angle of 1/s.
-    steps = np.pi / 4 ** np.arange(1, max(2.0, np.log2(_K1 * max(s_a, s_b)) / 2 + _K2))
+    finest = np.log2(max(1.0, _FAR * max(s_a, s_b))) / 2
+    steps = np.pi / 4 ** np.arange(1, finest + 1)
     near = (zeros[:, None] + np.concatenate([-steps, steps])).ravel()
     k_a, k_b = np.meshgrid(lines, lines)
     y, x = k_b * s_a - k_a * s_b * np.cos(theta), k_a * s_b * np.sin(theta)
