@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import keras
 import tensorflow as tf
 
+from kgrad.unshared import unshared
+
 Gradients = Sequence[Any]
 
 
@@ -154,10 +156,10 @@ class _UpdateTap(_Tap):
         trainable_variables: Sequence[keras.Variable],
         learning_rate: Any,
     ) -> None:
-        unclipped = _over_replicas(self._unclipped.gradients)
+        unclipped = _over_replicas(unshared(self._unclipped.gradients))
         # Without clipping Keras hands on the same list.
         same = grads is self._unclipped.gradients
-        clipped = unclipped if same else _over_replicas(grads)
+        clipped = unclipped if same else _over_replicas(unshared(grads))
         del self._unclipped.gradients
         for listener in tuple(self.listeners):
             listener.update(trainable_variables, unclipped, clipped)
@@ -176,7 +178,7 @@ class _AttemptTap(_Tap):
         """Tell of a step that may yet be skipped."""
         inner = self.target.inner_optimizer
         known = trainable_variables or inner._trainable_variables
-        reduced = _over_replicas(grads)
+        reduced = _over_replicas(unshared(grads))
         for listener in tuple(self.listeners):
             listener.attempt(known, reduced)
         original(grads, trainable_variables)

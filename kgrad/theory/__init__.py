@@ -1,0 +1,86 @@
+"""What mean-field theory predicts of a network's gradients before a step is taken. NumPy only.
+
+`propagate` and `propagate_batch` follow signal and gradient through a dense stack layer by layer;
+the rest says how far they reach (`phases`), how widely single networks scatter (`finite_width`),
+what normalisation and skips do (`rates`) and how large an entry is (`entries`).
+"""
+
+from kgrad.theory.activations import Activation, activation
+from kgrad.theory.entries import mean_abs_gradients
+from kgrad.theory.finite_width import (
+    backward_spread,
+    born_dead_probability,
+    forward_spread,
+    log_gradient_variance,
+    relu_log_ratio,
+)
+from kgrad.theory.gaussian import expectation, pair_expectation
+from kgrad.theory.mean_field import (
+    DenseStack,
+    Moments,
+    chi,
+    correlation_map,
+    gram_moments,
+    propagate,
+    propagate_batch,
+    second_moment,
+    squared_slope,
+    variance_map,
+)
+from kgrad.theory.phases import (
+    chi_1,
+    correlation_depth_scale,
+    critical_line,
+    critical_point,
+    doubly_critical_point,
+    fixed_correlation,
+    fixed_point,
+    gradient_depth_scale,
+    variance_depth_scale,
+)
+from kgrad.theory.rates import (
+    batch_norm_linear_rate,
+    batch_norm_rate,
+    batch_norm_relu_rate,
+    jacobian_moments,
+    layer_norm_rate,
+    residual_rate,
+)
+
+__all__ = [
+    "Activation",
+    "DenseStack",
+    "Moments",
+    "activation",
+    "backward_spread",
+    "batch_norm_linear_rate",
+    "batch_norm_rate",
+    "batch_norm_relu_rate",
+    "born_dead_probability",
+    "chi",
+    "chi_1",
+    "correlation_depth_scale",
+    "correlation_map",
+    "critical_line",
+    "critical_point",
+    "doubly_critical_point",
+    "expectation",
+    "fixed_correlation",
+    "fixed_point",
+    "forward_spread",
+    "gradient_depth_scale",
+    "gram_moments",
+    "jacobian_moments",
+    "layer_norm_rate",
+    "log_gradient_variance",
+    "mean_abs_gradients",
+    "pair_expectation",
+    "propagate",
+    "propagate_batch",
+    "relu_log_ratio",
+    "residual_rate",
+    "second_moment",
+    "squared_slope",
+    "variance_depth_scale",
+    "variance_map",
+]

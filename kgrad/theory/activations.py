@@ -49,7 +49,8 @@ def activation(
         derivative: φ' of a function; else φ' is a central difference of fourth order, good to
             about 1e-12, that never reaches across a kink.
         kinks: of a function, where it is not smooth; else kinks and jumps between -20 and 20 are
-            searched for, and found if they are further apart than 0.02.
+            searched for, and found if they are further apart than 0.02. A jump of φ'' alone is not
+            found, but for one at 0, where every function is taken to have a kink.
         **parameters: of a name, what Keras takes: `negative_slope` (leaky_relu, 0.2), `alpha`
             (elu and celu, 1), `approximate` (gelu, False), `threshold` (hard_shrink and
             soft_shrink, 0.5), `b` (squareplus, 4).
@@ -75,6 +76,15 @@ def activation(
                 "pass the function itself, or leave them out"
             )
         return _named(phi, parameters)
+    return _of_function(phi, derivative, kinks, parameters)
+
+
+def _of_function(
+    phi: Any,
+    derivative: Function | None,
+    kinks: Sequence[float] | None,
+    parameters: dict[str, Any],
+) -> Activation:
     if not callable(phi):
         raise TypeError(f"phi must be a name such as 'relu' or a NumPy function, received {phi!r}")
     if parameters:
@@ -126,7 +136,7 @@ def _central_difference(f: Function, kinks: tuple[float, ...]) -> Function:
             x = np.where(np.abs(x - kink) < 1e-6, beside, x)
         h = 1e-3 * np.maximum(1.0, np.abs(x))
         for kink in kinks:
-            h = np.minimum(h, np.abs(x - kink) / 2)
+            h = np.minimum(h, np.abs(x - kink) / 2.5)
         near = (f(x + h) - f(x - h)) / (2 * h)
         far = (f(x + 2 * h) - f(x - 2 * h)) / (4 * h)
         return (4 * near - far) / 3
@@ -143,7 +153,7 @@ def _find_kinks(f: Function) -> tuple[float, ...]:
     x, s = np.linspace(-20, 20, 4001), 0.01
     bends = bend(x, s)
     peaks = (bends[1:-1] >= bends[:-2]) & (bends[1:-1] >= bends[2:]) & (bends[1:-1] > 1e-4)
-    kinks = set()
+    kinks = {0.0}
     for peak, coarse in zip(x[1:-1][peaks], bends[1:-1][peaks], strict=True):
         width = s
         while width > 1e-8:

@@ -48,20 +48,20 @@ def mean_abs_gradients(
     random = np.random.default_rng(seed)
     depth = len(moments.q)
     weight, bias = np.empty(depth), np.empty(depth)
-    for l in range(depth):
-        if l == 0:
+    for i in range(depth):
+        if i == 0:
             x = X.T if X.shape[1] <= draws else random.choice(X.T, draws, replace=False)
             x = np.resize(x, (draws, len(X)))
         else:
-            x = stack.activations[l - 1].f(_draw(moments.q[l - 1], draws, random))
-        if l == depth - 1:
-            weight[l] = np.abs(x @ errors).mean() / len(X)
-            bias[l] = np.abs(errors.sum(axis=0)).mean() / len(X)
+            x = stack.activations[i - 1].f(_draw(moments.q[i - 1], draws, random))
+        if i == depth - 1:
+            weight[i] = np.abs(x @ errors).mean() / len(X)
+            bias[i] = np.abs(errors.sum(axis=0)).mean() / len(X)
         else:
-            slopes = stack.activations[l].df(_draw(moments.q[l], draws, random))
-            cov = stack.weight_variances[l + 1] * moments.S[l + 1]
-            weight[l] = _mean_abs(x * slopes, cov)
-            bias[l] = _mean_abs(slopes, cov)
+            slopes = stack.activations[i].df(_draw(moments.q[i], draws, random))
+            cov = stack.weight_variances[i + 1] * moments.S[i + 1]
+            weight[i] = _mean_abs(x * slopes, cov)
+            bias[i] = _mean_abs(slopes, cov)
     return weight, bias
 
 

