@@ -21,6 +21,7 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
+from kgrad.counters import variable_per_replica
 from kgrad.statistics import L2_NORM, MAX_ABS, MEAN_ABS, Statistic
 
 # Gradients with fewer entries than this are reduced together: one operation for all the biases.
@@ -218,65 +219,6 @@ class EntryTotals:
         mean = np.where(known, abs_sum, 1.0) / np.maximum(self._sizes, 1)
         exponent = np.clip(-np.round(np.log2(mean)), -120, 120)
         self._scale.assign(np.where(known, np.exp2(exponent), self._scale).astype(np.float32))
-
-
-class ExponentCounts:
-    """Counts a gradient's entries by their float32 exponent: a histogram of log10 |g|.
-
-    The exponent is eight bits of the number itself: no logarithm, no search among edges. Of a large
-    gradient every n-th entry counts, at most `SAMPLE` of them.
-
-    Args:
-        shapes: shape of each weight.
-    """
-
-    SAMPLE = 4096
-    BINS = 256  # 0: zero or below 2^-126; b: |g| in [2^(b-127), 2^(b-126)); 255: NaN or infinite
-
-    def __init__(self, shapes: Sequence[tuple[int, ...]]) -> None:
-        self._strides = [_stride(shape, self.SAMPLE) for shape in shapes]
-        sizes = [-(-math.prod(s) // k) for s, k in zip(shapes, self._strides, strict=True)]
-        self._offsets = np.repeat(np.arange(len(shapes), dtype=np.int32) * self.BINS, sizes)
-        self._counts = variable_per_replica(tf.zeros(len(shapes) * self.BINS, tf.int64))
-
-    def update(self, gradients: Sequence[tf.Tensor]) -> None:
-        """Count the entries of one step's gradients."""
-        entries = [tf.reshape(g, [-1])[::k] for g, k in zip(gradients, self._strides, strict=True)]
-        bits = tf.bitcast(tf.concat(entries, 0), tf.int32)
-        places = tf.bitwise.bitwise_and(tf.bitwise.right_shift(bits, 23), 255) + self._offsets
-        # Not tf.math.bincount, which XLA cannot compile.
-        counts = tf.raw_ops.DenseBincount(
-            input=places, size=self._counts.shape[0], weights=tf.zeros([0]), binary_output=False
-        )
-        self._counts.assign_add(tf.cast(counts, tf.int64))
-
-    def counts(self) -> np.ndarray:
-        """Entries in each bin since the reset: int64 (weights, 256)."""
-        return self._counts.numpy().reshape(-1, self.BINS)
-
-    def reset(self) -> None:
-        """Begin a new record."""
-        self._counts.assign(tf.zeros_like(self._counts))
-
-
-def variable_per_replica(initial: tf.Tensor) -> tf.Variable:
-    """A variable to fold into, also under a distribution strategy.
-
-    Every replica folds the same, reduced gradients into a copy of its own: any of them will do.
-    """
-    return tf.Variable(
-        initial,
-        synchronization=tf.VariableSynchronization.ON_READ,
-        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-    )
-
-
-def _stride(shape: tuple[int, ...], sample: int) -> int:
-    """The smallest step through a flattened array that meets every row and every column."""
-    stride = max(1, -(-math.prod(shape) // sample))
-    while math.gcd(stride, math.prod(shape)) > 1:
-        stride += 1
-    return stride
 
 
 def _with_nonfinite(totals: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

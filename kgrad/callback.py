@@ -3,9 +3,7 @@
 `fit` compiles a step that computes gradients and hands them to the optimizer. The tracker has that
 step traced anew with the optimizer's update listened to, so that the recorder's operations become
 part of it: no second backward pass, no other data, and weights that are bit for bit those of an
-untracked run. (The exceptions differ in last bits: TensorFlow folds one constant factor into another
-only where nobody else reads the product. They are `global_clipnorm`, unless `clipped=False`, and
-accumulation over, or a `loss_scale_factor` of, a number that is not a power of two.)
+untracked run.
 """
 
 import os
@@ -16,10 +14,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kgrad.descriptions import Selection
+from kgrad.descriptions import Selection, checked_selection
 from kgrad.history import GradientHistory
 from kgrad.hooks import listen_to_fit
-from kgrad.inputs import require_positive
+from kgrad.inputs import require_json, require_one_of, require_positive
+from kgrad.position import FitPosition
 from kgrad.probe import Probe
 from kgrad.statistics import select
 from kgrad.summaries import summarize, write_last
@@ -27,7 +26,7 @@ from kgrad.tensorboard import TensorBoardWriter
 from kgrad.tracks import COMPILED, Options, Tracks
 
 # Float32 buffers lose the fifth digit when they are added to for longer.
-_EXECUTIONS_BETWEEN_READINGS = 8192
+_STEPS_BETWEEN_READINGS = 8192
 
 
 class GradientTracker(keras.callbacks.Callback):
@@ -55,11 +54,11 @@ class GradientTracker(keras.callbacks.Callback):
         every: `"epoch"`, or the number of steps that make a record.
         weights: which weights to watch: None for all, a layer's name, a path, a pattern
             (`"encoder*"`), several of these, or a function of a `Weight`.
-        journal: file that each record is appended to as it is made. A second history gets the
-            file's name with `-2`, that of a further optimizer one with the optimizer's name.
+        journal: file that each record is written to as it is made; an existing one is replaced. A
+            second history gets its name with `-2`, that of a further optimizer the optimizer's.
         log: whether to add `grad/l2_norm`, `grad/first_to_last`, `grad/update_ratio` and
-            `grad/nonfinite_steps` to the logs of each epoch (see `summarize`); `"layers"`
-            adds `grad/mean_abs/<layer>` for each layer.
+            `grad/nonfinite_steps` to the logs of an epoch with a record (see `summarize`);
+            `"layers"` adds `grad/mean_abs/<layer>` for each layer.
         clipped: whether to record what clipping left and how often it acted, as `clipped_l2` and
             `clipped_steps`; by default if the optimizer clips.
         distributions: whether to count each gradient's entries by magnitude: a histogram of
@@ -70,9 +69,9 @@ class GradientTracker(keras.callbacks.Callback):
         metadata: what the history's metadata shall say beside versions and settings.
 
     Raises:
-        OSError: if the journal or the folder cannot be written.
-        TypeError: if `weights` or `statistics` is of another kind.
-        ValueError: if another argument is not as said here.
+        TypeError: if an argument is of another kind.
+        ValueError: if an argument is not as said here. `fit` and `attach` raise, before they
+            train, what only they can know; OSError if journal or folder cannot be written.
 
     Example:
         >>> from kgrad import create_model, make_dataset
@@ -100,18 +99,26 @@ class GradientTracker(keras.callbacks.Callback):
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if every != "epoch":
+        if not (isinstance(every, str) and every == "epoch"):
             require_positive('every, where it is not "epoch",', every)
-        if log not in (True, False, "layers"):
-            raise ValueError(f'log must be True, False or "layers", received {log!r}')
+        for name, value, accepted in (
+            ("log", log, (True, False, "layers")),
+            ("clipped", clipped, (None, True, False)),
+            ("distributions", distributions, (True, False)),
+        ):
+            require_one_of(name, value, accepted)
+        if probe is not None and not (isinstance(probe, tuple) and len(probe) == 2):
+            raise TypeError(
+                f"probe must be None or a tuple (X, y), received {type(probe).__name__}"
+            )
         self._tracks = Tracks(
             Options(
-                [statistic.name for statistic in select(statistics)],
-                weights,
-                clipped,
-                distributions,
-                journal,
-                {"every": every, **(metadata or {})},
+                statistics=[statistic.name for statistic in select(statistics)],
+                weights=checked_selection(weights),
+                clipped=clipped,
+                distributions=distributions,
+                journal=journal,
+                metadata={"every": every, **require_json("metadata", metadata or {})},
             )
         )
         self._every, self._log, self._probe_data = every, log, probe
@@ -121,10 +128,7 @@ class GradientTracker(keras.callbacks.Callback):
         self.async_safe = every == "epoch"
         self._stop_fit: Callable[[], None] | None = None
         self._probe: Probe | None = None
-        self._activations: dict[str, np.ndarray] | None = None
-        self._fitted: keras.Model | None = None
-        self._epoch = self._epochs_before = 0
-        self._step = self._steps_before = self._executions = 0
+        self._position = FitPosition()
         self._begun: set[str] = set()  # the optimizers that made an update in this fit
 
     @property
@@ -167,8 +171,15 @@ class GradientTracker(keras.callbacks.Callback):
             The tracker: `with tracker.attach(optimizer, model):` detaches at the end.
 
         Raises:
-            ValueError: if the name is attached already, or `weights` matches no weight.
+            TypeError: if it is no optimizer of Keras or no model.
+            ValueError: if the name is attached already, `weights` matches no weight, or the tracker
+                was asked for what it does in `fit` only.
         """
+        if self._every != "epoch" or self._probe_data is not None:
+            raise ValueError(
+                "every and probe are for fit, received them for a loop of your own: "
+                "there record() makes a record, and kgrad.probe.Probe measures a batch"
+            )
         self._open_writer()
         self._tracks.follow(name, optimizer, model)
         return self
@@ -180,11 +191,11 @@ class GradientTracker(keras.callbacks.Callback):
             logs: loss and metrics to go with it.
             epoch: the epoch that the steps belong to; by default one more than the last.
         """
-        for name, recorder in self._tracks.recorders:
+        for name, recorder in self._tracks.recorders.items():
             if recorder.pending_steps:
                 last_epoch, last_step = recorder.last
                 number = last_epoch + 1 if epoch is None else epoch
-                self._record(name, number, last_step + recorder.pending_steps, logs or {})
+                self._record(name, number, last_step + recorder.pending_steps, logs or {}, None)
 
     def detach(self) -> None:
         """Leave optimizers and model as they were; what was recorded stays. `fit` does it.
@@ -226,77 +237,61 @@ class GradientTracker(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Have the training step traced anew, with the updates listened to."""
-        model = self.model
-        self.detach()  # an earlier fit may have ended without a word
-        if model is not self._fitted:
-            self._fitted, self._epoch, self._step = model, 0, 0
-        self._executions = 0
+        if self._stop_fit is not None:
+            return  # the tracker is listed twice; of an earlier fit that died the hooks told
+        self.detach()
+        self._position.begin_fit(self.model, self.params.get("steps"))
         self._begun.clear()
         if self._probe_data is not None:
-            self._probe = Probe(model, *self._probe_data)
-        on_gpu = bool(tf.config.list_logical_devices("GPU"))
-        found = {
-            "jit_compile": bool(model.jit_compile),
-            "steps_per_execution": int(model.steps_per_execution),
-            "run_eagerly": bool(model.run_eagerly),
-        }
+            self._probe = Probe(self.model, *self._probe_data)
         self._open_writer()
-        try:
-            self._tracks.follow_all(
-                model,
-                outputs=() if self._probe is None else self._probe.outputs,
-                by_entry=bool(model.jit_compile) and not on_gpu,
-                metadata=found,
-            )
-        except BaseException:  # what is refused shall leave no trace
-            self._end()
-            raise
-        self._stop_fit = listen_to_fit(model, self)
-        self._activations = None if self._probe is None else self._probe.measure()
+        self._follow_model()
+        self._stop_fit = listen_to_fit(self.model, self)
+        self._activations = self._probed()
+
+    def before_trace(self) -> None:
+        """A callback changed the model and has the step traced anew: look again what it trains."""
+        self._record_rest({})
+        self._tracks.end()
+        self._begun.clear()
+        self._follow_model()
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Number the epoch so that a second fit goes on where the first one ended."""
-        if not self._executions:
-            # fit counts from 0, or from an initial_epoch that goes on by itself.
-            self._epochs_before = max(0, self._epoch - epoch)
-        self._epoch = self._epochs_before + epoch + 1
-        self._steps_before = self._step
+        self._position.begin_epoch(epoch)
 
     def after_execution(self, logs: Mapping[str, Any]) -> None:
         """Record the gradient before training once the first update is made."""
-        self._executions += 1
-        for name, recorder in self._tracks.recorders:
+        self._position.after_execution()
+        executions = max(1, _STEPS_BETWEEN_READINGS // int(self.model.steps_per_execution))
+        for name, recorder in self._tracks.recorders.items():
             if name not in self._begun and recorder.measured_steps:
                 self._begun.add(name)
                 # An execution of several steps does not tell its first one from the others.
                 if recorder.measured_steps == 1 and not len(recorder.history):
-                    epoch, step = self._epoch - 1, self._steps_before
-                    self._record(name, epoch, step, logs, before_training=True)
-            elif self._executions % _EXECUTIONS_BETWEEN_READINGS == 0:
+                    at = self._position.epoch - 1, self._position.epoch_start
+                    self._record(name, *at, logs, self._activations, before_training=True)
+            elif self._position.executions % executions == 0:
                 recorder.read()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         """Count the steps; make a record of every so many."""
-        # An execution of several steps is told of as whole, also where it ended the epoch early.
-        steps = self.params.get("steps") or batch + 1
-        self._step = self._steps_before + min(batch + 1, steps)
+        self._position.after_batch(batch)
         if self._every != "epoch":
-            for name, recorder in self._tracks.recorders:
-                if self._step - recorder.last[1] >= self._every and recorder.pending_steps:
-                    self._record(name, self._epoch, self._step, logs or {})
+            due = self._position.step - self._every
+            recorders = self._tracks.recorders.items()
+            self._record_rest(logs or {}, [name for name, r in recorders if r.last[1] <= due])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Make the epoch's record, and add what it says to the logs."""
         logs = {} if logs is None else logs
         if self._every == "epoch":
             self._record_rest(logs)
-        if self._log:
-            for name, recorder in self._tracks.recorders:
-                if len(recorder.history):
-                    layers = self._log == "layers"
-                    logs.update(
-                        summarize(recorder.history, self._tracks.prefix(name), layers=layers)
-                    )
+        for name, recorder in self._tracks.recorders.items():
+            # Of an epoch without a record the logs say nothing: an older one would mislead.
+            if self._log and len(recorder.history) and recorder.last[0] == self._position.epoch:
+                prefix = self._tracks.prefix(name)
+                logs.update(summarize(recorder.history, prefix, layers=self._log == "layers"))
 
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
         """Record what is left, and leave the model as it was."""
@@ -305,21 +300,34 @@ class GradientTracker(keras.callbacks.Callback):
 
     def interrupted(self) -> None:
         """Keep what an exception or Ctrl-C cut off as a last record."""
-        for _, recorder in self._tracks.recorders:
+        for recorder in self._tracks.recorders.values():
             recorder.history.metadata["interrupted"] = True
-            # Keras may not have told of the last steps yet.
-            self._step = max(self._step, recorder.last[1] + recorder.pending_steps)
+        self._position.at_interruption()
         self._record_rest({})
         self._end()
+
+    def _follow_model(self) -> None:
+        outputs = () if self._probe is None else self._probe.outputs
+        try:
+            self._tracks.follow_all(self.model, outputs)
+        except BaseException:  # what is refused shall leave no trace
+            self._end()
+            raise
 
     def _open_writer(self) -> None:
         if self._log_dir is not None and self._writer is None:
             self._writer = TensorBoardWriter(self._log_dir)
 
-    def _record_rest(self, logs: Mapping[str, Any]) -> None:
-        for name, recorder in self._tracks.recorders:
-            if recorder.pending_steps:
-                self._record(name, self._epoch, self._step, logs)
+    def _probed(self) -> dict[str, np.ndarray] | None:
+        return None if self._probe is None else self._probe.measure()
+
+    def _record_rest(self, logs: Mapping[str, Any], names: Iterable[str] | None = None) -> None:
+        """Make a record of each optimizer, or of those named, that made updates since its last."""
+        chosen = self._tracks.recorders if names is None else names
+        pending = [name for name in chosen if self._tracks.recorders[name].pending_steps]
+        activations = self._probed() if pending else None
+        for name in pending:
+            self._record(name, self._position.epoch, self._position.step, logs, activations)
 
     def _record(
         self,
@@ -327,18 +335,14 @@ class GradientTracker(keras.callbacks.Callback):
         epoch: int,
         step: int,
         logs: Mapping[str, Any],
+        activations: Mapping[str, np.ndarray] | None,
         *,
         before_training: bool = False,
     ) -> None:
-        recorder = dict(self._tracks.recorders)[name]
-        if self._probe is not None and not before_training:
-            self._activations = self._probe.measure()
+        recorder = self._tracks.recorders[name]
+        scalars = {key: float(value) for key, value in logs.items() if np.ndim(value) == 0}
         recorder.record(
-            epoch,
-            step,
-            {key: float(value) for key, value in logs.items() if np.ndim(value) == 0},
-            before_training=before_training,
-            activations=self._activations if recorder.history.outputs else None,
+            epoch, step, scalars, before_training=before_training, activations=activations
         )
         if self._writer is not None:
             time = epoch if self._every == "epoch" else step

@@ -75,6 +75,23 @@ def describe_weights(model: keras.Model) -> dict[int, Weight]:
     return described
 
 
+def checked_selection(selection: Any) -> Selection:
+    """The selection, once its kind has been found acceptable; several names as a tuple.
+
+    Raises:
+        TypeError: if it is none of what `select_weights` takes.
+    """
+    if selection is None or isinstance(selection, str) or callable(selection):
+        return selection
+    names = tuple(selection) if isinstance(selection, Iterable) else ()
+    if not names or isinstance(selection, dict) or not all(isinstance(n, str) for n in names):
+        raise TypeError(
+            "weights must be None, a layer's name or path, a pattern, several of these, or a "
+            f"function of a Weight, received {selection!r:.100}"
+        )
+    return names
+
+
 def select_weights(weights: Sequence[Weight], selection: Selection) -> list[int]:
     """Places of the weights that a selection means.
 
@@ -84,7 +101,6 @@ def select_weights(weights: Sequence[Weight], selection: Selection) -> list[int]
             several; or a function of a `Weight`.
 
     Raises:
-        TypeError: if `selection` is none of these.
         ValueError: if it, or one of its names, matches no weight.
     """
     if selection is None:
@@ -95,12 +111,7 @@ def select_weights(weights: Sequence[Weight], selection: Selection) -> list[int]
         if not chosen:
             raise ValueError(f"weights chose none of the weights; the layers are {known:.300}")
         return chosen
-    patterns = [selection] if isinstance(selection, str) else list(selection)
-    if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
-        raise TypeError(
-            "weights must be None, a layer's name or path, a pattern, several of these, or a "
-            f"function of a Weight, received {selection!r:.100}"
-        )
+    patterns = [selection] if isinstance(selection, str) else selection
     for pattern in patterns:
         if not any(_matches(weight, pattern) for weight in weights):
             near = difflib.get_close_matches(pattern, [w.layer for w in weights], 1, 0.4)

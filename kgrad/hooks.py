@@ -41,6 +41,9 @@ class FitListener(Protocol):
     def after_execution(self, logs: dict[str, Any]) -> None:
         """The compiled function returned: one step, or `steps_per_execution` of them."""
 
+    def before_trace(self) -> None:
+        """A callback has the step traced anew."""
+
     def interrupted(self) -> None:
         """The `fit` ended by an exception."""
 
@@ -196,6 +199,8 @@ class _FitTap(_Tap):
     def make_train_function(self, original: Callable, force: bool = False) -> None:
         """Notice that another `fit` begins: this one ended without `on_train_end`."""
         if force:  # a callback that changes the model asks for a new trace of the same fit
+            for listener in tuple(self.listeners):
+                listener.before_trace()
             original(force=True)
             self._install()
             return

@@ -1,6 +1,7 @@
 """What can be trained on what: every refusal in one sentence, before work starts."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -14,6 +15,27 @@ def require_positive(name: str, value: Any) -> None:
     """Raise unless `value` is an integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"{name} must be an integer of at least 1, received {value!r}")
+
+
+def require_one_of(name: str, value: Any, accepted: tuple[Any, ...]) -> None:
+    """Raise unless `value` is one of those accepted."""
+    # By identity first: 1 equals True, and an array equals nothing.
+    if not any(value is one or (isinstance(one, str) and str(value) == one) for one in accepted):
+        *most, last = (repr(one).replace("'", '"') for one in accepted)
+        raise ValueError(f"{name} must be {', '.join(most)} or {last}, received {value!r:.100}")
+
+
+def require_json(name: str, value: Any) -> dict[str, Any]:
+    """The mapping as a dict; raise unless it can stand in a JSON file."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping, received {value!r:.100}")
+    try:
+        json.dumps(dict(value))
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name} must hold what JSON can, received {value!r:.100}: {error}"
+        ) from None
+    return dict(value)
 
 
 def require_seed(value: Any) -> None:

@@ -12,13 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kgrad.accumulators import (
-    Accumulator,
-    EntryTotals,
-    ExponentCounts,
-    StepTotals,
-    variable_per_replica,
-)
+from kgrad.accumulators import Accumulator, EntryTotals, StepTotals
+from kgrad.counters import ExponentCounts, StepCounts, variable_per_replica
 from kgrad.descriptions import describe_weights
 from kgrad.history import GradientHistory
 from kgrad.jsonl import LineWriter
@@ -79,15 +74,15 @@ class Recorder:
         # Since the last record: steps; those folded, which leaves out skipped ones; those skipped.
         self._steps = variable_per_replica(tf.zeros(3, tf.int64))
         # Steps with a non-finite gradient and the first of them, by weight and then by layer.
-        self._nonfinite = _StepCounts(self._layer_of)
-        self._clips = _StepCounts(self._layer_of) if clipped else None
+        self._nonfinite = StepCounts(self._layer_of)
+        self._clips = StepCounts(self._layer_of) if clipped else None
         self._can_skip = False
         self._values = _values(self.variables)
         self._journal_path = journal
         self._journal = None if journal is None else LineWriter(journal)
         try:
             self._write(self.history.header())
-        except OSError:
+        except BaseException:
             self.close()
             raise
 
@@ -105,9 +100,10 @@ class Recorder:
         dense = self._dense(variables, gradients)
         finite = self._accumulator.update(dense)
         # A step that could have been skipped was counted by `attempt`.
+        counted = [0, 1, 0] if self._can_skip else [1, 1, 0]
         # Where the data end in a call, what does not depend on them runs all the same.
         with tf.control_dependencies([finite]):
-            self._steps.assign_add([0, 1, 0] if self._can_skip else [1, 1, 0])
+            self._steps.assign_add(counted)
         if not self._can_skip:
             by_weight = self._accumulator.by_weight
             self._count_if(
@@ -125,7 +121,7 @@ class Recorder:
             self._clips.add(tf.stack(changed), self._step)
 
     def attempt(self, variables: Sequence[Any], gradients: Sequence[Any]) -> None:
-        """Count a step that its optimizer skips if a gradient is not finite; `update` follows else.
+        """Count a step that its optimizer skips if a gradient is not finite; else `update` follows.
 
         Args:
             variables: the variables that the step would update.
@@ -169,7 +165,8 @@ class Recorder:
         bad, bad_layers, first = self._nonfinite.read()
         last = self.last[1]
         # Fewer updates than training steps are made where an optimizer accumulates gradients.
-        first = np.where(first > 0, last - (-first * (step - last) // max(steps, 1)), 0)
+        share = (step - last) / max(steps, 1)
+        first = np.where(first > 0, last + np.ceil(first * share), 0).astype(np.int64)
         values |= {"nonfinite_steps": bad, "first_nonfinite_step": first}
         layer_values = {"nonfinite_steps": bad_layers}
         if self._clips is not None:
@@ -179,7 +176,13 @@ class Recorder:
             logs = {**logs, "skipped_steps": float(skipped)}
         counts = None if self._exponents is None else self._exponents.counts()
         self.history.append(
-            epoch, step, values, logs, layer_values, activations=activations, distributions=counts
+            epoch,
+            step,
+            values,
+            logs,
+            layer_values,
+            activations=activations if self.history.outputs else None,
+            distributions=counts,
         )
         self._write(self.history.record(-1))
         if not before_training:
@@ -196,9 +199,13 @@ class Recorder:
         """Go on after `close`, from the weights as they are now and with an open journal."""
         if self._journal_path is not None:
             self._journal = LineWriter(self._journal_path, append=True)
-        self._values = _values(self.variables)
         self._can_skip = False  # which the optimizer of this training decides
+        self.reread_weights()
         self._reset()
+
+    def reread_weights(self) -> None:
+        """Measure the weights' change from where they are now."""
+        self._values = _values(self.variables)
 
     @property
     def pending_steps(self) -> int:
@@ -283,37 +290,6 @@ class Recorder:
     def _write(self, line: Mapping[str, Any]) -> None:
         if self._journal is not None:
             self._journal.write(line)
-
-
-class _StepCounts:
-    """In how many steps of a record something held, for each weight and each layer.
-
-    Args:
-        layer_of: place of each weight's layer: (weights,).
-    """
-
-    def __init__(self, layer_of: np.ndarray) -> None:
-        self._layer_of, self._layers = layer_of, int(layer_of.max()) + 1
-        self._counts = variable_per_replica(tf.zeros(len(layer_of) + self._layers, tf.int64))
-        self._first = variable_per_replica(tf.zeros(len(layer_of), tf.int64))
-
-    def add(self, held: tf.Tensor, step: tf.Tensor) -> None:
-        """Count a step, numbered from 1, in which something held: bool (weights,)."""
-        here = tf.cast(held, tf.int64)
-        # A layer counts a step once, whichever of its weights it held for.
-        by_layer = tf.math.unsorted_segment_max(here, self._layer_of, self._layers)
-        self._counts.assign_add(tf.concat([here, by_layer], 0))
-        self._first.assign(tf.where((self._first == 0) & held, step, self._first))
-
-    def read(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Steps since the reset, (weights,) and (layers,); the first, 0 if none, (weights,)."""
-        by_weight, by_layer = np.split(self._counts.numpy(), [len(self._layer_of)])
-        return by_weight, by_layer, self._first.numpy()
-
-    def reset(self) -> None:
-        """Begin a new record."""
-        self._counts.assign(tf.zeros_like(self._counts))
-        self._first.assign(tf.zeros_like(self._first))
 
 
 def _is_finite(gradient: Any) -> tf.Tensor:

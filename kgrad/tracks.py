@@ -1,8 +1,8 @@
-"""One optimizer's updates, measured: what stands between a hook and a recorder."""
+"""Optimizers' updates, measured: what stands between the hooks and the recorders."""
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,12 @@ COMPILED = "optimizer"
 class Options:
     """What a tracker was asked to record; see `GradientTracker`."""
 
-    statistics: Sequence[str] = ()
-    weights: Selection = None
-    clipped: bool | None = None
-    distributions: bool = False
-    journal: str | os.PathLike[str] | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    statistics: Sequence[str]
+    weights: Selection
+    clipped: bool | None
+    distributions: bool
+    journal: str | os.PathLike[str] | None
+    metadata: Mapping[str, Any]
 
 
 class Track:
@@ -52,6 +52,7 @@ class Track:
         self.previous: list[GradientHistory] = []
         self._options = options
         self._recorders = 0
+        self._what: Any = None  # the recorder measures
 
     def begin(
         self,
@@ -75,8 +76,8 @@ class Track:
             metadata: what the history shall say beside what the options say.
         """
         self._optimizer, self._model = optimizer, model
-        self._is_mute = False  # as it trains none of the weights to watch
-        self._outputs, self._by_entry, self._found = outputs, by_entry, dict(metadata or {})
+        self._watches_nothing = False  # as it trains none of the weights to watch
+        self._outputs, self._by_entry, self._fit_metadata = outputs, by_entry, dict(metadata or {})
         self._inner = getattr(optimizer, "inner_optimizer", optimizer)
         self._ready: Recorder | None = None  # before it is known which weights this is about
         self._has_values = self._inner.built or model.built
@@ -106,7 +107,7 @@ class Track:
             recorder.attempt(variables, gradients)
 
     def _prepared(self) -> Recorder | None:
-        if self._ready is None and not self._is_mute:
+        if self._ready is None and not self._watches_nothing:
             if tf.distribute.has_strategy():
                 # Made in a replica, the recorder's variables would be those of one replica.
                 raise ValueError(
@@ -118,8 +119,7 @@ class Track:
         recorder = self._ready
         if recorder is not None and not self._has_values:
             with tf.init_scope():
-                recorder.close()
-                recorder.resume()
+                recorder.reread_weights()
                 # Those that the model makes in a trace have no values before the next one.
                 self._has_values = all(v.value.is_initialized() for v in recorder.variables)
         return recorder
@@ -128,27 +128,30 @@ class Track:
         """Make the recorder, or go on with that of the last `fit` if it watches the same."""
         watched = self._watched()
         if not watched:
-            self._is_mute = True
+            self._watches_nothing = True
             return
+        clipped = self._options.clipped
+        clipped = clips(self._optimizer) if clipped is None else clipped
+        what = self._model, [id(variable) for variable in watched], clipped
         if self.recorder is not None:
-            if [id(v) for v in self.recorder.variables] == [id(v) for v in watched]:
+            if what == self._what:
                 self.recorder.resume()
                 self._ready = self.recorder
                 return
             self.previous.append(self.recorder.history)
-        clipped = self._options.clipped
+        self._what = what
         self._recorders += 1
         self._ready = self.recorder = Recorder(
             self._model,
             self._options.statistics,
             variables=watched,
-            clipped=clips(self._optimizer) if clipped is None else clipped,
+            clipped=clipped,
             distributions=self._options.distributions,
             outputs=self._outputs,
             by_entry=self._by_entry,
             journal=self._journal(),
             metadata=describe_run(self._model, self._optimizer)
-            | self._found
+            | self._fit_metadata
             | dict(self._options.metadata),
         )
 
@@ -161,6 +164,7 @@ class Track:
             if variable.trainable
             and id(variable) in described
             and not getattr(variable, "overwrite_with_gradient", False)
+            and described[id(variable)].size  # an empty one has no mean
         ]
         if not trained:
             raise ValueError(
@@ -171,6 +175,11 @@ class Track:
         chosen = [trained[i] for i in select_weights(weights, self._options.weights)]
         own = self._inner._trainable_variables if self._inner.built else trained
         own_ids = {id(variable) for variable in own}
+        if not any(id(variable) in own_ids for variable in trained):
+            raise ValueError(
+                f"optimizer {self.name!r} must train weights of model {self._model.name!r}, "
+                "received one that was built for others: take the model that it trains"
+            )
         return [variable for variable in chosen if id(variable) in own_ids]
 
     def _journal(self) -> Path | None:
@@ -199,6 +208,15 @@ class Tracks:
         self, name: str, optimizer: keras.optimizers.Optimizer, model: keras.Model, **settings: Any
     ) -> None:
         """Listen to an optimizer from now on; for the settings see `Track.begin`."""
+        for argument, value, kind in (
+            ("optimizer", optimizer, keras.optimizers.Optimizer),
+            ("model", model, keras.Model),
+            ("name", name, str),
+        ):
+            if not isinstance(value, kind):
+                raise TypeError(f"{argument} must be a {kind.__name__}, received {value!r:.100}")
+        if "/" in name:
+            raise ValueError(f"name must have no slash, received {name!r}")
         if any(track.name == name for track in self._attached):
             raise ValueError(
                 f"name must be one that is not attached yet, received {name!r}: give this "
@@ -208,12 +226,31 @@ class Tracks:
         track.begin(optimizer, model, **settings)
         self._attached.append(track)
 
-    def follow_all(self, model: keras.Model, **settings: Any) -> None:
-        """Listen to every optimizer that a model holds."""
+    def follow_all(self, model: keras.Model, outputs: Sequence[str]) -> None:
+        """Listen to every optimizer that a compiled model holds; for the outputs see `Track`."""
+        on_gpu = bool(tf.config.list_logical_devices("GPU"))
+        metadata = {
+            "jit_compile": bool(model.jit_compile),
+            "steps_per_execution": int(model.steps_per_execution),
+            "run_eagerly": bool(model.run_eagerly),
+        }
         optimizers = _find_optimizers(model)
+        if not optimizers:
+            raise ValueError(
+                f"model {model.name!r} must hold its optimizers as attributes, received none: "
+                "compile it with one, or attach the tracker to each"
+            )
         alone = len(optimizers) == 1
         for name, optimizer in optimizers.items():
-            self.follow(name, optimizer, model, alone=alone, **settings)
+            self.follow(
+                name,
+                optimizer,
+                model,
+                outputs=outputs,
+                alone=alone,
+                by_entry=bool(model.jit_compile) and not on_gpu,
+                metadata=metadata,
+            )
 
     def end(self) -> None:
         """Stop listening."""
@@ -222,9 +259,9 @@ class Tracks:
         self._attached.clear()
 
     @property
-    def recorders(self) -> list[tuple[str, Recorder]]:
+    def recorders(self) -> dict[str, Recorder]:
         """The recorders that exist by now, of the optimizers that are listened to."""
-        return [(track.name, track.recorder) for track in self._attached if track.recorder]
+        return {track.name: track.recorder for track in self._attached if track.recorder}
 
     @property
     def histories(self) -> dict[str, GradientHistory]:
@@ -257,8 +294,18 @@ class Tracks:
 
 def _find_optimizers(model: keras.Model) -> dict[str, keras.optimizers.Optimizer]:
     """Every optimizer that a model holds and that makes updates, by the name of the attribute."""
+    held: dict[str, Any] = {}
+    # What begins with an underscore is the framework's own record of the same.
+    attributes = {name: value for name, value in vars(model).items() if name[0] != "_"}
+    for name, value in attributes.items():
+        if isinstance(value, list | tuple):
+            held |= {f"{name}_{i}": item for i, item in enumerate(value)}
+        elif isinstance(value, dict):
+            held |= {f"{name}_{key}": item for key, item in value.items()}
+        else:
+            held[name] = value
     found: dict[str, keras.optimizers.Optimizer] = {}
-    for name, value in vars(model).items():
+    for name, value in held.items():
         if isinstance(value, keras.optimizers.Optimizer) and value not in found.values():
             shared = getattr(value, "inner_optimizer", value)
             if not hasattr(shared, "optimizers"):

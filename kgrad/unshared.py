@@ -3,10 +3,11 @@
 Before it runs a graph, TensorFlow merges factors and sums into the operations behind them, wherever
 nobody else reads the product in between. To read a gradient is to be somebody else: the update
 would then be rounded in another place, and the weights of a tracked run would differ in their last
-bits. So what is read is a copy of the gradient, made by copies of the elementwise operations that it
-comes from, from whatever they begin with (the result of a matrix product, a convolution, a sum).
+bits. So what is read is a copy of the gradient, made by copies of the elementwise operations that
+it comes from, from whatever they begin with (the result of a matrix product, a convolution, a sum).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -17,8 +18,8 @@ _ELEMENTWISE = frozenset(
 )
 
 
-def unshared(tensors: list[Any]) -> list[Any]:
-    """Copies that have the same values: in a graph of their own making, else the tensors.
+def unshared(tensors: Sequence[Any]) -> list[Any]:
+    """Copies with the same values; outside a graph, where nothing is merged, the same tensors.
 
     Args:
         tensors: tensors, `IndexedSlices`, or None.

@@ -40,16 +40,6 @@ def assert_same_training(one, other):
         np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
 
 
-def assert_nearly_the_same_training(one, other):
-    """Agreement but for the last bits.
-
-    TensorFlow folds a constant factor into another where only one operation uses a product. A
-    tracker that reads the product keeps it apart, and the same numbers are rounded elsewhere.
-    """
-    for a, b in zip(everything(one), everything(other), strict=True):
-        np.testing.assert_allclose(a.numpy(), b.numpy(), 1e-5, 1e-7, err_msg=a.path)
-
-
 def everything(model):
     optimizers = [v for v in vars(model).values() if isinstance(v, keras.optimizers.Optimizer)]
     return model.variables + [v for optimizer in optimizers for v in optimizer.variables]

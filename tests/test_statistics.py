@@ -8,7 +8,8 @@ import oracle
 import pytest
 import tensorflow as tf
 
-from kgrad.accumulators import EntryTotals, ExponentCounts, StepTotals
+from kgrad.accumulators import EntryTotals, StepTotals
+from kgrad.counters import ExponentCounts
 from kgrad.models import create_model
 from kgrad.recorder import Recorder
 from kgrad.statistics import L2_NORM, select
