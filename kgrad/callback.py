@@ -237,8 +237,8 @@ class GradientTracker(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Have the training step traced anew, with the updates listened to."""
-        if self._stop_fit is not None:
-            return  # the tracker is listed twice; of an earlier fit that died the hooks told
+        if self._stop_fit is not None and self._position.model is self.model:
+            return  # listed twice: of a fit of this model that died the hooks would have told
         self.detach()
         self._position.begin_fit(self.model, self.params.get("steps"))
         self._begun.clear()

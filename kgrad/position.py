@@ -7,6 +7,7 @@ class FitPosition:
     """Epoch and step as the records number them, from what Keras tells its callbacks.
 
     Attributes:
+        model: the model that was last fitted.
         epoch: the epoch that is running, from 1; 0 before the first.
         step: the steps that are done.
         epoch_start: the steps that were done when the epoch began.
@@ -15,12 +16,12 @@ class FitPosition:
 
     def __init__(self) -> None:
         self.epoch = self.step = self.epoch_start = self.executions = 0
-        self._model: keras.Model | None = None
+        self.model: keras.Model | None = None
 
     def begin_fit(self, model: keras.Model, steps: int | None) -> None:
         """A `fit` begins, of `steps` an epoch if that is known; another model starts from 0."""
-        if model is not self._model:
-            self._model, self.epoch, self.step = model, 0, 0
+        if model is not self.model:
+            self.model, self.epoch, self.step = model, 0, 0
         self._steps, self._size = steps, int(model.steps_per_execution)
         self.executions = 0
         self._epochs_before: int | None = None
