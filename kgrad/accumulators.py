@@ -10,7 +10,8 @@ Which way is cheaper depends on the compiler. Measured on two cores, ten dense l
   gradient's shape and reduces that buffer once a record.
 
 Squares of float32 leave its range above 1e19 and below 1e-19, which is where exploding and
-vanishing gradients live; both ways therefore scale a gradient to about 1 before they square it.
+vanishing gradients live; both ways therefore scale a gradient to about 1 before they square it,
+`StepTotals` only where squares would be lost.
 Sums of |g| are not scaled: near the end of float32's range, above 1e34, they may read infinite.
 """
 
@@ -110,20 +111,29 @@ class StepTotals:
     def _fold_large(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
         """Fold each of the others on its own: one float64 (large weights,) a statistic."""
         abs_sum = tf.stack([tf.reduce_sum(MEAN_ABS.entry(g)) for g in gradients])
-        # The scale that brings the mean |g| to 1; 0 where every entry is 0.
-        scale = tf.minimum(tf.math.divide_no_nan(self._large_sizes, abs_sum), 1e30)
         # l2_loss is half a sum of squares, in a single operation.
-        halves = [tf.nn.l2_loss(g * k) for g, k in zip(gradients, tf.unstack(scale), strict=True)]
-        square = tf.square(tf.cast(scale, tf.float64))
-        folds = {
-            MEAN_ABS: tf.cast(abs_sum, tf.float64),
-            L2_NORM: tf.math.divide_no_nan(tf.cast(2.0 * tf.stack(halves), tf.float64), square),
-        }
+        halves = tf.stack([tf.nn.l2_loss(g) for g in gradients])
+        # A mean square above 1e-30 has lost nothing to squares below float32's 1e-38.
+        in_range = (halves >= 5e-31 * self._large_sizes) & (halves <= 1e38) | (abs_sum == 0)
+        squares = tf.cond(
+            tf.reduce_all(in_range),
+            lambda: tf.cast(2.0 * halves, tf.float64),
+            lambda: self._scaled_squares(gradients, abs_sum),
+        )
+        folds = {MEAN_ABS: tf.cast(abs_sum, tf.float64), L2_NORM: squares}
         for statistic in self._statistics[2:]:
             fold = tf.reduce_sum if statistic.fold == "sum" else tf.reduce_max
             parts = tf.stack([fold(statistic.entry(g)) for g in gradients])
             folds[statistic] = tf.cast(parts, tf.float64)
         return [folds[statistic] for statistic in self._statistics]
+
+    def _scaled_squares(self, gradients: list[tf.Tensor], abs_sum: tf.Tensor) -> tf.Tensor:
+        """Sums of squares of any magnitude; a pass over the gradients more than `_fold_large`."""
+        # The scale that brings the mean |g| to 1; 0 where every entry is 0.
+        scale = tf.minimum(tf.math.divide_no_nan(self._large_sizes, abs_sum), 1e30)
+        halves = [tf.nn.l2_loss(g * k) for g, k in zip(gradients, tf.unstack(scale), strict=True)]
+        square = tf.square(tf.cast(scale, tf.float64))
+        return tf.math.divide_no_nan(tf.cast(2.0 * tf.stack(halves), tf.float64), square)
 
 
 class EntryTotals:
