@@ -17,7 +17,7 @@ import tensorflow as tf
 from kgrad.descriptions import Selection, checked_selection
 from kgrad.history import GradientHistory
 from kgrad.hooks import listen_to_fit
-from kgrad.inputs import require_json, require_one_of, require_positive
+from kgrad.inputs import require_every, require_json, require_one_of
 from kgrad.position import FitPosition
 from kgrad.probe import Probe
 from kgrad.statistics import select
@@ -99,8 +99,7 @@ class GradientTracker(keras.callbacks.Callback):
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if not (isinstance(every, str) and every == "epoch"):
-            require_positive('every, where it is not "epoch",', every)
+        require_every(every)
         for name, value, accepted in (
             ("log", log, (True, False, "layers")),
             ("clipped", clipped, (None, True, False)),

@@ -17,6 +17,13 @@ def require_positive(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be an integer of at least 1, received {value!r}")
 
 
+def require_every(value: Any) -> None:
+    """Raise unless `value` is "epoch" or a number of steps."""
+    # By its kind first: an array would be compared entry by entry.
+    if not (isinstance(value, str) and value == "epoch"):
+        require_positive('every, where it is not "epoch",', value)
+
+
 def require_one_of(name: str, value: Any, accepted: tuple[Any, ...]) -> None:
     """Raise unless `value` is one of those accepted."""
     # By identity first: 1 equals True, and an array equals nothing.
@@ -45,8 +52,8 @@ def require_seed(value: Any) -> None:
         raise ValueError(f"seed must be None or an integer of at least 0, received {value!r}")
 
 
-def require_trainable(model: Any) -> None:
-    """Raise unless `model` is a built Keras model with trainable weights and one output."""
+def require_built(model: Any) -> None:
+    """Raise unless `model` is a built Keras model."""
     if not isinstance(model, keras.Model):
         raise TypeError(f"model must be a keras.Model, received {type(model).__name__}")
     if not model.built:
@@ -54,6 +61,11 @@ def require_trainable(model: Any) -> None:
             f"model {model.name!r} must be built, received one without weights: "
             "give it a keras.Input, or call it once on a batch"
         )
+
+
+def require_trainable(model: Any) -> None:
+    """Raise unless `model` is a built Keras model with trainable weights and one output."""
+    require_built(model)
     if not model.trainable_variables:
         raise ValueError(
             f"model {model.name!r} must have trainable weights, received none: "

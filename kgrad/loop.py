@@ -1,7 +1,7 @@
 """The training steps, compiled: many of them in one call of one `tf.function`."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import keras
@@ -88,7 +88,9 @@ class TrainingLoop:
             scalar = tf.TensorSpec([], tf.int32)
             function = tf.function(self._steps, jit_compile=self._jit_compile)
             # Listening while the steps are traced: what is measured is part of them from then on.
-            with _listening(self._optimizer, self._recorder):
+            with ExitStack() as listening:
+                if self._recorder is not None:
+                    listening.callback(listen_to_updates(self._optimizer, self._recorder))
                 self._compiled[size] = function.get_concrete_function(
                     tf.TensorSpec([self.samples], tf.int32), scalar, scalar, size
                 )
@@ -110,15 +112,6 @@ class TrainingLoop:
             return (i + 1,)
 
         tf.while_loop(lambda i: i < count, step, [tf.constant(0)])
-
-
-@contextmanager
-def _listening(optimizer: keras.optimizers.Optimizer, recorder: Recorder | None) -> Iterator[None]:
-    stop = (lambda: None) if recorder is None else listen_to_updates(optimizer, recorder)
-    try:
-        yield
-    finally:
-        stop()
 
 
 def backward(

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from kgrad.descriptions import name_layers, unique_name
-from kgrad.inputs import choose_loss
+from kgrad.inputs import choose_loss, require_built
 from kgrad.layer_outputs import LayerOutput, copied, own_losses, watched_layers
 from kgrad.saturation import saturated_share
 
@@ -210,13 +210,7 @@ def _as_loss(loss: Any) -> keras.losses.Loss:
 
 
 def _require_measurable(model: Any, loss: Any) -> None:
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"model must be a keras.Model, received {type(model).__name__}")
-    if not model.built:
-        raise ValueError(
-            f"model {model.name!r} must be built, received one without weights: "
-            "give it a keras.Input, or call it once on a batch"
-        )
+    require_built(model)
     if loss is None and not model.compiled:
         raise ValueError(
             f"loss must be named for model {model.name!r}, which is not compiled: "

@@ -190,10 +190,9 @@ class Recorder:
 
     def read(self) -> None:
         """Move what was folded so far to float64: worth it once in some thousand steps."""
-        folded = int(self._steps.numpy()[1])
-        self._accumulator.totals(folded)
+        self._accumulator.totals(self.measured_steps)
         if self._clipped is not None:
-            self._clipped.totals(folded)
+            self._clipped.totals(self.measured_steps)
 
     def resume(self) -> None:
         """Go on after `close`, from the weights as they are now and with an open journal."""
@@ -290,6 +289,11 @@ class Recorder:
     def _write(self, line: Mapping[str, Any]) -> None:
         if self._journal is not None:
             self._journal.write(line)
+
+
+def cheaper_by_entry(jit_compile: bool) -> bool:
+    """Whether to fold entry by entry: under XLA on a CPU, see `kgrad.accumulators`."""
+    return jit_compile and not tf.config.list_logical_devices("GPU")
 
 
 def _is_finite(gradient: Any) -> tf.Tensor:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from kgrad.descriptions import Selection, describe_run, describe_weights, select_weights
 from kgrad.history import GradientHistory
 from kgrad.hooks import Gradients, clips, listen_to_updates
-from kgrad.recorder import Recorder
+from kgrad.recorder import Recorder, cheaper_by_entry
 
 # The name of the optimizer that a model was compiled with.
 COMPILED = "optimizer"
@@ -228,7 +228,6 @@ class Tracks:
 
     def follow_all(self, model: keras.Model, outputs: Sequence[str]) -> None:
         """Listen to every optimizer that a compiled model holds; for the outputs see `Track`."""
-        on_gpu = bool(tf.config.list_logical_devices("GPU"))
         metadata = {
             "jit_compile": bool(model.jit_compile),
             "steps_per_execution": int(model.steps_per_execution),
@@ -248,7 +247,7 @@ class Tracks:
                 model,
                 outputs=outputs,
                 alone=alone,
-                by_entry=bool(model.jit_compile) and not on_gpu,
+                by_entry=cheaper_by_entry(bool(model.jit_compile)),
                 metadata=metadata,
             )
 

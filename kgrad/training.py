@@ -26,12 +26,13 @@ from kgrad.inputs import (
     as_arrays,
     choose_loss,
     choose_optimizer,
+    require_every,
     require_positive,
     require_seed,
     require_trainable,
 )
 from kgrad.loop import TrainingLoop, backward
-from kgrad.recorder import Recorder
+from kgrad.recorder import Recorder, cheaper_by_entry
 
 # XLA compiles for about a second and then saves 0.1 to 1 ms a step: it pays beyond this many.
 _STEPS_THAT_REPAY_XLA = 5000
@@ -120,8 +121,7 @@ def train_and_track_gradients(
     require_trainable(model)
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         require_positive(name, value)
-    if every != "epoch":
-        require_positive('every, where it is not "epoch",', every)
+    require_every(every)
     require_seed(seed)
     # NumPy's integers would not mix with TensorFlow's, nor go into a JSON file.
     epochs, batch_size = int(epochs), int(batch_size)
@@ -131,7 +131,6 @@ def train_and_track_gradients(
     optimizer = choose_optimizer(model, optimizer)
     seed = int(np.random.randint(2**31)) if seed is None else int(seed)  # noqa: NPY002 (Keras's seed)
     jit = _resolve_jit(jit_compile, model, epochs * -(-len(X) // batch_size))
-    on_gpu = bool(tf.config.list_logical_devices("GPU"))
     described = describe_run(model, optimizer, loss_function) | {
         "jit_compile": jit,
         "seed": seed if shuffle else None,
@@ -147,7 +146,7 @@ def train_and_track_gradients(
         statistics,
         clipped=clips(optimizer) if clipped is None else clipped,
         distributions=distributions,
-        by_entry=jit and not on_gpu,
+        by_entry=cheaper_by_entry(jit),
         journal=journal,
         metadata=described,
     )

@@ -4,6 +4,8 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["MPLBACKEND"] = "Agg"
 
 import keras
+import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -18,3 +20,12 @@ def fresh_keras():
 @pytest.fixture
 def random():
     return np.random.default_rng(12345)
+
+
+@pytest.fixture
+def nothing_leaks():
+    """A figure draws no more than itself: settings stay, and here figures are closed."""
+    before = dict(matplotlib.rcParams)
+    yield
+    assert dict(matplotlib.rcParams) == before
+    plt.close("all")

@@ -1,13 +1,12 @@
 """The figure of activations, by reading its artists back."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -31,13 +30,7 @@ SHARES = ("share of zeros", "share saturated", "share of dead units")
 SPECIAL = ("0 (exactly)", "infinite", "NaN")
 
 
-@pytest.fixture(autouse=True)
-def nothing_leaks() -> Iterator[None]:
-    """A figure draws no more than itself: settings stay, and here figures are closed."""
-    before = dict(matplotlib.rcParams)
-    yield
-    assert dict(matplotlib.rcParams) == before
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
 
 def make_tables(records: int = 6, outputs: int = 4) -> dict[str, np.ndarray]:

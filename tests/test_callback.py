@@ -59,7 +59,6 @@ def check(
     tracker=None,
     rtol=1e-5,
     atol=0.0,
-    same=assert_same_training,
     **options,
 ):
     """Train with the tracker and with a tape, and compare everything."""
@@ -67,7 +66,7 @@ def check(
     tape = tape or Tape(batches_of(x, y))
     tracked = fit(make, x, y, callbacks=[tracker], **options)
     untracked = fit(make, x, y, callbacks=[tape], **options)
-    same(tracked, untracked)
+    assert_same_training(tracked, untracked)
     history = tracker.history
     assert [w.shape for w in history.weights] == [v.shape for v in trained(untracked)]
     assert [w.name for w in history.weights] == [v.name for v in trained(untracked)]

@@ -1,13 +1,12 @@
 """The figure of distributions, by reading its artists back; counts are those of raw entries."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -22,13 +21,7 @@ from kgrad.history import GradientHistory, Weight
 EDGES = np.log10(2.0 ** np.arange(-126, 129))  # of the ordinary bins
 
 
-@pytest.fixture(autouse=True)
-def nothing_leaks() -> Iterator[None]:
-    """A figure draws no more than itself: settings stay, and here figures are closed."""
-    before = dict(matplotlib.rcParams)
-    yield
-    assert dict(matplotlib.rcParams) == before
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
 
 def count(entries: np.ndarray) -> np.ndarray:

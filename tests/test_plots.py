@@ -2,7 +2,6 @@
 
 import time
 import warnings
-from collections.abc import Iterator
 from itertools import pairwise
 
 import matplotlib
@@ -33,13 +32,7 @@ from kgrad.scale import Scale
 SPECIAL = ("0 (exactly)", "infinite", "NaN")
 
 
-@pytest.fixture(autouse=True)
-def nothing_leaks() -> Iterator[None]:
-    """A figure draws no more than itself: settings stay, and here figures are closed."""
-    before = dict(matplotlib.rcParams)
-    yield
-    assert dict(matplotlib.rcParams) == before
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
 
 def make_history(
