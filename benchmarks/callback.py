@@ -26,6 +26,7 @@ from kgrad import GradientTracker, create_model
 
 TRACKERS: dict[str, Callable[[], GradientTracker | None]] = {
     "untracked": lambda: None,
+    "untracked again": lambda: None,
     "default statistics": GradientTracker,
     "every=10": lambda: GradientTracker(every=10),
     "distributions": lambda: GradientTracker(distributions=True),
@@ -47,20 +48,25 @@ class Case(NamedTuple):
 
 
 class Turns:
-    """Lets several threads go on one after the other."""
+    """Lets several threads go on one after the other, in another order each round.
 
-    def __init__(self, count: int) -> None:
-        self._count, self._now, self._changed = count, 0, threading.Condition()
+    In a fixed order each would inherit the caches of the same one, round after round.
+    """
+
+    def __init__(self, count: int, rounds: int) -> None:
+        random = np.random.default_rng(0)
+        self._order = [int(n) for _ in range(rounds) for n in random.permutation(count)]
+        self._done, self._changed = 0, threading.Condition()
 
     def wait_for(self, number: int) -> None:
         """Wait until it is this thread's turn."""
         with self._changed:
-            self._changed.wait_for(lambda: self._now == number)
+            self._changed.wait_for(lambda: self._order[self._done] == number)
 
     def pass_on(self) -> None:
         """Let the next thread go on."""
         with self._changed:
-            self._now = (self._now + 1) % self._count
+            self._done = min(self._done + 1, len(self._order) - 1)
             self._changed.notify_all()
 
 
@@ -143,7 +149,7 @@ def resnet() -> Case:
         model.compile("adam", "sparse_categorical_crossentropy")
         return model
 
-    kinds = ("untracked", "default statistics")
+    kinds = ("untracked", "untracked again", "default statistics")
     return Case(make, *images(32, 224, 3, 1000), 32, 9, kinds, {"default statistics": 1.02})
 
 
@@ -152,7 +158,8 @@ CASES = {"mlp": mlp, "cnn": cnn, "transformer": transformer, "resnet": resnet}
 
 def measure(case: Case, rounds: int) -> dict[str, np.ndarray]:
     """Milliseconds a step of each way: name → (rounds,)."""
-    warm, turns = 2, Turns(len(case.trackers))
+    warm = 2
+    turns = Turns(len(case.trackers), warm + rounds)
     clocks = {name: Clock(turns, number) for number, name in enumerate(case.trackers)}
     threads = []
     for name, clock in clocks.items():
