@@ -1,8 +1,9 @@
 """What `GradientTracker` costs inside `fit`: tracked over untracked, measured in one run.
 
-The same model is trained by `fit` without a tracker and with trackers of several kinds. Each `fit`
-runs in a thread of its own, and they take turns, an epoch each, so that a machine whose speed
-drifts slows all of them; a ratio is the median over the rounds of the ratio within a round. The
+The same model is trained without a tracker and with trackers of several kinds: Keras's compiled
+step and Keras's callback list, called as `fit` calls them. The kinds take turns, an epoch each and
+in another order each round, so that a machine whose speed drifts slows all of them; a ratio is the
+median over the rounds of the ratio within a round, and "untracked again" shows what is chance. The
 first rounds, which trace the steps and warm up, are not counted; the making of the records is.
 
     python benchmarks/callback.py
@@ -11,7 +12,6 @@ first rounds, which trace the steps and warm up, are not counted; the making of 
 
 import argparse
 import os
-import threading
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -20,6 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers
 
 from kgrad import GradientTracker, create_model
@@ -32,6 +33,7 @@ TRACKERS: dict[str, Callable[[], GradientTracker | None]] = {
     "distributions": lambda: GradientTracker(distributions=True),
     "all statistics": lambda: GradientTracker(["max_abs", "zero_fraction"]),
 }
+_WARM = 2
 TARGETS = {"default statistics": 1.05, "distributions": 1.15, "every=10": 1.05}
 
 
@@ -47,47 +49,35 @@ class Case(NamedTuple):
     targets: dict[str, float] = TARGETS
 
 
-class Turns:
-    """Lets several threads go on one after the other, in another order each round.
+class Training:
+    """What `fit` does, an epoch at a time: whole fits in turn would trace anew each time."""
 
-    In a fixed order each would inherit the caches of the same one, round after round.
-    """
+    def __init__(self, case: Case, tracker: GradientTracker | None) -> None:
+        keras.utils.set_random_seed(0)
+        self._model, self._epoch = case.make(), 0
+        self._data = tf.data.Dataset.from_tensor_slices((case.X, case.y))
+        self._data = self._data.batch(case.batch_size).prefetch(1)
+        self.steps = -(-len(case.X) // case.batch_size)
+        trackers = [] if tracker is None else [tracker]
+        self._callbacks = keras.callbacks.CallbackList(trackers, model=self._model)
+        self._callbacks.set_params({"epochs": 1, "steps": self.steps, "verbose": 0})
+        self._model.make_train_function()
+        self._callbacks.on_train_begin()
 
-    def __init__(self, count: int, rounds: int) -> None:
-        random = np.random.default_rng(0)
-        self._order = [int(n) for _ in range(rounds) for n in random.permutation(count)]
-        self._done, self._changed = 0, threading.Condition()
-
-    def wait_for(self, number: int) -> None:
-        """Wait until it is this thread's turn."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._order[self._done] == number)
-
-    def pass_on(self) -> None:
-        """Let the next thread go on."""
-        with self._changed:
-            self._done = min(self._done + 1, len(self._order) - 1)
-            self._changed.notify_all()
-
-
-class Clock(keras.callbacks.Callback):
-    """Waits for its turn before each epoch, and times the epoch with all callbacks before it."""
-
-    async_safe = True
-
-    def __init__(self, turns: Turns, number: int) -> None:
-        super().__init__()
-        self._turns, self._number, self.seconds = turns, number, []
-
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        """Wait, and start."""
-        self._turns.wait_for(self._number)
-        self._start = time.perf_counter()
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Stop, and let the next one go on."""
-        self.seconds.append(time.perf_counter() - self._start)
-        self._turns.pass_on()
+    def epoch(self) -> float:
+        """Train an epoch; the milliseconds of a step."""
+        start = time.perf_counter()
+        self._model.reset_metrics()
+        self._callbacks.on_epoch_begin(self._epoch)
+        batches = iter(self._data)
+        for step in range(self.steps):
+            self._callbacks.on_train_batch_begin(step)
+            logs = self._model.train_function(batches)
+            self._callbacks.on_train_batch_end(step, logs)
+        logs = {name: float(value) for name, value in self._model.get_metrics_result().items()}
+        self._callbacks.on_epoch_end(self._epoch, logs)
+        self._epoch += 1
+        return (time.perf_counter() - start) / self.steps * 1e3
 
 
 def images(samples: int, size: int, channels: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -142,7 +132,7 @@ def transformer() -> Case:
 
 
 def resnet() -> Case:
-    """ResNet-50 at its paper's size of images, 32 a batch, a step an epoch."""
+    """ResNet-50 at its paper's size of images, 8 a batch, four steps an epoch."""
 
     def make() -> keras.Model:
         model = keras.applications.ResNet50(weights=None)
@@ -150,7 +140,7 @@ def resnet() -> Case:
         return model
 
     kinds = ("untracked", "untracked again", "default statistics")
-    return Case(make, *images(32, 224, 3, 1000), 32, 9, kinds, {"default statistics": 1.02})
+    return Case(make, *images(32, 224, 3, 1000), 8, 9, kinds, {"default statistics": 1.02})
 
 
 CASES = {"mlp": mlp, "cnn": cnn, "transformer": transformer, "resnet": resnet}
@@ -158,26 +148,14 @@ CASES = {"mlp": mlp, "cnn": cnn, "transformer": transformer, "resnet": resnet}
 
 def measure(case: Case, rounds: int) -> dict[str, np.ndarray]:
     """Milliseconds a step of each way: name → (rounds,)."""
-    warm = 2
-    turns = Turns(len(case.trackers), warm + rounds)
-    clocks = {name: Clock(turns, number) for number, name in enumerate(case.trackers)}
-    threads = []
-    for name, clock in clocks.items():
-        keras.utils.set_random_seed(0)
-        model, tracker = case.make(), TRACKERS[name]()
-        options = {
-            "batch_size": case.batch_size,
-            "epochs": warm + rounds,
-            "verbose": 0,
-            "callbacks": [clock] if tracker is None else [tracker, clock],
-        }
-        threads.append(threading.Thread(target=model.fit, args=(case.X, case.y), kwargs=options))
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    steps = -(-len(case.X) // case.batch_size)
-    return {name: np.array(clock.seconds[warm:]) / steps * 1e3 for name, clock in clocks.items()}
+    trainings = {name: Training(case, TRACKERS[name]()) for name in case.trackers}
+    random, times = np.random.default_rng(0), {name: [] for name in trainings}
+    for number in range(_WARM + rounds):
+        for name in random.permutation(list(trainings)):
+            milliseconds = trainings[name].epoch()
+            if number >= _WARM:
+                times[name].append(milliseconds)
+    return {name: np.array(row) for name, row in times.items()}
 
 
 def main() -> None:
