@@ -12,12 +12,12 @@ from typing import Any, Literal, Self
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from kgrad.descriptions import Selection, checked_selection
+from kgrad.diagnosis.watch import Watch
 from kgrad.history import GradientHistory
 from kgrad.hooks import listen_to_fit
-from kgrad.inputs import require_every, require_json, require_one_of
+from kgrad.inputs import require_every, require_fit_strategy, require_json, require_one_of
 from kgrad.position import FitPosition
 from kgrad.probe import Probe
 from kgrad.statistics import select
@@ -46,8 +46,8 @@ class GradientTracker(keras.callbacks.Callback):
     the replicas. The first record, epoch 0, is the gradient before the first update (with
     `steps_per_execution` above 1 there is none: `fit` does not return between its steps).
 
-    A second `fit` continues the history. If other weights are trained then, as after unfreezing, or
-    another model, a new history begins, and the one before is in `previous`.
+    A second `fit` continues the history. If other weights are trained then, as after unfreezing,
+    or another model, a new history begins, and the one before is in `previous`.
 
     Args:
         statistics: names of statistics beside those that are always recorded.
@@ -66,6 +66,8 @@ class GradientTracker(keras.callbacks.Callback):
         probe: (X, y): a fixed batch on which the activations and the signals that come back to
             them are measured at each record, in `history.activations`.
         log_dir: folder for TensorBoard to which every record is written too.
+        diagnose: whether to log a warning to "kgrad" when a finding first holds, a line each.
+        stop_on: rules whose findings end the `fit`: `("nonfinite", "exploding")`.
         metadata: what the history's metadata shall say beside versions and settings.
 
     Raises:
@@ -96,6 +98,8 @@ class GradientTracker(keras.callbacks.Callback):
         distributions: bool = False,
         probe: tuple[Any, Any] | None = None,
         log_dir: str | os.PathLike[str] | None = None,
+        diagnose: bool = False,
+        stop_on: Iterable[str] = (),
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -104,6 +108,7 @@ class GradientTracker(keras.callbacks.Callback):
             ("log", log, (True, False, "layers")),
             ("clipped", clipped, (None, True, False)),
             ("distributions", distributions, (True, False)),
+            ("diagnose", diagnose, (True, False)),
         ):
             require_one_of(name, value, accepted)
         if probe is not None and not (isinstance(probe, tuple) and len(probe) == 2):
@@ -120,8 +125,9 @@ class GradientTracker(keras.callbacks.Callback):
                 metadata={"every": every, **require_json("metadata", metadata or {})},
             )
         )
-        self._every, self._log, self._probe_data = every, log, probe
+        self._every, self._log, self._probe_data, self._stops = every, log, probe, bool(stop_on)
         self._log_dir = log_dir
+        self._watch = Watch(stop_on) if diagnose or stop_on else None
         self._writer: TensorBoardWriter | None = None
         # Keras may call what is safe from a thread without waiting for a step's result.
         self.async_safe = every == "epoch"
@@ -174,10 +180,10 @@ class GradientTracker(keras.callbacks.Callback):
             ValueError: if the name is attached already, `weights` matches no weight, or the tracker
                 was asked for what it does in `fit` only.
         """
-        if self._every != "epoch" or self._probe_data is not None:
+        if self._every != "epoch" or self._probe_data is not None or self._stops:
             raise ValueError(
-                "every and probe are for fit, received them for a loop of your own: "
-                "there record() makes a record, and kgrad.probe.Probe measures a batch"
+                "every, probe and stop_on are for fit, received one for a loop of your own: there "
+                "record() makes a record, kgrad.probe.Probe measures a batch, kgrad.diagnose tells"
             )
         self._open_writer()
         self._tracks.follow(name, optimizer, model)
@@ -226,13 +232,7 @@ class GradientTracker(keras.callbacks.Callback):
     def set_model(self, model: keras.Model) -> None:
         """Refuse what cannot be tracked, before the training starts."""
         super().set_model(model)
-        strategy = model.distribute_strategy
-        if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-            raise ValueError(
-                "GradientTracker works in fit under every strategy that fit supports, received "
-                "MultiWorkerMirroredStrategy, under which Keras's fit fails: train with "
-                "kgrad.train_and_track_gradients or a loop of your own"
-            )
+        require_fit_strategy(model)
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Have the training step traced anew, with the updates listened to."""
@@ -346,3 +346,5 @@ class GradientTracker(keras.callbacks.Callback):
         if self._writer is not None:
             time = epoch if self._every == "epoch" else step
             write_last(recorder.history, self._writer, time, self._tracks.prefix(name))
+        if self._watch is not None and self._watch.look(recorder.history, self.model):
+            self.model.stop_training = True

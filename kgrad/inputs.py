@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 # Losses that fit an output, for a model that was not compiled with one.
 _LOSSES = {"sigmoid": "binary_crossentropy", "linear": "mean_squared_error"}
@@ -116,6 +117,20 @@ def as_arrays(model: keras.Model, X: Any, y: Any) -> tuple[np.ndarray, np.ndarra
         )
     _require_output_for(model, X, y)
     return X, y
+
+
+def require_fit_strategy(model: keras.Model) -> None:
+    """Refuse the distribution strategy under which Keras's `fit` fails.
+
+    Raises:
+        ValueError: if the model was made under it.
+    """
+    if isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        raise ValueError(
+            "GradientTracker works in fit under every strategy that fit supports, received "
+            "MultiWorkerMirroredStrategy, under which Keras's fit fails: train with "
+            "kgrad.train_and_track_gradients or a loop of your own"
+        )
 
 
 def choose_loss(model: keras.Model, y: np.ndarray, loss: Any) -> Callable[[Any, Any], Any] | None:

@@ -1,0 +1,179 @@
+"""What the rules look at: a history's numbers, brought to scales on which networks compare.
+
+A gradient of 1e-7 says nothing by itself: it is what a loss, a width and a depth make of it. Rules
+therefore see a kernel's gradient against the one that a healthy network of the same shape would
+have, and its change against its own size.
+"""
+
+import math
+from functools import cached_property
+
+import numpy as np
+
+from kgrad.history import GradientHistory
+
+
+class Evidence:
+    """The measurements of a history that rules compare with thresholds.
+
+    Kernels are the weights of two axes and more, without the tables of embeddings: a row of those
+    has a gradient only where it occurs. R records, K kernels.
+
+    Attributes:
+        history: the history.
+        kernels: the places of the kernels among the history's weights.
+        layers: the layer of each kernel, (K,).
+        fan_in: number of inputs of a unit of each kernel, (K,).
+        gradient: `l2_norm` of each kernel, (R, K).
+        weight, update: `weight_l2` and `update_l2` of each kernel, (R, K).
+        epochs: of the records, (R,).
+        steps: training steps in each record, (R,); 1 for a record before training.
+    """
+
+    def __init__(self, history: GradientHistory) -> None:
+        self.history = history
+        weights = history.weights
+        self.kernels = [
+            i for i, w in enumerate(weights) if len(w.shape) >= 2 and w.name != "embeddings"
+        ]
+        self.layers = tuple(weights[i].layer for i in self.kernels)
+        self.fan_in = np.array([math.prod(weights[i].shape[:-1]) for i in self.kernels], float)
+        self.gradient = history["l2_norm"][:, self.kernels]
+        self.weight = history["weight_l2"][:, self.kernels]
+        self.update = history["update_l2"][:, self.kernels]
+        self.epochs = history.epochs
+        self.steps = np.maximum(np.diff(history.steps, prepend=0), 1)
+
+    @cached_property
+    def loss(self) -> np.ndarray | None:
+        """The loss of each record, (R,), if it was recorded."""
+        return self.history.logs.get("loss")
+
+    @cached_property
+    def fall(self) -> float:
+        """By what share of its first value the loss has fallen; NaN if that is not known.
+
+        First is the larger one of the first record, of a single batch, and the first epoch; last
+        the least of the last three. Below two epochs nothing can be said.
+        """
+        if self.loss is None or len(self.loss) < 3:
+            return math.nan
+        if not np.isfinite(self.loss[-1]):
+            return -math.inf
+        first = float(np.nanmax(self.loss[:2]))
+        last = float(np.nanmin(self.loss[2:][-3:]))
+        return (first - last) / max(abs(first), 1e-12)
+
+    def falls_by(self, share: float) -> bool:
+        """Whether the loss is known to have fallen by that share."""
+        return bool(self.fall >= share)
+
+    def falls_less(self, share: float) -> bool:
+        """Whether the loss is known to have fallen by less than that share."""
+        return bool(self.fall < share)
+
+    @cached_property
+    def nonfinite_steps(self) -> np.ndarray:
+        """Steps of each record with a NaN or infinity, (R, layers), without skipped ones."""
+        steps = self.history.by_layer("nonfinite_steps")
+        # Skipping steps is how a loss scale finds its size.
+        skipped = self.history.logs.get("skipped_steps", np.zeros(len(steps)))
+        return np.maximum(steps - np.nan_to_num(skipped)[:, None], 0)
+
+    @cached_property
+    def biases(self) -> list[int | None]:
+        """The place of the bias beside each kernel among the history's weights."""
+        places = {w.path: i for i, w in enumerate(self.history.weights)}
+        found = []
+        for k in self.kernels:
+            path = self.history.weights[k].path
+            found.append(places.get(path.removesuffix("kernel") + "bias"))
+        return found
+
+    @cached_property
+    def output_error(self) -> np.ndarray:
+        """About |∂L/∂h| at the last layer's output h, (R,).
+
+        The gradient of its bias is the mean of the samples' errors, which may cancel; the gradient
+        of its kernel is error times input, and inputs of healthy networks are about 1.
+        """
+        return np.fmax(self._error_by_bias, self._error_by_kernel)
+
+    @cached_property
+    def _error_by_bias(self) -> np.ndarray:
+        bias = self.biases[-1] if self.kernels else None
+        if bias is None:
+            return np.zeros(len(self.epochs))
+        return self.history["l2_norm"][:, bias]
+
+    @cached_property
+    def _error_by_kernel(self) -> np.ndarray:
+        return self.gradient[:, -1] / np.sqrt(self.fan_in[-1])
+
+    @cached_property
+    def level(self) -> np.ndarray:
+        """Each kernel's gradient over that of a network that keeps signals at 1, (R, K).
+
+        There |x| = √fan_in comes in and the error |δ| of the output comes back unchanged, so that
+        ‖∂L/∂W‖ = |δ| √fan_in: the recursion of `kgrad.theory.propagate` at its critical point.
+        """
+        return self._over(self.output_error)
+
+    @cached_property
+    def level_by_bias(self) -> np.ndarray:
+        """The same with the error taken from the last bias, which a large signal leaves as it is.
+
+        Where there is no last bias, or its gradient cancels to less than a hundredth, `level`.
+        """
+        cancels = self._error_by_bias < 1e-2 * np.minimum(self._error_by_kernel, 1.0)
+        return self._over(np.where(cancels, self.output_error, self._error_by_bias))
+
+    def _over(self, error: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            return self.gradient / (error[:, None] * np.sqrt(self.fan_in))
+
+    @cached_property
+    def input_size(self) -> np.ndarray:
+        """About |x|/√fan_in of what comes into each kernel, (R, K); NaN where there is no bias.
+
+        The gradient of the bias is the sum of the errors, that of the kernel of error times input.
+        """
+        size = np.full_like(self.gradient, np.nan)
+        l2 = self.history["l2_norm"]
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            for k, bias in enumerate(self.biases):
+                if bias is not None:
+                    size[:, k] = self.gradient[:, k] / l2[:, bias] / np.sqrt(self.fan_in[k])
+        return size
+
+    @cached_property
+    def movement(self) -> np.ndarray:
+        """‖ΔW‖/‖W‖ over a record, (R, K); NaN where W is 0."""
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            return np.where(self.weight > 0, self.update / self.weight, np.nan)
+
+    @cached_property
+    def sigma_w2(self) -> np.ndarray:
+        """Fan-in times the mean square of a kernel's entries, (R, K): σ_w² of mean-field theory."""
+        sizes = np.array([self.history.weights[i].size for i in self.kernels], float)
+        return self.weight**2 / sizes * self.fan_in
+
+    @cached_property
+    def dead(self) -> tuple[tuple[str, ...], np.ndarray, str]:
+        """Layers, for each record the share of each that is dead, and what that share is of."""
+        activations = self.history.activations
+        if "activation_dead" in activations:
+            share = activations["activation_dead"]
+            return self.history.outputs, share, "share of units that are 0 on the whole probe"
+        if "zero_fraction" in self.history.statistics:
+            share = self.history["zero_fraction"][:, self.kernels]
+            return self.layers, share, "share of the gradient's entries that are exactly 0"
+        return self.layers, (self.gradient == 0).astype(float), "share of steps without a gradient"
+
+    @cached_property
+    def saturated(self) -> tuple[tuple[str, ...], np.ndarray] | None:
+        """Layers, and the share of each that is saturated; None without a probe."""
+        activations = self.history.activations
+        if "activation_saturated" not in activations:
+            return None
+        return self.history.outputs, activations["activation_saturated"]

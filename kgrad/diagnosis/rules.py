@@ -1,0 +1,248 @@
+"""The rules: each looks at the evidence and returns a finding, or None.
+
+A gradient's size alone never makes a finding. What counts is its level against a healthy network's
+of the same shape, over the records, together with whether the loss falls.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from kgrad.diagnosis.evidence import Evidence
+from kgrad.diagnosis.findings import Finding, Measurement, Severity
+from kgrad.diagnosis.texts import TEXTS
+from kgrad.diagnosis.thresholds import Thresholds
+
+Rule = Callable[[Evidence, Thresholds], Finding | None]
+
+_LEVEL = "gradient against a healthy network's"
+_SATURATED = "share of activations where the slope is nearly 0"
+_INPUT = "size of an input's entries"
+
+
+def nonfinite(e: Evidence, t: Thresholds) -> Finding | None:
+    """A NaN or an infinity in gradients or loss, but for steps that a loss scale skipped."""
+    steps = e.nonfinite_steps
+    bad = steps.any(axis=1)
+    if e.loss is not None:
+        bad = bad | ~np.isfinite(e.loss)
+    if not bad.any():
+        return None
+    r = int(np.argmax(bad))
+    layers = [name for name, n in zip(e.history.layers, steps[r], strict=True) if n]
+    evidence = []
+    if layers:
+        worst = int(np.argmax(steps[r]))
+        where = e.history.layers[worst]
+        evidence.append(_at(e, r, "steps with a NaN or infinity", steps[r, worst], 0, where))
+        first = np.fmax(e.history.by_layer("first_nonfinite_step")[r, worst], 0)
+        evidence.append(_at(e, r, "first such step", first, 0, where))
+    if e.loss is not None and not np.isfinite(e.loss[r]):
+        evidence.append(_at(e, r, "loss", e.loss[r], np.inf))
+    return _finding("nonfinite", "critical", layers, e, r, evidence)
+
+
+def vanishing(e: Evidence, t: Thresholds) -> Finding | None:
+    """Gradients of several kernels far below a healthy network's, and a loss that hardly falls."""
+    for threshold, fall in (
+        (t.far_vanishing_level, t.falls_well),
+        (t.vanishing_level, t.falls_hardly),
+    ):
+        low = e.level < threshold
+        several = low.sum(axis=1) >= min(2, max(1, len(e.kernels) - 1))
+        r = _first(several, t.persistent)
+        if r is None or e.falls_by(fall):
+            continue
+        k = int(np.nanargmin(e.level[r]))
+        evidence = [_at(e, r, _LEVEL, e.level[r, k], threshold, e.layers[k]), *_fall(e, fall)]
+        return _finding("vanishing", "critical", _named(e, low[r]), e, r, evidence)
+    return None
+
+
+def exploding(e: Evidence, t: Thresholds) -> Finding | None:
+    """Gradients far above a healthy network's, from layer to layer or from record to record."""
+    for threshold, fall in (
+        (t.far_exploding_level, t.falls_well),
+        (t.exploding_level, t.falls_hardly),
+    ):
+        high = e.level_by_bias > threshold
+        r = _first(high.any(axis=1), t.persistent)
+        if r is not None and not e.falls_by(fall):
+            k = int(np.nanargmax(e.level_by_bias[r]))
+            value = e.level_by_bias[r, k]
+            evidence = [_at(e, r, _LEVEL, value, threshold, e.layers[k]), *_fall(e, fall)]
+            return _finding("exploding", "critical", _named(e, high[r]), e, r, evidence)
+    norm = np.hypot.reduce(e.gradient, axis=1)
+    with np.errstate(all="ignore"):
+        grown = norm / norm[0]
+    held = np.isfinite(grown) & (grown > t.growth)
+    if e.falls_by(t.falls_hardly) or not held.any():
+        return None
+    r = int(np.argmax(held))
+    k = int(np.nanargmax(e.gradient[r]))
+    evidence = [_at(e, r, "growth of the gradient norm", grown[r], t.growth, e.layers[k])]
+    return _finding("exploding", "critical", [e.layers[k]], e, r, evidence)
+
+
+def dead_units(e: Evidence, t: Thresholds) -> Finding | None:
+    """Units that are 0 on the whole probe; without a probe, kernels without any gradient."""
+    names, share, what = e.dead
+    dead = share > t.dead_share
+    r = _first(dead.any(axis=1), t.persistent)
+    if r is None or e.falls_by(t.falls_well):
+        return None
+    worst = int(np.nanargmax(share[r]))
+    layers = [name for name, is_dead in zip(names, dead[r], strict=True) if is_dead]
+    evidence = [_at(e, r, what, share[r, worst], t.dead_share, names[worst])]
+    evidence += _fall(e, t.falls_well)
+    return _finding("dead_units", "critical", layers, e, r, evidence)
+
+
+def saturated(e: Evidence, t: Thresholds) -> Finding | None:
+    """Activations that lie where the function is flat; without a probe, huge inputs."""
+    if e.saturated is not None:
+        (names, share), what, threshold = e.saturated, _SATURATED, t.saturated_share
+    else:
+        names, share, what, threshold = e.layers, e.input_size, _INPUT, t.saturating_input
+    flat = share > threshold
+    r = _first(flat.any(axis=1), t.persistent)
+    if r is None or e.falls_by(t.falls_well):
+        return None
+    worst = int(np.nanargmax(share[r]))
+    layers = [name for name, is_flat in zip(names, flat[r], strict=True) if is_flat]
+    evidence = [_at(e, r, what, share[r, worst], threshold, names[worst])]
+    return _finding("saturated", "warning", layers, e, r, evidence + _fall(e, t.falls_well))
+
+
+def not_moving(e: Evidence, t: Thresholds) -> Finding | None:
+    """Gradients as they should be, and updates that hardly change any kernel."""
+    step = e.movement[1:] / e.steps[1:, None]
+    if not len(step) or e.falls_by(t.falls_hardly):
+        return None
+    largest = np.nanmax(np.where(np.isnan(step), 0, step), axis=1)
+    if not (largest < t.still).all() or not (e.level[-1] >= t.vanishing_level).any():
+        return None
+    k = int(np.nanargmax(step[-1]))
+    text = "change of a step over the weight's norm, the largest of all kernels"
+    evidence = [_at(e, 1, text, largest[0], t.still, e.layers[k]), *_fall(e, t.falls_hardly)]
+    return _finding("not_moving", "warning", [], e, 1, evidence)
+
+
+def moving_too_far(e: Evidence, t: Thresholds) -> Finding | None:
+    """Kernels that a record moves by more than their own size, and a loss that hardly falls."""
+    movement = np.where(np.isnan(e.movement), 0, e.movement)
+    far = movement > t.far
+    if not far.any() or e.falls_by(t.falls_hardly):
+        return None
+    r = int(np.argmax(far.any(axis=1)))
+    k = int(np.argmax(movement[r]))
+    text = "change of an epoch over the weight's norm"
+    evidence = [_at(e, r, text, movement[r, k], t.far, e.layers[k]), *_fall(e, t.falls_hardly)]
+    return _finding("moving_too_far", "critical", _named(e, far[r]), e, r, evidence)
+
+
+def always_clipped(e: Evidence, t: Thresholds) -> Finding | None:
+    """Clipping that acts at nearly every step and leaves little."""
+    if "clipped_steps" not in e.history.statistics:
+        return None
+    share = e.history["clipped_steps"].max(axis=1) / e.steps
+    with np.errstate(all="ignore"):
+        before = np.hypot.reduce(e.history["l2_norm"], axis=1)
+        left = np.hypot.reduce(e.history["clipped_l2"], axis=1) / before
+    r = _first((share >= t.clipped_share) & (left < t.clipped_left), t.persistent)
+    if r is None or e.falls_by(t.falls_well):
+        return None
+    evidence = [
+        _at(e, r, "share of the gradient norm that clipping left", left[r], t.clipped_left),
+        _at(e, r, "share of the steps clipped", share[r], t.clipped_share),
+    ]
+    return _finding("always_clipped", "warning", [], e, r, evidence + _fall(e, t.falls_well))
+
+
+def not_improving(e: Evidence, t: Thresholds) -> Finding | None:
+    """A loss that does not fall at all."""
+    if np.isnan(e.fall) or e.fall > 0:
+        return None
+    r = len(e.epochs) - 1
+    evidence = [_at(e, r, "share by which the loss fell", e.fall, 0.0)]
+    return _finding("not_improving", "warning", [], e, min(1, r), evidence)
+
+
+def layer_out_of_line(e: Evidence, t: Thresholds) -> Finding | None:
+    """One layer whose weights begin orders of magnitude from the others'."""
+    sigma_w2 = e.sigma_w2[0]
+    if len(sigma_w2) < 3:
+        return None
+    with np.errstate(all="ignore"):
+        factor = np.exp(np.abs(np.log(sigma_w2 / np.median(sigma_w2))))
+    out = factor > t.out_of_line
+    if not out.any() or out.sum() > len(out) // 3 or e.falls_by(t.falls_well):
+        return None
+    k = int(np.argmax(np.where(np.isnan(factor), 0, factor)))
+    text = "factor between σ_w² and the median of all layers"
+    evidence = [_at(e, 0, text, factor[k], t.out_of_line, e.layers[k]), *_fall(e, t.falls_well)]
+    return _finding("layer_out_of_line", "warning", _named(e, out), e, 0, evidence)
+
+
+HISTORY_RULES: dict[str, Rule] = {
+    rule.__name__: rule
+    for rule in (
+        nonfinite,
+        exploding,
+        vanishing,
+        dead_units,
+        saturated,
+        layer_out_of_line,
+        moving_too_far,
+        not_moving,
+        always_clipped,
+        not_improving,
+    )
+}
+
+
+def _first(held: np.ndarray, persistent: float) -> int | None:
+    """The first record from which on something held in that share of the records; None if none."""
+    for r in np.flatnonzero(held):
+        if held[r:].mean() >= persistent:
+            return int(r)
+    return None
+
+
+def _at(
+    e: Evidence, r: int, quantity: str, value: float, threshold: float, layer: str = ""
+) -> Measurement:
+    return Measurement(quantity, float(value), float(threshold), layer, int(e.epochs[r]))
+
+
+def _fall(e: Evidence, threshold: float) -> list[Measurement]:
+    """By how much the loss fell, if that is known."""
+    if np.isnan(e.fall):
+        return []
+    return [_at(e, len(e.epochs) - 1, "share by which the loss fell", e.fall, threshold)]
+
+
+def _named(e: Evidence, mask: np.ndarray) -> list[str]:
+    """The layers of the kernels that a mask chooses, each once."""
+    return list(dict.fromkeys(name for name, m in zip(e.layers, mask, strict=True) if m))
+
+
+def _finding(
+    rule: str,
+    severity: Severity,
+    layers: Sequence[str],
+    e: Evidence,
+    r: int,
+    evidence: Sequence[Measurement],
+) -> Finding:
+    text = TEXTS[rule]
+    return Finding(
+        rule,
+        severity,
+        tuple(layers),
+        int(e.epochs[r]),
+        tuple(evidence),
+        text.explanation,
+        text.remedies,
+        text.reference,
+    )

@@ -1,0 +1,52 @@
+"""The numbers that the rules compare with, each with its reason."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thresholds:
+    """Where a healthy run ends. Chosen on one half of a gallery of runs: docs/diagnosis.md.
+
+    A level is a kernel's gradient over that of a network of its shape that keeps signals and errors
+    at their size (see `Evidence.level`): healthy networks of all kinds have 0.01 to 100. Beyond the
+    thresholds named `far_` a level is ill unless the loss falls well; beyond the others only if
+    the loss hardly falls.
+
+    Attributes:
+        vanishing_level, far_vanishing_level: of the second smallest level.
+        exploding_level, far_exploding_level: of the second largest level.
+        growth: of the gradient norm over its first value.
+        falls_hardly: share of the loss by which it falls hardly.
+        falls_well: share of the loss by which it falls well.
+        dead_share: of the units of a layer that are 0 in the whole probe, or of a kernel's
+            gradients that are exactly 0.
+        saturated_share: of a layer's activations whose slope is below 1 % of the largest.
+        saturating_input: norm of a layer's input against √fan_in from which tanh and sigmoid
+            are flat, for histories without a probe.
+        still: ‖ΔW‖/‖W‖ of a step, below which weights do not move. Karpathy: 1e-3 is healthy.
+        far: ‖ΔW‖/‖W‖ of a record, above which weights move too far.
+        clipped_share: of the steps that clipping acted on.
+        clipped_left: of the gradient norm, what clipping left of it.
+        out_of_line: factor between a layer's σ_w² and the median of all layers, either way.
+        small_sigma_w2, large_sigma_w2: of σ_w², between which networks of any activation train.
+        persistent: share of the records, from the first where a rule holds, in which it must hold.
+    """
+
+    vanishing_level: float = 1e-2
+    far_vanishing_level: float = 1e-4
+    exploding_level: float = 1e2
+    far_exploding_level: float = 1e3
+    growth: float = 1e3
+    falls_hardly: float = 0.1
+    falls_well: float = 0.5
+    dead_share: float = 0.9
+    saturated_share: float = 0.8
+    saturating_input: float = 30.0
+    still: float = 1e-6
+    far: float = 1.0
+    clipped_share: float = 0.9
+    clipped_left: float = 0.1
+    out_of_line: float = 100.0
+    small_sigma_w2: float = 0.02
+    large_sigma_w2: float = 20.0
+    persistent: float = 0.8

@@ -1,0 +1,49 @@
+"""The rules while a run trains: each finding told once, when it first holds."""
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from kgrad.diagnosis.diagnose import checked_rules, diagnose
+from kgrad.diagnosis.findings import Finding
+from kgrad.history import GradientHistory
+
+# Below this many records each is looked at; later every tenth: looking costs more the longer the
+# history, and what ails a long run does not come and go from record to record.
+_ALL = 100
+
+logger = logging.getLogger("kgrad")
+
+
+class Watch:
+    """Diagnoses histories as they grow.
+
+    Args:
+        stop_on: the rules whose findings shall end the training.
+
+    Raises:
+        TypeError: if `stop_on` is one string.
+        ValueError: if a rule is unknown.
+    """
+
+    def __init__(self, stop_on: Iterable[str] = ()) -> None:
+        if isinstance(stop_on, str):
+            raise TypeError(f"stop_on must be a sequence of rules, received {stop_on!r}")
+        self._stop_on = checked_rules("stop_on", stop_on)
+        self._told: set[tuple[int, str]] = set()
+
+    def look(self, history: GradientHistory, model: Any) -> Finding | None:
+        """Warn of what is new, a line each; return the finding that shall end the training."""
+        records, last = len(history), history.record(-1)
+        is_bad = any(last["values"]["nonfinite_steps"])
+        if records > _ALL and records % 10 and not is_bad:
+            return None
+        stops = None
+        for finding in diagnose(history, model):
+            key = id(history), finding.rule
+            if key not in self._told:
+                self._told.add(key)
+                logger.warning("epoch %d: %s", last["epoch"], finding)
+            if finding.rule in self._stop_on:
+                stops = stops or finding
+        return stops
