@@ -141,8 +141,15 @@ def describe_run(
         "threads": tf.config.threading.get_intra_op_parallelism_threads(),
         "model": model.name,
         "optimizer": None if optimizer is None else optimizer.name,
-        "loss": getattr(loss, "name", getattr(loss, "__name__", "as compiled")),
+        "loss": _loss_name(getattr(model, "loss", None) if loss is None else loss),
     }
+
+
+def _loss_name(loss: Any) -> str:
+    """As Keras writes it: `binary_crossentropy`; several losses of several outputs have none."""
+    if isinstance(loss, str):
+        loss = keras.losses.get(loss)  # which knows "mse" and "BinaryCrossentropy" too
+    return str(getattr(loss, "name", getattr(loss, "__name__", "as compiled")))
 
 
 def _matches(weight: Weight, pattern: str) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from kgrad.diagnosis.evidence import Evidence
 from kgrad.diagnosis.findings import Diagnosis, Finding
 from kgrad.diagnosis.model_rules import MODEL_RULES
+from kgrad.diagnosis.of_models import read_output
 from kgrad.diagnosis.rules import HISTORY_RULES
 from kgrad.diagnosis.thresholds import Thresholds
 from kgrad.history import GradientHistory
@@ -55,7 +56,8 @@ def diagnose(
     """
     _check(history)
     chosen = RULES if rules is None else checked_rules("rules", rules)
-    evidence = Evidence(history)
+    output = None if model is None else read_output(model)
+    evidence = Evidence(history, "" if output is None else output.loss)
     limits = Thresholds() if thresholds is None else thresholds
     found: list[Finding] = []
     if not evidence.kernels:
@@ -67,6 +69,9 @@ def diagnose(
                 found += [] if finding is None else [finding]
             elif model is not None:
                 found += MODEL_RULES[name](evidence, limits, model, y)
+    if any(finding.severity == "critical" for finding in found):
+        # A loss that does not fall is then what was to be expected.
+        found = [finding for finding in found if finding.rule != "not_improving"]
     return Diagnosis(found)
 
 

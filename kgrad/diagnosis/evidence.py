@@ -16,8 +16,9 @@ from kgrad.history import GradientHistory
 class Evidence:
     """The measurements of a history that rules compare with thresholds.
 
-    Kernels are the weights of two axes and more, without the tables of embeddings: a row of those
-    has a gradient only where it occurs. R records, K kernels.
+    Kernels are the weights of two axes and more, without biases, which have two in some recurrent
+    and attention layers, and without the tables of embeddings: a row of those has a gradient only
+    where it occurs. R records, K kernels.
 
     Attributes:
         history: the history.
@@ -30,11 +31,14 @@ class Evidence:
         steps: training steps in each record, (R,); 1 for a record before training.
     """
 
-    def __init__(self, history: GradientHistory) -> None:
+    def __init__(self, history: GradientHistory, loss_name: str = "") -> None:
         self.history = history
+        self._loss_name = loss_name or str(history.metadata.get("loss", ""))
         weights = history.weights
         self.kernels = [
-            i for i, w in enumerate(weights) if len(w.shape) >= 2 and w.name != "embeddings"
+            i
+            for i, w in enumerate(weights)
+            if len(w.shape) >= 2 and not w.name.endswith(("bias", "embeddings"))
         ]
         self.layers = tuple(weights[i].layer for i in self.kernels)
         self.fan_in = np.array([math.prod(weights[i].shape[:-1]) for i in self.kernels], float)
@@ -54,7 +58,8 @@ class Evidence:
         """By what share of its first value the loss has fallen; NaN if that is not known.
 
         First is the larger one of the first record, of a single batch, and the first epoch; last
-        the least of the last three. Below two epochs nothing can be said.
+        the least of the last three. Below two epochs nothing can be said. A cross-entropy above
+        that of guessing has not fallen, wherever it came from.
         """
         if self.loss is None or len(self.loss) < 3:
             return math.nan
@@ -62,7 +67,16 @@ class Evidence:
             return -math.inf
         first = float(np.nanmax(self.loss[:2]))
         last = float(np.nanmin(self.loss[2:][-3:]))
-        return (first - last) / max(abs(first), 1e-12)
+        fall = (first - last) / max(abs(first), 1e-12)
+        return min(fall, 0.0) if last > self._guessing else fall
+
+    @cached_property
+    def _guessing(self) -> float:
+        """Cross-entropy of the answer that all classes are equally likely; else infinite."""
+        if not self._loss_name.endswith("crossentropy"):
+            return math.inf
+        units = self.history.weights[-1].shape[-1:] or (1,)
+        return math.log(2 if self._loss_name.startswith("binary") else max(units[0], 2))
 
     def falls_by(self, share: float) -> bool:
         """Whether the loss is known to have fallen by that share."""
@@ -137,6 +151,7 @@ class Evidence:
         """About |x|/√fan_in of what comes into each kernel, (R, K); NaN where there is no bias.
 
         The gradient of the bias is the sum of the errors, that of the kernel of error times input.
+        NaN, too, where the gradient of the bias is 0 but for rounding, as before normalization.
         """
         size = np.full_like(self.gradient, np.nan)
         l2 = self.history["l2_norm"]
@@ -144,13 +159,24 @@ class Evidence:
             for k, bias in enumerate(self.biases):
                 if bias is not None:
                     size[:, k] = self.gradient[:, k] / l2[:, bias] / np.sqrt(self.fan_in[k])
-        return size
+        return np.where(size < 1e5, size, np.nan)
 
     @cached_property
     def movement(self) -> np.ndarray:
-        """‖ΔW‖/‖W‖ over a record, (R, K); NaN where W is 0."""
+        """‖ΔW‖ over a record by ‖W‖ before it, (R, K); 0 in the first, NaN where W was 0."""
+        before = np.concatenate([self.weight[:1], self.weight[:-1]])
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            return np.where(self.weight > 0, self.update / self.weight, np.nan)
+            return np.where(before > 0, self.update / before, np.nan)
+
+    @cached_property
+    def bias_size(self) -> np.ndarray:
+        """Root mean square of the bias beside each kernel, (R, K); 0 where there is none."""
+        size = np.zeros_like(self.weight)
+        l2 = self.history["weight_l2"]
+        for k, bias in enumerate(self.biases):
+            if bias is not None:
+                size[:, k] = l2[:, bias] / math.sqrt(self.history.weights[bias].size)
+        return size
 
     @cached_property
     def sigma_w2(self) -> np.ndarray:
@@ -172,8 +198,12 @@ class Evidence:
 
     @cached_property
     def saturated(self) -> tuple[tuple[str, ...], np.ndarray] | None:
-        """Layers, and the share of each that is saturated; None without a probe."""
+        """Layers, and the share of each that is saturated but not 0; None without a probe.
+
+        What is 0 for one sample and not for another is how a ReLU works.
+        """
         activations = self.history.activations
         if "activation_saturated" not in activations:
             return None
-        return self.history.outputs, activations["activation_saturated"]
+        share = activations["activation_saturated"] - activations["activation_zero_fraction"]
+        return self.history.outputs, share

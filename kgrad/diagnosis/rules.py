@@ -17,7 +17,9 @@ Rule = Callable[[Evidence, Thresholds], Finding | None]
 
 _LEVEL = "gradient against a healthy network's"
 _SATURATED = "share of activations where the slope is nearly 0"
-_INPUT = "size of an input's entries"
+_BIAS = "size of the biases"
+_MOVED = "change of a record over the weight's norm"
+_INPUT = "size of the entries of the model's input"
 
 
 def nonfinite(e: Evidence, t: Thresholds) -> Finding | None:
@@ -44,38 +46,45 @@ def nonfinite(e: Evidence, t: Thresholds) -> Finding | None:
 
 def vanishing(e: Evidence, t: Thresholds) -> Finding | None:
     """Gradients of several kernels far below a healthy network's, and a loss that hardly falls."""
+    least = min(2, max(1, len(e.kernels) - 1))
     for threshold, fall in (
         (t.far_vanishing_level, t.falls_well),
         (t.vanishing_level, t.falls_hardly),
     ):
-        low = e.level < threshold
-        several = low.sum(axis=1) >= min(2, max(1, len(e.kernels) - 1))
-        r = _first(several, t.persistent)
-        if r is None or e.falls_by(fall):
-            continue
-        k = int(np.nanargmin(e.level[r]))
-        evidence = [_at(e, r, _LEVEL, e.level[r, k], threshold, e.layers[k]), *_fall(e, fall)]
-        return _finding("vanishing", "critical", _named(e, low[r]), e, r, evidence)
+        r = _first(
+            (e.level < threshold).sum(axis=1) >= least,
+            e.level,
+            t.persistent,
+            stays=(e.level < t.vanishing_level).sum(axis=1) >= least,
+        )
+        if r is not None and not e.falls_by(fall):
+            k = int(np.nanargmin(e.level[r]))
+            evidence = [_at(e, r, _LEVEL, e.level[r, k], threshold, e.layers[k]), *_fall(e, fall)]
+            layers = _named(e, e.level[r] < threshold)
+            return _finding("vanishing", "critical", layers, e, r, evidence)
     return None
 
 
 def exploding(e: Evidence, t: Thresholds) -> Finding | None:
     """Gradients far above a healthy network's, from layer to layer or from record to record."""
-    for threshold, fall in (
-        (t.far_exploding_level, t.falls_well),
-        (t.exploding_level, t.falls_hardly),
-    ):
-        high = e.level_by_bias > threshold
-        r = _first(high.any(axis=1), t.persistent)
+    level = e.level_by_bias
+    near = t.exploding_level
+    limits = [(t.far_exploding_level, t.falls_well), (near, t.falls_hardly)]
+    if e.fall == -np.inf:  # what ends in NaN needs less proof
+        near = t.exploding_level_before_nonfinite
+        limits = [(near, t.falls_hardly)]
+    for threshold, fall in limits:
+        high = (level > threshold).any(axis=1)
+        r = _first(high, level, t.persistent, stays=(level > near).any(axis=1))
         if r is not None and not e.falls_by(fall):
-            k = int(np.nanargmax(e.level_by_bias[r]))
-            value = e.level_by_bias[r, k]
-            evidence = [_at(e, r, _LEVEL, value, threshold, e.layers[k]), *_fall(e, fall)]
-            return _finding("exploding", "critical", _named(e, high[r]), e, r, evidence)
+            k = int(np.nanargmax(level[r]))
+            evidence = [_at(e, r, _LEVEL, level[r, k], threshold, e.layers[k]), *_fall(e, fall)]
+            layers = _named(e, level[r] > threshold)
+            return _finding("exploding", "critical", layers, e, r, evidence)
     norm = np.hypot.reduce(e.gradient, axis=1)
-    with np.errstate(all="ignore"):
-        grown = norm / norm[0]
-    held = np.isfinite(grown) & (grown > t.growth)
+    grown = norm / norm[0]
+    # What grew from nearly nothing to what is usual has not exploded.
+    held = np.isfinite(grown) & (grown > t.growth) & (np.fmax.reduce(level, axis=1) > 1)
     if e.falls_by(t.falls_hardly) or not held.any():
         return None
     r = int(np.argmax(held))
@@ -88,7 +97,7 @@ def dead_units(e: Evidence, t: Thresholds) -> Finding | None:
     """Units that are 0 on the whole probe; without a probe, kernels without any gradient."""
     names, share, what = e.dead
     dead = share > t.dead_share
-    r = _first(dead.any(axis=1), t.persistent)
+    r = _first(dead.any(axis=1), share, t.persistent)
     if r is None or e.falls_by(t.falls_well):
         return None
     worst = int(np.nanargmax(share[r]))
@@ -99,19 +108,24 @@ def dead_units(e: Evidence, t: Thresholds) -> Finding | None:
 
 
 def saturated(e: Evidence, t: Thresholds) -> Finding | None:
-    """Activations that lie where the function is flat; without a probe, huge inputs."""
+    """Activations that lie where the function is flat; without a probe, huge inputs or biases."""
     if e.saturated is not None:
-        (names, share), what, threshold = e.saturated, _SATURATED, t.saturated_share
+        signs = [(*e.saturated, _SATURATED, t.saturated_share)]
     else:
-        names, share, what, threshold = e.layers, e.input_size, _INPUT, t.saturating_input
-    flat = share > threshold
-    r = _first(flat.any(axis=1), t.persistent)
-    if r is None or e.falls_by(t.falls_well):
-        return None
-    worst = int(np.nanargmax(share[r]))
-    layers = [name for name, is_flat in zip(names, flat[r], strict=True) if is_flat]
-    evidence = [_at(e, r, what, share[r, worst], threshold, names[worst])]
-    return _finding("saturated", "warning", layers, e, r, evidence + _fall(e, t.falls_well))
+        signs = [
+            (e.layers[:1], e.input_size[:, :1], _INPUT, t.saturating_input),
+            (e.layers[:-1], e.bias_size[:, :-1], _BIAS, t.saturating_bias),
+        ]
+    for names, sizes, what, threshold in signs:
+        flat = sizes > threshold
+        r = _first(flat.any(axis=1), sizes, t.persistent)
+        if r is not None and not e.falls_by(t.falls_well):
+            worst = int(np.nanargmax(sizes[r]))
+            layers = [name for name, is_flat in zip(names, flat[r], strict=True) if is_flat]
+            evidence = [_at(e, r, what, sizes[r, worst], threshold, names[worst])]
+            evidence += _fall(e, t.falls_well)
+            return _finding("saturated", "warning", layers, e, r, evidence)
+    return None
 
 
 def not_moving(e: Evidence, t: Thresholds) -> Finding | None:
@@ -129,16 +143,16 @@ def not_moving(e: Evidence, t: Thresholds) -> Finding | None:
 
 
 def moving_too_far(e: Evidence, t: Thresholds) -> Finding | None:
-    """Kernels that a record moves by more than their own size, and a loss that hardly falls."""
-    movement = np.where(np.isnan(e.movement), 0, e.movement)
-    far = movement > t.far
-    if not far.any() or e.falls_by(t.falls_hardly):
-        return None
-    r = int(np.argmax(far.any(axis=1)))
-    k = int(np.argmax(movement[r]))
-    text = "change of an epoch over the weight's norm"
-    evidence = [_at(e, r, text, movement[r, k], t.far, e.layers[k]), *_fall(e, t.falls_hardly)]
-    return _finding("moving_too_far", "critical", _named(e, far[r]), e, r, evidence)
+    """Kernels that an epoch moves by more than their own size, and a loss that hardly falls."""
+    movement = np.where(np.isfinite(e.movement), e.movement, 0)
+    for threshold, fall in ((t.very_far, t.falls_well), (t.far, t.falls_hardly)):
+        far = movement > threshold
+        if far.any() and not e.falls_by(fall):
+            r = int(np.argmax(far.any(axis=1)))
+            k = int(np.argmax(movement[r]))
+            evidence = [_at(e, r, _MOVED, movement[r, k], threshold, e.layers[k]), *_fall(e, fall)]
+            return _finding("moving_too_far", "critical", _named(e, far[r]), e, r, evidence)
+    return None
 
 
 def always_clipped(e: Evidence, t: Thresholds) -> Finding | None:
@@ -149,7 +163,8 @@ def always_clipped(e: Evidence, t: Thresholds) -> Finding | None:
     with np.errstate(all="ignore"):
         before = np.hypot.reduce(e.history["l2_norm"], axis=1)
         left = np.hypot.reduce(e.history["clipped_l2"], axis=1) / before
-    r = _first((share >= t.clipped_share) & (left < t.clipped_left), t.persistent)
+    held = (share >= t.clipped_share) & (left < t.clipped_left)
+    r = _first(held, left[:, None], t.persistent)
     if r is None or e.falls_by(t.falls_well):
         return None
     evidence = [
@@ -175,7 +190,8 @@ def layer_out_of_line(e: Evidence, t: Thresholds) -> Finding | None:
         return None
     with np.errstate(all="ignore"):
         factor = np.exp(np.abs(np.log(sigma_w2 / np.median(sigma_w2))))
-    out = factor > t.out_of_line
+    usual = (sigma_w2 > t.small_sigma_w2) & (sigma_w2 < t.large_sigma_w2)
+    out = (factor > t.out_of_line) & ~usual
     if not out.any() or out.sum() > len(out) // 3 or e.falls_by(t.falls_well):
         return None
     k = int(np.argmax(np.where(np.isnan(factor), 0, factor)))
@@ -201,10 +217,21 @@ HISTORY_RULES: dict[str, Rule] = {
 }
 
 
-def _first(held: np.ndarray, persistent: float) -> int | None:
-    """The first record from which on something held in that share of the records; None if none."""
+def _first(
+    held: np.ndarray, values: np.ndarray, persistent: float, *, stays: np.ndarray | None = None
+) -> int | None:
+    """The first record in which something held and from which on it persists; None if none.
+
+    Args:
+        held: whether it held, (R,).
+        values: what it was read from, (R, ...): records without a finite value say nothing.
+        persistent: in what share of the records from there on it must hold.
+        stays: what must persist, if that is less than must hold at first.
+    """
+    known = np.isfinite(values).any(axis=1)
+    stays = held if stays is None else stays
     for r in np.flatnonzero(held):
-        if held[r:].mean() >= persistent:
+        if stays[r:][known[r:]].mean() >= persistent:
             return int(r)
     return None
 

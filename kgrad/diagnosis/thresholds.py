@@ -14,7 +14,8 @@ class Thresholds:
 
     Attributes:
         vanishing_level, far_vanishing_level: of the second smallest level.
-        exploding_level, far_exploding_level: of the second largest level.
+        exploding_level, far_exploding_level: of the largest level.
+        exploding_level_before_nonfinite: of the largest, where the loss ends in NaN.
         growth: of the gradient norm over its first value.
         falls_hardly: share of the loss by which it falls hardly.
         falls_well: share of the loss by which it falls well.
@@ -23,8 +24,9 @@ class Thresholds:
         saturated_share: of a layer's activations whose slope is below 1 % of the largest.
         saturating_input: norm of a layer's input against √fan_in from which tanh and sigmoid
             are flat, for histories without a probe.
+        saturating_bias: root mean square of a layer's biases, likewise.
         still: ‖ΔW‖/‖W‖ of a step, below which weights do not move. Karpathy: 1e-3 is healthy.
-        far: ‖ΔW‖/‖W‖ of a record, above which weights move too far.
+        far, very_far: ‖ΔW‖/‖W‖ of a record, above which weights move too far, as with levels.
         clipped_share: of the steps that clipping acted on.
         clipped_left: of the gradient norm, what clipping left of it.
         out_of_line: factor between a layer's σ_w² and the median of all layers, either way.
@@ -36,14 +38,17 @@ class Thresholds:
     far_vanishing_level: float = 1e-4
     exploding_level: float = 1e2
     far_exploding_level: float = 1e3
+    exploding_level_before_nonfinite: float = 10.0
     growth: float = 1e3
     falls_hardly: float = 0.1
     falls_well: float = 0.5
     dead_share: float = 0.9
     saturated_share: float = 0.8
     saturating_input: float = 30.0
+    saturating_bias: float = 3.0
     still: float = 1e-6
     far: float = 1.0
+    very_far: float = 3.0
     clipped_share: float = 0.9
     clipped_left: float = 0.1
     out_of_line: float = 100.0
