@@ -48,6 +48,11 @@ class Evidence:
         self.epochs = history.epochs
         self.steps = np.maximum(np.diff(history.steps, prepend=0), 1)
 
+    @property
+    def normalized(self) -> bool:
+        """Whether the model has normalization layers."""
+        return any(weight.name == "gamma" for weight in self.history.weights)
+
     @cached_property
     def loss(self) -> np.ndarray | None:
         """The loss of each record, (R,), if it was recorded."""
@@ -58,17 +63,16 @@ class Evidence:
         """By what share of its first value the loss has fallen; NaN if that is not known.
 
         First is the larger one of the first record, of a single batch, and the first epoch; last
-        the least of the last three. Below two epochs nothing can be said. A cross-entropy above
-        that of guessing has not fallen, wherever it came from.
+        the least of the last three. Below two epochs nothing can be said. A cross-entropy falls
+        from that of guessing at most: what it loses above that was lost before.
         """
         if self.loss is None or len(self.loss) < 3:
             return math.nan
         if not np.isfinite(self.loss[-1]):
             return -math.inf
-        first = float(np.nanmax(self.loss[:2]))
+        first = min(float(np.nanmax(self.loss[:2])), self._guessing)
         last = float(np.nanmin(self.loss[2:][-3:]))
-        fall = (first - last) / max(abs(first), 1e-12)
-        return min(fall, 0.0) if last > self._guessing else fall
+        return (first - last) / max(abs(first), 1e-12)
 
     @cached_property
     def _guessing(self) -> float:
@@ -77,6 +81,20 @@ class Evidence:
             return math.inf
         units = self.history.weights[-1].shape[-1:] or (1,)
         return math.log(2 if self._loss_name.startswith("binary") else max(units[0], 2))
+
+    @cached_property
+    def rises(self) -> np.ndarray:
+        """Whether the loss of each record is a fifth above the one before it, bool (R,)."""
+        if self.loss is None:
+            return np.zeros(len(self.epochs), bool)
+        before = np.concatenate([self.loss[:1], self.loss[:-1]])
+        return self.loss > before + 0.2 * np.abs(before)
+
+    def falls_from_first_epoch_by(self, share: float) -> bool:
+        """Whether the loss has fallen by that share since the first epoch, the first batch apart."""
+        if self.loss is None or len(self.loss) < 3:
+            return False
+        return bool(self.loss[1] - self.loss[-1] >= share * abs(self.loss[1]))
 
     def falls_by(self, share: float) -> bool:
         """Whether the loss is known to have fallen by that share."""
@@ -163,10 +181,15 @@ class Evidence:
 
     @cached_property
     def movement(self) -> np.ndarray:
-        """‖ΔW‖ over a record by ‖W‖ before it, (R, K); 0 in the first, NaN where W was 0."""
+        """‖ΔW‖ over a record by ‖W‖ before it, (R, K); 0 in the first.
+
+        Against what starts at 0 or, to begin as the identity, near it any change is large: W is
+        taken to be at least of σ_w² = 0.02 then.
+        """
         before = np.concatenate([self.weight[:1], self.weight[:-1]])
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            return np.where(before > 0, self.update / before, np.nan)
+        sizes = np.array([self.history.weights[i].size for i in self.kernels], float)
+        with np.errstate(invalid="ignore", over="ignore"):
+            return self.update / np.maximum(before, np.sqrt(0.02 * sizes / self.fan_in))
 
     @cached_property
     def bias_size(self) -> np.ndarray:
@@ -206,4 +229,5 @@ class Evidence:
         if "activation_saturated" not in activations:
             return None
         share = activations["activation_saturated"] - activations["activation_zero_fraction"]
-        return self.history.outputs, share
+        # An output that is sure of its answers is flat too.
+        return self.history.outputs[:-1], share[:, :-1]

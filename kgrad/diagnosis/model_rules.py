@@ -26,7 +26,10 @@ def badly_scaled_weights(e: Evidence, t: Thresholds, model: Any, y: Any) -> list
         sigma_w2 = e.sigma_w2[0]
         small, large = sigma_w2 < t.small_sigma_w2, sigma_w2 > t.large_sigma_w2
         out = small | large
-        if out.sum() <= len(out) // 2 or e.falls_by(t.falls_well):
+        hidden = out[:-1] if len(out) > 1 else out
+        # Behind normalization any size will do.
+        far = not e.normalized and sigma_w2[out].max(initial=0) > t.saturating_sigma_w2
+        if hidden.mean() < 0.5 or (e.falls_by(t.falls_well) and not far):
             return []
         k = int(np.argmax(out))
         limit = t.small_sigma_w2 if small[k] else t.large_sigma_w2

@@ -19,6 +19,7 @@ _LEVEL = "gradient against a healthy network's"
 _SATURATED = "share of activations where the slope is nearly 0"
 _BIAS = "size of the biases"
 _MOVED = "change of a record over the weight's norm"
+_STEP = "change of a step over the weight's norm, the largest of all kernels"
 _INPUT = "size of the entries of the model's input"
 
 
@@ -119,7 +120,8 @@ def saturated(e: Evidence, t: Thresholds) -> Finding | None:
     for names, sizes, what, threshold in signs:
         flat = sizes > threshold
         r = _first(flat.any(axis=1), sizes, t.persistent)
-        if r is not None and not e.falls_by(t.falls_well):
+        all_flat = what == _SATURATED and r is not None and sizes[r].max() > t.far_saturated_share
+        if r is not None and (all_flat or not e.falls_by(t.falls_well)):
             worst = int(np.nanargmax(sizes[r]))
             layers = [name for name, is_flat in zip(names, flat[r], strict=True) if is_flat]
             evidence = [_at(e, r, what, sizes[r, worst], threshold, names[worst])]
@@ -130,28 +132,34 @@ def saturated(e: Evidence, t: Thresholds) -> Finding | None:
 
 def not_moving(e: Evidence, t: Thresholds) -> Finding | None:
     """Gradients as they should be, and updates that hardly change any kernel."""
-    step = e.movement[1:] / e.steps[1:, None]
-    if not len(step) or e.falls_by(t.falls_hardly):
+    step = e.movement / e.steps[:, None]
+    largest = np.fmax.reduce(step, axis=1)
+    r = _first(largest < t.still, step, 1.0, after=1)
+    # A schedule that ends at 0 leaves the last records still.
+    if r is None or r > len(largest) // 2 or (r > 1 and e.falls_by(t.falls_well)):
         return None
-    largest = np.nanmax(np.where(np.isnan(step), 0, step), axis=1)
-    if not (largest < t.still).all() or not (e.level[-1] >= t.vanishing_level).any():
+    if e.falls_from_first_epoch_by(t.falls_hardly) and r == 1:
         return None
-    k = int(np.nanargmax(step[-1]))
-    text = "change of a step over the weight's norm, the largest of all kernels"
-    evidence = [_at(e, 1, text, largest[0], t.still, e.layers[k]), *_fall(e, t.falls_hardly)]
-    return _finding("not_moving", "warning", [], e, 1, evidence)
+    if not (e.level[r:] >= t.vanishing_level).any():
+        return None
+    k = int(np.nanargmax(step[r]))
+    evidence = [_at(e, r, _STEP, largest[r], t.still, e.layers[k]), *_fall(e, t.falls_hardly)]
+    return _finding("not_moving", "warning", [], e, r, evidence)
 
 
 def moving_too_far(e: Evidence, t: Thresholds) -> Finding | None:
-    """Kernels that an epoch moves by more than their own size, and a loss that hardly falls."""
-    movement = np.where(np.isfinite(e.movement), e.movement, 0)
-    for threshold, fall in ((t.very_far, t.falls_well), (t.far, t.falls_hardly)):
-        far = movement > threshold
-        if far.any() and not e.falls_by(fall):
-            r = int(np.argmax(far.any(axis=1)))
-            k = int(np.argmax(movement[r]))
-            evidence = [_at(e, r, _MOVED, movement[r, k], threshold, e.layers[k]), *_fall(e, fall)]
-            return _finding("moving_too_far", "critical", _named(e, far[r]), e, r, evidence)
+    """Kernels that a record moves by more than their own size, and a loss that jumps or stays."""
+    movement = np.where(np.isfinite(e.movement), e.movement, 0).max(axis=1)
+    harmful = e.rises | (not e.falls_by(t.falls_well))
+    for threshold, where in ((t.very_far, True), (t.far, harmful)):
+        far = (movement > threshold) & where
+        if far.any():
+            r = int(np.argmax(far))
+            layers = _named(e, e.movement[r] > threshold)
+            k = int(np.nanargmax(e.movement[r]))
+            evidence = [_at(e, r, _MOVED, movement[r], threshold, e.layers[k])]
+            evidence += _fall(e, t.falls_well)
+            return _finding("moving_too_far", "critical", layers, e, r, evidence)
     return None
 
 
@@ -218,7 +226,12 @@ HISTORY_RULES: dict[str, Rule] = {
 
 
 def _first(
-    held: np.ndarray, values: np.ndarray, persistent: float, *, stays: np.ndarray | None = None
+    held: np.ndarray,
+    values: np.ndarray,
+    persistent: float,
+    *,
+    stays: np.ndarray | None = None,
+    after: int = 0,
 ) -> int | None:
     """The first record in which something held and from which on it persists; None if none.
 
@@ -227,10 +240,11 @@ def _first(
         values: what it was read from, (R, ...): records without a finite value say nothing.
         persistent: in what share of the records from there on it must hold.
         stays: what must persist, if that is less than must hold at first.
+        after: the first record to look at.
     """
     known = np.isfinite(values).any(axis=1)
     stays = held if stays is None else stays
-    for r in np.flatnonzero(held):
+    for r in after + np.flatnonzero(held[after:]):
         if stays[r:][known[r:]].mean() >= persistent:
             return int(r)
     return None

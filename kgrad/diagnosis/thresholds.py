@@ -8,7 +8,7 @@ class Thresholds:
     """Where a healthy run ends. Chosen on one half of a gallery of runs: docs/diagnosis.md.
 
     A level is a kernel's gradient over that of a network of its shape that keeps signals and errors
-    at their size (see `Evidence.level`): healthy networks of all kinds have 0.01 to 100. Beyond the
+    at their size (see `Evidence.level`): healthy networks of all kinds have 0.05 to 80. Beyond the
     thresholds named `far_` a level is ill unless the loss falls well; beyond the others only if
     the loss hardly falls.
 
@@ -21,20 +21,23 @@ class Thresholds:
         falls_well: share of the loss by which it falls well.
         dead_share: of the units of a layer that are 0 in the whole probe, or of a kernel's
             gradients that are exactly 0.
-        saturated_share: of a layer's activations whose slope is below 1 % of the largest.
+        saturated_share, far_saturated_share: of a hidden layer's activations whose slope is below
+            1 % of the largest; beyond the second whatever the loss does.
         saturating_input: norm of a layer's input against √fan_in from which tanh and sigmoid
             are flat, for histories without a probe.
         saturating_bias: root mean square of a layer's biases, likewise.
         still: ‖ΔW‖/‖W‖ of a step, below which weights do not move. Karpathy: 1e-3 is healthy.
-        far, very_far: ‖ΔW‖/‖W‖ of a record, above which weights move too far, as with levels.
+        far, very_far: ‖ΔW‖/‖W‖ of a record: beyond the second weights move too far, beyond the
+            first where the loss rises or does not fall well.
         clipped_share: of the steps that clipping acted on.
         clipped_left: of the gradient norm, what clipping left of it.
         out_of_line: factor between a layer's σ_w² and the median of all layers, either way.
         small_sigma_w2, large_sigma_w2: of σ_w², between which networks of any activation train.
+        saturating_sigma_w2: of σ_w², above which tanh is flat, whatever the loss does.
         persistent: share of the records, from the first where a rule holds, in which it must hold.
     """
 
-    vanishing_level: float = 1e-2
+    vanishing_level: float = 0.03
     far_vanishing_level: float = 1e-4
     exploding_level: float = 1e2
     far_exploding_level: float = 1e3
@@ -44,14 +47,16 @@ class Thresholds:
     falls_well: float = 0.5
     dead_share: float = 0.9
     saturated_share: float = 0.8
+    far_saturated_share: float = 0.95
     saturating_input: float = 30.0
     saturating_bias: float = 3.0
-    still: float = 1e-6
-    far: float = 1.0
-    very_far: float = 3.0
+    still: float = 1e-4
+    far: float = 2.0
+    very_far: float = 10.0
     clipped_share: float = 0.9
     clipped_left: float = 0.1
     out_of_line: float = 100.0
     small_sigma_w2: float = 0.02
     large_sigma_w2: float = 20.0
-    persistent: float = 0.8
+    saturating_sigma_w2: float = 100.0
+    persistent: float = 0.6
