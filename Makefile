@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test lint benchmark docs clean
+.PHONY: demo test lint benchmark validate docs clean
 
 demo: $(READY)
 	$(BIN)/python ann_gradient_visualization.py
@@ -20,6 +20,10 @@ lint: $(READY)
 benchmark: $(READY)
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/callback.py
+
+# Compares what theory predicts with what networks do, and writes docs/validation.md: minutes.
+validate: $(READY)
+	$(BIN)/python benchmarks/validation.py
 
 # Draws the figures of docs/ again and prints the numbers that stand in its pages.
 docs: $(READY)

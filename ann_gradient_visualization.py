@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # TensorFlow takes seconds to import: not before it is known to be needed
     from matplotlib.figure import Figure
 
-    from kgrad.experiments import Experiment
+    from kgrad.experiments import Experiment, Prepared
     from kgrad.history import GradientHistory
+    from kgrad.prediction import Prediction
 
 PRESETS = ("vanishing", "healthy", "exploding")
 # options that make a grid when they get several values → attribute of an Experiment
@@ -149,6 +150,7 @@ def run(options: argparse.Namespace) -> int:
     """Train or load, then draw, tabulate and print."""
     folder = writable_folder(options.output)
     import_tensorflow_quietly()
+    prepared: dict[str, Prepared] = {}
     if options.load:
         from kgrad.experiments import load_histories
 
@@ -156,16 +158,17 @@ def run(options: argparse.Namespace) -> int:
         if not histories:
             raise ValueError(f"--load found no record to draw in {', '.join(options.load)!r}")
     else:
-        histories, interrupted = train(options, folder)
+        histories, prepared, interrupted = train(options, folder)
     groups = by_name(histories)
+    predictions = predict(groups, prepared)
     files = [folder / "table.csv"]
-    write_table(groups, files[0])
-    figures = draw(groups)
+    write_table(groups, predictions, files[0])
+    figures = draw(groups, predictions)
     for name, figure in figures.items():
         path = folder / f"{slug(name)}.{options.format}"
         figure.savefig(path, dpi=150)
         files.append(path)
-    print_table(groups)
+    print_table(groups, predictions)
     print(f"\nin {folder}: {', '.join(path.name for path in files)}")
     if options.show:
         import matplotlib.pyplot as plt
@@ -209,13 +212,20 @@ def experiments(options: argparse.Namespace) -> "list[Experiment]":
     ]
 
 
-def train(options: argparse.Namespace, folder: Path) -> "tuple[list[GradientHistory], bool]":
-    """Train what was asked for, each run with a journal; whether Ctrl-C cut it short."""
+def train(
+    options: argparse.Namespace, folder: Path
+) -> "tuple[list[GradientHistory], dict[str, Prepared], bool]":
+    """Train what was asked for, each run with a journal.
+
+    Returns:
+        The histories; of each name, the parts of one run; whether Ctrl-C cut it short.
+    """
     asked = experiments(options)
     from kgrad.experiments import prepare, run_experiment
 
     # All are made before the first is trained: bad input costs no training.
     prepared = [prepare(experiment) for experiment in asked]
+    parts_of = {experiment.name: one for experiment, one in zip(asked, prepared, strict=True)}
     histories: list[GradientHistory] = []
     for experiment, parts in zip(asked, prepared, strict=True):
         start = time.perf_counter()
@@ -227,8 +237,8 @@ def train(options: argparse.Namespace, folder: Path) -> "tuple[list[GradientHist
         seconds = time.perf_counter() - start
         print(f"{label}: loss {loss[0]:.4g} → {loss[-1]:.4g} in {seconds:.1f} s", flush=True)
         if history.metadata.get("interrupted"):
-            return histories, True
-    return histories, False
+            return histories, parts_of, True
+    return histories, parts_of, False
 
 
 def by_name(histories: "Iterable[GradientHistory]") -> "dict[str, list[GradientHistory]]":
@@ -240,56 +250,100 @@ def by_name(histories: "Iterable[GradientHistory]") -> "dict[str, list[GradientH
     return groups
 
 
-def draw(groups: "dict[str, list[GradientHistory]]") -> "dict[str, Figure]":
+def predict(
+    groups: "dict[str, list[GradientHistory]]", prepared: "dict[str, Prepared]"
+) -> "dict[str, Prediction]":
+    """What theory expects of each network; of one that it cannot read, a line that says why."""
+    from kgrad.experiments import experiment_of, predict_experiment
+
+    predictions: dict[str, Prediction] = {}
+    refusals: dict[str, list[str]] = {}
+    for name, (history, *_) in groups.items():
+        try:
+            prediction = predict_experiment(prepared.get(name) or experiment_of(history))
+            if prediction.layers != history.layers:
+                raise ValueError("its history has other layers than the experiment it names")
+            predictions[name] = prediction
+        except (TypeError, ValueError) as error:
+            refusals.setdefault(str(error), []).append(name)
+    for reason, names in refusals.items():
+        print(f"no prediction for {'; '.join(names)}: {reason}")
+    return predictions
+
+
+def draw(
+    groups: "dict[str, list[GradientHistory]]", predictions: "dict[str, Prediction]"
+) -> "dict[str, Figure]":
     """Every figure of the main job, by the name of its file."""
     import kgrad
 
     first = {name: histories[0] for name, histories in groups.items()}
-    figures = {name: kgrad.visualize_gradients(history, name) for name, history in first.items()}
+    figures = {
+        name: kgrad.visualize_gradients(history, name, prediction=predictions.get(name))
+        for name, history in first.items()
+    }
     if len(first) > 1:
         figures["comparison"] = kgrad.compare_gradients(first, "The same measure, the same scales")
     figures["depth"] = kgrad.plot_gradient_by_depth(first)
     replicated = {name: histories for name, histories in groups.items() if len(histories) > 1}
     if replicated:
         figures["seeds"] = kgrad.plot_seed_spread(replicated)
+    if predictions:
+        measured = {name: groups[name] for name in predictions}
+        figures["prediction"] = kgrad.plot_prediction(measured, predictions)
     return figures
 
 
 COLUMNS = (
     "loss_first", "loss_last", "gradient_first", "gradient_last", "ratio", "decades_per_layer"
 )  # fmt: skip
+PREDICTED = ("predicted_first", "predicted_last", "predicted_ratio")
 
 
-def write_table(groups: "dict[str, list[GradientHistory]]", path: Path) -> None:
-    """Write one row a run."""
-    from kgrad.experiments import summarize
+def write_table(
+    groups: "dict[str, list[GradientHistory]]", predictions: "dict[str, Prediction]", path: Path
+) -> None:
+    """Write one row a run; what is predicted is the same for all seeds, or empty."""
+    from kgrad.experiments import summarize, summarize_prediction
 
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["name", "seed", *COLUMNS])
+        writer.writerow(["name", "seed", *COLUMNS, *PREDICTED])
         for name, histories in groups.items():
+            expected: dict[str, Any] = dict.fromkeys(PREDICTED)
+            if name in predictions:
+                expected = dict(summarize_prediction(predictions[name]))
             for history in histories:
-                row = summarize(history)
-                writer.writerow([name, history.metadata.get("seed"), *(row[c] for c in COLUMNS)])
+                row = summarize(history) | expected
+                cells = (row[column] for column in (*COLUMNS, *PREDICTED))
+                writer.writerow([name, history.metadata.get("seed"), *cells])
 
 
-def print_table(groups: "dict[str, list[GradientHistory]]") -> None:
-    """Print one line an experiment: medians over its seeds."""
+def print_table(
+    groups: "dict[str, list[GradientHistory]]", predictions: "dict[str, Prediction]"
+) -> None:
+    """Print one line an experiment: medians over its seeds, and the ratio that was predicted."""
     import numpy as np
 
-    from kgrad.experiments import summarize
+    from kgrad.experiments import summarize, summarize_prediction
 
     width = max(len(name) for name in groups) + 2
-    print(f"\n{'median over seeds':{width}}{'loss':^22}{'mean |gradient| at epoch 0':^36}decades")
-    heads = ("first → last epoch", "first hidden", "last hidden", "ratio", "a layer")
-    print(f"{'':{width}}{heads[0]:^22}{heads[1]:>13}{heads[2]:>13}{heads[3]:>10}{heads[4]:>9}")
+    print(f"\n{'median over seeds':{width}}{'loss':^22}{'mean |gradient| at epoch 0':^46}decades")
+    heads = ("first → last epoch", "first hidden", "last hidden", "ratio", "predicted", "a layer")
+    print(
+        f"{'':{width}}{heads[0]:^22}{heads[1]:>13}{heads[2]:>13}{heads[3]:>10}{heads[4]:>10}"
+        f"{heads[5]:>9}"
+    )
     for name, histories in groups.items():
         rows = [summarize(history) for history in histories]
         median = {c: float(np.median([row[c] for row in rows])) for c in COLUMNS}
         loss = f"{median['loss_first']:.4g} → {median['loss_last']:.4g}"
+        predicted = "–"
+        if name in predictions:
+            predicted = f"{summarize_prediction(predictions[name])['predicted_ratio']:.3g}"
         print(
             f"{name:{width}}{loss:^22}{median['gradient_first']:13.3g}"
-            f"{median['gradient_last']:13.3g}{median['ratio']:10.3g}"
+            f"{median['gradient_last']:13.3g}{median['ratio']:10.3g}{predicted:>10}"
             f"{median['decades_per_layer']:+9.2f}"
         )
 

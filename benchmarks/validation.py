@@ -1,10 +1,11 @@
 """What theory predicts and simulated networks measure: one table, written to docs/validation.md.
 
 Networks are drawn and differentiated in NumPy, at the width of 1,000 for which the accuracy is
-stated. A fast subset of the same comparisons runs in the tests.
+stated; `predict_gradients` is held against Keras models drawn anew. A fast subset of the same
+comparisons runs in the tests.
 
     python benchmarks/validation.py
-    python benchmarks/validation.py --seeds 3 --output /tmp/validation.md
+    python benchmarks/validation.py --only keras --seeds 3 --output /tmp/validation.md
 """
 
 import argparse
@@ -13,8 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
 import numpy as np
+import tensorflow as tf
 
+import kgrad
 from kgrad import theory
 
 WIDTH, DEPTH = 1000, 30
@@ -26,12 +30,29 @@ CASES = (  # φ, σ_w² of square layers, name
     ("selu", 1.0, "SELU, LeCun"),
     ("gelu", 2.0, "GELU, He"),
 )
+KERAS_CASES = (  # activation, weight_initializer, its σ_w² for n_in and n_out, name
+    ("tanh", keras.initializers.VarianceScaling(1.5), lambda m, n: 1.5, "tanh, σ_w² = 1.5"),
+    ("relu", "he", lambda m, n: 2.0, "ReLU, He"),
+    ("sigmoid", "xavier", lambda m, n: 2 * m / (m + n), "sigmoid, Glorot"),
+    ("tanh", "xavier", lambda m, n: 2 * m / (m + n), "tanh, Glorot"),
+    ("selu", "lecun", lambda m, n: 1.0, "SELU, LeCun"),
+    ("gelu", "he", lambda m, n: 2.0, "GELU, He"),
+)
+KERAS_OPTIONS = (  # of create_model, name
+    ({"normalization": "batch"}, "BatchNorm"),
+    ({"normalization": "layer"}, "LayerNorm"),
+    ({"skip_connections": True}, "skips"),
+    ({"normalization": "batch", "skip_connections": True}, "BatchNorm and skips"),
+    ({"normalization": "layer", "skip_connections": True}, "LayerNorm and skips"),
+)
 HEADER = """# Predicted and measured
 
 Written by `benchmarks/validation.py`: kgrad's theory against networks that are drawn and
-differentiated in NumPy. Errors are relative to what is predicted; s.e. is the standard error of
+differentiated in NumPy, or, where it says Keras, `predict_gradients` against Keras models whose
+weights are drawn anew. Errors are relative to what is predicted; s.e. is the standard error of
 what was measured, over the seeds. A deep GELU network with He's variance scatters so widely that
-ten seeds cannot tell an error of 0.5 %: its signal dies out, and the rate depends on its size.
+ten seeds cannot tell an error of 0.5 %: its signal dies out, and the rate depends on its size. "In
+the band" is the share of single networks between `lower` and `upper`, of the layer that fits worst.
 
 | | what | predicted | measured | error | s.e. | wanted | | seeds |
 |---|---|---|---|---|---|---|---|---|
@@ -186,6 +207,87 @@ def batch_norm_rate(random, batch_size: int, width: int, depth: int) -> float:
     return float((norms[-7] / norms[4]) ** (1 / (depth - 11)))
 
 
+def keras_kernels(seeds: int, width: int = WIDTH, depth: int = 10) -> Iterator[Row]:
+    """`predict_gradients` of wide Keras models on a batch of 16: norms of the kernels."""
+    X, y = batch(16)
+    for activation, initializer, sigma_w2, case in KERAS_CASES:
+        model = kgrad.create_model(depth, activation, initializer, units=width)
+        found = kgrad.predict_gradients(model, X, y, loss="binary_crossentropy")
+        norms, _ = redrawn(model, X, y, sigma_w2, seeds)
+        kernels = [i for i, w in enumerate(found.weights) if w.name == "kernel"]
+        predicted = found["l2_norm"][0, kernels] ** 2
+        what = f"Keras, {depth} × {width}: ‖∂W‖²"
+        yield worst_layer(case, what, predicted, norms[:, kernels] ** 2, 0.06)
+
+
+def keras_weights(seeds: int, width: int = 256, depth: int = 6) -> Iterator[Row]:
+    """`predict_gradients` of normalised and residual Keras models: every weight."""
+    X, y = batch(32)
+    for options, name in KERAS_OPTIONS:
+        for activation, initializer, sigma_w2, case in (KERAS_CASES[1], KERAS_CASES[3]):
+            model = kgrad.create_model(depth, activation, initializer, units=width, **options)
+            found = kgrad.predict_gradients(model, X, y, loss="binary_crossentropy")
+            norms, means = redrawn(model, X, y, sigma_w2, seeds)
+            kept = found["l2_norm"][0] > 0  # not the biases before BatchNorm
+            case = f"{case}, {name}"
+            what = f"Keras, {depth} × {width}: "
+            predicted = found["l2_norm"][0, kept] ** 2
+            yield worst_layer(case, what + "‖g‖²", predicted, norms[:, kept] ** 2, 0.06)
+            predicted = found["mean_abs"][0, kept]
+            yield worst_layer(case, what + "mean abs g", predicted, means[:, kept], 0.03)
+
+
+def keras_bands(seeds: int, width: int = 64) -> Iterator[Row]:
+    """Share of single narrow Keras models within the band, of the layer with the fewest."""
+    X, y = batch(32)
+    cases = [(*case[:3], {}, case[3]) for case in KERAS_CASES]
+    cases += [
+        (*KERAS_CASES[k][:3], options, f"{KERAS_CASES[k][3]}, {name}")
+        for options, name in KERAS_OPTIONS
+        for k in (1, 3)
+    ]
+    for activation, initializer, sigma_w2, options, case in cases:
+        model = kgrad.create_model(6, activation, initializer, units=width, **options)
+        found = kgrad.predict_gradients(model, X, y, loss="binary_crossentropy")
+        norms, _ = redrawn(model, X, y, sigma_w2, seeds)
+        layers = list(found.layers)
+        at = [layers.index(weight.layer) for weight in found.weights]
+        by_layer = np.array([np.bincount(at, row**2) for row in norms])
+        lower, upper = (one.by_layer("l2_norm")[0] ** 2 for one in (found.lower, found.upper))
+        inside = (by_layer >= lower) & (by_layer <= upper)
+        k = int(np.argmin(inside.mean(axis=0)))
+        what = f"6 × {width}: share in the band, worst layer ({layers[k]})"
+        yield mean_row(case, what, 0.95, inside[:, k], 0.07)
+
+
+def batch(samples: int) -> tuple[np.ndarray, np.ndarray]:
+    X = np.random.default_rng(3).normal(size=(samples, 20)).astype("float32")
+    return X, (X[:, 0] + X[:, 1] > 0).astype("float32")
+
+
+def redrawn(model, X, y, sigma_w2, seeds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Norm and mean |g| of each trainable variable, of models whose kernels are drawn anew."""
+    X, y = tf.constant(X), tf.constant(y[:, None])
+    variables, random = model.trainable_variables, np.random.default_rng(0)
+    kernels = [v for v in variables if v.name == "kernel"]
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(keras.losses.binary_crossentropy(y, model(X, training=True)))
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        return [tf.norm(g) for g in gradients], [tf.reduce_mean(tf.abs(g)) for g in gradients]
+
+    runs = []
+    for _ in range(seeds):
+        for kernel in kernels:
+            deviation = np.float32(np.sqrt(sigma_w2(*kernel.shape) / kernel.shape[0]))
+            kernel.assign(random.standard_normal(kernel.shape, dtype=np.float32) * deviation)
+        runs.append(step())
+    norms, means = np.moveaxis(np.array(runs, np.float64), 1, 0)
+    return norms, means
+
+
 def relu_scatter(seeds: int) -> Iterator[Row]:
     """Of ln ‖x^L‖² of ReLU networks, He, 20 layers: mean and variance over networks."""
     for n in (50, 100):
@@ -230,18 +332,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compare kgrad's theory with simulated networks.")
     parser.add_argument("--seeds", type=int, default=10, help="networks a case (default 10)")
     parser.add_argument("--output", type=Path, default=Path("docs/validation.md"))
+    parser.add_argument("--only", default="", help="run the parts whose name begins so")
     arguments = parser.parse_args()
     seeds, start, rows = arguments.seeds, time.perf_counter(), []
-    for part in (
-        norm_ratios(seeds),
-        mini_batch_norms(4 * seeds),
-        mean_abs_entries(4 * seeds),
-        batch_norm_rates(seeds),
-        relu_scatter(200 * seeds),
-        born_dead(2000 * seeds),
-        singular_values(seeds),
-    ):
-        for row in part:
+    parts = (
+        (norm_ratios, 1),
+        (mini_batch_norms, 4),
+        (mean_abs_entries, 4),
+        (keras_kernels, 4),
+        (keras_weights, 20),
+        (keras_bands, 20),
+        (batch_norm_rates, 1),
+        (relu_scatter, 200),
+        (born_dead, 2000),
+        (singular_values, 1),
+    )
+    for part, factor in parts:
+        if not part.__name__.startswith(arguments.only):
+            continue
+        for row in part(factor * seeds):
             print(row, flush=True)
             rows.append(row)
     missed = sum("missed" in row.verdict for row in rows)

@@ -2,7 +2,8 @@
 
     python docs/make_figures.py
 
-Every number in that page comes from here; nothing is read back from it. Takes about three minutes.
+Every number in that page comes from here; nothing is read back from it. The figures of
+`docs/theory.md` are drawn here, too. Takes about three minutes.
 """
 
 import os
@@ -19,7 +20,9 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 import kgrad
+from kgrad import theory
 from kgrad.experiments import PRESETS, Experiment, prepare, replicates, run_experiment, summarize
+from kgrad.theory.depths import depth_table, trainable_depths
 
 FIGURES = Path(__file__).parent / "figures"
 SEEDS = 5
@@ -325,9 +328,54 @@ def recurrence() -> None:
     save("recurrence", lines("", "time step t", "mean |∂L/∂x_t|", series, yscale="log"))
 
 
+def predictions() -> None:
+    """What theory expects of a mini-batch's gradient, and 10 networks that are drawn anew."""
+    cases = {
+        "sigmoid, Glorot": Experiment(activation="sigmoid", initializer="xavier"),
+        "ReLU, He": Experiment(activation="relu", initializer="he"),
+        "tanh, He": Experiment(activation="tanh", initializer="he"),
+        "SELU, LeCun": Experiment(activation="selu", initializer="lecun"),
+        "ReLU, He, BatchNorm": Experiment(
+            activation="relu", initializer="he", normalization="batch"
+        ),
+        "ReLU, He, residual": Experiment(activation="relu", initializer="he", skip=True),
+    }
+    predicted, measured, rows = {}, {}, []
+    for name, case in cases.items():
+        made = [prepare(one) for one in replicates(case, 10)]
+        _, data, model, _ = made[0]
+        X, y = data.X[:32], data.y[:32]
+        predicted[name] = kgrad.predict_gradients(model, X, y, data.loss)
+        measured[name] = [kgrad.measure_gradients(one.model, X, y, data.loss) for one in made]
+        line = predicted[name].by_layer("mean_abs")[0]
+        at = [predicted[name].layers.index(f"hidden_{i}") for i in (1, 10)]
+        points = np.array([one.by_layer("mean_abs")[0, at] for one in measured[name]])
+        rows.append(
+            [name, float(line[at[0]] / line[at[1]]), float(np.divide(*points.mean(axis=0)))]
+        )
+    table(
+        "First ÷ last hidden layer, 10 seeds", ["network", "predicted", "measured, of means"], rows
+    )
+    title = "Mean |gradient| before training, 10 hidden layers of 64 units"
+    save("prediction_six", kgrad.plot_prediction(measured, predicted, title))
+
+
+def phases() -> None:
+    case = prepare(Experiment(activation="tanh", initializer="xavier"))
+    X, y = case.dataset.X[:32], case.dataset.y[:32]
+    prediction = kgrad.predict_gradients(case.model, X, y, case.dataset.loss)
+    figure = kgrad.plot_phase_diagram(
+        "tanh", prediction, "Deep tanh networks, and one with Glorot's initializer"
+    )
+    save("prediction_phases", figure)
+    print("\nHow deep tanh can be trained: a rule of thumb\n")
+    points = [(1.0, 0.05), (1.5, 0.05), (1.76, 0.05), (2.0, 0.05), (3.0, 0.05)]
+    print(depth_table(trainable_depths(theory.activation("tanh"), points)))
+
+
 if __name__ == "__main__":
     for make in (
         activations, presets, depth, weight_scale, initialisation, activation_choice, clipping,
-        normalisation, skip_connections, recurrence,
+        normalisation, skip_connections, recurrence, predictions, phases,
     ):  # fmt: skip
         make()

@@ -18,7 +18,9 @@ from kgrad.distributions import LOG10_EDGES
 from kgrad.figure_parts import (
     columns_for,
     new_figure,
+    recorded_epochs,
     require_drawable,
+    spread_out,
     style,
     time_axis,
 )
@@ -32,7 +34,6 @@ from kgrad.panels import (
     thinned,
     without_neighbours,
 )
-from kgrad.plots import recorded_epochs, spread_out
 from kgrad.scale import INFINITE, MARGIN, ZERO
 
 DENSITY: Colormap = sns.color_palette("mako_r", as_cmap=True)

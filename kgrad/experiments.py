@@ -20,6 +20,7 @@ from kgrad.data import Dataset, make_dataset
 from kgrad.history import GradientHistory
 from kgrad.inputs import require_positive
 from kgrad.models import create_model
+from kgrad.prediction import Prediction, predict_gradients
 from kgrad.statistics import select
 from kgrad.training import train_and_track_gradients
 
@@ -151,6 +152,22 @@ def run_experiment(
     )
 
 
+def predict_experiment(experiment: Experiment | Prepared) -> Prediction:
+    """Predict the gradients of a mini-batch of an experiment's data, before training.
+
+    The samples are drawn from seed 0 and the networks as the initializers draw: one prediction
+    serves all replicates.
+
+    Raises:
+        ValueError: if the experiment cannot be run, or theory does not cover its network.
+    """
+    if isinstance(experiment, Experiment):
+        experiment = prepare(experiment)
+    asked, dataset, model, _ = experiment
+    batch = np.random.default_rng(0).permutation(len(dataset.X))[: asked.batch_size]
+    return predict_gradients(model, dataset.X[batch], dataset.y[batch], dataset.loss)
+
+
 def run_all(
     experiments: Iterable[Experiment], executor: Executor | None = None
 ) -> list[GradientHistory]:
@@ -210,22 +227,60 @@ def summarize(history: GradientHistory) -> dict[str, float]:
         decades_per_layer: log10(ratio) over the number of layers between the two: by how many
             powers of ten the gradient changes from one layer to the next, towards the input.
     """
-    hidden = [i for i, layer in enumerate(history.layers) if layer.startswith("hidden_")]
-    hidden = hidden or list(range(len(history.layers)))
     gradient = history.by_layer("mean_abs")[0]
-    first, last = gradient[hidden[0]], gradient[hidden[-1]]
+    first, last, ratio, layers = _ends(history.layers, gradient)
     with np.errstate(all="ignore"):  # zero and infinity are among the answers
-        ratio = np.divide(first, last)
-        decades = np.log10(ratio) / (len(hidden) - 1) if len(hidden) > 1 else np.float64(0.0)
+        decades = np.log10(ratio) / (layers - 1) if layers > 1 else np.float64(0.0)
     loss = history.logs["loss"]
     return {
         "loss_first": float(loss[0]),
         "loss_last": float(loss[-1]),
-        "gradient_first": float(first),
-        "gradient_last": float(last),
-        "ratio": float(ratio),
+        "gradient_first": first,
+        "gradient_last": last,
+        "ratio": ratio,
         "decades_per_layer": float(decades),
     }
+
+
+def summarize_prediction(prediction: Prediction) -> dict[str, float]:
+    """What theory expects of `summarize`.
+
+    Returns:
+        predicted_first, predicted_last: mean |gradient| of the first and the last hidden layer.
+        predicted_ratio: the first divided by the last.
+    """
+    first, last, ratio, _ = _ends(prediction.layers, prediction.by_layer("mean_abs")[0])
+    return {"predicted_first": first, "predicted_last": last, "predicted_ratio": ratio}
+
+
+def _ends(layers: Sequence[str], gradient: np.ndarray) -> tuple[float, float, float, int]:
+    """Of the hidden layers: the first's gradient, the last's, their ratio, and how many there are.
+
+    A model that `create_model` did not make has none of these names: there all layers count.
+    """
+    hidden = [i for i, layer in enumerate(layers) if layer.startswith("hidden_")]
+    hidden = hidden or list(range(len(layers)))
+    first, last = gradient[hidden[0]], gradient[hidden[-1]]
+    with np.errstate(all="ignore"):
+        ratio = np.divide(first, last)
+    return float(first), float(last), float(ratio), len(hidden)
+
+
+def experiment_of(history: GradientHistory) -> Experiment:
+    """The experiment that a history was recorded in.
+
+    Raises:
+        ValueError: if its metadata describe none.
+    """
+    described = history.metadata.get("experiment")
+    known = {field.name for field in fields(Experiment)}
+    if not described or not isinstance(described, dict) or not set(described) <= known:
+        raise ValueError("its history does not say which experiment it is of")
+    # A file has lists where an experiment has tuples.
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in described.items()
+    }
+    return Experiment(**values)
 
 
 def load_histories(paths: Iterable[str | os.PathLike[str]]) -> list[GradientHistory]:

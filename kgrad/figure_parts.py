@@ -44,6 +44,30 @@ def time_axis(histories: Iterable[GradientHistory]) -> tuple[str, list[np.ndarra
     return "record", [np.arange(len(history)) for history in histories]
 
 
+def recorded_epochs(epochs: Sequence[int], times: Sequence[np.ndarray]) -> list[int]:
+    """The epochs, each once, all of which every history has."""
+    if not len(epochs):
+        raise ValueError(
+            "epochs must name at least one epoch, received none: leave it out for the default"
+        )
+    for epoch in epochs:
+        for known in times:
+            if epoch not in known:
+                listed = [str(one) for one in np.unique(known)]
+                if len(listed) > 8:
+                    listed = [*listed[:5], "…", *listed[-2:]]
+                raise ValueError(
+                    f"epochs must be among those recorded ({', '.join(listed)}), received "
+                    f"{epoch!r}: choose one of these"
+                )
+    return [int(epoch) for epoch in dict.fromkeys(epochs)]
+
+
+def spread_out(count: int, most: int) -> list[int]:
+    """At most `most` indices below `count`, the first and the last, denser at the start."""
+    return sorted({round(i) - 1 for i in np.geomspace(1, count, min(most, count))})
+
+
 @contextmanager
 def style() -> Iterator[None]:
     """The look of every figure, for as long as one is made."""

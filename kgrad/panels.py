@@ -35,14 +35,14 @@ def draw_over_time(ax: Axes, values: np.ndarray, times: np.ndarray, scale: Scale
         scale: the scale of the y axis.
     """
     layers = values.shape[1]
-    _magnitude_axis(ax, scale)
+    magnitude_axis(ax, scale)
     width = float(np.interp(layers, [8, 60], [2.2, 0.9]))
     for color, column in zip(ramp(DEPTH, layers), values.T, strict=True):
         lonely = without_neighbours(scale.ordinary(column))
         ax.plot(
             times, column, color=color, linewidth=width, marker="o", markersize=4, markevery=lonely
         )
-    _draw_strips(ax, values, times, scale)
+    draw_strips(ax, values, times, scale)
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
 
 
@@ -110,16 +110,21 @@ def draw_by_depth(
         most: how many layers to name at most.
     """
     depth = np.arange(1, len(layers) + 1)
-    _magnitude_axis(ax, scale)
+    magnitude_axis(ax, scale)
     low, middle, high = _range(values, scale.logarithmic)
     if len(values) > 1:
         low, high = np.clip([low, high], *scale.limits)
         ax.fill_between(depth, low, high, color=color, alpha=0.25, linewidth=0)
     size = float(np.interp(len(layers), [10, 60], [6, 2.5]))
     ax.plot(depth, middle, color=color, linewidth=2, marker="o", markersize=size, label=label)
-    _draw_strips(ax, values.T, depth, scale, edge=color)
+    draw_strips(ax, values.T, depth, scale, edge=color)
+    name_layers(ax, layers, most)
+
+
+def name_layers(ax: Axes, layers: Sequence[str], most: int) -> None:
+    """Name at most `most` of the layers, which stand at x = 1, 2, …, aslant below the axis."""
     named = thinned(len(layers), most)
-    ax.set_xticks(depth[named], [shortened(layers[i]) for i in named])
+    ax.set_xticks(named + 1, [shortened(layers[i]) for i in named])
     ax.tick_params(axis="x", labelrotation=40)
     for text in ax.get_xticklabels():
         text.set(horizontalalignment="right", rotation_mode="anchor")
@@ -204,7 +209,7 @@ def special_style(special: Special, edge: Any = "white") -> dict[str, Any]:
     }
 
 
-def _magnitude_axis(ax: Axes, scale: Scale) -> None:
+def magnitude_axis(ax: Axes, scale: Scale) -> None:
     """Make the y axis the scale's."""
     if scale.logarithmic:
         ax.set_yscale("log", nonpositive="mask")
@@ -214,7 +219,7 @@ def _magnitude_axis(ax: Axes, scale: Scale) -> None:
     ax.yaxis.set_minor_locator(NullLocator())
 
 
-def _draw_strips(
+def draw_strips(
     ax: Axes, values: np.ndarray, x: np.ndarray, scale: Scale, edge: Any = "white"
 ) -> None:
     """Mark each x at which any of its values, (x, …), is special."""

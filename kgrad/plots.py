@@ -6,6 +6,7 @@ one, picks a backend or changes a global setting. Zero, NaN and infinity are dra
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,9 +21,11 @@ from kgrad.figure_parts import (
     keyed,
     new_figure,
     note_blank,
+    recorded_epochs,
     require_drawable,
     require_mapping,
     require_replicates,
+    spread_out,
     style,
     time_axis,
 )
@@ -35,6 +38,13 @@ from kgrad.panels import (
     dress_colorbar,
     label_lines,
     ramp,
+)
+from kgrad.prediction import Prediction
+from kgrad.prediction_plots import (
+    draw_prediction_alone,
+    plot_prediction,
+    prediction_keys,
+    require_predicted,
 )
 from kgrad.scale import Scale
 
@@ -49,25 +59,31 @@ class Profile(NamedTuple):
 
 
 def visualize_gradients(
-    gradients_history: GradientHistory, title: str, statistic: str = "mean_abs"
+    gradients_history: GradientHistory,
+    title: str,
+    statistic: str = "mean_abs",
+    *,
+    prediction: Prediction | None = None,
 ) -> Figure:
     """Draw every layer's gradient over training: as lines, and as a heatmap of layer × record.
 
     Both are logarithmic (the share of zeros and the number of non-finite steps are linear). What
     is exactly 0, NaN or infinite is marked as such. The time axis counts epochs, or steps where
-    an epoch has several records. A history of one record is drawn against depth instead.
+    an epoch has several records. A history of one record is drawn against depth instead. With a
+    prediction there is a panel of epoch 0, as `plot_prediction` draws it, too.
 
     Args:
         gradients_history: what was measured, of at least one record.
         title: stands above the figure.
         statistic: one of `gradients_history.statistics`.
+        prediction: what `predict_gradients` returned for the same model.
 
     Returns:
         The figure.
 
     Raises:
-        TypeError: if `gradients_history` is not a `GradientHistory`.
-        ValueError: if it has no records, or the statistic was not recorded.
+        TypeError: if an argument is not of its type.
+        ValueError: if there is no record or no such statistic, or the prediction does not fit.
 
     Example:
         >>> from kgrad.history import GradientHistory, Weight
@@ -81,16 +97,22 @@ def visualize_gradients(
     """
     history = gradients_history
     require_drawable({"gradients_history": history}, statistic)
+    if prediction is not None:
+        require_predicted("gradients_history", history, "prediction", prediction, statistic)
     values = history.by_layer(statistic)
     scale = Scale.of(statistic, [values])
     if len(history) == 1:
+        if prediction is not None:
+            return plot_prediction(history, prediction, title, statistic=statistic)
         return _depth_figure({"": (history.layers, [Profile("", values)])}, title, scale)
     time, (times,) = time_axis([history])
     layers = history.layers
     with style():
         height = float(np.interp(len(layers), [15, 200], [5.0, 7.5]))
-        figure = new_figure(title, height)
-        left, right = figure.subplots(1, 2, sharex=True)
+        figure = new_figure(title, height if prediction is None else height + 3.4)
+        axes = figure.subplot_mosaic("LR" if prediction is None else "LR;DD")
+        left, right = axes["L"], axes["R"]
+        right.sharex(left)
         draw_over_time(left, values, times, scale)
         left.set(xlabel=time, ylabel=scale.label)
         if len(layers) <= FEW:
@@ -102,7 +124,12 @@ def visualize_gradients(
         right.set(xlabel=time)
         if not scale.blank:
             dress_colorbar(figure.colorbar(mesh, ax=right, pad=0.03, extend=scale.extend), scale)
-        add_legend(figure, scale)
+        keys = []
+        if prediction is not None:
+            own = draw_prediction_alone(axes["D"], history, prediction, statistic)
+            scale = replace(scale, special=tuple(dict.fromkeys((*scale.special, *own.special))))
+            keys = prediction_keys(1)
+        add_legend(figure, scale, keys)
     return figure
 
 
@@ -316,30 +343,6 @@ def _profiles(
         ]
         panels[name] = (group[0].layers, profiles)
     return panels
-
-
-def recorded_epochs(epochs: Sequence[int], times: Sequence[np.ndarray]) -> list[int]:
-    """The epochs, each once, all of which every history has."""
-    if not len(epochs):
-        raise ValueError(
-            "epochs must name at least one epoch, received none: leave it out for the default"
-        )
-    for epoch in epochs:
-        for known in times:
-            if epoch not in known:
-                listed = [str(one) for one in np.unique(known)]
-                if len(listed) > 8:
-                    listed = [*listed[:5], "…", *listed[-2:]]
-                raise ValueError(
-                    f"epochs must be among those recorded ({', '.join(listed)}), received "
-                    f"{epoch!r}: choose one of these"
-                )
-    return [int(epoch) for epoch in dict.fromkeys(epochs)]
-
-
-def spread_out(count: int, most: int) -> list[int]:
-    """At most `most` indices below `count`, the first and the last, denser at the start."""
-    return sorted({round(i) - 1 for i in np.geomspace(1, count, min(most, count))})
 
 
 def _scale_of(panels: Panels, statistic: str) -> Scale:

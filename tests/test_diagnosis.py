@@ -194,9 +194,37 @@ def test_a_layer_out_of_line_is_found_by_its_weights():
 
 
 def test_a_loss_that_does_not_fall_is_said_only_where_nothing_else_explains_it():
-    rising = (0.7, 0.7, 0.71, 0.72, 0.73, 0.74)
+    rising = (0.7, 0.7, 0.9, 1.2, 1.3, 1.4)
     assert rules_of(1.0, rising) == ("not_improving",)
     assert rules_of(1e-6, rising) == ("vanishing",)
+    assert rules_of(1.0, (1e-4, 1e-4, 1.1e-4, 1e-4, 1.2e-4, 1.1e-4)) == ()  # is low already
+
+
+def test_a_cross_entropy_no_better_than_guessing_is_not_improving():
+    binary = {"loss": "binary_crossentropy"}
+    above = (5.0, 3.0, 1.0, 0.8, 0.75, 0.72)
+    assert diagnose(history_of(1.0, above, metadata=binary)).rules == ("not_improving",)
+    assert diagnose(history_of(1.0, above)).rules == ()  # of another loss nothing is known
+    below = (5.0, 3.0, 1.0, 0.6, 0.5, 0.4)
+    assert diagnose(history_of(1.0, below, metadata=binary)).rules == ()
+    ten = {"loss": "sparse_categorical_crossentropy"}  # the last layer has 64 units: ln 64 = 4.16
+    assert diagnose(history_of(1.0, (5, 5, 4.8, 4.5, 4.3, 4.2), metadata=ten)).rules == (
+        "not_improving",
+    )
+
+
+def test_a_network_that_begins_as_a_constant_is_not_ill():
+    """Its last kernel is 0, or nearly, and no gradient passes it in the first step."""
+    level, weight = np.ones((6, 5)), np.full((6, 5), ROOT)
+    level[0, :-1], weight[0, -1] = 0.0, 0.0
+    weight[1, -1] = ROOT / 300
+    level[1, :-1] = 1 / 300
+    assert rules_of(level, FLAT, weight=weight) == ()
+
+
+def test_one_record_tells_only_what_is_far_out():
+    assert rules_of(1e-6, (0.7,)) == ("vanishing",)
+    assert rules_of(1e-3, (0.7,)) == ()
 
 
 def with_activations(history, **shares):
@@ -418,7 +446,7 @@ def test_a_tracker_warns_of_each_finding_once_in_a_line(caplog):
         fit(kgrad.GradientTracker(diagnose=True))
     told = [record.getMessage() for record in caplog.records]
     assert sum("vanishing" in line for line in told) == 1
-    assert told[0].startswith("epoch 0: vanishing (hidden_1")
+    assert told[0].startswith("epoch 1: vanishing (hidden_1")
     assert "\n" not in told[0]
 
 

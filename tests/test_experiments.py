@@ -10,18 +10,24 @@ import numpy as np
 import pytest
 
 import ann_gradient_visualization as script
+from kgrad.data import make_dataset
 from kgrad.experiments import (
     PRESETS,
     Experiment,
+    experiment_of,
     grid,
     load_histories,
+    predict_experiment,
     prepare,
     replicates,
     run_all,
     run_experiment,
     summarize,
+    summarize_prediction,
 )
 from kgrad.history import GradientHistory, Weight
+from kgrad.prediction import Prediction
+from kgrad.training import measure_gradients
 
 SMALL = Experiment(layers=2, units=4, samples=64, features=3, epochs=2)
 
@@ -66,6 +72,65 @@ def test_summary_of_gradients_that_are_zero_or_nan():
         history = GradientHistory(weights, ["mean_abs"])
         history.append(0, 0, {"mean_abs": [first, last]}, {"loss": 1.0})
         assert summarize(history)["ratio"] == pytest.approx(ratio, nan_ok=True)
+
+
+def test_a_prediction_is_of_one_batch_of_the_data_whatever_the_seed(monkeypatch):
+    asked = []
+
+    def predict(model, X, y, loss):
+        asked.append((model.count_params(), X, y, loss))
+
+    monkeypatch.setattr("kgrad.experiments.predict_gradients", predict)
+    for one in replicates(replace(SMALL, batch_size=10), 2):
+        predict_experiment(one)
+    predict_experiment(prepare(replace(SMALL, batch_size=1000)))
+    dataset = make_dataset("classification", 64, 3)
+    for (_, X, y, loss), size in zip(asked, (10, 10, 64), strict=True):
+        found = [np.flatnonzero((x == dataset.X).all(axis=1)) for x in X]
+        assert len({int(i) for (i,) in found}) == size
+        assert np.array_equal(dataset.y[np.concatenate(found)], y)
+        assert loss == dataset.loss
+    assert np.array_equal(asked[0][1], asked[1][1])
+    assert asked[0][0] == 3 * 4 + 4 + 4 * 4 + 4 + 4 + 1
+
+
+def test_a_prediction_is_near_the_mean_over_many_seeds():
+    asked = Experiment(activation="tanh", initializer="xavier", layers=4, units=32, samples=32)
+    prediction = summarize_prediction(predict_experiment(asked))
+    measured = []
+    for one in replicates(asked, 12):
+        parts = prepare(one)
+        history = measure_gradients(
+            parts.model, parts.dataset.X, parts.dataset.y, parts.dataset.loss
+        )
+        measured.append(summarize(history))
+    for name in ("first", "last"):
+        mean = np.mean([row[f"gradient_{name}"] for row in measured])
+        assert prediction[f"predicted_{name}"] == pytest.approx(mean, rel=0.3)
+
+
+def test_summary_of_a_prediction_by_hand():
+    names = ("hidden_1", "norm_1", "hidden_2", "output")
+    weights = [Weight(name, "kernel", f"{name}/kernel", (2,)) for name in names]
+    values = {"mean_abs": np.array([1e-6, 7.0, 1e-4, 9.0])}
+    prediction = Prediction(
+        weights, values, lower=values, upper=values, sigma_w2={}, sigma_b2={}, activations={}
+    )
+    assert summarize_prediction(prediction) == pytest.approx(
+        {"predicted_first": 1e-6, "predicted_last": 1e-4, "predicted_ratio": 1e-2}
+    )
+
+
+def test_the_experiment_of_a_history_is_the_one_that_was_run(tmp_path):
+    asked = replace(SMALL, units=(4, 3), statistics=("max_abs",), clip_norm=1.0)
+    history = run_experiment(asked, tmp_path / "a.jsonl")
+    assert experiment_of(history) == asked
+    assert experiment_of(GradientHistory.load(tmp_path / "a.jsonl")) == asked
+    for metadata in ({}, {"experiment": {}}, {"experiment": "mine"}, {"experiment": {"deep": 3}}):
+        history.metadata.pop("experiment", None)
+        history.metadata.update(metadata)
+        with pytest.raises(ValueError, match="does not say which experiment it is of"):
+            experiment_of(history)
 
 
 def test_a_grid_holds_every_combination_named_by_what_varies():

@@ -20,6 +20,16 @@ def close_figures():
     plt.close("all")
 
 
+def read_table(folder):
+    with (folder / "table.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def printed_table(printed):
+    """The second line of the head, and a line a network."""
+    return printed.split("median over seeds")[1].split("\n\n")[0].splitlines()[1:]
+
+
 def test_help_does_not_import_tensorflow():
     code = (
         "import sys, ann_gradient_visualization as script\n"
@@ -39,17 +49,78 @@ def test_the_main_job_leaves_figures_a_table_and_histories(tmp_path, capsys):
     names = ["vanishing", "healthy", "exploding-relu", "exploding-tanh"]
     written = {path.name for path in tmp_path.iterdir()}
     assert written == {
-        *(f"{name}.png" for name in [*names, "comparison", "depth", "seeds"]),
+        *(f"{name}.png" for name in [*names, "comparison", "depth", "seeds", "prediction"]),
         *(f"{name}-seed-{seed}.jsonl" for name in names for seed in (0, 1)),
         "table.csv",
     }
-    with (tmp_path / "table.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = read_table(tmp_path)
     assert len(rows) == 8
     assert float(rows[0]["loss_first"]) > 0
     printed = capsys.readouterr().out
-    for head in ("first hidden", "last hidden", "ratio", "decades", "comparison.png"):
+    for head in ("first hidden", "last hidden", "ratio", "predicted", "decades", "comparison.png"):
         assert head in printed
+    assert "no prediction" not in printed
+
+
+def test_the_predicted_ratio_stands_beside_the_measured_one(tmp_path, capsys):
+    # Wide enough that single networks lie close to the mean.
+    arguments = ["--preset", "vanishing", "--layers", "4", "--units", "128", "--epochs", "1"]
+    assert (
+        script.main([*arguments, "--samples", "64", "--seeds", "3", "--output", str(tmp_path)]) == 0
+    )
+    rows = read_table(tmp_path)
+    assert len({row["predicted_ratio"] for row in rows}) == 1  # of all seeds
+    first, last, ratio = (
+        float(rows[0][f"predicted_{name}"]) for name in ("first", "last", "ratio")
+    )
+    assert ratio == pytest.approx(first / last)
+    measured = sorted(float(row["ratio"]) for row in rows)[1]
+    assert ratio == pytest.approx(measured, rel=0.5)
+    assert measured < 1e-2
+    head, line = printed_table(capsys.readouterr().out)
+    assert line.split()[-3:-1] == [f"{measured:.3g}", f"{ratio:.3g}"]
+    assert head.split()[-4:-2] == ["ratio", "predicted"]
+
+
+def test_what_theory_cannot_read_is_left_blank_and_said_once(tmp_path, capsys):
+    arguments = ["--activation", "prelu", "relu", "--initializer", "he"]
+    assert script.main([*TINY, *arguments, "--skip", "off", "on", "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    (line,) = [line for line in printed.splitlines() if line.startswith("no prediction")]
+    start = "no prediction for he, activation prelu, skip off; he, activation prelu, skip on: model"
+    assert line.startswith(start)
+    _, *lines = printed_table(printed)
+    assert [line.split()[-2] == "–" for line in lines] == [True, True, False, False]
+    rows = read_table(tmp_path)
+    assert [row["predicted_ratio"] == "" for row in rows] == [True] * 4 + [False] * 4
+    assert all(float(row["ratio"]) for row in rows)
+    assert (tmp_path / "prediction.png").exists()
+
+
+def test_without_any_prediction_there_is_no_figure_of_it(tmp_path, capsys):
+    arguments = ["--activation", "prelu", "--output", str(tmp_path)]
+    assert script.main([*TINY, *arguments]) == 0
+    assert not (tmp_path / "prediction.png").exists()
+    assert "prediction.png" not in capsys.readouterr().out
+
+
+def test_a_history_that_names_no_experiment_or_another_has_no_prediction(tmp_path, capsys):
+    script.main([*TINY, "--preset", "healthy", "--seeds", "1", "--output", str(tmp_path)])
+    journal = tmp_path / "healthy-seed-0.jsonl"
+    text = journal.read_text()
+    assert '"layers": 2' in text
+    for known, other, reason in (
+        ('"experiment"', '"trial"', "its history does not say which experiment it is of"),
+        ('"layers": 2', '"layers": 3', "its history has other layers than the experiment it names"),
+        ('"layers": 2', '"layers": 0', "num_layers must be an integer of at least 1, received 0"),
+        ('"layers": 2', '"depth": 2', "its history does not say which experiment it is of"),
+    ):
+        capsys.readouterr()
+        journal.write_text(text.replace(known, other))
+        assert script.main(["--load", str(journal), "--output", str(tmp_path / "again")]) == 0
+        printed = capsys.readouterr().out
+        assert f": {reason}" in printed
+        assert printed_table(printed)[1].split()[-2] == "–"
 
 
 def test_saved_histories_are_redrawn_without_training(tmp_path, capsys, monkeypatch):

@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from kgrad.history import GradientHistory
+from kgrad.history import GradientHistory, Weight
 
 
 class Evidence:
@@ -41,7 +41,7 @@ class Evidence:
             if len(w.shape) >= 2 and not w.name.endswith(("bias", "embeddings"))
         ]
         self.layers = tuple(weights[i].layer for i in self.kernels)
-        self.fan_in = np.array([math.prod(weights[i].shape[:-1]) for i in self.kernels], float)
+        self.fan_in = np.array([_fan_in(weights[i]) for i in self.kernels], float)
         self.gradient = history["l2_norm"][:, self.kernels]
         self.weight = history["weight_l2"][:, self.kernels]
         self.update = history["update_l2"][:, self.kernels]
@@ -70,8 +70,8 @@ class Evidence:
             return math.nan
         if not np.isfinite(self.loss[-1]):
             return -math.inf
-        first = min(float(np.nanmax(self.loss[:2])), self._guessing)
-        last = float(np.nanmin(self.loss[2:][-3:]))
+        first = min(float(np.fmax.reduce(self.loss[:2])), self._guessing)
+        last = float(np.fmin.reduce(self.loss[2:][-3:]))
         return (first - last) / max(abs(first), 1e-12)
 
     @cached_property
@@ -90,8 +90,16 @@ class Evidence:
         before = np.concatenate([self.loss[:1], self.loss[:-1]])
         return self.loss > before + 0.2 * np.abs(before)
 
+    @property
+    def fails(self) -> bool:
+        """Whether the loss is no better than guessing, or half as large again as it began."""
+        if np.isnan(self.fall) or self.loss is None:
+            return False
+        last = np.fmin.reduce(self.loss[2:][-3:])
+        return bool(last > 0.98 * self._guessing or last > 1.5 * np.fmax.reduce(self.loss[:2]))
+
     def falls_from_first_epoch_by(self, share: float) -> bool:
-        """Whether the loss has fallen by that share since the first epoch, the first batch apart."""
+        """Whether the loss has fallen by that share since the first epoch."""
         if self.loss is None or len(self.loss) < 3:
             return False
         return bool(self.loss[1] - self.loss[-1] >= share * abs(self.loss[1]))
@@ -147,9 +155,14 @@ class Evidence:
         """Each kernel's gradient over that of a network that keeps signals at 1, (R, K).
 
         There |x| = √fan_in comes in and the error |δ| of the output comes back unchanged, so that
-        ‖∂L/∂W‖ = |δ| √fan_in: the recursion of `kgrad.theory.propagate` at its critical point.
+        ‖∂L/∂W‖ = |δ| √fan_in: the recursion of `kgrad.theory.propagate` at its critical point. What
+        a small last kernel holds back for a start, as of a network that begins as a constant, is
+        not counted. NaN where the gradient is exactly 0: that is another disease, or such a start.
         """
-        return self._over(self.output_error)
+        last = np.minimum(np.sqrt(self.sigma_w2[:, -1:]), 1.0)
+        passed = np.where(np.arange(len(self.kernels)) < len(self.kernels) - 1, last, 1.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(self.gradient == 0, np.nan, self._over(self.output_error) / passed)
 
     @cached_property
     def level_by_bias(self) -> np.ndarray:
@@ -215,8 +228,9 @@ class Evidence:
             share = activations["activation_dead"]
             return self.history.outputs, share, "share of units that are 0 on the whole probe"
         if "zero_fraction" in self.history.statistics:
-            share = self.history["zero_fraction"][:, self.kernels]
-            return self.layers, share, "share of the gradient's entries that are exactly 0"
+            # Not of the first: inputs may be sparse.
+            share = self.history["zero_fraction"][:, self.kernels[1:]]
+            return self.layers[1:], share, "share of the gradient's entries that are exactly 0"
         return self.layers, (self.gradient == 0).astype(float), "share of steps without a gradient"
 
     @cached_property
@@ -231,3 +245,12 @@ class Evidence:
         share = activations["activation_saturated"] - activations["activation_zero_fraction"]
         # An output that is sure of its answers is flat too.
         return self.history.outputs[:-1], share[:, :-1]
+
+
+def _fan_in(weight: Weight) -> int:
+    """Number of inputs that a unit adds up."""
+    if "depthwise" in weight.path:
+        return math.prod(weight.shape[:-2])
+    if len(weight.shape) == 3 and weight.path.split("/")[-2] in ("query", "key", "value"):
+        return weight.shape[0]  # the others are heads and their units
+    return math.prod(weight.shape[:-1])

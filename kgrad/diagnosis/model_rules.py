@@ -21,7 +21,7 @@ def badly_scaled_weights(e: Evidence, t: Thresholds, model: Any, y: Any) -> list
     if equal:
         layers = tuple(name for name, _ in equal)
         quantity = "largest difference between the incoming weights of two units"
-        evidence = (Measurement(quantity, 0.0, np.finfo(np.float32).tiny, layers[0], start),)
+        evidence = (Measurement(quantity, 0.0, float(np.finfo(np.float32).tiny), layers[0], start),)
     else:
         sigma_w2 = e.sigma_w2[0]
         small, large = sigma_w2 < t.small_sigma_w2, sigma_w2 > t.large_sigma_w2

@@ -5,6 +5,7 @@ of the same shape, over the records, together with whether the loss falls.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ Rule = Callable[[Evidence, Thresholds], Finding | None]
 _LEVEL = "gradient against a healthy network's"
 _SATURATED = "share of activations where the slope is nearly 0"
 _BIAS = "size of the biases"
-_MOVED = "change of a record over the weight's norm"
+_MOVED = "change over the weight's norm, by the root of the steps"
 _STEP = "change of a step over the weight's norm, the largest of all kernels"
 _INPUT = "size of the entries of the model's input"
 
@@ -48,9 +49,9 @@ def nonfinite(e: Evidence, t: Thresholds) -> Finding | None:
 def vanishing(e: Evidence, t: Thresholds) -> Finding | None:
     """Gradients of several kernels far below a healthy network's, and a loss that hardly falls."""
     least = min(2, max(1, len(e.kernels) - 1))
-    for threshold, fall in (
-        (t.far_vanishing_level, t.falls_well),
-        (t.vanishing_level, t.falls_hardly),
+    for threshold, fall, harms in (
+        (t.far_vanishing_level, t.falls_well, not e.falls_by(t.falls_well)),
+        (t.vanishing_level, t.falls_hardly, e.falls_less(t.falls_hardly)),
     ):
         r = _first(
             (e.level < threshold).sum(axis=1) >= least,
@@ -58,7 +59,7 @@ def vanishing(e: Evidence, t: Thresholds) -> Finding | None:
             t.persistent,
             stays=(e.level < t.vanishing_level).sum(axis=1) >= least,
         )
-        if r is not None and not e.falls_by(fall):
+        if r is not None and harms:
             k = int(np.nanargmin(e.level[r]))
             evidence = [_at(e, r, _LEVEL, e.level[r, k], threshold, e.layers[k]), *_fall(e, fall)]
             layers = _named(e, e.level[r] < threshold)
@@ -70,14 +71,17 @@ def exploding(e: Evidence, t: Thresholds) -> Finding | None:
     """Gradients far above a healthy network's, from layer to layer or from record to record."""
     level = e.level_by_bias
     near = t.exploding_level
-    limits = [(t.far_exploding_level, t.falls_well), (near, t.falls_hardly)]
+    limits = [
+        (t.far_exploding_level, t.falls_well, not e.falls_by(t.falls_well)),
+        (near, t.falls_hardly, e.falls_less(t.falls_hardly)),
+    ]
     if e.fall == -np.inf:  # what ends in NaN needs less proof
         near = t.exploding_level_before_nonfinite
-        limits = [(near, t.falls_hardly)]
-    for threshold, fall in limits:
+        limits = [(near, t.falls_hardly, True)]
+    for threshold, fall, harms in limits:
         high = (level > threshold).any(axis=1)
         r = _first(high, level, t.persistent, stays=(level > near).any(axis=1))
-        if r is not None and not e.falls_by(fall):
+        if r is not None and harms:
             k = int(np.nanargmax(level[r]))
             evidence = [_at(e, r, _LEVEL, level[r, k], threshold, e.layers[k]), *_fall(e, fall)]
             layers = _named(e, level[r] > threshold)
@@ -120,7 +124,9 @@ def saturated(e: Evidence, t: Thresholds) -> Finding | None:
     for names, sizes, what, threshold in signs:
         flat = sizes > threshold
         r = _first(flat.any(axis=1), sizes, t.persistent)
-        all_flat = what == _SATURATED and r is not None and sizes[r].max() > t.far_saturated_share
+        all_flat = (
+            what == _SATURATED and r is not None and np.nanmax(sizes[r]) > t.far_saturated_share
+        )
         if r is not None and (all_flat or not e.falls_by(t.falls_well)):
             worst = int(np.nanargmax(sizes[r]))
             layers = [name for name, is_flat in zip(names, flat[r], strict=True) if is_flat]
@@ -149,14 +155,16 @@ def not_moving(e: Evidence, t: Thresholds) -> Finding | None:
 
 def moving_too_far(e: Evidence, t: Thresholds) -> Finding | None:
     """Kernels that a record moves by more than their own size, and a loss that jumps or stays."""
-    movement = np.where(np.isfinite(e.movement), e.movement, 0).max(axis=1)
+    # Steps in many directions add up like a random walk's.
+    walked = e.movement / np.sqrt(e.steps)[:, None]
+    movement = np.where(np.isfinite(walked), walked, 0).max(axis=1)
     harmful = e.rises | (not e.falls_by(t.falls_well))
     for threshold, where in ((t.very_far, True), (t.far, harmful)):
         far = (movement > threshold) & where
         if far.any():
             r = int(np.argmax(far))
-            layers = _named(e, e.movement[r] > threshold)
-            k = int(np.nanargmax(e.movement[r]))
+            layers = _named(e, walked[r] > threshold)
+            k = int(np.nanargmax(walked[r]))
             evidence = [_at(e, r, _MOVED, movement[r], threshold, e.layers[k])]
             evidence += _fall(e, t.falls_well)
             return _finding("moving_too_far", "critical", layers, e, r, evidence)
@@ -183,11 +191,11 @@ def always_clipped(e: Evidence, t: Thresholds) -> Finding | None:
 
 
 def not_improving(e: Evidence, t: Thresholds) -> Finding | None:
-    """A loss that does not fall at all."""
-    if np.isnan(e.fall) or e.fall > 0:
+    """A loss that does not fall, and is not low already."""
+    if not e.fails or np.isnan(e.fall) or e.fall > t.falls_hardly:
         return None
     r = len(e.epochs) - 1
-    evidence = [_at(e, r, "share by which the loss fell", e.fall, 0.0)]
+    evidence = [_at(e, r, "share by which the loss fell", e.fall, t.falls_hardly)]
     return _finding("not_improving", "warning", [], e, min(1, r), evidence)
 
 
@@ -200,6 +208,7 @@ def layer_out_of_line(e: Evidence, t: Thresholds) -> Finding | None:
         factor = np.exp(np.abs(np.log(sigma_w2 / np.median(sigma_w2))))
     usual = (sigma_w2 > t.small_sigma_w2) & (sigma_w2 < t.large_sigma_w2)
     out = (factor > t.out_of_line) & ~usual
+    out[-1] &= sigma_w2[-1] > 1  # a last layer may begin at nothing
     if not out.any() or out.sum() > len(out) // 3 or e.falls_by(t.falls_well):
         return None
     k = int(np.argmax(np.where(np.isnan(factor), 0, factor)))
@@ -226,11 +235,11 @@ HISTORY_RULES: dict[str, Rule] = {
 
 
 def _first(
-    held: np.ndarray,
+    held: Any,
     values: np.ndarray,
     persistent: float,
     *,
-    stays: np.ndarray | None = None,
+    stays: Any = None,
     after: int = 0,
 ) -> int | None:
     """The first record in which something held and from which on it persists; None if none.

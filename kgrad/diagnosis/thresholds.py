@@ -27,8 +27,8 @@ class Thresholds:
             are flat, for histories without a probe.
         saturating_bias: root mean square of a layer's biases, likewise.
         still: ‖ΔW‖/‖W‖ of a step, below which weights do not move. Karpathy: 1e-3 is healthy.
-        far, very_far: ‖ΔW‖/‖W‖ of a record: beyond the second weights move too far, beyond the
-            first where the loss rises or does not fall well.
+        far, very_far: ‖ΔW‖/‖W‖ of a record by the root of its steps: beyond the second weights
+            move too far, beyond the first where the loss rises or does not fall well.
         clipped_share: of the steps that clipping acted on.
         clipped_left: of the gradient norm, what clipping left of it.
         out_of_line: factor between a layer's σ_w² and the median of all layers, either way.
@@ -51,8 +51,8 @@ class Thresholds:
     saturating_input: float = 30.0
     saturating_bias: float = 3.0
     still: float = 1e-4
-    far: float = 2.0
-    very_far: float = 10.0
+    far: float = 0.5
+    very_far: float = 2.5
     clipped_share: float = 0.9
     clipped_left: float = 0.1
     out_of_line: float = 100.0

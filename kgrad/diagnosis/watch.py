@@ -36,6 +36,9 @@ class Watch:
         """Warn of what is new, a line each; return the finding that shall end the training."""
         records, last = len(history), history.record(-1)
         is_bad = any(last["values"]["nonfinite_steps"])
+        # Of the first step alone only NaN is told: networks may begin in ways that soon pass.
+        if records == 1 and not is_bad:
+            return None
         if records > _ALL and records % 10 and not is_bad:
             return None
         stops = None

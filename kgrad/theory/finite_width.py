@@ -56,8 +56,8 @@ def log_gradient_variance(stack: DenseStack, a_0: float) -> np.ndarray:
     hidden = list(zip(stack.activations, q[:-1], stack.widths[1:-1], strict=True))
     # How ln a^k and ln E[φ_k'²] answer to ln a^{k-1}.
     share = 1 - np.array(stack.bias_variances) / q
-    f_slope = [share[k] * _log_slope(phi.f, phi, q_k) for k, (phi, q_k, _) in enumerate(hidden)]
-    df_slope = [share[k] * _log_slope(phi.df, phi, q_k) for k, (phi, q_k, _) in enumerate(hidden)]
+    f_slope = [share[k] * log_slope(phi.f, phi, q_k) for k, (phi, q_k, _) in enumerate(hidden)]
+    df_slope = [share[k] * log_slope(phi.df, phi, q_k) for k, (phi, q_k, _) in enumerate(hidden)]
     for k, (phi, q_k, n_k) in enumerate(hidden):
         of_eps, of_eta = np.zeros(depth), np.zeros(depth)
         of_eta[: k + 1] = 1
@@ -79,7 +79,7 @@ def _joint_spread(phi: Activation, q: float) -> float:
     return product / (second_moment(phi, q) * squared_slope(phi, q)) - 1
 
 
-def _log_slope(f: Callable[[np.ndarray], np.ndarray], phi: Activation, q: float) -> float:
+def log_slope(f: Callable[[np.ndarray], np.ndarray], phi: Activation, q: float) -> float:
     """Slope d ln E[f²]/d ln q = E[f² (z² - 1)]/(2 E[f²])."""
     total = expectation(lambda u: f(u) ** 2, q, phi.kinks)
     return expectation(lambda u: f(u) ** 2 * (u**2 / q - 1), q, phi.kinks) / (2 * total)

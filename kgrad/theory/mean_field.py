@@ -16,6 +16,7 @@ import numpy as np
 
 from kgrad.theory.activations import Activation
 from kgrad.theory.gaussian import expectation, pair_expectation, pair_nodes
+from kgrad.theory.series import series_moments
 
 # Where q falls to 0, φ' is taken on both sides of 0: ReLU's E[φ'²] stays ½.
 _LEAST_Q = 1e-24
@@ -200,9 +201,10 @@ def propagate_batch(stack: DenseStack, A_0: np.ndarray, S_L: np.ndarray) -> Mome
 def gram_moments(phi: Activation, K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """E[φ(u_a) φ(u_b)] and E[φ'(u_a) φ'(u_b)] for u ~ N(0, K).
 
-    Up to 400 pairs are integrated one by one. More are interpolated: both expectations are smooth
-    functions of √q_a, √q_b and the angle arccos c, here Chebyshev polynomials of 6, 6 and 20
-    terms over the range that K spans.
+    By a Hermite series (`series`) where it reaches 1e-3. Else, with kinks away from 0 or at large
+    variances, up to 400 pairs are integrated one by one; more are interpolated, as smooth
+    functions of √q_a, √q_b and the angle arccos c, by Chebyshev polynomials of 6, 6 and 20 terms
+    over the range that K spans.
 
     Args:
         phi: the activation function.
@@ -215,6 +217,9 @@ def gram_moments(phi: Activation, K: np.ndarray) -> tuple[np.ndarray, np.ndarray
     s = np.sqrt(np.maximum(np.diag(K), _LEAST_Q))
     angle = np.arccos(np.clip(K / np.outer(s, s), -1, 1))
     np.fill_diagonal(angle, 0.0)
+    found = series_moments(phi, s, np.cos(angle))
+    if found is not None:
+        return found
     if len(K) * (len(K) + 1) // 2 <= _MOST_PAIRS:
         return _moments_of_pairs(phi, s, angle, order=12)
     s_nodes, s_basis = _chebyshev(s, _Q_NODES)

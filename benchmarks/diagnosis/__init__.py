@@ -1,0 +1,4 @@
+"""How well a diagnosis names what ails a run: a labelled gallery, published rules, a score.
+
+python -m benchmarks.diagnosis
+"""

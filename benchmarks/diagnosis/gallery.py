@@ -1,0 +1,215 @@
+"""The gallery: every case built, trained with its gradients recorded, and labelled by its outcome.
+
+A label comes from what was done to a run and from whether training succeeded, read from the loss
+(or accuracy) that `fit` reports for the last epoch. No rule of a diagnosis has a say in it.
+"""
+
+import json
+import math
+import multiprocessing
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+
+from benchmarks.diagnosis.bases import twin_cases
+from benchmarks.diagnosis.healthy import healthy_cases
+from benchmarks.diagnosis.ill import ill_cases
+from benchmarks.diagnosis.networks import LOSSES, NETWORKS, change_weights
+from benchmarks.diagnosis.recipes import Case, Recipe
+from benchmarks.diagnosis.tasks import REGRESSIONS, Task, make_task, trivial
+from kgrad import GradientHistory, GradientTracker, train_and_track_gradients
+
+# A healthy run takes away at least this share of what the best constant prediction leaves to gain.
+CLEARLY = 0.2
+# An ill run gains less than this share of what its healthy twin gains, or its loss is not finite.
+WORSE = 0.5
+_STATISTICS = ["max_abs", "zero_fraction"]
+_PROBED = 128
+
+
+def gallery() -> list[Case]:
+    """Every case: the healthy, the healthy twins, each once, and the ill."""
+    return healthy_cases() + twin_cases() + ill_cases()
+
+
+def build_task(recipe: Recipe) -> Task:
+    """The recipe's data, the last layer being the recipe's own if it names one."""
+    task = make_task(recipe.task, recipe.seed, **recipe.task_options)
+    if recipe.output:
+        task = task._replace(output_units=recipe.output[0], output_activation=recipe.output[1])
+    return task._replace(loss=recipe.loss or task.loss)
+
+
+def build_model(case: Case | str) -> keras.Model:
+    """The untrained, compiled model of a case, or of the case with this name."""
+    if isinstance(case, str):
+        case = next(known for known in gallery() if known.name == case)
+    return _build(case.recipe, build_task(case.recipe))
+
+
+def _build(recipe: Recipe, task: Task) -> keras.Model:
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(recipe.seed)
+    out = (task.output_units, task.output_activation)
+    model = NETWORKS[recipe.network](task.X.shape[1:], out, recipe.seed, **recipe.network_options)
+    change_weights(model, recipe.changes, recipe.seed)
+    options = dict(recipe.optimizer_options)
+    if isinstance(options.get("learning_rate"), dict):
+        schedule = keras.optimizers.schedules.deserialize(options["learning_rate"])
+        options["learning_rate"] = schedule
+    optimizer = keras.optimizers.get({"class_name": recipe.optimizer, "config": options})
+    model.compile(
+        optimizer,
+        LOSSES.get(task.loss, task.loss),
+        metrics=None if task.loss in REGRESSIONS else ["accuracy"],
+        jit_compile=recipe.jit,
+    )
+    return model
+
+
+def record(recipe: Recipe) -> GradientHistory:
+    """Train a recipe's model with its gradients recorded."""
+    task = build_task(recipe)
+    model = _build(recipe, task)
+    metadata = {"recipe": json.loads(json.dumps(asdict(recipe)))}
+    if recipe.tracking == "loop":
+        return train_and_track_gradients(
+            model,
+            task.X,
+            task.y,
+            recipe.epochs,
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            jit_compile=False,
+            metadata=metadata,
+        )
+    full = recipe.tracking == "full"
+    tracker = GradientTracker(
+        _STATISTICS if full else (),
+        probe=(task.X[:_PROBED], task.y[:_PROBED]) if full else None,
+        metadata=metadata,
+    )
+    model.fit(
+        task.X,
+        task.y,
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        verbose=0,
+        callbacks=[tracker],
+    )
+    return tracker.history
+
+
+def gain(history: GradientHistory, recipe: Recipe) -> float:
+    """How much of what a constant prediction leaves to gain was gained; NaN if not finite.
+
+    1 for a loss of 0 or an accuracy of 1, 0 for the best constant prediction, negative below that.
+    """
+    task = build_task(recipe)
+    loss = "binary_crossentropy" if task.loss == "unclipped_log" else task.loss
+    constant = trivial(task.y, loss, recipe.by)
+    if not math.isfinite(history.logs["loss"][-1]):
+        return math.nan
+    if recipe.by == "accuracy":
+        return (float(history.logs["accuracy"][-1]) - constant) / (1 - constant)
+    return 1 - float(history.logs["loss"][-1]) / constant
+
+
+def label(case: Case, own: float, twins: float = math.nan) -> str:
+    """Say "healthy", "ill", "harmless" (meant to be ill, trains well), or "unclear" (left out)."""
+    if not case.family:
+        return "healthy" if own >= CLEARLY else "unclear"
+    if not twins >= CLEARLY:
+        return "unclear"
+    return "harmless" if own >= WORSE * twins else "ill"
+
+
+def _saved(folder: Path, name: str, recipe: Recipe) -> GradientHistory | None:
+    path = folder / f"{name}.jsonl"
+    if not path.exists():
+        return None
+    history = GradientHistory.load(path)
+    same = history.metadata.get("recipe") == json.loads(json.dumps(asdict(recipe)))
+    return history if same else None
+
+
+def _run(job: tuple[str, str, Recipe]) -> str:
+    folder, name, recipe = job
+    if _saved(Path(folder), name, recipe) is None:
+        record(recipe).save(Path(folder) / f"{name}.jsonl")
+    return name
+
+
+def _one_thread() -> None:
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+def carried_on(case: Case) -> Recipe:
+    """The run of a case that has barely started, carried on."""
+    return replace(case.recipe, epochs=case.carried_on, tracking="default")
+
+
+def run_all(cases: Sequence[Case], folder: Path, workers: int = 2) -> None:
+    """Train what is not in the folder yet, and label everything in `cases.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = [(str(folder), case.name, case.recipe) for case in cases]
+    later = folder / "carried-on"
+    later.mkdir(exist_ok=True)
+    jobs += [(str(later), case.name, carried_on(case)) for case in cases if case.carried_on]
+    jobs = [job for job in jobs if _saved(Path(job[0]), *job[1:]) is None]
+    if jobs:
+        _train(jobs, workers)
+    text = json.dumps(labelled(cases, folder), indent=1)
+    (folder / "cases.json").write_text(text, encoding="utf-8")
+
+
+def _train(jobs: Sequence[tuple[str, str, Recipe]], workers: int) -> None:
+    # TensorFlow keeps something of every graph: a process does a few runs and ends. (With
+    # `max_tasks_per_child`, Python 3.11's ProcessPoolExecutor can hang.)
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(workers, _one_thread, maxtasksperchild=40) as pool:
+        for done, name in enumerate(pool.imap_unordered(_run, jobs), start=1):
+            print(f"\r{done}/{len(jobs)} {name:70}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+
+
+def labelled(cases: Sequence[Case], folder: Path) -> list[dict[str, Any]]:
+    """What is known of each case, its outcome and its label."""
+    histories = {case.name: GradientHistory.load(folder / f"{case.name}.jsonl") for case in cases}
+    names = {case.recipe.key: case.name for case in cases if not case.family}
+    rows = []
+    for case in cases:
+        own = gain(histories[case.name], case.recipe)
+        if case.carried_on:
+            history = GradientHistory.load(folder / "carried-on" / f"{case.name}.jsonl")
+            own = gain(history, carried_on(case))
+        twin, twins = None, math.nan
+        if case.twin:
+            twin = names[case.twin.key]
+            twins = gain(histories[twin], case.twin)
+        came = {"nonfinite"} if case.family and math.isnan(own) else set()
+        rows.append(
+            {
+                "name": case.name,
+                "label": label(case, own, twins),
+                "family": case.family,
+                "accepted": sorted({case.family, *case.accepted, *came} - {""}),
+                "half": case.recipe.half,
+                "gain": None if math.isnan(own) else own,
+                "twin": twin,
+                "twin_gain": None if math.isnan(twins) else twins,
+                "tracking": case.recipe.tracking,
+                "epochs": case.recipe.epochs,
+            }
+        )
+    return rows

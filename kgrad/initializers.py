@@ -1,0 +1,179 @@
+"""Keras initializers as theory sees them: the variance they draw with, and which one to take."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import keras
+import numpy as np
+from scipy.optimize import brentq
+
+from kgrad import theory
+
+# Standard deviation of a normal cut off at two standard deviations.
+_CUT = 0.87962566103423978
+_SHORT_NAMES = {
+    "glorot": "glorot_normal",
+    "xavier": "glorot_normal",
+    "he": "he_normal",
+    "kaiming": "he_normal",
+    "lecun": "lecun_normal",
+}
+
+
+def initial_variance(initializer: Any, shape: tuple[int, ...]) -> float:
+    """Variance of the entries that an initializer draws, of mean 0.
+
+    Args:
+        initializer: a Keras initializer.
+        shape: of the variable: (n_in, n_out) or (n,).
+
+    Returns:
+        The variance of one entry, not times the fan-in.
+
+    Raises:
+        ValueError: if the entries are not drawn, or not around 0, or it is not one of Keras's.
+
+    Example:
+        >>> round(initial_variance(keras.initializers.HeNormal(), (50, 10)), 10)
+        0.04
+    """
+    kinds = keras.initializers
+    fan_in, fan_out = (shape[0], shape[-1]) if len(shape) > 1 else (max(1, *shape),) * 2
+    if isinstance(initializer, kinds.VarianceScaling):
+        fans = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}
+        return float(initializer.scale / max(1.0, fans[initializer.mode]))
+    if isinstance(initializer, kinds.Orthogonal):
+        return float(initializer.gain**2 / max(fan_in, fan_out))
+    if isinstance(initializer, kinds.RandomNormal | kinds.TruncatedNormal):
+        if initializer.mean == 0:
+            cut = _CUT if isinstance(initializer, kinds.TruncatedNormal) else 1.0
+            return float((cut * initializer.stddev) ** 2)
+    elif isinstance(initializer, kinds.RandomUniform):
+        if initializer.minval == -initializer.maxval:
+            return float(initializer.maxval**2 / 3)
+    elif isinstance(initializer, kinds.Zeros) or getattr(initializer, "value", None) == 0:
+        return 0.0
+    raise ValueError(
+        "an initializer must be one of Keras's that draws around 0, such as he_normal, received "
+        f"{type(initializer).__name__}({_arguments(initializer)}): pass variances='weights' to "
+        "take the variance of the values that are there"
+    )
+
+
+def _arguments(initializer: Any) -> str:
+    config: dict[str, Any] = getattr(initializer, "get_config", dict)()
+    return ", ".join(f"{name}={value!r}" for name, value in config.items() if name != "seed")
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What `recommend_initializer` returns.
+
+    Attributes:
+        initializer: a `keras.initializers.VarianceScaling` that scales with the fan-in.
+        sigma_w2: fan-in times the variance that it draws with.
+        before: |δ^l|/|δ^L| with the other initializer, l from the first hidden layer to the
+            output: (num_layers + 1,).
+        after: the same with the one recommended.
+        activation: the activation function's name.
+        instead_of: the other initializer's name.
+    """
+
+    initializer: keras.initializers.Initializer
+    sigma_w2: float
+    before: np.ndarray
+    after: np.ndarray
+    activation: str
+    instead_of: str
+
+    def __str__(self) -> str:
+        depth = len(self.after) - 1
+        return (
+            f"For {depth} hidden layers of {self.activation}, draw weights with the variance "
+            f"{self.sigma_w2:.4g}/fan_in: the error reaches the first layer as large as it left "
+            f"the output. With {self.instead_of} it would be {self.before[0]:.3g} times as large."
+        )
+
+
+def recommend_initializer(
+    activation: Any,
+    num_layers: int = 10,
+    units: int | Sequence[int] = 64,
+    *,
+    instead_of: Any = "he",
+    input_units: int = 20,
+    input_mean_square: float = 1.0,
+) -> Recommendation:
+    """Find the variance at which errors neither grow nor shrink on their way down.
+
+    In the layerwise recursion |δ^l|² changes by χ_l = σ_w² E[φ'(√q^l z)²] a layer. Recommended is
+    the σ_w² at which Π χ_l = 1 over the hidden layers, biases being 0. For ReLU that is He's 2; for
+    tanh it falls to 1 with depth, slowly, as the first layers, where signals are large, take much
+    away. It exists for sigmoid, GELU and SiLU too, which no useful one keeps level at infinite
+    depth.
+
+    Args:
+        activation: the hidden layers' activation: what `kgrad.theory.activation` takes.
+        num_layers: number of hidden layers, at least 1.
+        units: width of every hidden layer, or a sequence of one width for each.
+        instead_of: the initializer to compare with: a Keras initializer, its name, or "he",
+            "xavier" or "lecun".
+        input_units: width of the input.
+        input_mean_square: mean square of the input's entries; 1 for standardised data.
+
+    Returns:
+        The recommendation; printed, it is two sentences.
+
+    Raises:
+        ValueError: if there is no such variance between 1e-3 and 1e4, or an argument is unknown.
+
+    Example:
+        >>> round(recommend_initializer("relu").sigma_w2, 6)
+        2.0
+        >>> round(recommend_initializer("tanh", num_layers=30).sigma_w2, 3)
+        1.518
+    """
+    phi = theory.activation(activation)
+    widths = [units] * num_layers if isinstance(units, int | np.integer) else list(units)
+    if num_layers < 1 or len(widths) != num_layers:
+        raise ValueError(
+            f"units must be one width or one for each of num_layers = {num_layers} hidden layers, "
+            f"at least 1, received {units!r}"
+        )
+    shapes = list(pairwise([input_units, *widths, 1]))
+
+    def profile(sigma_w2: Sequence[float]) -> np.ndarray:
+        variances = tuple(s / n for s, (n, _) in zip(sigma_w2, shapes, strict=True))
+        stack = theory.DenseStack((input_units, *widths, 1), variances, (phi,) * num_layers)
+        return np.sqrt(theory.propagate(stack, input_mean_square).S)
+
+    def growth(log_sigma_w2: float) -> float:
+        with np.errstate(divide="ignore", over="ignore"):
+            return float(np.log(profile([np.exp(log_sigma_w2)] * (num_layers + 1))[0]))
+
+    sigma_w2 = _root(growth, phi.name, num_layers)
+    other = keras.initializers.get(_SHORT_NAMES.get(instead_of, instead_of))
+    return Recommendation(
+        keras.initializers.VarianceScaling(sigma_w2, "fan_in", "truncated_normal"),
+        sigma_w2,
+        profile([n * initial_variance(other, (n, m)) for n, m in shapes]),
+        profile([sigma_w2] * (num_layers + 1)),
+        phi.name,
+        str(instead_of) if isinstance(instead_of, str) else type(other).__name__,
+    )
+
+
+def _root(growth: Any, name: str, num_layers: int) -> float:
+    """The smallest σ_w² where growth, of its logarithm, rises through 0."""
+    grid = np.log(np.geomspace(1e-3, 1e4, 57))
+    values = np.array([growth(x) for x in grid])
+    for x, following, value, next_value in zip(grid, grid[1:], values, values[1:], strict=False):
+        if value < 0 <= next_value:
+            low = x if np.isfinite(value) else following - 1e-3
+            return float(np.exp(brentq(growth, low, following, xtol=1e-13)))
+    raise ValueError(
+        f"activation must be one whose errors some variance keeps level, received {name!r}: with "
+        f"{num_layers} hidden layers they grow or shrink at every σ_w² from 1e-3 to 1e4"
+    )

@@ -1,0 +1,310 @@
+"""`predict_gradients`: how large a model's gradients will be, from its layers and one batch."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from scipy import special
+from scipy.optimize import nnls
+
+from kgrad.dense_networks import DenseNetwork, Variances, read_dense_network
+from kgrad.descriptions import describe_weights
+from kgrad.history import Weight
+from kgrad.inputs import as_arrays, choose_loss, require_one_of, require_trainable
+from kgrad.records import combine
+from kgrad.theory import Activation
+from kgrad.theory.network_gradients import NetworkGradients, Parameter, adjoint
+from kgrad.theory.network_scatter import Scatter
+from kgrad.theory.networks import BatchMoments, Dense, Unit, standard_normal
+
+_MOST_SAMPLES = 2048
+_SAMPLES_FOR_SCATTER = 96
+_MOST_NETWORKS, _LEAST_NETWORKS, _MOST_OUTPUTS = 2048, 64, 2**17
+_ERRORS_GIVEN = 6
+_LARGER = 1.01  # by how much output pre-activations are raised to see how the errors answer
+_COVERAGE = 0.95
+_MOST_VARIANCE = 4.0
+
+
+class Predicted:
+    """One number a weight and statistic, read as a history with one record is.
+
+    Attributes:
+        weights: the trainable variables, in forward order, as in a `GradientHistory`.
+        statistics: `("l2_norm", "mean_abs")`.
+    """
+
+    def __init__(self, weights: Sequence[Weight], values: Mapping[str, np.ndarray]) -> None:
+        self.weights: tuple[Weight, ...] = tuple(weights)
+        self.statistics: tuple[str, ...] = tuple(values)
+        self._values = {
+            name: np.array(numbers, np.float64).reshape(1, len(self.weights))
+            for name, numbers in values.items()
+        }
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Layer names in forward order, each once."""
+        return tuple(dict.fromkeys(weight.layer for weight in self.weights))
+
+    def __getitem__(self, statistic: str) -> np.ndarray:
+        """Values of one statistic: float64, (1, weights)."""
+        return self._values[statistic].copy()
+
+    def by_layer(self, statistic: str) -> np.ndarray:
+        """Values of one statistic, each layer's weights taken as one vector: (1, layers)."""
+        values, columns = self[statistic], []
+        for layer in self.layers:
+            members = [i for i, weight in enumerate(self.weights) if weight.layer == layer]
+            sizes = np.array([self.weights[i].size for i in members], np.float64)
+            columns.append(combine(statistic, values[:, members], sizes))
+        return np.stack(columns, axis=1)
+
+
+class Prediction(Predicted):
+    """What `predict_gradients` returns.
+
+    Attributes:
+        weights: the trainable variables, in forward order, as in a `GradientHistory`.
+        statistics: `("l2_norm", "mean_abs")`.
+        lower: with `upper`, the band that holds 95 % of single networks drawn anew.
+        upper: see `lower`; both are read as the prediction itself is.
+        sigma_w2: fan-in times the variance of a weight, by the name of the dense layer.
+        sigma_b2: variance of a bias, by the name of the dense layer.
+        activations: what follows each hidden dense layer, by the layer's name.
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[Weight],
+        values: Mapping[str, np.ndarray],
+        *,
+        lower: Mapping[str, np.ndarray],
+        upper: Mapping[str, np.ndarray],
+        sigma_w2: Mapping[str, float],
+        sigma_b2: Mapping[str, float],
+        activations: Mapping[str, Activation],
+    ) -> None:
+        super().__init__(weights, values)
+        self.lower = Predicted(weights, lower)
+        self.upper = Predicted(weights, upper)
+        self.sigma_w2: dict[str, float] = dict(sigma_w2)
+        self.sigma_b2: dict[str, float] = dict(sigma_b2)
+        self.activations: dict[str, Activation] = dict(activations)
+
+    def __repr__(self) -> str:
+        return f"Prediction({len(self.weights)} weights in {len(self.layers)} layers)"
+
+
+def predict_gradients(
+    model: keras.Model, X: Any, y: Any, loss: Any = None, *, variances: Variances = "initializer"
+) -> Prediction:
+    """Predict the gradients of a batch, over networks drawn as the model's initializers draw.
+
+    Mean-field theory of wide networks: second moments of signals and errors over the pairs of
+    samples are followed through the layers, up and down; see `kgrad.theory` and docs/theory.md. The
+    model itself is read, not run; of the output layer, activation and loss are.
+
+    `l2_norm` is √E‖∂L/∂W‖², what `measure_gradients` gives as the root mean square over seeds, and
+    `mean_abs` the mean over seeds. Single networks scatter about it, the more the narrower and
+    deeper they are: 95 % of them lie from `lower` to `upper`.
+
+    Args:
+        model: a built Keras model, functional or sequential, of Dense layers with activations,
+            BatchNormalization or LayerNormalization, and Add; it is left as it was.
+        X: inputs, (samples, ...): one batch, of at most 2,048 samples.
+        y: targets, (samples,) or (samples, ...).
+        loss: as in `measure_gradients`.
+        variances: "initializer" predicts networks drawn anew; "weights" takes the mean square of
+            the values that each kernel and bias has now.
+
+    Returns:
+        The prediction, read as a history with one record is.
+
+    Raises:
+        TypeError: if the model is not a Keras model or the data are not numbers that fit it.
+        ValueError: if the model holds what theory does not cover, or another argument cannot be
+            used.
+
+    Example:
+        >>> from kgrad import create_model, make_dataset
+        >>> data = make_dataset("moons", 32)
+        >>> model = create_model(2, "tanh", "xavier", units=64, input_shape=(2,))
+        >>> prediction = predict_gradients(model, data.X, data.y)
+        >>> prediction.by_layer("l2_norm").shape  # (1, layers)
+        (1, 3)
+    """
+    require_trainable(model)
+    require_one_of("variances", variances, ("initializer", "weights"))
+    X, y = as_arrays(model, X, y)
+    if len(X) > _MOST_SAMPLES:
+        raise ValueError(
+            f"X must hold at most {_MOST_SAMPLES:,} samples, received {len(X):,}: pass a "
+            "mini-batch, such as X[:32] and y[:32]"
+        )
+    loss_function = choose_loss(model, y, loss)
+    network = read_dense_network(model, variances)
+    described = describe_weights(model)
+    weights = [described[id(variable)] for variable in model.trainable_variables]
+    parameters = [network.parameters[id(variable)] for variable in model.trainable_variables]
+    moments = BatchMoments(tuple(network.nodes), X.reshape(len(X), -1))
+    errors, larger = _output_errors(model, network, moments, y, loss_function)
+    values = _values(moments, errors, larger, parameters)
+    layers = {place: described[id(layer.kernel)].layer for place, layer in network.layers.items()}
+    dense = {layers[i]: node for i, node in enumerate(network.nodes) if isinstance(node, Dense)}
+    return Prediction(
+        weights,
+        values["centre"],
+        lower=values["lower"],
+        upper=values["upper"],
+        sigma_w2={
+            name: moments.widths[node.source] * node.weight_variance for name, node in dense.items()
+        },
+        sigma_b2={name: node.bias_variance for name, node in dense.items()},
+        activations={
+            layers[node.source]: node.map.after
+            for node in network.nodes
+            if isinstance(node, Unit) and node.source in layers
+        },
+    )
+
+
+def _output_errors(
+    model: keras.Model,
+    network: DenseNetwork,
+    moments: BatchMoments,
+    y: np.ndarray,
+    loss: Callable[[Any, Any], Any] | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """∂ℓ_a/∂h_a at the output of networks drawn: (draws, B, n_L); again where h is larger."""
+    B, width = moments.B, moments.widths[-1]
+    draws = int(np.clip(_MOST_OUTPUTS // (B * width), _LEAST_NETWORKS, _MOST_NETWORKS))
+    values, vectors = np.linalg.eigh(moments.A[-1])
+    root = vectors * np.sqrt(np.maximum(values, 0))
+    z = standard_normal(draws * width, B, moments.random)
+    h = np.swapaxes((z @ root.T).reshape(draws, width, B), 1, 2)
+    answers = []
+    for scaled in (h, _LARGER * h):
+        whole = _slopes(
+            model, network, scaled.reshape(-1, width), np.concatenate([y] * draws), loss
+        )
+        one = _slopes(model, network, scaled[0], y, loss)
+        # A mean over more samples has smaller slopes; a sum over them has the same.
+        scale = np.sum(one * one) / max(np.sum(one * whole[:B]), 1e-300)
+        answers.append(B * scale * whole.reshape(draws, B, width))
+    return answers[0], answers[1]
+
+
+def _slopes(
+    model: keras.Model,
+    network: DenseNetwork,
+    h: np.ndarray,
+    y: np.ndarray,
+    loss: Callable[[Any, Any], Any] | None,
+) -> np.ndarray:
+    """The loss's derivative by the output's pre-activations, as the training step takes it."""
+    x, target = tf.constant(h, model.compute_dtype), tf.constant(y)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        answer = network.output(x)
+        if loss is None:
+            value = model.compute_loss(x=None, y=target, y_pred=answer, training=True)
+        else:
+            if target.shape.rank == answer.shape.rank - 1 and answer.shape[-1] == 1:
+                target = tf.expand_dims(target, -1)
+            value = tf.reduce_mean(loss(target, answer))
+    return np.asarray(tape.gradient(value, x), np.float64)
+
+
+def _values(
+    moments: BatchMoments, errors: np.ndarray, larger: np.ndarray, parameters: list[Parameter]
+) -> dict[str, dict[str, np.ndarray]]:
+    """Centre, lower, upper → statistic → one number a parameter."""
+    expected = NetworkGradients(moments, errors)
+    single = _SingleNetworks(moments, errors, larger)
+    table = np.zeros((2, 3, len(parameters)))
+    for i, parameter in enumerate(parameters):
+        norm = np.sqrt(expected.norm_squared(parameter))
+        if norm > 0:
+            lower, middle, upper, entry = single.relative(parameter)
+            table[0, :, i] = norm, norm * lower, norm * upper
+            table[1, :, i] = norm * entry * np.array([middle, lower, upper])
+    return {
+        bound: {"l2_norm": table[0, j], "mean_abs": table[1, j]}
+        for j, bound in enumerate(("centre", "lower", "upper"))
+    }
+
+
+class _SingleNetworks:
+    """How single networks' gradients lie about the expected ones.
+
+    Where a batch is large, a part of it is looked at: what is relative depends on it little.
+    """
+
+    def __init__(self, moments: BatchMoments, errors: np.ndarray, larger: np.ndarray) -> None:
+        if moments.B > _SAMPLES_FOR_SCATTER:
+            few = moments.random.choice(moments.B, _SAMPLES_FOR_SCATTER, replace=False)
+            moments = BatchMoments(moments.nodes, moments.X[few])
+            errors, larger = errors[:, few], larger[:, few]
+        self._moments = moments
+        self._all = NetworkGradients(moments, errors)
+        self._larger = NetworkGradients(moments, larger)
+        chosen = moments.random.choice(len(errors), _ERRORS_GIVEN, replace=False)
+        self._given = [NetworkGradients(moments, errors[t : t + 1]) for t in chosen]
+        self._scatter = [Scatter(gradients) for gradients in self._given]
+
+    def relative(self, parameter: Parameter) -> tuple[float, float, float, float]:
+        """Of ‖g‖ over its root mean square: lower quantile, mean, upper; mean |g| over ‖g‖."""
+        m = self._moments
+        Q = m.forward_adjoint(parameter.place, adjoint(m, parameter))
+        by_draw, by_larger = (
+            gradients.of_errors(Q[len(m.nodes) - 1]) for gradients in (self._all, self._larger)
+        )
+        kappa = np.log(by_larger.mean() / by_draw.mean()) / (2 * np.log(_LARGER))
+        squares = np.array([gradients.norm_squared(parameter) for gradients in self._given])
+        variances = np.array([s.variance(parameter, Q, kappa) for s in self._scatter])
+        step = len(m.normal) // len(self._given)
+        entries = [
+            gradients.mean_abs(parameter, slice(i * step, (i + 1) * step))
+            for i, gradients in enumerate(self._given)
+        ]
+        entry = float(np.sum(entries) / np.sum(np.sqrt(squares)))
+        return (*_of_single_networks(by_draw, _variances(by_draw, squares, variances)), entry)
+
+
+def _variances(by_draw: np.ndarray, squares: np.ndarray, variances: np.ndarray) -> np.ndarray:
+    """Var[ln‖g‖²] given each draw of the output's errors, from those that were looked at.
+
+    Where the errors nearly cancel, as in a bias, what deviates is large beside what is left: the
+    variance is taken as b + a/‖g‖², fitted.
+    """
+    usable = (variances > 0) & (squares > 0)
+    if not usable.any():
+        return np.zeros_like(by_draw)
+    mean, relative = squares[usable].mean(), variances[usable]
+    columns = np.stack([np.ones_like(relative), mean / squares[usable]], axis=1)
+    (b, a), _ = nnls(columns / relative[:, None], np.ones_like(relative))
+    return np.minimum(b + a * mean / np.maximum(by_draw, 1e-300), _MOST_VARIANCE)
+
+
+def _of_single_networks(by_draw: np.ndarray, variances: np.ndarray) -> tuple[float, float, float]:
+    """‖g‖ over its root mean square: lower quantile, mean and upper quantile.
+
+    ln‖g‖² given the output's errors is Gaussian with mean -β/2 below that of ‖g‖², β its variance.
+    """
+    quantiles = (np.arange(201) + 0.5) / 201
+    ratios = _relative(by_draw)
+    order = np.argsort(ratios)[:: max(1, len(ratios) // 256)]
+    beta = variances[order, None]
+    finite = np.exp((np.sqrt(beta) * special.ndtri(quantiles) - beta / 2) / 2)
+    tail = (1 - _COVERAGE) / 2
+    lower, upper = np.quantile(ratios[order, None] * finite, [tail, 1 - tail])
+    return float(lower), float(np.mean(ratios * np.exp(-variances / 8))), float(upper)
+
+
+def _relative(squares: np.ndarray) -> np.ndarray:
+    """Norms over their root mean square; 1 if there are none."""
+    mean = squares.mean()
+    return np.sqrt(np.maximum(squares, 0) / mean) if mean > 0 else np.ones_like(squares)

@@ -1,0 +1,232 @@
+"""Signals and errors of a mini-batch in dense networks with normalisation and skip connections.
+
+A network is a tuple of nodes in forward order, the first of which is the input; each names the
+nodes that it reads by their place. Forwards go second moments over the units, A_ab = E[x_a x_b],
+backwards the covariances of an error in one unit, G_ab = E[e_a e_b], e_a = ∂ℓ_a/∂x_a:
+
+    dense     K = n v A + σ_b²              G += n' v G'           n inputs, n' units
+    unit map  A' = E[φ(u) φ(u)ᵀ]            G += E[Jᵀ G' J]
+    add       A' = A_1 + A_2 + m_1 m_2ᵀ + m_2 m_1ᵀ   (m: the means)        G += G'
+
+An error that comes down two ways is a sum of independent ones, for the weights are. See
+`mean_field` for the papers; batch normalisation as in Yang et al. (2019), at finite batches.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from kgrad.theory.units import UnitMap, UnitMoments
+
+_MOST_DRAWS, _MOST_NUMBERS = 4096, 2**21
+
+
+@dataclass(frozen=True)
+class Input:
+    """The batch itself."""
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A dense layer up to its pre-activations; variances are of one entry."""
+
+    source: int
+    width: int
+    weight_variance: float
+    bias_variance: float = 0.0
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is done to each unit: activation, normalisation, activation."""
+
+    source: int
+    map: UnitMap
+
+
+@dataclass(frozen=True)
+class Add:
+    """The sum of tensors of one width that share no units."""
+
+    sources: tuple[int, ...]
+
+
+Node = Input | Dense | Unit | Add
+
+
+class BatchMoments:
+    """A network's second moments on a batch, forwards; `backward` takes the errors down.
+
+    Args:
+        nodes: the network; the last one is the output's pre-activations, a `Dense`.
+        X: the batch, (B, n_0).
+        seed: of the draws.
+
+    Attributes:
+        widths: of each node.
+        A: E[x_a x_b] over the units of each node, (B, B).
+        consumers: the nodes that read each node.
+        units: the `UnitMoments` of each `Unit`, by its place.
+    """
+
+    def __init__(self, nodes: tuple[Node, ...], X: np.ndarray, seed: int = 0) -> None:
+        self.nodes, self.X = nodes, np.asarray(X, np.float64)
+        self.B = len(self.X)
+        self.random = np.random.default_rng(seed)
+        self.consumers: list[list[int]] = [[] for _ in nodes]
+        for place, node in enumerate(nodes):
+            for source in sources(node):
+                self.consumers[source].append(place)
+        self.widths: list[int] = []
+        self.A: list[np.ndarray] = []
+        self.means: list[np.ndarray] = []
+        self.units: dict[int, UnitMoments] = {}
+        self._draws: list[np.ndarray] = []
+        self._gaussian: list[bool] = []
+        for place, node in enumerate(nodes):
+            self._forward(place, node)
+
+    @cached_property
+    def normal(self) -> np.ndarray:
+        """(draws, B) from N(0, I)."""
+        draws = int(np.clip(_MOST_NUMBERS // self.B, 512, _MOST_DRAWS))
+        return standard_normal(draws, self.B, self.random)
+
+    def draws(self, place: int) -> np.ndarray:
+        """(draws, B): values of one unit of a node over the batch."""
+        return self._draws[place]
+
+    def shuffled(self, place: int) -> np.ndarray:
+        """The draws of a node in another order: independent of those of any other node."""
+        return self._draws[place][self.random.permutation(len(self.normal))]
+
+    def gaussian_draws(self, K: np.ndarray) -> np.ndarray:
+        """(draws, B) from N(0, K), in an order of their own; K may be singular."""
+        jitter = 1e-12 * np.trace(K) / len(K) + 1e-300
+        try:
+            root = np.linalg.cholesky(K + jitter * np.eye(len(K)))
+        except np.linalg.LinAlgError:
+            values, vectors = np.linalg.eigh(K)
+            root = vectors * np.sqrt(np.maximum(values, 0))
+        return self.normal[self.random.permutation(len(self.normal))] @ root.T
+
+    def _forward(self, place: int, node: Node) -> None:
+        zeros, gaussian = np.zeros(self.B), True
+        if isinstance(node, Input):
+            width, gaussian = self.X.shape[1], False
+            A, mean = self.X @ self.X.T / width, self.X.mean(axis=1)
+            draws = _resized(self.X.T, len(self.normal), self.random)
+        elif isinstance(node, Dense):
+            n, width, mean = self.widths[node.source], node.width, zeros
+            A = n * node.weight_variance * self.A[node.source] + node.bias_variance
+            draws = self.gaussian_draws(A)
+        elif isinstance(node, Unit):
+            s = node.source
+            unit = UnitMoments(
+                node.map, self.A[s], self.means[s], self._draws[s], self._gaussian[s]
+            )
+            self.units[place] = unit
+            A, mean, draws = unit.A, unit.mean, unit.x
+            width, gaussian = self.widths[s], False
+        else:
+            A, mean, draws, gaussian = self._sum(node)
+            width = self.widths[node.sources[0]]
+        self.A.append(A)
+        self.means.append(mean)
+        self.widths.append(width)
+        self._draws.append(draws)
+        self._gaussian.append(gaussian)
+
+    def _sum(self, node: Add) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+        A, mean = np.zeros((self.B, self.B)), np.zeros(self.B)
+        draws, gaussian = np.zeros_like(self.normal), True
+        for source in node.sources:
+            m = self.means[source]
+            A = A + self.A[source] + np.outer(mean, m) + np.outer(m, mean)
+            mean, draws = mean + m, draws + self.shuffled(source)
+            gaussian = gaussian and self._gaussian[source]
+        return A, mean, draws, gaussian
+
+    def backward(self, G_out: np.ndarray) -> list[np.ndarray]:
+        """G of each node: covariances of the errors in one of its units, (B, B).
+
+        Args:
+            G_out: E[δ_a δ_b] of one output unit, δ_a = ∂ℓ_a/∂h_a of the sample's own loss.
+        """
+        G = [np.zeros((self.B, self.B)) for _ in self.nodes]
+        G[-1] = np.asarray(G_out, np.float64)
+        for place in reversed(range(len(self.nodes))):
+            node = self.nodes[place]
+            if isinstance(node, Dense):
+                G[node.source] = G[node.source] + node.width * node.weight_variance * G[place]
+            elif isinstance(node, Unit):
+                G[node.source] = G[node.source] + self.units[place].pull(G[place])
+            elif isinstance(node, Add):
+                for source in node.sources:
+                    G[source] = G[source] + G[place]
+        return G
+
+    def forward_adjoint(self, place: int, Q: np.ndarray) -> dict[int, np.ndarray]:
+        """How n ⟨Q, G⟩ of a node reads at the nodes above it.
+
+        Returns:
+            Place → Q', such that n' ⟨Q', G'⟩ is the share of n ⟨Q, G⟩ that came down from there.
+        """
+        found = {place: Q}
+        for above in range(place + 1, len(self.nodes)):
+            node = self.nodes[above]
+            given = [found[source] for source in sources(node) if source in found]
+            if not given:
+                continue
+            if isinstance(node, Dense):
+                found[above] = self.widths[node.source] * node.weight_variance * given[0]
+            elif isinstance(node, Unit):
+                found[above] = self.units[above].push(given[0])
+            else:
+                found[above] = np.sum(given, axis=0)
+        return found
+
+    def signal_adjoint(self, place: int, R: np.ndarray) -> dict[int, np.ndarray]:
+        """⟨R, A⟩ of a node answers to a change of A at the nodes below with ⟨R', dA'⟩.
+
+        Returns:
+            Place → R'.
+        """
+        found = {place: R}
+        for here in range(place, 0, -1):
+            node = self.nodes[here]
+            if here not in found:
+                continue
+            if isinstance(node, Dense):
+                passed = self.widths[node.source] * node.weight_variance * found[here]
+            else:
+                passed = found[here]
+            if isinstance(node, Unit):
+                passed = self.units[here].signal_adjoint(passed)
+            for source in sources(node):
+                found[source] = found.get(source, 0.0) + passed
+        return found
+
+
+def sources(node: Node) -> tuple[int, ...]:
+    """The places of the nodes that a node reads."""
+    if isinstance(node, Input):
+        return ()
+    return node.sources if isinstance(node, Add) else (node.source,)
+
+
+def standard_normal(draws: int, B: int, random: np.random.Generator) -> np.ndarray:
+    """(draws, B), in random order: with their negatives and, if many, of covariance I exactly."""
+    half = draws // 2
+    z = random.normal(size=(half, B))
+    if half > B:
+        z = z @ np.linalg.inv(np.linalg.cholesky(z.T @ z / half)).T
+    return random.permutation(np.concatenate([z, -z, z[: draws - 2 * half]]))
+
+
+def _resized(columns: np.ndarray, draws: int, random: np.random.Generator) -> np.ndarray:
+    """As many rows as there are draws: each equally often, or a choice of them."""
+    if len(columns) > draws:
+        return random.choice(columns, draws, replace=False)
+    return np.resize(columns, (draws, columns.shape[1]))

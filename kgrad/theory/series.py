@@ -1,0 +1,97 @@
+"""E[φ(u_a) φ(u_b)] and E[φ'(u_a) φ'(u_b)] of all pairs of a batch, by Hermite series.
+
+With u = s z, φ(s z) = Σ_k c_k(s) h_k(z) in the orthonormal Hermite polynomials, Mehler's formula
+gives E[φ(u_a) φ(u_b)] = Σ_k c_k(s_a) c_k(s_b) ρ^k: one small matrix product for each sample, and
+powers of the correlations, in place of an integral for each pair.
+"""
+
+from functools import cache
+
+import numpy as np
+
+from kgrad.theory.activations import Activation, Function
+
+_TERMS = 128
+_FAR = 12.0
+_LARGEST_REST = 1e-3
+_Nodes = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def series_moments(
+    phi: Activation, s: np.ndarray, c: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """E[φ(u_a) φ(u_b)] and E[φ'(u_a) φ'(u_b)] for all pairs of samples.
+
+    A jump of φ' at 0 makes the series converge slowly. Its square is taken out of the series and
+    put back in closed form (Cho & Saul, "Kernel methods for deep learning", 2009); what is left of
+    the cross terms falls fast enough. What the series leaves over at ρ = 1, where the sum is known,
+    is given to the first power beyond the last.
+
+    Args:
+        phi: the activation function.
+        s: standard deviations, (B,), above 0.
+        c: correlations, (B, B).
+
+    Returns:
+        Two float64 arrays (B, B), to about 1e-6 of the largest; None where the series does not
+        reach so far: kinks away from 0, or an s on whose scale φ is nearly a step.
+    """
+    if any(kink != 0 for kink in phi.kinks):
+        return None
+    nodes = _hermite(float(np.exp2(np.ceil(np.log2(max(1.0, s.max()))))))
+    # On both sides of 0, where φ' may jump.
+    jump = float(np.diff(phi.df(np.array([-1e-12, 1e-12])))[0]) if phi.kinks else 0.0
+    of_f = _series(phi.f, s, c, nodes, (lambda u: np.maximum(u, 0) * jump) if jump else None)
+    of_df = _series(phi.df, s, c, nodes, (lambda u: (u > 0) * jump) if jump else None)
+    if of_f is None or of_df is None:
+        return None
+    if jump:
+        angle = np.arccos(np.clip(c, -1, 1))
+        np.fill_diagonal(angle, 0.0)
+        J = (np.sin(angle) + (np.pi - angle) * np.cos(angle)) / (2 * np.pi)
+        of_f = of_f + jump**2 * np.outer(s, s) * J
+        of_df = of_df + jump**2 * (np.pi - angle) / (2 * np.pi)
+    return of_f, of_df
+
+
+def _series(
+    f: Function, s: np.ndarray, c: np.ndarray, nodes: _Nodes, step: Function | None
+) -> np.ndarray | None:
+    """Σ_k c_k(s_a) c_k(s_b) ρ^k of f without the same of `step`."""
+    z, weight, polynomials = nodes
+    u = np.outer(s, z)
+    values = f(u)
+    at_one = whole = (values * weight) @ values.T
+    signed = [(1.0, values @ polynomials)]  # (B, terms)
+    if step is not None:
+        steps = step(u)
+        at_one = whole - (steps * weight) @ steps.T
+        signed.append((-1.0, steps @ polynomials))
+    rest = at_one - sum(sign * terms @ terms.T for sign, terms in signed)
+    if np.abs(rest).max() > _LARGEST_REST * np.abs(whole).max():
+        return None
+    total = rest * c**_TERMS
+    power = np.ones_like(c)
+    for k in range(_TERMS):
+        for sign, terms in signed:
+            column = terms[:, k]
+            if np.abs(column).max() > 1e-9:
+                total += sign * power * column[:, None] * column
+        power = power * c
+    return total
+
+
+@cache
+def _hermite(largest: float) -> _Nodes:
+    """Nodes, their weights with the Gaussian density, and weighted orthonormal polynomials."""
+    edges = np.arange(-_FAR, _FAR + 0.5)
+    fine = np.exp2(np.arange(0, np.log2(largest))) / largest
+    edges = np.unique(np.concatenate([edges, fine, -fine]))
+    x, w = np.polynomial.legendre.leggauss(16)
+    half = np.diff(edges)[:, None] / 2
+    z = (edges[:-1, None] + half * (1 + x)).ravel()
+    weight = (half * w).ravel() * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+    rows = [np.ones_like(z), z]
+    for k in range(1, _TERMS - 1):
+        rows.append((z * rows[-1] - np.sqrt(k) * rows[-2]) / np.sqrt(k + 1))
+    return z, weight, (np.array(rows) * weight).T

@@ -1,0 +1,169 @@
+"""What happens to one unit's values over a batch between two dense layers: φ, normalisation, φ.
+
+A unit's B values h, one a sample, become φ_2(norm(φ_1(h))). The Jacobian J of that is diagonal but
+for batch normalisation, which couples the samples:
+
+    J = diag(φ_2'/s) (I - 1 1ᵀ/B - x̂ x̂ᵀ/B) diag(φ_1')
+
+with x̂ the normalised values and s = √(variance + ε). Layer normalisation is taken at large width,
+where a sample's mean and variance over the units are known numbers.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from kgrad.theory.activations import Activation, activation
+from kgrad.theory.gaussian import expectation
+from kgrad.theory.mean_field import gram_moments
+
+Norm = Literal["batch", "layer"] | None
+LINEAR = activation("linear")
+
+
+@dataclass(frozen=True)
+class UnitMap:
+    """φ_2 ∘ norm ∘ φ_1, of one unit's values over the batch.
+
+    Attributes:
+        before: φ_1, before the normalisation.
+        norm: which normalisation stands between, if any; then γ = 1 and β = 0.
+        after: φ_2.
+        epsilon: what the normalisation adds to the variance.
+    """
+
+    before: Activation = LINEAR
+    norm: Norm = None
+    after: Activation = LINEAR
+    epsilon: float = 1e-3
+
+
+class UnitMoments:
+    """A unit map at work on a batch: second moments through it, forwards and backwards.
+
+    Args:
+        unit: the map.
+        A: second moments of what goes in, (B, B).
+        mean: means of what goes in, (B,).
+        h: draws of what goes in, (draws, B).
+        gaussian: whether what goes in is Gaussian of mean 0.
+
+    Attributes:
+        A: E[x_a x_b] of what comes out.
+        mean: E[x_a] of what comes out.
+        x: draws of what comes out, row by row those of `h`.
+        x_hat: draws of φ_2's argument.
+        after_slope: draws of φ_2'.
+    """
+
+    def __init__(
+        self, unit: UnitMap, A: np.ndarray, mean: np.ndarray, h: np.ndarray, gaussian: bool
+    ) -> None:
+        self.unit, self._A_in, self._h = unit, A, h
+        u = unit.before.f(h)
+        scale: float | np.ndarray = 1.0
+        if unit.norm == "batch":
+            u = u - u.mean(axis=1, keepdims=True)
+            scale = np.sqrt(np.mean(u**2, axis=1, keepdims=True) + unit.epsilon)
+        elif unit.norm == "layer":
+            first, centre = _first_moments(unit.before, A, mean, u, gaussian)
+            u, scale = u - centre, np.sqrt(first - centre**2 + unit.epsilon)
+        self.x_hat = u / scale
+        self.x = unit.after.f(self.x_hat)
+        self.after_slope = unit.after.df(self.x_hat)
+        self._inner, self._outer = self.after_slope / scale, unit.before.df(h)
+        exact = gaussian and unit.norm != "batch" and unit.before.name == "linear"
+        if exact:  # the argument of φ_2 is Gaussian, whose moments need no draws
+            self.A, slopes = gram_moments(unit.after, A / _outer(scale))
+            self._slopes = slopes / _outer(scale)
+            self.mean = mean_of_gaussian(unit.after, np.diag(A / _outer(scale)))
+        elif gaussian and unit.norm is None and unit.after.name == "linear":
+            self.A, self._slopes = gram_moments(unit.before, A)
+            self.mean = mean_of_gaussian(unit.before, np.diag(A))
+        else:
+            self.A = self.x.T @ self.x / len(h)
+            w = self._inner * self._outer
+            self._slopes = w.T @ w / len(h)
+            self.mean = self.x.mean(axis=0)
+
+    def pull(self, G: np.ndarray) -> np.ndarray:
+        """E[Jᵀ G J]: covariances of an error before the map from those after it."""
+        return self._sandwich(G, self._inner, self._outer)
+
+    def push(self, Q: np.ndarray) -> np.ndarray:
+        """E[J Q Jᵀ], the adjoint of `pull`."""
+        return self._sandwich(Q, self._outer, self._inner)
+
+    def signal_adjoint(self, R: np.ndarray) -> np.ndarray:
+        """∂⟨R, E[x xᵀ]⟩/∂A, A being the second moments of what goes in.
+
+        By Price's theorem R_ab E[φ'(u_a) φ'(u_b)] and, on the diagonal, Σ_b R_ab E[φ''(u_a) φ(u_b)]
+        besides. Behind a normalisation the diagonal is such that a change of scale has no effect;
+        exact for layer normalisation of a Gaussian, an estimate for others.
+        """
+        M = self.pull(R)
+        q = np.maximum(np.diag(self._A_in), 1e-300)
+        if self.unit.norm is None:
+            return M + np.diag(np.sum(R * self._bend, axis=1))
+        return M - np.diag(np.sum(M * self._A_in, axis=1) / q)
+
+    @cached_property
+    def _bend(self) -> np.ndarray:
+        """E[φ''(u_a) φ(u_b)], by Stein's lemma (E[u_a φ'(u_a) φ(u_b)] - K_ab E[φ'φ'])/K_aa."""
+        slope = self._h * self._inner * self._outer
+        product = slope.T @ self.x / len(slope)
+        q = np.maximum(np.diag(self._A_in), 1e-300)
+        return (product - self._A_in * self._slopes) / q[:, None]
+
+    def jvp(self, y: np.ndarray, rows: slice) -> np.ndarray:
+        """J y for the draws in `rows`: (rows, B)."""
+        return self._inner[rows] * self._project(self._outer[rows] * y, rows)
+
+    def vjp(self, e: np.ndarray, rows: slice) -> np.ndarray:
+        """Jᵀ e for the draws in `rows`: (rows, B)."""
+        return self._outer[rows] * self._project(self._inner[rows] * e, rows)
+
+    def _project(self, y: np.ndarray, rows: slice) -> np.ndarray:
+        if self.unit.norm != "batch":
+            return y
+        y = y - y.mean(axis=1, keepdims=True)
+        x_hat = self.x_hat[rows]
+        return y - x_hat * np.mean(x_hat * y, axis=1, keepdims=True)
+
+    def _sandwich(self, M: np.ndarray, inner: np.ndarray, outer: np.ndarray) -> np.ndarray:
+        """E[o o ∘ Π (i i ∘ M) Π], Π = I - 1 1ᵀ/B - x̂ x̂ᵀ/B, or without Π."""
+        total = M * self._slopes
+        if self.unit.norm != "batch":
+            return total
+        draws, B = inner.shape
+        columns = (np.ones_like(inner), self.x_hat)
+        products = [inner * ((inner * column) @ M) for column in columns]
+        for column, product in zip(columns, products, strict=True):
+            cross = (outer * column).T @ (outer * product) / (draws * B)
+            total = total - cross - cross.T
+            for other, column_2 in enumerate(columns):
+                inside = np.sum(column * products[other], axis=1, keepdims=True)
+                total = total + (outer * column * inside).T @ (outer * column_2) / (draws * B**2)
+        return total
+
+
+def _outer(scale: float | np.ndarray) -> float | np.ndarray:
+    return np.outer(scale, scale) if isinstance(scale, np.ndarray) else scale**2
+
+
+def mean_of_gaussian(phi: Activation, q: np.ndarray) -> np.ndarray:
+    """E[φ(u_a)] of Gaussian u_a with variances q: (B,)."""
+    return np.array([expectation(phi.f, variance, phi.kinks) for variance in q])
+
+
+def _first_moments(
+    before: Activation, A: np.ndarray, mean: np.ndarray, u: np.ndarray, gaussian: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """E[u_a²] and E[u_a] of each sample, u = φ_1(h)."""
+    if before.name == "linear":
+        return np.diag(A), mean
+    if gaussian:
+        return np.diag(gram_moments(before, A)[0]), mean_of_gaussian(before, np.diag(A))
+    return np.mean(u**2, axis=0), u.mean(axis=0)
