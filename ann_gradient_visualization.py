@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # TensorFlow takes seconds to import: not before it is known 
 
     from kgrad.experiments import Experiment, Prepared
     from kgrad.history import GradientHistory
-    from kgrad.prediction import Prediction
+    from kgrad.prediction.predict import Prediction
 
 PRESETS = ("vanishing", "healthy", "exploding")
 # options that make a grid when they get several values → attribute of an Experiment

@@ -24,7 +24,7 @@ import tensorflow as tf
 from kgrad.inputs import choose_loss
 from kgrad.loop import TrainingLoop
 from kgrad.models import create_model
-from kgrad.recorder import Recorder
+from kgrad.recording.recorder import Recorder
 
 LAYERS, FEATURES = 10, 20
 SIZES = {"10×64, batch 32": (64, 32), "10×256, batch 128": (256, 128)}

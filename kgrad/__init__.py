@@ -1,27 +1,30 @@
 """See, explain and predict the gradients of a Keras model while it trains."""
 
 from kgrad._version import __version__
-from kgrad.activation_plots import plot_activations
 from kgrad.callback import GradientTracker
 from kgrad.data import Dataset, make_dataset
 from kgrad.diagnosis import Diagnosis, Finding, Thresholds, diagnose
-from kgrad.distribution_plots import plot_distributions
 from kgrad.history import GradientHistory, Weight
-from kgrad.initializers import Recommendation, recommend_initializer
 from kgrad.models import create_model
-from kgrad.phase_plots import plot_phase_diagram
 from kgrad.plots import (
     compare_gradients,
+    plot_activations,
+    plot_distributions,
     plot_gradient_by_depth,
+    plot_phase_diagram,
+    plot_prediction,
+    plot_remedies,
     plot_seed_spread,
     visualize_gradients,
 )
-from kgrad.prediction import Prediction, predict_gradients
-from kgrad.prediction_plots import plot_prediction
-from kgrad.remedies import try_remedies
-from kgrad.remedy_plots import plot_remedies
+from kgrad.prediction import (
+    Prediction,
+    Recommendation,
+    predict_gradients,
+    recommend_initializer,
+)
+from kgrad.remedies import Trial, Trials, try_remedies
 from kgrad.training import measure_gradients, train_and_track_gradients
-from kgrad.trials import Trial, Trials
 
 __all__ = [
     "Dataset",

@@ -13,17 +13,17 @@ from typing import Any, Literal, Self
 import keras
 import numpy as np
 
-from kgrad.descriptions import Selection, checked_selection
 from kgrad.diagnosis.watch import Watch
 from kgrad.history import GradientHistory
-from kgrad.hooks import listen_to_fit
 from kgrad.inputs import require_every, require_fit_strategy, require_json, require_one_of
-from kgrad.position import FitPosition
-from kgrad.probe import Probe
+from kgrad.probe.measure import Probe
+from kgrad.recording.descriptions import Selection, checked_selection
+from kgrad.recording.hooks import listen_to_fit
+from kgrad.recording.position import FitPosition
+from kgrad.recording.summaries import summarize, write_last
+from kgrad.recording.tracks import COMPILED, Options, Tracks
 from kgrad.statistics import select
-from kgrad.summaries import summarize, write_last
 from kgrad.tensorboard import TensorBoardWriter
-from kgrad.tracks import COMPILED, Options, Tracks
 
 # Float32 buffers lose the fifth digit when they are added to for longer.
 _STEPS_BETWEEN_READINGS = 8192

@@ -20,7 +20,7 @@ from kgrad.data import Dataset, make_dataset
 from kgrad.history import GradientHistory
 from kgrad.inputs import require_positive
 from kgrad.models import create_model
-from kgrad.prediction import Prediction, predict_gradients
+from kgrad.prediction.predict import Prediction, predict_gradients
 from kgrad.statistics import select
 from kgrad.training import train_and_track_gradients
 

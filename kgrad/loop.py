@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kgrad.hooks import listen_to_updates
-from kgrad.recorder import Recorder
+from kgrad.recording.hooks import listen_to_updates
+from kgrad.recording.recorder import Recorder
 
 
 class TrainingLoop:

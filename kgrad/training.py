@@ -19,9 +19,7 @@ import numpy as np
 import tensorflow as tf
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
-from kgrad.descriptions import describe_run
 from kgrad.history import GradientHistory
-from kgrad.hooks import clips
 from kgrad.inputs import (
     as_arrays,
     choose_loss,
@@ -32,7 +30,9 @@ from kgrad.inputs import (
     require_trainable,
 )
 from kgrad.loop import TrainingLoop, backward
-from kgrad.recorder import Recorder, cheaper_by_entry
+from kgrad.recording.descriptions import describe_run
+from kgrad.recording.hooks import clips
+from kgrad.recording.recorder import Recorder, cheaper_by_entry
 
 # XLA compiles for about a second and then saves 0.1 to 1 ms a step: it pays beyond this many.
 _STEPS_THAT_REPAY_XLA = 5000

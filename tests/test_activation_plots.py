@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kgrad.activation_plots import plot_activations
 from kgrad.history import GradientHistory, Weight
+from kgrad.plots.activations import plot_activations
 
 TITLES = {
     "activation_mean": "mean activation",

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kgrad.distribution_plots import plot_distributions
 from kgrad.history import GradientHistory, Weight
+from kgrad.plots.distributions import plot_distributions
 
 EDGES = np.log10(2.0 ** np.arange(-126, 129))  # of the ordinary bins
 

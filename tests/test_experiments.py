@@ -26,7 +26,7 @@ from kgrad.experiments import (
     summarize_prediction,
 )
 from kgrad.history import GradientHistory, Weight
-from kgrad.prediction import Prediction
+from kgrad.prediction.predict import Prediction
 from kgrad.training import measure_gradients
 
 SMALL = Experiment(layers=2, units=4, samples=64, features=3, epochs=2)

@@ -6,7 +6,7 @@ import pytest
 
 import kgrad
 from kgrad import theory
-from kgrad.initializers import initial_variance
+from kgrad.prediction.initializers import initial_variance
 
 KINDS = keras.initializers
 

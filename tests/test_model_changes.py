@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kgrad.change_plans import CHANGES
-from kgrad.model_changes import changed_clone, random_state_kept, seed_all
-from kgrad.model_layers import LayerGraph, activation_name, initializer_fits
 from kgrad.models import create_model
+from kgrad.remedies.changes import changed_clone, random_state_kept, seed_all
+from kgrad.remedies.layers import LayerGraph, activation_name, initializer_fits
+from kgrad.remedies.plans import CHANGES
 
 BY_NAME = {change.name: change for change in CHANGES}
 layers = keras.layers

@@ -20,14 +20,14 @@ from matplotlib.text import Text
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kgrad.history import GradientHistory, Weight
-from kgrad.panels import _apart, _range, _sample, shortened, thinned
-from kgrad.plots import (
+from kgrad.plots.gradients import (
     compare_gradients,
     plot_gradient_by_depth,
     plot_seed_spread,
     visualize_gradients,
 )
-from kgrad.scale import Scale
+from kgrad.plots.panels import _apart, _range, _sample, shortened, thinned
+from kgrad.plots.scale import Scale
 
 SPECIAL = ("0 (exactly)", "infinite", "NaN")
 

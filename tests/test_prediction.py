@@ -11,8 +11,8 @@ import tensorflow as tf
 
 import kgrad
 from kgrad import theory
-from kgrad.dense_networks import numpy_activation, read_dense_network
-from kgrad.prediction import _of_single_networks
+from kgrad.prediction.networks import numpy_activation, read_dense_network
+from kgrad.prediction.predict import _of_single_networks
 from kgrad.theory.network_gradients import NetworkGradients, Parameter
 from kgrad.theory.networks import Add, BatchMoments, Dense, Input, Unit
 from kgrad.theory.units import UnitMap, UnitMoments

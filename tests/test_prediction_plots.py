@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kgrad.history import GradientHistory, Weight
-from kgrad.phase_plots import plot_phase_diagram
-from kgrad.plots import visualize_gradients
-from kgrad.prediction import Prediction
-from kgrad.prediction_plots import plot_prediction
+from kgrad.plots.gradients import visualize_gradients
+from kgrad.plots.phases import plot_phase_diagram
+from kgrad.plots.predictions import plot_prediction
+from kgrad.prediction.predict import Prediction
 from kgrad.theory import activation
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from kgrad.probe import STATISTICS, Probe
+from kgrad.probe.measure import STATISTICS, Probe
 
 MSE = "mean_squared_error"
 

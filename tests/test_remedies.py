@@ -9,16 +9,16 @@ import pytest
 import tensorflow as tf
 from numpy.testing import assert_array_equal
 
-from kgrad import remedies as module
-from kgrad.change_plans import CHANGES
 from kgrad.diagnosis.findings import Diagnosis, Finding
 from kgrad.diagnosis.texts import TEXTS
 from kgrad.experiments import PRESETS, Experiment, run_experiment
 from kgrad.history import GradientHistory, Weight
 from kgrad.models import create_model
-from kgrad.remedies import OF_RULES, REMEDIES, try_remedies
+from kgrad.remedies import trying as module
+from kgrad.remedies.plans import CHANGES
+from kgrad.remedies.trials import Trials
+from kgrad.remedies.trying import OF_RULES, REMEDIES, try_remedies
 from kgrad.training import train_and_track_gradients
-from kgrad.trials import Trials
 
 layers = keras.layers
 SMALL = Experiment(layers=3, units=8, samples=64, features=4, seed=5)

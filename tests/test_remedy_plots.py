@@ -10,8 +10,8 @@ from matplotlib.collections import QuadMesh
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kgrad.history import GradientHistory, Weight
-from kgrad.remedy_plots import plot_remedies
-from kgrad.trials import Trials
+from kgrad.plots.remedies import plot_remedies
+from kgrad.remedies.trials import Trials
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kgrad.saturation import saturated_share
+from kgrad.probe.saturation import saturated_share
 
 
 def logit(p):

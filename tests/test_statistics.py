@@ -8,10 +8,10 @@ import oracle
 import pytest
 import tensorflow as tf
 
-from kgrad.accumulators import EntryTotals, StepTotals
-from kgrad.counters import ExponentCounts
 from kgrad.models import create_model
-from kgrad.recorder import Recorder
+from kgrad.recording.accumulators import EntryTotals, StepTotals
+from kgrad.recording.counters import ExponentCounts
+from kgrad.recording.recorder import Recorder
 from kgrad.statistics import L2_NORM, select
 from kgrad.training import measure_gradients, train_and_track_gradients
 

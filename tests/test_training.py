@@ -19,12 +19,12 @@ import pytest
 import tensorflow as tf
 
 import kgrad.training
-from kgrad.descriptions import describe_weights
 from kgrad.history import GradientHistory
 from kgrad.inputs import choose_loss, choose_optimizer
 from kgrad.loop import TrainingLoop, backward
 from kgrad.models import create_model
-from kgrad.recorder import Recorder
+from kgrad.recording.descriptions import describe_weights
+from kgrad.recording.recorder import Recorder
 from kgrad.training import measure_gradients, train_and_track_gradients
 
 TREE = Path(kgrad.training.__file__).parents[1]
@@ -781,13 +781,13 @@ def test_ctrl_c_returns_soon_with_what_was_recorded(tmp_path, sigint, samples, b
 
 
 PLACES = {
-    "before the record": ("kgrad.accumulators.StepTotals.totals", "before"),
+    "before the record": ("kgrad.recording.accumulators.StepTotals.totals", "before"),
     "before it is kept": ("kgrad.history.GradientHistory.append", "before"),
     "after it is kept": ("kgrad.history.GradientHistory.append", "after"),
     "before it is written": ("kgrad.jsonl.LineWriter.write", "before"),
     "after it is written": ("kgrad.jsonl.LineWriter.write", "after"),
-    "before the reset": ("kgrad.accumulators.StepTotals.reset", "before"),
-    "after the reset": ("kgrad.accumulators.StepTotals.reset", "after"),
+    "before the reset": ("kgrad.recording.accumulators.StepTotals.reset", "before"),
+    "after the reset": ("kgrad.recording.accumulators.StepTotals.reset", "after"),
     "before the logs' reset": ("kgrad.loop.TrainingLoop.reset_logs", "before"),
     "after steps": ("kgrad.loop.TrainingLoop.run", "after"),
 }

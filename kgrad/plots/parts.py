@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from kgrad.history import GradientHistory
-from kgrad.panels import DEPTH, special_style
-from kgrad.scale import LABELS, Scale
+from kgrad.plots.panels import DEPTH, special_style
+from kgrad.plots.scale import LABELS, Scale
 
 WIDTH = 10.0  # inches; with the sizes below, text is legible where a figure is 400 pixels wide
 STYLE: dict[Any, Any] = {

@@ -15,17 +15,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from kgrad.distributions import LOG10_EDGES
-from kgrad.figure_parts import (
-    columns_for,
-    new_figure,
-    recorded_epochs,
-    require_drawable,
-    spread_out,
-    style,
-    time_axis,
-)
 from kgrad.history import GradientHistory
-from kgrad.panels import (
+from kgrad.plots.panels import (
     DEPTH,
     TIME,
     cell_edges,
@@ -34,7 +25,16 @@ from kgrad.panels import (
     thinned,
     without_neighbours,
 )
-from kgrad.scale import INFINITE, MARGIN, ZERO
+from kgrad.plots.parts import (
+    columns_for,
+    new_figure,
+    recorded_epochs,
+    require_drawable,
+    spread_out,
+    style,
+    time_axis,
+)
+from kgrad.plots.scale import INFINITE, MARGIN, ZERO
 
 DENSITY: Colormap = sns.color_palette("mako_r", as_cmap=True)
 MOST_PANELS = 12  # as many layers have a panel each

@@ -14,7 +14,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from kgrad.figure_parts import (
+from kgrad.history import GradientHistory
+from kgrad.plots.panels import (
+    TIME,
+    draw_by_depth,
+    draw_heatmap,
+    draw_over_time,
+    dress_colorbar,
+    label_lines,
+    ramp,
+)
+from kgrad.plots.parts import (
     add_legend,
     columns_for,
     depth_colorbar,
@@ -29,24 +39,14 @@ from kgrad.figure_parts import (
     style,
     time_axis,
 )
-from kgrad.history import GradientHistory
-from kgrad.panels import (
-    TIME,
-    draw_by_depth,
-    draw_heatmap,
-    draw_over_time,
-    dress_colorbar,
-    label_lines,
-    ramp,
-)
-from kgrad.prediction import Prediction
-from kgrad.prediction_plots import (
+from kgrad.plots.predictions import (
     draw_prediction_alone,
     plot_prediction,
     prediction_keys,
     require_predicted,
 )
-from kgrad.scale import Scale
+from kgrad.plots.scale import Scale
+from kgrad.prediction.predict import Prediction
 
 FEW = 8  # as many lines are told apart by name; more by a colour bar
 

@@ -9,10 +9,10 @@ import tensorflow as tf
 from scipy import special
 from scipy.optimize import nnls
 
-from kgrad.dense_networks import DenseNetwork, Variances, read_dense_network
-from kgrad.descriptions import describe_weights
 from kgrad.history import Weight
 from kgrad.inputs import as_arrays, choose_loss, require_one_of, require_trainable
+from kgrad.prediction.networks import DenseNetwork, Variances, read_dense_network
+from kgrad.recording.descriptions import describe_weights
 from kgrad.records import combine
 from kgrad.theory import Activation
 from kgrad.theory.network_gradients import NetworkGradients, Parameter, adjoint

@@ -9,15 +9,15 @@ import keras
 import numpy as np
 
 from kgrad.callback import GradientTracker
-from kgrad.change_plans import CHANGES, Change
 from kgrad.diagnosis.findings import Diagnosis
 from kgrad.experiments import Experiment, prepare, run_experiment
 from kgrad.history import GradientHistory
 from kgrad.inputs import require_built, require_positive, require_seed
-from kgrad.model_changes import changed_clone, random_state_kept, seed_all
-from kgrad.model_layers import LayerGraph, fitting_initializer, initializer_fits
+from kgrad.remedies.changes import changed_clone, random_state_kept, seed_all
+from kgrad.remedies.layers import LayerGraph, fitting_initializer, initializer_fits
+from kgrad.remedies.plans import CHANGES, Change
+from kgrad.remedies.trials import Trials
 from kgrad.training import train_and_track_gradients
-from kgrad.trials import Trials
 
 REMEDIES = tuple(dict.fromkeys(change.remedy for change in CHANGES))
 

@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from kgrad.figure_parts import (
+from kgrad.history import GradientHistory
+from kgrad.plots.panels import DEPTH, draw_strips, magnitude_axis, name_layers, without_neighbours
+from kgrad.plots.parts import (
     add_legend,
     columns_for,
     new_figure,
@@ -20,10 +22,8 @@ from kgrad.figure_parts import (
     require_replicates,
     style,
 )
-from kgrad.history import GradientHistory
-from kgrad.panels import DEPTH, draw_strips, magnitude_axis, name_layers, without_neighbours
-from kgrad.prediction import Prediction
-from kgrad.scale import Scale
+from kgrad.plots.scale import Scale
+from kgrad.prediction.predict import Prediction
 
 PREDICTED, MEASURED = "0.15", DEPTH(0.35)
 Histories = GradientHistory | Sequence[GradientHistory]

@@ -22,7 +22,7 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
-from kgrad.counters import variable_per_replica
+from kgrad.recording.counters import variable_per_replica
 from kgrad.statistics import L2_NORM, MAX_ABS, MEAN_ABS, Statistic
 
 # Gradients with fewer entries than this are reduced together: one operation for all the biases.

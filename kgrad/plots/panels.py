@@ -16,7 +16,7 @@ from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from kgrad.scale import STRIP, Scale, Special
+from kgrad.plots.scale import STRIP, Scale, Special
 
 Color = tuple[float, float, float, float]
 

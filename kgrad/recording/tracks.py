@@ -9,10 +9,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kgrad.descriptions import Selection, describe_run, describe_weights, select_weights
 from kgrad.history import GradientHistory
-from kgrad.hooks import Gradients, clips, listen_to_updates
-from kgrad.recorder import Recorder, cheaper_by_entry
+from kgrad.recording.descriptions import Selection, describe_run, describe_weights, select_weights
+from kgrad.recording.hooks import Gradients, clips, listen_to_updates
+from kgrad.recording.recorder import Recorder, cheaper_by_entry
 
 # The name of the optimizer that a model was compiled with.
 COMPILED = "optimizer"

@@ -10,9 +10,9 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from kgrad.figure_parts import depth_colorbar, new_figure, style
-from kgrad.panels import DEPTH, ramp, shortened
-from kgrad.prediction import Prediction
+from kgrad.plots.panels import DEPTH, ramp, shortened
+from kgrad.plots.parts import depth_colorbar, new_figure, style
+from kgrad.prediction.predict import Prediction
 from kgrad.theory import Activation, activation, critical_line, fixed_point
 from kgrad.theory.depths import phase_plane
 

@@ -12,10 +12,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kgrad.descriptions import name_layers, unique_name
 from kgrad.inputs import choose_loss, require_built
-from kgrad.layer_outputs import LayerOutput, copied, own_losses, watched_layers
-from kgrad.saturation import saturated_share
+from kgrad.probe.layer_outputs import LayerOutput, copied, own_losses, watched_layers
+from kgrad.probe.saturation import saturated_share
+from kgrad.recording.descriptions import name_layers, unique_name
 
 STATISTICS = (
     "activation_mean",

@@ -8,7 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from kgrad.figure_parts import (
+from kgrad.history import GradientHistory
+from kgrad.plots.gradients import FEW
+from kgrad.plots.panels import DEPTH, TIME, draw_by_depth, draw_over_time, ramp, shortened
+from kgrad.plots.parts import (
     add_legend,
     depth_colorbar,
     new_figure,
@@ -17,10 +20,7 @@ from kgrad.figure_parts import (
     style,
     time_axis,
 )
-from kgrad.history import GradientHistory
-from kgrad.panels import DEPTH, TIME, draw_by_depth, draw_over_time, ramp, shortened
-from kgrad.plots import FEW
-from kgrad.scale import INFINITE, NAN, ZERO, Scale
+from kgrad.plots.scale import INFINITE, NAN, ZERO, Scale
 
 MEAN, STD = "activation_mean", "activation_std"
 SHARES = {

@@ -14,8 +14,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from kgrad.change_plans import Change, Plan, plan_change
-from kgrad.model_layers import LayerGraph, is_activation
+from kgrad.remedies.layers import LayerGraph, is_activation
+from kgrad.remedies.plans import Change, Plan, plan_change
 
 DEFAULT_LEARNING_RATE = 0.01  # of the SGD that trains a model which was not compiled
 _OF_OPTIMIZER = {"global_clipnorm", "learning_rate"}

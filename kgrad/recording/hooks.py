@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import keras
 import tensorflow as tf
 
-from kgrad.unshared import unshared
+from kgrad.recording.unshared import unshared
 
 Gradients = Sequence[Any]
 

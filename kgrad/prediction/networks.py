@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from kgrad import theory
-from kgrad.initializers import initial_variance
+from kgrad.prediction.initializers import initial_variance
 from kgrad.theory.network_gradients import Parameter
 from kgrad.theory.networks import Add, Dense, Input, Node, Unit
 from kgrad.theory.units import UnitMap

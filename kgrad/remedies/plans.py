@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from kgrad.model_layers import (
+from kgrad.remedies.layers import (
     LayerGraph,
     activation_name,
     fitting_initializer,

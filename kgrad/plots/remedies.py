@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from kgrad.figure_parts import (
+from kgrad.plots.panels import draw_heatmap, draw_strips, dress_colorbar, magnitude_axis
+from kgrad.plots.parts import (
     add_legend,
     new_figure,
     note_blank,
@@ -22,9 +23,8 @@ from kgrad.figure_parts import (
     style,
     time_axis,
 )
-from kgrad.panels import draw_heatmap, draw_strips, dress_colorbar, magnitude_axis
-from kgrad.scale import Scale, Special
-from kgrad.trials import Trial, Trials
+from kgrad.plots.scale import Scale, Special
+from kgrad.remedies.trials import Trial, Trials
 
 MOST = 4  # as many remedies can be told apart, and their panels read
 _COLORS = ("0.25", "#0072b2", "#117733", "#aa4499", "#8a5a00")

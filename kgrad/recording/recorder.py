@@ -12,11 +12,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kgrad.accumulators import Accumulator, EntryTotals, StepTotals
-from kgrad.counters import ExponentCounts, StepCounts, variable_per_replica
-from kgrad.descriptions import describe_weights
 from kgrad.history import GradientHistory
 from kgrad.jsonl import LineWriter
+from kgrad.recording.accumulators import Accumulator, EntryTotals, StepTotals
+from kgrad.recording.counters import ExponentCounts, StepCounts, variable_per_replica
+from kgrad.recording.descriptions import describe_weights
 from kgrad.statistics import ALWAYS, CLIPPED, L2_NORM, RECORDED_BESIDE, select
 
 
@@ -30,7 +30,7 @@ class Recorder:
         clipped: whether to measure what clipping makes of the gradients.
         distributions: whether to count the entries of each gradient by magnitude.
         outputs: names of the layer outputs of which `record` will be given activations.
-        by_entry: fold entry by entry, cheaper under XLA on a CPU; see `kgrad.accumulators`.
+        by_entry: fold entry by entry, cheaper under XLA on a CPU; see `accumulators`.
         journal: file that each record is written to as it is made.
         metadata: what the history shall say about the run.
 
@@ -292,7 +292,7 @@ class Recorder:
 
 
 def cheaper_by_entry(jit_compile: bool) -> bool:
-    """Whether to fold entry by entry: under XLA on a CPU, see `kgrad.accumulators`."""
+    """Whether to fold entry by entry: under XLA on a CPU, see `kgrad.recording.accumulators`."""
     return jit_compile and not tf.config.list_logical_devices("GPU")
 
 

@@ -1,0 +1,6 @@
+"""Theory applied to a Keras model: its gradients before the first step, and its initializers."""
+
+from kgrad.prediction.initializers import Recommendation, recommend_initializer
+from kgrad.prediction.predict import Prediction, predict_gradients
+
+__all__ = ["Prediction", "Recommendation", "predict_gradients", "recommend_initializer"]

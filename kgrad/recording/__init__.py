@@ -1,0 +1,1 @@
+"""From the gradients of compiled training steps to the records of a history."""
