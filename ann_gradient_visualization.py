@@ -10,6 +10,7 @@ import csv
 import os
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # TensorFlow takes seconds to import: not before it is known to be needed
     from matplotlib.figure import Figure
 
+    from kgrad.diagnosis import Diagnosis
     from kgrad.experiments import Experiment, Prepared
     from kgrad.history import GradientHistory
     from kgrad.prediction.predict import Prediction
@@ -150,6 +152,8 @@ def run(options: argparse.Namespace) -> int:
     """Train or load, then draw, tabulate and print."""
     folder = writable_folder(options.output)
     import_tensorflow_quietly()
+    from kgrad import diagnose
+
     prepared: dict[str, Prepared] = {}
     if options.load:
         from kgrad.experiments import load_histories
@@ -161,14 +165,17 @@ def run(options: argparse.Namespace) -> int:
         histories, prepared, interrupted = train(options, folder)
     groups = by_name(histories)
     predictions = predict(groups, prepared)
-    files = [folder / "table.csv"]
+    diagnoses = {name: [diagnose(h) for h in histories] for name, histories in groups.items()}
+    files = [folder / "table.csv", folder / "findings.csv"]
     write_table(groups, predictions, files[0])
+    write_findings(groups, diagnoses, files[1])
     figures = draw(groups, predictions)
     for name, figure in figures.items():
         path = folder / f"{slug(name)}.{options.format}"
         figure.savefig(path, dpi=150)
         files.append(path)
     print_table(groups, predictions)
+    print_findings(diagnoses)
     print(f"\nin {folder}: {', '.join(path.name for path in files)}")
     if options.show:
         import matplotlib.pyplot as plt
@@ -346,6 +353,40 @@ def print_table(
             f"{median['gradient_last']:13.3g}{median['ratio']:10.3g}{predicted:>10}"
             f"{median['decades_per_layer']:+9.2f}"
         )
+
+
+def write_findings(
+    groups: "dict[str, list[GradientHistory]]",
+    diagnoses: "dict[str, list[Diagnosis]]",
+    path: Path,
+) -> None:
+    """Write one row a measurement that a finding rests on; of healthy runs there are none."""
+    import pandas as pd
+
+    tables = [pd.DataFrame(columns=["name", "seed"])]
+    for name, histories in groups.items():
+        for history, diagnosis in zip(histories, diagnoses[name], strict=True):
+            seed = history.metadata.get("seed")
+            tables.append(diagnosis.to_frame().assign(name=name, seed=seed))
+    pd.concat([table.astype(object) for table in tables]).to_csv(path, index=False)
+
+
+def print_findings(diagnoses: "dict[str, list[Diagnosis]]") -> None:
+    """Print what is wrong with each experiment, how that is known and what to try first."""
+    print("\nfindings")
+    for name, of_seeds in diagnoses.items():
+        found = {finding.rule: finding for diagnosis in of_seeds for finding in diagnosis}
+        if not found:
+            print(f"  {name}: nothing is wrong")
+        for rule, finding in found.items():
+            seeds = sum(rule in diagnosis.rules for diagnosis in of_seeds)
+            print(
+                f"  {name}: {rule.replace('_', ' ')} in {finding.where()}, since epoch "
+                f"{finding.first_epoch}, with {seeds} of {len(of_seeds)} seeds"
+            )
+            for line in (str(finding.evidence[0]), finding.explanation):
+                print(textwrap.fill(line, 98, initial_indent="    ", subsequent_indent="    "))
+            print(f"    → {finding.remedies[0]}")
 
 
 def import_tensorflow_quietly() -> None:

@@ -17,7 +17,7 @@ Tool = Callable[[str, GradientHistory], set[str]]
 Row = Mapping[str, Any]  # of cases.json
 Found = Mapping[str, set[str]]  # what a tool found, by the run's name
 HISTORY_ALONE = "kgrad, history alone"
-WITH_MODEL = "kgrad, history and model"
+WITH_MODEL = "kgrad, with model and targets"
 
 
 class Score(NamedTuple):
@@ -83,7 +83,12 @@ def tools() -> dict[str, Tool]:
     cases = {case.name: case for case in gallery.gallery()}
     own: dict[str, Tool] = {
         WITH_MODEL: lambda name, history: {
-            finding.rule for finding in diagnose(history, gallery.build_model(cases[name]))
+            finding.rule
+            for finding in diagnose(
+                history,
+                gallery.build_model(cases[name]),
+                gallery.build_task(cases[name].recipe).y,
+            )
         },
         HISTORY_ALONE: lambda _, history: {finding.rule for finding in diagnose(history)},
     }

@@ -10,11 +10,11 @@ from kgrad.diagnosis.evidence import Evidence
 from kgrad.diagnosis.findings import Diagnosis, Finding
 from kgrad.diagnosis.model_rules import MODEL_RULES
 from kgrad.diagnosis.of_models import read_output
-from kgrad.diagnosis.rules import HISTORY_RULES
+from kgrad.diagnosis.rules import HISTORY_RULES, first_nonfinite_record, nonfinite
 from kgrad.diagnosis.thresholds import Thresholds
 from kgrad.history import GradientHistory
 
-RULES = (*HISTORY_RULES, *MODEL_RULES)
+RULES = ("nonfinite", *HISTORY_RULES, *MODEL_RULES)
 _NEEDED = ("l2_norm", "weight_l2", "update_l2", "nonfinite_steps")
 
 
@@ -63,16 +63,32 @@ def diagnose(
     if not evidence.kernels:
         return Diagnosis(found)
     with np.errstate(all="ignore"):  # NaN and infinity are data
+        # What follows on a NaN is its consequence; what led to it stands in the records before.
+        bad = first_nonfinite_record(evidence)
+        if bad is not None:
+            found += [nonfinite(evidence, bad)] if "nonfinite" in chosen else []
+            before = _first_records(history, max(bad, 1))
+            evidence = Evidence(before, "" if output is None else output.loss, diverges=True)
         for name in chosen:
             if name in HISTORY_RULES:
                 finding = HISTORY_RULES[name](evidence, limits)
                 found += [] if finding is None else [finding]
-            elif model is not None:
+            elif name in MODEL_RULES and model is not None:
                 found += MODEL_RULES[name](evidence, limits, model, y)
     if any(finding.severity == "critical" for finding in found):
         # A loss that does not fall is then what was to be expected.
         found = [finding for finding in found if finding.rule != "not_improving"]
     return Diagnosis(found)
+
+
+def _first_records(history: GradientHistory, count: int) -> GradientHistory:
+    part = GradientHistory(
+        history.weights, history.statistics, history.metadata, outputs=history.outputs
+    )
+    for r in range(count):
+        record = {key: value for key, value in history.record(r).items() if key != "distributions"}
+        part.append(**record)
+    return part
 
 
 def _check(history: GradientHistory) -> None:

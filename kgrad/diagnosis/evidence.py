@@ -20,6 +20,11 @@ class Evidence:
     and attention layers, and without the tables of embeddings: a row of those has a gradient only
     where it occurs. R records, K kernels.
 
+    Args:
+        history: the history.
+        loss_name: of the loss, if its metadata do not tell.
+        diverges: whether a NaN or an infinity follows on the last record.
+
     Attributes:
         history: the history.
         kernels: the places of the kernels among the history's weights.
@@ -31,8 +36,10 @@ class Evidence:
         steps: training steps in each record, (R,); 1 for a record before training.
     """
 
-    def __init__(self, history: GradientHistory, loss_name: str = "") -> None:
-        self.history = history
+    def __init__(
+        self, history: GradientHistory, loss_name: str = "", *, diverges: bool = False
+    ) -> None:
+        self.history, self._diverges = history, diverges
         self._loss_name = loss_name or str(history.metadata.get("loss", ""))
         weights = history.weights
         self.kernels = [
@@ -66,10 +73,10 @@ class Evidence:
         the least of the last three. Below two epochs nothing can be said. A cross-entropy falls
         from that of guessing at most: what it loses above that was lost before.
         """
+        if self._diverges:
+            return -math.inf
         if self.loss is None or len(self.loss) < 3:
             return math.nan
-        if not np.isfinite(self.loss[-1]):
-            return -math.inf
         first = min(float(np.fmax.reduce(self.loss[:2])), self._guessing)
         last = float(np.fmin.reduce(self.loss[2:][-3:]))
         return (first - last) / max(abs(first), 1e-12)
@@ -93,7 +100,7 @@ class Evidence:
     @property
     def fails(self) -> bool:
         """Whether the loss is no better than guessing, or half as large again as it began."""
-        if np.isnan(self.fall) or self.loss is None:
+        if not np.isfinite(self.fall) or self.loss is None:
             return False
         last = np.fmin.reduce(self.loss[2:][-3:])
         return bool(last > 0.98 * self._guessing or last > 1.5 * np.fmax.reduce(self.loss[:2]))

@@ -88,7 +88,10 @@ class Diagnosis(Sequence[Finding]):
 
     def __init__(self, findings: Iterable[Finding]) -> None:
         order = {"critical": 0, "warning": 1}
-        self._findings = tuple(sorted(findings, key=lambda f: order[f.severity]))
+        # Of two that are as grave the earlier one: the other may be its consequence.
+        self._findings = tuple(
+            sorted(findings, key=lambda finding: (order[finding.severity], finding.first_epoch))
+        )
 
     @overload
     def __getitem__(self, index: int) -> Finding: ...

@@ -24,22 +24,24 @@ _STEP = "change of a step over the weight's norm, the largest of all kernels"
 _INPUT = "size of the entries of the model's input"
 
 
-def nonfinite(e: Evidence, t: Thresholds) -> Finding | None:
-    """A NaN or an infinity in gradients or loss, but for steps that a loss scale skipped."""
-    steps = e.nonfinite_steps
-    bad = steps.any(axis=1)
+def first_nonfinite_record(e: Evidence) -> int | None:
+    """The first record with a NaN or an infinity in gradients or loss, but for skipped steps."""
+    bad = e.nonfinite_steps.any(axis=1)
     if e.loss is not None:
         bad = bad | ~np.isfinite(e.loss)
-    if not bad.any():
-        return None
-    r = int(np.argmax(bad))
-    layers = [name for name, n in zip(e.history.layers, steps[r], strict=True) if n]
+    return int(np.argmax(bad)) if bad.any() else None
+
+
+def nonfinite(e: Evidence, r: int) -> Finding:
+    """What `first_nonfinite_record` found, with the layers and the step."""
+    steps = e.nonfinite_steps[r]
+    layers = [name for name, n in zip(e.history.layers, steps, strict=True) if n]
     evidence = []
     if layers:
-        worst = int(np.argmax(steps[r]))
+        worst = int(np.argmax(steps))
+        first = e.history.by_layer("first_nonfinite_step")[r, worst]
         where = e.history.layers[worst]
-        evidence.append(_at(e, r, "steps with a NaN or infinity", steps[r, worst], 0, where))
-        first = np.fmax(e.history.by_layer("first_nonfinite_step")[r, worst], 0)
+        evidence.append(_at(e, r, "steps with a NaN or infinity", steps[worst], 0, where))
         evidence.append(_at(e, r, "first such step", first, 0, where))
     if e.loss is not None and not np.isfinite(e.loss[r]):
         evidence.append(_at(e, r, "loss", e.loss[r], np.inf))
@@ -146,7 +148,7 @@ def not_moving(e: Evidence, t: Thresholds) -> Finding | None:
         return None
     if e.falls_from_first_epoch_by(t.falls_hardly) and r == 1:
         return None
-    if not (e.level[r:] >= t.vanishing_level).any():
+    if np.nanmin(e.level[r], initial=np.inf) < t.vanishing_level:
         return None
     k = int(np.nanargmax(step[r]))
     evidence = [_at(e, r, _STEP, largest[r], t.still, e.layers[k]), *_fall(e, t.falls_hardly)]
@@ -220,7 +222,6 @@ def layer_out_of_line(e: Evidence, t: Thresholds) -> Finding | None:
 HISTORY_RULES: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (
-        nonfinite,
         exploding,
         vanishing,
         dead_units,
@@ -254,7 +255,7 @@ def _first(
     known = np.isfinite(values).any(axis=1)
     stays = held if stays is None else stays
     for r in after + np.flatnonzero(held[after:]):
-        if stays[r:][known[r:]].mean() >= persistent:
+        if known[r] and stays[r:][known[r:]].mean() >= persistent:
             return int(r)
     return None
 
