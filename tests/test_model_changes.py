@@ -223,6 +223,16 @@ def test_clipping_and_learning_rate_change_the_optimizer_and_no_weight():
         assert_same_weights(copy, base)
 
 
+def test_clipping_is_taken_away():
+    model = cnn()
+    model.compile(keras.optimizers.SGD(0.2, clipvalue=0.5), "mse")
+    copy, said = clone(model, "no clipping")
+    assert said == "no clipvalue=0.5"
+    before, after = model.optimizer.get_config(), copy.optimizer.get_config()
+    assert after["clipvalue"] is after["global_clipnorm"] is after["clipnorm"] is None
+    assert before["clipvalue"] == 0.5
+
+
 def test_a_loss_scaling_optimizer_clips_inside():
     model = cnn()
     model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.2)), "mse")
@@ -308,6 +318,7 @@ def test_what_the_optimizer_cannot_change_is_said_in_one_sentence():
     model = cnn()
     model.compile(keras.optimizers.SGD(0.1, clipnorm=0.5), "mse")
     assert refusal(model, "clipping, norm 1") == "the optimizer clips already: clipnorm=0.5"
+    assert refusal(cnn(), "no clipping") == "the optimizer does not clip"
     model.compile(keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 9)), "mse")
     assert refusal(model, "learning rate ×10") == (
         "the learning rate follows a schedule, which sets it step by step"
@@ -358,7 +369,8 @@ def test_a_model_without_a_config_cannot_be_made_anew(random):
 @pytest.mark.parametrize("name", [None, *BY_NAME])
 def test_the_model_and_the_random_state_are_left_as_they_were(name):
     model = deep("tanh")
-    model.compile("adam", "binary_crossentropy")
+    bound = 1.0 if name == "no clipping" else None
+    model.compile(keras.optimizers.Adam(clipnorm=bound), "binary_crossentropy")
     config, optimizer = model.get_config(), model.optimizer
     weights = model.get_weights()
     python, numpy = python_random.getstate(), np.random.get_state()  # noqa: NPY002

@@ -75,8 +75,7 @@ def diagnose(
                 found += [] if finding is None else [finding]
             elif name in MODEL_RULES and model is not None:
                 found += MODEL_RULES[name](evidence, limits, model, y)
-    if any(finding.severity == "critical" for finding in found):
-        # A loss that does not fall is then what was to be expected.
+    if len(found) > 1:  # a loss that does not fall is then what was to be expected
         found = [finding for finding in found if finding.rule != "not_improving"]
     return Diagnosis(found)
 

@@ -155,11 +155,14 @@ def _optimizer(
     inner = config["inner_optimizer"]["config"] if "inner_optimizer" in config else config
     words = ""
     if "global_clipnorm" in settings:
-        for key in ("clipnorm", "global_clipnorm", "clipvalue"):
-            if inner.get(key) is not None:
-                raise ValueError(f"the optimizer clips already: {key}={inner[key]:g}")
+        bounds = [
+            (key, inner[key])
+            for key in ("clipnorm", "global_clipnorm", "clipvalue")
+            if inner.get(key) is not None
+        ]
+        words = changed_clipping(settings["global_clipnorm"], *(bounds or [("", None)])[0])
+        inner |= {key: None for key, _ in bounds}
         inner["global_clipnorm"] = settings["global_clipnorm"]
-        words = f"global_clipnorm={settings['global_clipnorm']:g}"
     if "learning_rate" in settings:
         rate = inner["learning_rate"]
         if not isinstance(rate, int | float):
@@ -167,6 +170,19 @@ def _optimizer(
         inner["learning_rate"] = rate * settings["learning_rate"]
         words = f"learning rate {rate:.3g} → {inner['learning_rate']:.3g}"
     return type(optimizer).from_config(config), words
+
+
+def changed_clipping(wanted: float | None, key: str, bound: float | None) -> str:
+    """A change of clipping in words; None is no clipping.
+
+    Raises:
+        ValueError: if it clips already, or there is no clipping to take away.
+    """
+    if wanted is None and bound is None:
+        raise ValueError("the optimizer does not clip")
+    if wanted is not None and bound is not None:
+        raise ValueError(f"the optimizer clips already: {key}={bound:g}")
+    return f"no {key}={bound:g}" if wanted is None else f"global_clipnorm={wanted:g}"
 
 
 def _not_anew(model: keras.Model, error: Exception) -> str:

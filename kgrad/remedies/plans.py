@@ -57,8 +57,11 @@ CHANGES = (
     Change("normalization", "normalization layer", {"normalization": "layer"}),
     Change("skip_connections", "skip connections", {"skip_connections": True}),
     Change("clipping", "clipping, norm 1", {"global_clipnorm": 1.0}),
+    Change("clipping", "no clipping", {"global_clipnorm": None}),
+    Change("learning_rate", "learning rate ×0.01", {"learning_rate": 0.01}),
     Change("learning_rate", "learning rate ×0.1", {"learning_rate": 0.1}),
     Change("learning_rate", "learning rate ×10", {"learning_rate": 10.0}),
+    Change("learning_rate", "learning rate ×100", {"learning_rate": 100.0}),
 )
 
 

@@ -13,7 +13,7 @@ from kgrad.diagnosis.findings import Diagnosis
 from kgrad.experiments import Experiment, prepare, run_experiment
 from kgrad.history import GradientHistory
 from kgrad.inputs import require_built, require_positive, require_seed
-from kgrad.remedies.changes import changed_clone, random_state_kept, seed_all
+from kgrad.remedies.changes import changed_clipping, changed_clone, random_state_kept, seed_all
 from kgrad.remedies.layers import LayerGraph, fitting_initializer, initializer_fits
 from kgrad.remedies.plans import CHANGES, Change
 from kgrad.remedies.trials import Trials
@@ -30,7 +30,7 @@ OF_RULES: dict[str, tuple[str, ...]] = {
     "saturated": ("initializer", "normalization", "activation"),
     "not_moving": ("learning_rate",),
     "moving_too_far": ("learning_rate", "clipping"),
-    "always_clipped": ("learning_rate",),
+    "always_clipped": ("clipping", "learning_rate"),
     "not_improving": ("learning_rate",),
     "layer_out_of_line": ("initializer", "normalization"),
     "badly_scaled_weights": ("initializer",),
@@ -259,8 +259,7 @@ def _settings(experiment: Experiment, settings: Mapping[str, Any]) -> dict[str, 
             )
         found["skip"] = True
     if "global_clipnorm" in settings:
-        if experiment.clip_norm is not None:
-            raise ValueError(f"the optimizer clips already: clip_norm={experiment.clip_norm:g}")
+        changed_clipping(settings["global_clipnorm"], "clip_norm", experiment.clip_norm)
         found["clip_norm"] = settings["global_clipnorm"]
     if "learning_rate" in settings:
         rate = experiment.learning_rate * settings["learning_rate"]
