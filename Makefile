@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test lint benchmark validate docs clean
+.PHONY: demo test lint benchmark validate diagnosis docs clean
 
 demo: $(READY)
 	$(BIN)/python ann_gradient_visualization.py
@@ -25,9 +25,15 @@ benchmark: $(READY)
 validate: $(READY)
 	$(BIN)/python benchmarks/validation.py
 
+# Trains a gallery of healthy and ill runs, and scores the diagnosis on it: a quarter of an hour.
+diagnosis: $(READY)
+	$(BIN)/python -m benchmarks.diagnosis --output docs/diagnosis_score.md
+
 # Draws the figures of docs/ again and prints the numbers that stand in its pages.
 docs: $(READY)
 	$(BIN)/python docs/make_figures.py
+	$(BIN)/python docs/remedies_figure.py
+	$(BIN)/python docs/diagnosis_examples.py
 	cd docs/figures && for example in ../../examples/*.py; do ../../$(BIN)/python $$example; done
 
 $(READY): pyproject.toml requirements.txt constraints.txt

@@ -152,8 +152,6 @@ def run(options: argparse.Namespace) -> int:
     """Train or load, then draw, tabulate and print."""
     folder = writable_folder(options.output)
     import_tensorflow_quietly()
-    from kgrad import diagnose
-
     prepared: dict[str, Prepared] = {}
     if options.load:
         from kgrad.experiments import load_histories
@@ -165,7 +163,7 @@ def run(options: argparse.Namespace) -> int:
         histories, prepared, interrupted = train(options, folder)
     groups = by_name(histories)
     predictions = predict(groups, prepared)
-    diagnoses = {name: [diagnose(h) for h in histories] for name, histories in groups.items()}
+    diagnoses = find(groups)
     files = [folder / "table.csv", folder / "findings.csv"]
     write_table(groups, predictions, files[0])
     write_findings(groups, diagnoses, files[1])
@@ -278,6 +276,19 @@ def predict(
     return predictions
 
 
+def find(groups: "dict[str, list[GradientHistory]]") -> "dict[str, list[Diagnosis]]":
+    """What is wrong with each run; of one that cannot be told, a line that says why."""
+    from kgrad import diagnose
+
+    diagnoses: dict[str, list[Diagnosis]] = {}
+    for name, histories in groups.items():
+        try:
+            diagnoses[name] = [diagnose(history) for history in histories]
+        except ValueError as error:
+            print(f"no findings for {name}: {error}")
+    return diagnoses
+
+
 def draw(
     groups: "dict[str, list[GradientHistory]]", predictions: "dict[str, Prediction]"
 ) -> "dict[str, Figure]":
@@ -364,8 +375,8 @@ def write_findings(
     import pandas as pd
 
     tables = [pd.DataFrame(columns=["name", "seed"])]
-    for name, histories in groups.items():
-        for history, diagnosis in zip(histories, diagnoses[name], strict=True):
+    for name, of_seeds in diagnoses.items():
+        for history, diagnosis in zip(groups[name], of_seeds, strict=True):
             seed = history.metadata.get("seed")
             tables.append(diagnosis.to_frame().assign(name=name, seed=seed))
     pd.concat([table.astype(object) for table in tables]).to_csv(path, index=False)

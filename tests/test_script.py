@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 import ann_gradient_visualization as script
+from kgrad import GradientHistory, Weight
 from kgrad.data import DATASETS
 
 TINY = ["--layers", "2", "--units", "4", "--epochs", "1", "--seeds", "2", "--samples", "64"]
@@ -52,6 +53,7 @@ def test_the_main_job_leaves_figures_a_table_and_histories(tmp_path, capsys):
         *(f"{name}.png" for name in [*names, "comparison", "depth", "seeds", "prediction"]),
         *(f"{name}-seed-{seed}.jsonl" for name in names for seed in (0, 1)),
         "table.csv",
+        "findings.csv",
     }
     rows = read_table(tmp_path)
     assert len(rows) == 8
@@ -60,6 +62,34 @@ def test_the_main_job_leaves_figures_a_table_and_histories(tmp_path, capsys):
     for head in ("first hidden", "last hidden", "ratio", "predicted", "decades", "comparison.png"):
         assert head in printed
     assert "no prediction" not in printed
+
+
+def test_findings_are_printed_in_words_and_written(tmp_path, capsys):
+    long_enough = ["--epochs", "3", "--layers", "8", "--seeds", "2", "--samples", "256"]
+    presets = ["--preset", "vanishing", "healthy"]
+    assert script.main([*long_enough, *presets, "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out.split("\nfindings\n")[1]
+    assert "vanishing: vanishing in hidden_1 …" in printed
+    assert "since epoch 0, with 2 of 2 seeds" in printed
+    assert "→ match initializer and activation" in printed
+    assert "healthy: nothing is wrong" in printed
+    with (tmp_path / "findings.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["name"], row["seed"], row["rule"]) for row in rows} == {
+        ("vanishing", "0", "vanishing"),
+        ("vanishing", "1", "vanishing"),
+    }
+    assert float(rows[0]["value"]) < float(rows[0]["threshold"]) == 1e-4
+
+
+def test_a_history_that_cannot_be_diagnosed_is_drawn_all_the_same(tmp_path, capsys):
+    history = GradientHistory([Weight("a", "kernel", "a/kernel", (2, 2))], ["mean_abs"])
+    history.append(1, 1, {"mean_abs": [0.5]}, {"loss": 1.0})
+    history.save(tmp_path / "of_others.jsonl")
+    folder = str(tmp_path / "drawn")
+    assert script.main(["--load", str(tmp_path), "--output", folder]) == 0
+    printed = capsys.readouterr().out
+    assert "no findings for history 1: history must have l2_norm" in printed
 
 
 def test_the_predicted_ratio_stands_beside_the_measured_one(tmp_path, capsys):

@@ -1,7 +1,7 @@
 """Train the gallery where it is not on disk yet, and score kgrad's and the published rules on it.
 
 python -m benchmarks.diagnosis
-python -m benchmarks.diagnosis --half report --output docs/diagnosis-score.md
+python -m benchmarks.diagnosis --half report --output docs/diagnosis_score.md
 python -m benchmarks.diagnosis --half choose --show healthy
 """
 

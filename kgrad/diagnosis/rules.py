@@ -148,7 +148,7 @@ def not_moving(e: Evidence, t: Thresholds) -> Finding | None:
         return None
     if e.falls_from_first_epoch_by(t.falls_hardly) and r == 1:
         return None
-    if not np.nanmin(e.level[r], initial=np.inf) >= t.vanishing_level or not largest[r]:
+    if not np.fmin.reduce(e.level[r]) >= t.vanishing_level:  # NaN where nothing has a gradient
         return None
     k = int(np.nanargmax(step[r]))
     evidence = [_at(e, r, _STEP, largest[r], t.still, e.layers[k]), *_fall(e, t.falls_hardly)]

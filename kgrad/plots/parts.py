@@ -120,7 +120,10 @@ def add_legend(figure: Figure, scale: Scale, handles: Sequence[Any] = ()) -> Non
         *(Line2D([], [], label=one.name, **special_style(one)) for one in scale.special),
     ]
     if handles:
-        columns = len(handles) if len(handles) <= 5 else -(-len(handles) // 2)
+        # In inches: a line before each label, and a letter of its size.
+        width = 0.7 + 0.1 * max(len(handle.get_label()) for handle in handles)
+        rows = -(-len(handles) // max(1, int(figure.get_figwidth() / width)))
+        columns = -(-len(handles) // rows)
         figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
 
 
