@@ -14,7 +14,7 @@ from kgrad.diagnosis.rules import HISTORY_RULES, first_nonfinite_record, nonfini
 from kgrad.diagnosis.thresholds import Thresholds
 from kgrad.history import GradientHistory
 
-RULES = ("nonfinite", *HISTORY_RULES, *MODEL_RULES)
+RULES = tuple(dict.fromkeys(("nonfinite", *HISTORY_RULES, *MODEL_RULES)))
 _NEEDED = ("l2_norm", "weight_l2", "update_l2", "nonfinite_steps")
 
 
@@ -70,9 +70,9 @@ def diagnose(
             before = _first_records(history, max(bad, 1))
             evidence = Evidence(before, "" if output is None else output.loss, diverges=True)
         for name in chosen:
-            if name in HISTORY_RULES:
-                finding = HISTORY_RULES[name](evidence, limits)
-                found += [] if finding is None else [finding]
+            finding = HISTORY_RULES[name](evidence, limits) if name in HISTORY_RULES else None
+            if finding is not None:
+                found.append(finding)
             elif name in MODEL_RULES and model is not None:
                 found += MODEL_RULES[name](evidence, limits, model, y)
     if len(found) > 1:  # a loss that does not fall is then what was to be expected

@@ -20,6 +20,7 @@ _LEVEL = "gradient against a healthy network's"
 _SATURATED = "share of activations where the slope is nearly 0"
 _BIAS = "size of the biases"
 _MOVED = "change over the weight's norm, by the root of the steps"
+_SIGMA_W2 = "σ_w², fan-in times the mean square of the weights"
 _STEP = "change of a step over the weight's norm, the largest of all kernels"
 _INPUT = "size of the entries of the model's input"
 
@@ -219,6 +220,21 @@ def layer_out_of_line(e: Evidence, t: Thresholds) -> Finding | None:
     return _finding("layer_out_of_line", "warning", _named(e, out), e, 0, evidence)
 
 
+def badly_scaled_weights(e: Evidence, t: Thresholds) -> Finding | None:
+    """Weights of most layers that begin so large or so small that no signal keeps its size."""
+    sigma_w2 = e.sigma_w2[0]
+    out = (sigma_w2 < t.small_sigma_w2) | (sigma_w2 > t.large_sigma_w2)
+    hidden = out[:-1] if len(out) > 1 else out
+    # Behind normalization any size will do.
+    far = not e.normalized and sigma_w2[out].max(initial=0) > t.saturating_sigma_w2
+    if hidden.mean() < 0.5 or (e.falls_by(t.falls_well) and not far):
+        return None
+    k = int(np.argmax(out))
+    limit = t.small_sigma_w2 if sigma_w2[k] < t.small_sigma_w2 else t.large_sigma_w2
+    evidence = [_at(e, 0, _SIGMA_W2, sigma_w2[k], limit, e.layers[k]), *_fall(e, t.falls_well)]
+    return _finding("badly_scaled_weights", "critical", _named(e, out), e, 0, evidence)
+
+
 HISTORY_RULES: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (
@@ -227,6 +243,7 @@ HISTORY_RULES: dict[str, Rule] = {
         dead_units,
         saturated,
         layer_out_of_line,
+        badly_scaled_weights,
         moving_too_far,
         not_moving,
         always_clipped,
