@@ -7,6 +7,7 @@ in a folder, and prints the table.
 
 import argparse
 import csv
+import importlib.util
 import os
 import sys
 import tempfile
@@ -33,22 +34,26 @@ AXES = (
 )  # fmt: skip
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+PROGRAM = Path(__file__).name
+
+
+def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
     """Run the program; returns its exit status: 0, 2 for bad input, 130 when interrupted."""
-    options = parse(arguments)
+    options = parse(arguments, program)
     try:
         return run(options)
     except (MemoryError, OSError, TypeError, ValueError) as error:
-        print(f"{Path(__file__).name}: {error}", file=sys.stderr)
+        print(f"{program}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; finished records are in the .jsonl files", file=sys.stderr)
         return 130
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> argparse.Namespace:
     """Read the command line, without importing TensorFlow."""
     parser = argparse.ArgumentParser(
+        prog=program,
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Several values of a network's, data's or training's option make a grid of runs.",
@@ -172,6 +177,11 @@ def run(options: argparse.Namespace) -> int:
         path = folder / f"{slug(name)}.{options.format}"
         figure.savefig(path, dpi=150)
         files.append(path)
+    if importlib.util.find_spec("plotly"):
+        from kgrad.web import write_report
+
+        files.append(folder / "report.html")
+        write_report(groups, files[-1], predictions=predictions)
     print_table(groups, predictions)
     print_findings(diagnoses)
     print(f"\nin {folder}: {', '.join(path.name for path in files)}")

@@ -36,7 +36,7 @@ TABLE = {
     "history": ("distributions jsonl records _version", "numpy pandas"),
     "data": ("", "numpy sklearn"),
     "theory": (
-        "theory.activations theory.entries theory.finite_width theory.gaussian "
+        "theory.activations theory.depths theory.entries theory.finite_width theory.gaussian "
         "theory.mean_field theory.phases theory.rates",
         "",
     ),
@@ -47,8 +47,8 @@ TABLE = {
     "theory.units": ("theory.activations theory.gaussian theory.mean_field", "numpy"),
     "theory.networks": ("theory.units", "numpy"),
     "theory.network_gradients": ("theory.networks", "numpy"),
-    "theory.network_scatter": (
-        "theory.activations theory.finite_width theory.network_gradients theory.networks",
+    "theory.network_draws": (
+        "theory.activations theory.network_gradients theory.networks theory.units",
         "numpy",
     ),
     "theory.phases": ("theory.activations theory.gaussian theory.mean_field", "numpy scipy"),
@@ -62,9 +62,19 @@ TABLE = {
     "diagnosis.findings": ("", "pandas rich"),
     "diagnosis.evidence": ("history", "numpy"),
     "diagnosis.of_models": ("", "numpy"),
-    "diagnosis.rules": (
-        "diagnosis.evidence diagnosis.findings diagnosis.texts diagnosis.thresholds",
+    "diagnosis.statements": ("diagnosis.evidence diagnosis.findings diagnosis.texts", "numpy"),
+    "diagnosis.gradient_rules": (
+        "diagnosis.evidence diagnosis.findings diagnosis.statements diagnosis.thresholds",
         "numpy",
+    ),
+    "diagnosis.weight_rules": (
+        "diagnosis.evidence diagnosis.findings diagnosis.statements diagnosis.thresholds",
+        "numpy",
+    ),
+    "diagnosis.rules": (
+        "diagnosis.evidence diagnosis.findings diagnosis.gradient_rules diagnosis.thresholds "
+        "diagnosis.weight_rules",
+        "",
     ),
     "diagnosis.model_rules": (
         "diagnosis.evidence diagnosis.findings diagnosis.of_models diagnosis.texts "
@@ -72,24 +82,31 @@ TABLE = {
         "numpy",
     ),
     "diagnosis.diagnose": (
-        "diagnosis.evidence diagnosis.findings diagnosis.model_rules diagnosis.of_models "
-        "diagnosis.rules diagnosis.thresholds history",
+        "diagnosis.evidence diagnosis.findings diagnosis.gradient_rules diagnosis.model_rules "
+        "diagnosis.of_models diagnosis.rules diagnosis.thresholds history",
         "numpy",
     ),
     "diagnosis.watch": ("diagnosis.diagnose diagnosis.findings history", ""),
     "models": ("", "numpy keras"),
     "prediction.initializers": ("theory", "numpy keras scipy"),
     "prediction.networks": ("prediction.initializers theory", "numpy keras tensorflow"),
+    "prediction.single_networks": ("theory", "numpy scipy"),
     "prediction.predict": (
-        "prediction.networks recording.descriptions history inputs records theory",
-        "numpy keras tensorflow scipy",
+        "prediction.networks prediction.single_networks recording.descriptions history inputs "
+        "records theory",
+        "numpy keras tensorflow threadpoolctl",
     ),
     "statistics": ("", "numpy keras"),
     "tensorboard": ("distributions", "numpy tensorflow"),
     "inputs": ("", "numpy keras tensorflow"),
     "recording.counters": ("distributions", "numpy tensorflow"),
     "recording.accumulators": ("recording.counters statistics", "numpy tensorflow"),
-    "recording.descriptions": ("history _version", "numpy keras tensorflow"),
+    "recording.names": ("", "keras"),
+    "recording.topology": ("recording.names", "keras"),
+    "recording.descriptions": (
+        "history recording.names recording.topology _version",
+        "numpy keras tensorflow",
+    ),
     "recording.recorder": (
         "recording.accumulators recording.counters recording.descriptions history jsonl statistics",
         "numpy keras tensorflow",
@@ -155,13 +172,57 @@ TABLE = {
         "history plots.parts plots.panels plots.gradients plots.scale",
         "numpy matplotlib",
     ),
+    "web": ("web.distributions web.figures web.heatmaps web.report", "plotly"),
+    "web.thinning": ("plots.panels plots.scale", "numpy"),
+    "web.looks": ("history plots.panels plots.scale web.thinning", "numpy matplotlib plotly"),
+    "web.heatmaps": (
+        "history plots.panels plots.parts plots.scale web.looks web.thinning",
+        "numpy matplotlib plotly",
+    ),
+    "web.figures": (
+        "history plots.gradients plots.panels plots.parts plots.predictions plots.scale "
+        "prediction.predict web.looks web.thinning",
+        "numpy matplotlib plotly",
+    ),
+    "web.distributions": (
+        "distributions history plots.distributions plots.panels plots.parts plots.scale web.looks",
+        "numpy matplotlib plotly",
+    ),
+    "web.runs": ("diagnosis experiments history prediction.predict", "numpy"),
+    "web.page": ("_version diagnosis web.runs", ""),
+    "web.report": (
+        "history plots.parts plots.scale prediction.predict web.distributions web.figures "
+        "web.heatmaps web.looks web.page web.runs",
+        "numpy plotly",
+    ),
+    "flow.topology": ("", ""),
+    "flow.graph": (
+        "flow.topology history inputs records recording.topology",
+        "numpy networkx",
+    ),
+    "flow.files": ("flow.graph jsonl", "networkx"),
+    "flow.layout": ("", "numpy networkx scipy"),
+    "flow.verdicts": ("", ""),
+    "plots.flow_grid": ("flow.layout", "numpy matplotlib"),
+    "plots.flow": (
+        "flow.layout flow.verdicts plots.flow_grid plots.parts plots.panels plots.scale",
+        "numpy matplotlib networkx",
+    ),
+    "command.main": ("_version", ""),
+    "command.histories": ("history", ""),
+    "command.diagnose": ("command.histories diagnosis", "rich"),
+    "command.graph": ("flow history plots.flow", "ann_gradient_visualization matplotlib"),
+    "command.report": ("command.histories web", "ann_gradient_visualization"),
+    "__main__": ("command.main", ""),
     "recording": ("", ""),
+    "flow": ("flow.files flow.graph", ""),
+    "command": ("", ""),
     "probe": ("probe.measure", ""),
     "prediction": ("prediction.initializers prediction.predict", ""),
     "remedies": ("remedies.trials remedies.trying", ""),
     "plots": (
-        "plots.activations plots.distributions plots.gradients plots.phases plots.predictions "
-        "plots.remedies",
+        "plots.activations plots.distributions plots.flow plots.gradients plots.phases "
+        "plots.predictions plots.remedies",
         "",
     ),
 }

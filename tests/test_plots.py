@@ -26,7 +26,7 @@ from kgrad.plots.gradients import (
     plot_seed_spread,
     visualize_gradients,
 )
-from kgrad.plots.panels import _apart, _range, _sample, shortened, thinned
+from kgrad.plots.panels import _apart, _range, sampled_cells, shortened, thinned
 from kgrad.plots.scale import Scale
 
 SPECIAL = ("0 (exactly)", "infinite", "NaN")
@@ -303,7 +303,7 @@ def test_a_lone_special_value_among_many_is_marked():
 
 def test_markers_of_a_heatmap_are_few_and_near_every_special_cell():
     found = np.random.default_rng(0).random((200, 1000)) < 0.3
-    rows, columns = _sample(found, 12)
+    rows, columns = sampled_cells(found, 12)
     assert len(rows) <= 12 * 13
     assert found[rows, columns].all()
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 import kgrad
 from kgrad import theory
 from kgrad.prediction.networks import numpy_activation, read_dense_network
-from kgrad.prediction.predict import _of_single_networks
+from kgrad.theory.network_draws import DrawnNetworks, narrowed
 from kgrad.theory.network_gradients import NetworkGradients, Parameter
 from kgrad.theory.networks import Add, BatchMoments, Dense, Input, Unit
 from kgrad.theory.units import UnitMap, UnitMoments
@@ -105,8 +105,8 @@ def test_every_weight_s_gradient_is_as_large_as_measured(case):
     for name, runs in (("l2_norm", norms), ("mean_abs", means)):
         lower, upper = prediction.lower[name][0, kept], prediction.upper[name][0, kept]
         inside = np.mean((runs[:, kept] >= lower) & (runs[:, kept] <= upper), axis=0)
-        assert inside.min() >= 0.84 and np.mean(inside) <= 0.99, inside  # 150 seeds: ± 0.02
-        assert np.mean(inside) >= 0.89, inside
+        assert inside.min() >= 0.88, inside  # 150 seeds: ± 0.02
+        assert 0.92 <= np.mean(inside) <= 0.99, inside
 
 
 def test_it_is_read_as_a_history_is():
@@ -388,7 +388,7 @@ def test_the_jacobian_of_a_unit_is_that_of_finite_differences(norm, before):
             u = u / np.sqrt(2.5 + 0.01)
         return np.tanh(u)
 
-    moments = UnitMoments(unit, 2.5 * np.eye(B), np.zeros(B), h, True)
+    moments = UnitMoments(unit, 2.5 * np.eye(B), np.zeros(B), h, norm != "batch")
     J = np.stack([(f(h + d) - f(h - d)) / 2e-5 for d in 1e-5 * np.eye(B)], axis=-1)
     y, rows = random.normal(size=(7, B)), slice(None)
     np.testing.assert_allclose(moments.x, f(h), atol=1e-12)
@@ -419,13 +419,60 @@ def test_deep_batch_norm_grows_at_the_closed_rate(batch_size, within):
     assert rate == pytest.approx(theory.batch_norm_relu_rate(batch_size), rel=within)
 
 
-def test_the_band_of_certain_errors_is_that_of_a_log_normal():
-    """ln‖g‖² ~ N(-β/2, β) of mean ‖g‖² 1: its quantiles, and E‖g‖ = exp(-β/8)."""
-    beta = 0.8
-    lower, middle, upper = _of_single_networks(np.ones(100), np.full(100, beta))
-    expected = [np.exp((-beta / 2 + z * np.sqrt(beta)) / 2) for z in (-1.96, 1.96)]
-    np.testing.assert_allclose([lower, upper], expected, rtol=0.04)
-    assert middle == pytest.approx(np.exp(-beta / 8), rel=1e-3)
+def test_drawn_networks_are_differentiated_as_keras_does():
+    """With the weights that were drawn in a Keras model: ‖g‖ of every variable."""
+    X, y = batch(10)
+    for options in (
+        {"normalization": "batch", "skip_connections": True},
+        {"normalization": "layer", "skip_connections": True},
+        {},
+    ):
+        model = kgrad.create_model(3, "tanh", "he", units=[8, 12, 12], **options)
+        network = read_dense_network(model, "initializer")
+
+        def errors(h):
+            return 1 / (1 + np.exp(-h)) - y[:, None]
+
+        drawn = DrawnNetworks(tuple(network.nodes), X, 2, errors, np.random.default_rng(0))
+        kernels = {id(v): network.parameters[id(v)].place for v in model.trainable_variables}
+        # Of the first layer only X Wᵀ is what Keras has, its 20 columns being taken as 10.
+        root = np.linalg.lstsq(X.astype(np.float64), drawn._x[0][0], rcond=None)[0]
+        for variable in model.trainable_variables:
+            if variable.name == "kernel":
+                W = drawn._weights[kernels[id(variable)]][1]
+                variable.assign(root @ W if len(W) == 10 else W)
+        found = kgrad.measure_gradients(model, X, y)["l2_norm"][0]
+        for variable, norm in zip(model.trainable_variables, found, strict=True):
+            squares = drawn.norm_squared(network.parameters[id(variable)])
+            assert np.sqrt(squares[1]) == pytest.approx(norm, rel=1e-3, abs=1e-6)
+
+
+def test_networks_are_narrowed_with_the_variance_of_their_signals_kept():
+    nodes = (Input(), Dense(0, 256, 0.1), Unit(1, UnitMap(after=TANH)), Dense(2, 128, 0.02, 0.3))
+    nodes = (*nodes, Dense(3, 3, 0.01))
+    found, factor = narrowed(nodes)
+    assert factor == 4
+    assert found == (
+        nodes[0],
+        Dense(0, 64, 0.1),
+        nodes[2],
+        Dense(2, 32, 0.08, 0.3),
+        Dense(3, 3, 0.04),
+    )
+    assert narrowed(found) == (found, 1)
+
+
+@pytest.mark.parametrize("width", [40, 160])
+def test_the_band_is_as_wide_as_single_networks_scatter(width):
+    """Hanin & Nica 2018: ln‖g‖² of one sample has the variance 5 Σ 1/n, if the error is certain."""
+    model = kgrad.create_model(
+        6, "relu", "he", units=width, input_shape=(1000,), output_activation=None
+    )
+    X = np.random.default_rng(0).normal(size=(1, 1000))
+    # An error that hardly depends on the output, and no other sample.
+    found = kgrad.predict_gradients(model, X, np.array([1e6]), loss="mse")
+    spread = np.log(found.upper["l2_norm"] / found.lower["l2_norm"])[0, ::2][:6]
+    np.testing.assert_allclose(spread, 1.96 * np.sqrt(5 * 6 / width), rtol=0.25)
 
 
 def test_what_passes_down_is_what_was_sent_up():

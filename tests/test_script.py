@@ -54,6 +54,7 @@ def test_the_main_job_leaves_figures_a_table_and_histories(tmp_path, capsys):
         *(f"{name}-seed-{seed}.jsonl" for name in names for seed in (0, 1)),
         "table.csv",
         "findings.csv",
+        "report.html",
     }
     rows = read_table(tmp_path)
     assert len(rows) == 8

@@ -8,9 +8,10 @@ import numpy as np
 
 from kgrad.diagnosis.evidence import Evidence
 from kgrad.diagnosis.findings import Diagnosis, Finding
+from kgrad.diagnosis.gradient_rules import first_nonfinite_record, nonfinite
 from kgrad.diagnosis.model_rules import MODEL_RULES
 from kgrad.diagnosis.of_models import read_output
-from kgrad.diagnosis.rules import HISTORY_RULES, first_nonfinite_record, nonfinite
+from kgrad.diagnosis.rules import HISTORY_RULES
 from kgrad.diagnosis.thresholds import Thresholds
 from kgrad.history import GradientHistory
 
@@ -44,9 +45,9 @@ def diagnose(
         The findings, the gravest first.
 
     Raises:
-        TypeError: if `history` is not a GradientHistory.
-        ValueError: if it has no record or lacks a statistic that is always recorded, or a rule is
-            unknown.
+        TypeError: if an argument is of another kind.
+        ValueError: if the history has no record or lacks a statistic that is always recorded, a
+            rule is unknown or lacks what it looks at, or targets come without a model.
 
     Example:
         >>> from kgrad.experiments import Experiment, run_experiment
@@ -54,23 +55,22 @@ def diagnose(
         >>> diagnose(run_experiment(deep)).rules
         ('vanishing',)
     """
-    _check(history)
+    _check(history, model, y, thresholds)
     chosen = RULES if rules is None else checked_rules("rules", rules)
-    output = None if model is None else read_output(model)
-    evidence = Evidence(history, "" if output is None else output.loss)
+    if rules is not None:
+        _check_needs(chosen, history, model)
     limits = Thresholds() if thresholds is None else thresholds
     found: list[Finding] = []
-    if not evidence.kernels:
-        return Diagnosis(found)
     with np.errstate(all="ignore"):  # NaN and infinity are data
+        evidence = _evidence(history, model)
         # What follows on a NaN is its consequence; what led to it stands in the records before.
         bad = first_nonfinite_record(evidence)
         if bad is not None:
             found += [nonfinite(evidence, bad)] if "nonfinite" in chosen else []
-            before = _first_records(history, max(bad, 1))
-            evidence = Evidence(before, "" if output is None else output.loss, diverges=True)
+            evidence = _evidence(_first_records(history, max(bad, 1)), model, diverges=True)
         for name in chosen:
-            finding = HISTORY_RULES[name](evidence, limits) if name in HISTORY_RULES else None
+            on_history = name in HISTORY_RULES and evidence.kernels
+            finding = HISTORY_RULES[name](evidence, limits) if on_history else None
             if finding is not None:
                 found.append(finding)
             elif name in MODEL_RULES and model is not None:
@@ -78,6 +78,14 @@ def diagnose(
     if len(found) > 1:  # a loss that does not fall is then what was to be expected
         found = [finding for finding in found if finding.rule != "not_improving"]
     return Diagnosis(found)
+
+
+def _evidence(history: GradientHistory, model: Any, *, diverges: bool = False) -> Evidence:
+    output = None if model is None else read_output(model)
+    if output is None:
+        return Evidence(history, diverges=diverges)
+    loss, units = output.loss, output.units
+    return Evidence(history, loss, units, regularized=output.regularized, diverges=diverges)
 
 
 def _first_records(history: GradientHistory, count: int) -> GradientHistory:
@@ -90,7 +98,7 @@ def _first_records(history: GradientHistory, count: int) -> GradientHistory:
     return part
 
 
-def _check(history: GradientHistory) -> None:
+def _check(history: Any, model: Any, y: Any, thresholds: Any) -> None:
     if not isinstance(history, GradientHistory):
         raise TypeError(
             f"history must be a GradientHistory, received {type(history).__name__}: pass "
@@ -104,18 +112,47 @@ def _check(history: GradientHistory) -> None:
             f"history must have {', '.join(_NEEDED)}, received one without {', '.join(missing)}: "
             "record it with GradientTracker or train_and_track_gradients"
         )
+    if model is not None and not (hasattr(model, "layers") and hasattr(model, "compile")):
+        raise TypeError(f"model must be a Keras model, received {type(model).__name__}")
+    if model is None and y is not None:
+        raise ValueError("y is compared with what a model puts out, received it without a model")
+    if not isinstance(thresholds, Thresholds | None):
+        raise TypeError(
+            f"thresholds must be a kgrad.Thresholds, received {type(thresholds).__name__}: "
+            "Thresholds(falls_well=0.3) moves one"
+        )
+
+
+def _check_needs(rules: Iterable[str], history: GradientHistory, model: Any) -> None:
+    """Refuse a rule that was asked for by name and cannot look at anything."""
+    for rule, is_there, needed in (
+        ("output_loss_mismatch", model is not None, "the model: diagnose(history, model)"),
+        ("always_clipped", "clipped_steps" in history.statistics, "the statistic clipped_steps"),
+        ("not_improving", "loss" in history.logs, "the loss in the history's logs"),
+    ):
+        if rule in rules and not is_there:
+            raise ValueError(f"rule {rule!r} needs {needed}, received none")
+    if set(rules) & set(HISTORY_RULES) and not Evidence(history).kernels:
+        raise ValueError(
+            "history must have a weight of two or more axes, received one without: watch kernels"
+        )
 
 
 def checked_rules(argument: str, rules: Iterable[str]) -> list[str]:
     """The rules named, in the order in which they are applied.
 
     Raises:
+        TypeError: if they are no sequence of names.
         ValueError: if one is unknown.
     """
+    if not isinstance(rules, Iterable):
+        raise TypeError(f"{argument} must be names of rules, received {rules!r}")
     names = [rules] if isinstance(rules, str) else list(rules)
     for name in names:
         if name not in RULES:
             near = difflib.get_close_matches(str(name), RULES, 1, 0.4)
-            hint = f", did you mean {near[0]!r}?" if near else ":"
-            raise ValueError(f"{argument} received {name!r}{hint} Known are {', '.join(RULES)}")
+            hint = f", did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"{argument} must be among {', '.join(RULES)}, received {name!r}{hint}"
+            )
     return [name for name in RULES if name in names]

@@ -23,6 +23,8 @@ class Evidence:
     Args:
         history: the history.
         loss_name: of the loss, if its metadata do not tell.
+        classes: units of the model's output; 0 for those of the last weight.
+        regularized: whether the loss is more than that of the outputs.
         diverges: whether a NaN or an infinity follows on the last record.
 
     Attributes:
@@ -37,15 +39,22 @@ class Evidence:
     """
 
     def __init__(
-        self, history: GradientHistory, loss_name: str = "", *, diverges: bool = False
+        self,
+        history: GradientHistory,
+        loss_name: str = "",
+        classes: int = 0,
+        *,
+        regularized: bool = False,
+        diverges: bool = False,
     ) -> None:
-        self.history, self._diverges = history, diverges
+        self.history, self._diverges, self._regularized = history, diverges, regularized
+        self._classes = classes or max(history.weights[-1].shape[-1:], default=1)
         self._loss_name = loss_name or str(history.metadata.get("loss", ""))
         weights = history.weights
         self.kernels = [
             i
             for i, w in enumerate(weights)
-            if len(w.shape) >= 2 and not w.name.endswith(("bias", "embeddings"))
+            if len(w.shape) >= 2 and w.size and not w.name.endswith(("bias", "embeddings"))
         ]
         self.layers = tuple(weights[i].layer for i in self.kernels)
         self.fan_in = np.array([_fan_in(weights[i]) for i in self.kernels], float)
@@ -84,10 +93,9 @@ class Evidence:
     @cached_property
     def _guessing(self) -> float:
         """Cross-entropy of the answer that all classes are equally likely; else infinite."""
-        if not self._loss_name.endswith("crossentropy"):
+        if self._regularized or not self._loss_name.endswith("crossentropy"):
             return math.inf
-        units = self.history.weights[-1].shape[-1:] or (1,)
-        return math.log(2 if self._loss_name.startswith("binary") else max(units[0], 2))
+        return math.log(2 if self._loss_name.startswith("binary") else max(self._classes, 2))
 
     @cached_property
     def rises(self) -> np.ndarray:
@@ -104,6 +112,20 @@ class Evidence:
             return False
         last = np.fmin.reduce(self.loss[2:][-3:])
         return bool(last > 0.98 * self._guessing or last > 1.5 * np.fmax.reduce(self.loss[:2]))
+
+    @cached_property
+    def begins_trained(self) -> bool:
+        """Whether the weights were trained before: most biases are not 0, as they begin.
+
+        Biases of recurrent layers do not count: that of an LSTM's forget gate begins at 1.
+        """
+        weights = self.history.weights
+        recurrent = {w.layer for w in weights if w.name == "recurrent_kernel"}
+        biases = [b for b in self.biases if b is not None and weights[b].layer not in recurrent]
+        at_first = self.history["weight_l2"][0, biases]
+        # Below that is what a first record leaves that was made after the first steps.
+        moved = np.nansum(self.history["update_l2"][:2, biases], axis=0)
+        return bool(len(biases) and (at_first > 10 * moved).mean() > 0.5)
 
     def falls_from_first_epoch_by(self, share: float) -> bool:
         """Whether the loss has fallen by that share since the first epoch."""
@@ -258,6 +280,7 @@ def _fan_in(weight: Weight) -> int:
     """Number of inputs that a unit adds up."""
     if "depthwise" in weight.path:
         return math.prod(weight.shape[:-2])
-    if len(weight.shape) == 3 and weight.path.split("/")[-2] in ("query", "key", "value"):
+    owner = weight.path.rpartition("/")[0].rpartition("/")[2]
+    if len(weight.shape) == 3 and owner in ("query", "key", "value"):
         return weight.shape[0]  # the others are heads and their units
     return math.prod(weight.shape[:-1])

@@ -22,6 +22,16 @@ RANGES = {
     "relu6": (0.0, 6.0),
 }
 _PROBABILITIES = (0.0, 1.0)
+# Losses that are least where the output equals the target.
+_COMPARING = (
+    "binary_crossentropy",
+    "categorical_crossentropy",
+    "sparse_categorical_crossentropy",
+    "mean_squared_error",
+    "mean_absolute_error",
+    "huber",
+    "log_cosh",
+)
 
 
 class Output(NamedTuple):
@@ -33,6 +43,8 @@ class Output(NamedTuple):
         units: size of the last axis of the output; 0 if it is not known.
         loss: name of the loss, in lower case with underscores; empty if it is not known.
         from_logits: whether the loss expects numbers before sigmoid or softmax.
+        ignored: the class that the loss leaves out, if there is one.
+        regularized: whether the loss has more in it than output and targets.
     """
 
     layer: str
@@ -40,6 +52,8 @@ class Output(NamedTuple):
     units: int
     loss: str
     from_logits: bool
+    ignored: int | None = None
+    regularized: bool = False
 
 
 class Mismatch(NamedTuple):
@@ -57,14 +71,18 @@ class Mismatch(NamedTuple):
 
 
 def read_output(model: Any) -> Output | None:
-    """The model's last layer and its loss; None for a model that does not show one of each."""
-    layers = getattr(model, "layers", [])
+    """The model's last layer and its loss; None for a model that does not show one of each.
+
+    The order in which a subclassed model holds its layers is not that in which it calls them.
+    """
+    last = model
+    while hasattr(last, "layers"):  # a model, or one within it
+        # What Keras's operations do to an output is no layer, but has a say in it.
+        parts = getattr(last, "operations", last.layers if hasattr(last, "add") else [])
+        if not parts or len(getattr(last, "outputs", None) or [last]) != 1:
+            return None
+        last = parts[-1]
     shape = getattr(model, "output_shape", None)
-    if not layers or (isinstance(shape, list) and len(shape) != 1):
-        return None
-    last = layers[-1]
-    while getattr(last, "layers", None):  # a model within the model
-        last = last.layers[-1]
     if isinstance(shape, tuple) and shape and isinstance(shape[-1], int):
         units = shape[-1]
     else:
@@ -72,8 +90,17 @@ def read_output(model: Any) -> Output | None:
     loss = getattr(model, "loss", None)
     if isinstance(loss, list | tuple | dict) and len(loss) == 1:
         loss = next(iter(loss.values() if isinstance(loss, dict) else loss))
-    from_logits = bool(getattr(loss, "_fn_kwargs", {}).get("from_logits", False))
-    return Output(last.name, _activation_name(last), units, _loss_name(loss), from_logits)
+    options = getattr(loss, "_fn_kwargs", {})
+    regularized = any(getattr(w, "regularizer", None) for w in model.trainable_weights)
+    return Output(
+        last.name,
+        _activation_name(last),
+        units,
+        _loss_name(loss),
+        bool(options.get("from_logits", False)),
+        getattr(loss, "ignore_class", options.get("ignore_class")),
+        regularized,
+    )
 
 
 def mismatches(output: Output, y: Any = None) -> Iterator[Mismatch]:
@@ -116,17 +143,40 @@ def mismatches(output: Output, y: Any = None) -> Iterator[Mismatch]:
             "The loss applies sigmoid or softmax a second time: no answer can be sure.",
         )
     if y is not None:
-        yield from _targets_out_of_range(output, np.asarray(y), low, high)
+        yield from _targets_out_of_range(output, _targets(y), low, high)
+
+
+def _targets(y: Any) -> np.ndarray:
+    """The targets of a model's only output as one array.
+
+    Raises:
+        TypeError: if they are not numbers.
+    """
+    if isinstance(y, dict) and len(y) == 1:
+        y = next(iter(y.values()))
+    try:
+        array = np.asarray(y)
+    except ValueError:  # arrays of different shapes
+        array = np.asarray(None)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(
+            f"y must be an array of numbers, the targets of the model's output, received "
+            f"{type(y).__name__} of {array.dtype.name}"
+        )
+    return array
 
 
 def _targets_out_of_range(
     output: Output, y: np.ndarray, low: float, high: float
 ) -> Iterator[Mismatch]:
+    if output.loss not in _COMPARING:
+        return
     if output.loss.startswith("sparse_cat"):
         low, high = 0, output.units - 1
+        y = y[y != output.ignored] if output.ignored is not None else y
     elif output.loss.endswith("crossentropy"):
         low, high = _PROBABILITIES
-    if y.dtype.kind not in "fiub" or not y.size or np.isnan(low):
+    if not y.size or np.isnan(low):
         return
     beyond = float(np.mean((y < low) | (y > high)))
     if beyond:
@@ -134,7 +184,8 @@ def _targets_out_of_range(
             f"share of the targets outside {low:g} to {high:g}, which the output can meet",
             beyond,
             0.0,
-            f"The loss can never reach its least: targets go from {y.min():.3g} to {y.max():.3g}.",
+            "The loss can never reach its least: targets go from "
+            f"{np.nanmin(y):.3g} to {np.nanmax(y):.3g}.",
         )
 
 
@@ -166,7 +217,7 @@ def _activation_name(layer: Any) -> str:
     if activation is not None:
         return str(getattr(activation, "__name__", ""))
     kind = type(layer).__name__
-    named = {"Softmax": "softmax", "ReLU": "relu", "Dense": "linear"}
+    named = {"Softmax": "softmax", "ReLU": "relu", "Relu": "relu", "Sigmoid": "sigmoid"}
     return named.get(kind, "")
 
 

@@ -1,6 +1,7 @@
 """The numbers that the rules compare with, each with its reason."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,3 +61,13 @@ class Thresholds:
     large_sigma_w2: float = 20.0
     saturating_sigma_w2: float = 100.0
     persistent: float = 0.6
+
+    def __post_init__(self) -> None:
+        """Refuse what is no number.
+
+        Raises:
+            TypeError: if a threshold is no number or NaN.
+        """
+        for name, value in asdict(self).items():
+            if not isinstance(value, int | float) or math.isnan(value):
+                raise TypeError(f"{name} must be a number, received {value!r}")

@@ -2,6 +2,7 @@
 
 from kgrad.plots.activations import plot_activations
 from kgrad.plots.distributions import plot_distributions
+from kgrad.plots.flow import plot_flow_graph
 from kgrad.plots.gradients import (
     compare_gradients,
     plot_gradient_by_depth,
@@ -16,6 +17,7 @@ __all__ = [
     "compare_gradients",
     "plot_activations",
     "plot_distributions",
+    "plot_flow_graph",
     "plot_gradient_by_depth",
     "plot_phase_diagram",
     "plot_prediction",

@@ -63,7 +63,7 @@ class Span(NamedTuple):
     @classmethod
     def of(cls, counts: np.ndarray) -> Self:
         """The span of all columns in `counts`, (columns, 256), without their thin tails."""
-        below = np.cumsum(_shares(counts), axis=1)
+        below = np.cumsum(shares_of(counts), axis=1)
         below = below[below[:, -1] > 0]
         low, high = -1.0, 0.0
         if len(below):
@@ -131,8 +131,8 @@ def plot_distributions(
         networks, 2010: histograms of each layer's gradients; here of logarithmic magnitudes.
     """
     require_drawable({"history": history}, getattr(history, "statistics", ("",))[0])
-    layers = _chosen(history, layers)
-    counts = _pooled(history, layers)
+    layers = chosen_layers(history, layers)
+    counts = pooled_counts(history, layers)
     drawn = np.flatnonzero(counts.any(axis=(1, 2)))
     if not drawn.size:
         raise ValueError(
@@ -160,7 +160,7 @@ def plot_distributions(
     return _distribution_figure(cells, title, "layer, input → output", layers)
 
 
-def _chosen(history: GradientHistory, layers: Any) -> tuple[str, ...]:
+def chosen_layers(history: GradientHistory, layers: Any) -> tuple[str, ...]:
     """The layers to draw, in forward order."""
     if layers is None:
         return history.layers
@@ -175,20 +175,20 @@ def _chosen(history: GradientHistory, layers: Any) -> tuple[str, ...]:
     return tuple(name for name in history.layers if name in layers)
 
 
-def _pooled(history: GradientHistory, layers: Sequence[str]) -> np.ndarray:
+def pooled_counts(history: GradientHistory, layers: Sequence[str]) -> np.ndarray:
     """Counts of each layer's weights together: int64, (records, layers, 256)."""
     counts = history.distributions
     members = [[weight.layer == layer for weight in history.weights] for layer in layers]
     return np.stack([counts[:, chosen].sum(axis=1) for chosen in members], axis=1)
 
 
-def _shares(counts: np.ndarray) -> np.ndarray:
+def shares_of(counts: np.ndarray) -> np.ndarray:
     """Shares of the finite entries above 0, (columns, 254); zeros where a column has none."""
     ordinary = counts[:, 1:-1]
     return ordinary / np.maximum(ordinary.sum(axis=1, keepdims=True), 1)
 
 
-def _medians(shares: np.ndarray) -> np.ndarray:
+def medians_of(shares: np.ndarray) -> np.ndarray:
     """Median of log10 |g|, (columns,): within its bin, entries count as evenly spread."""
     below = np.cumsum(shares, axis=1)
     result = np.full(len(shares), np.nan)
@@ -205,7 +205,7 @@ def _distribution_figure(
     """The panels on shared scales; `layers` are the names of their columns."""
     counts = np.concatenate([panel.counts for panel in panels])
     span = Span.of(counts)
-    peaks = _shares(counts).max(axis=1)
+    peaks = shares_of(counts).max(axis=1)
     norm = Normalize(0, float(np.quantile(peaks[peaks > 0], 0.95)) if peaks.any() else 1.0)
     columns = columns_for(len(panels))
     rows = -(-len(panels) // columns)
@@ -257,14 +257,14 @@ def _add_keys(
 
 def _draw_cells(ax: Axes, panel: Cells, span: Span, norm: Normalize) -> None:
     """Density as colour, the median as a line, special shares as filled steps in their strips."""
-    edges, shares = cell_edges(panel.centers), _shares(panel.counts)
+    edges, shares = cell_edges(panel.centers), shares_of(panel.counts)
     # A cell of the tail must not stand in a strip.
     beyond = (LOG10_EDGES[1:-2] < span.low) | (LOG10_EDGES[2:-1] > span.high)
     density = np.ma.masked_where((shares == 0) | beyond, shares).T
     ax.pcolormesh(edges, LOG10_EDGES[1:-1], density, cmap=DENSITY, norm=norm, rasterized=True)
     ax.plot(
         panel.centers,
-        _medians(shares),
+        medians_of(shares),
         color=panel.color,
         linewidth=2,
         marker="o",

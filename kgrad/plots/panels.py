@@ -75,7 +75,7 @@ def draw_heatmap(
         flat = np.ma.masked_array(np.zeros(found.shape), ~found)
         ax.pcolormesh(x, y, flat, cmap=ListedColormap([special.color]), rasterized=True)
         # A marker has a shape, which greyscale keeps, and a size that a thousand records keep.
-        rows, columns = _sample(found, most)
+        rows, columns = sampled_cells(found, most)
         marker = special_style(special)
         ax.plot(times[columns], rows, label=special.name, **marker)
     ax.set_ylim(y[-1], y[0])
@@ -253,7 +253,7 @@ def cell_edges(centers: np.ndarray) -> np.ndarray:
     return np.concatenate([[2 * centers[0] - middles[0]], middles, [2 * centers[-1] - middles[-1]]])
 
 
-def _sample(found: np.ndarray, most: int) -> tuple[list[int], list[int]]:
+def sampled_cells(found: np.ndarray, most: int) -> tuple[list[int], list[int]]:
     """Rows and columns of some true cells, so spaced that each true cell is close to one."""
     rows, columns = [], []
     for group in np.array_split(np.arange(len(found)), min(most, len(found))):

@@ -6,26 +6,20 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from scipy import special
-from scipy.optimize import nnls
+from threadpoolctl import threadpool_limits
 
 from kgrad.history import Weight
 from kgrad.inputs import as_arrays, choose_loss, require_one_of, require_trainable
 from kgrad.prediction.networks import DenseNetwork, Variances, read_dense_network
+from kgrad.prediction.single_networks import OutputErrors, SingleNetworks
 from kgrad.recording.descriptions import describe_weights
 from kgrad.records import combine
 from kgrad.theory import Activation
-from kgrad.theory.network_gradients import NetworkGradients, Parameter, adjoint
-from kgrad.theory.network_scatter import Scatter
+from kgrad.theory.network_gradients import NetworkGradients, Parameter
 from kgrad.theory.networks import BatchMoments, Dense, Unit, standard_normal
 
 _MOST_SAMPLES = 2048
-_SAMPLES_FOR_SCATTER = 96
-_MOST_NETWORKS, _LEAST_NETWORKS, _MOST_OUTPUTS = 2048, 64, 2**17
-_ERRORS_GIVEN = 6
-_LARGER = 1.01  # by how much output pre-activations are raised to see how the errors answer
-_COVERAGE = 0.95
-_MOST_VARIANCE = 4.0
+_MOST_OUTPUTS, _LEAST_OUTPUTS, _MOST_OUTPUT_DRAWS = 2**17, 64, 2048
 
 
 class Predicted:
@@ -149,9 +143,11 @@ def predict_gradients(
     described = describe_weights(model)
     weights = [described[id(variable)] for variable in model.trainable_variables]
     parameters = [network.parameters[id(variable)] for variable in model.trainable_variables]
-    moments = BatchMoments(tuple(network.nodes), X.reshape(len(X), -1))
-    errors, larger = _output_errors(model, network, moments, y, loss_function)
-    values = _values(moments, errors, larger, parameters)
+    # Of matrices this small, threads that wait for each other take longer than one alone.
+    with threadpool_limits(1, "blas"):
+        moments = BatchMoments(tuple(network.nodes), X.reshape(len(X), -1))
+        errors_of = _output_errors(model, network, loss_function)
+        values = _values(moments, y, errors_of, parameters)
     layers = {place: described[id(layer.kernel)].layer for place, layer in network.layers.items()}
     dense = {layers[i]: node for i, node in enumerate(network.nodes) if isinstance(node, Dense)}
     return Prediction(
@@ -171,30 +167,30 @@ def predict_gradients(
     )
 
 
-def _output_errors(
-    model: keras.Model,
-    network: DenseNetwork,
-    moments: BatchMoments,
-    y: np.ndarray,
-    loss: Callable[[Any, Any], Any] | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """∂ℓ_a/∂h_a at the output of networks drawn: (draws, B, n_L); again where h is larger."""
+def _drawn_outputs(moments: BatchMoments) -> np.ndarray:
+    """Pre-activations of the output layer of networks drawn: (draws, B, n_L)."""
     B, width = moments.B, moments.widths[-1]
-    draws = int(np.clip(_MOST_OUTPUTS // (B * width), _LEAST_NETWORKS, _MOST_NETWORKS))
+    draws = int(np.clip(_MOST_OUTPUTS // (B * width), _LEAST_OUTPUTS, _MOST_OUTPUT_DRAWS))
     values, vectors = np.linalg.eigh(moments.A[-1])
     root = vectors * np.sqrt(np.maximum(values, 0))
     z = standard_normal(draws * width, B, moments.random)
-    h = np.swapaxes((z @ root.T).reshape(draws, width, B), 1, 2)
-    answers = []
-    for scaled in (h, _LARGER * h):
-        whole = _slopes(
-            model, network, scaled.reshape(-1, width), np.concatenate([y] * draws), loss
-        )
-        one = _slopes(model, network, scaled[0], y, loss)
+    return np.swapaxes((z @ root.T).reshape(draws, width, B), 1, 2)
+
+
+def _output_errors(
+    model: keras.Model, network: DenseNetwork, loss: Callable[[Any, Any], Any] | None
+) -> OutputErrors:
+    """A function of pre-activations h, (draws, B, n_L), and targets: ∂ℓ_a/∂h_a, shaped as h."""
+
+    def errors(h: np.ndarray, y: np.ndarray) -> np.ndarray:
+        draws, B, width = h.shape
+        whole = _slopes(model, network, h.reshape(-1, width), np.concatenate([y] * draws), loss)
+        one = _slopes(model, network, h[0], y, loss)
         # A mean over more samples has smaller slopes; a sum over them has the same.
         scale = np.sum(one * one) / max(np.sum(one * whole[:B]), 1e-300)
-        answers.append(B * scale * whole.reshape(draws, B, width))
-    return answers[0], answers[1]
+        return np.asarray(B * scale * whole.reshape(draws, B, width))
+
+    return errors
 
 
 def _slopes(
@@ -219,11 +215,12 @@ def _slopes(
 
 
 def _values(
-    moments: BatchMoments, errors: np.ndarray, larger: np.ndarray, parameters: list[Parameter]
+    moments: BatchMoments, y: np.ndarray, errors_of: OutputErrors, parameters: list[Parameter]
 ) -> dict[str, dict[str, np.ndarray]]:
     """Centre, lower, upper → statistic → one number a parameter."""
+    errors = errors_of(_drawn_outputs(moments), y)
     expected = NetworkGradients(moments, errors)
-    single = _SingleNetworks(moments, errors, larger)
+    single = SingleNetworks(moments, y, errors, errors_of)
     table = np.zeros((2, 3, len(parameters)))
     for i, parameter in enumerate(parameters):
         norm = np.sqrt(expected.norm_squared(parameter))
@@ -235,76 +232,3 @@ def _values(
         bound: {"l2_norm": table[0, j], "mean_abs": table[1, j]}
         for j, bound in enumerate(("centre", "lower", "upper"))
     }
-
-
-class _SingleNetworks:
-    """How single networks' gradients lie about the expected ones.
-
-    Where a batch is large, a part of it is looked at: what is relative depends on it little.
-    """
-
-    def __init__(self, moments: BatchMoments, errors: np.ndarray, larger: np.ndarray) -> None:
-        if moments.B > _SAMPLES_FOR_SCATTER:
-            few = moments.random.choice(moments.B, _SAMPLES_FOR_SCATTER, replace=False)
-            moments = BatchMoments(moments.nodes, moments.X[few])
-            errors, larger = errors[:, few], larger[:, few]
-        self._moments = moments
-        self._all = NetworkGradients(moments, errors)
-        self._larger = NetworkGradients(moments, larger)
-        chosen = moments.random.choice(len(errors), _ERRORS_GIVEN, replace=False)
-        self._given = [NetworkGradients(moments, errors[t : t + 1]) for t in chosen]
-        self._scatter = [Scatter(gradients) for gradients in self._given]
-
-    def relative(self, parameter: Parameter) -> tuple[float, float, float, float]:
-        """Of ‖g‖ over its root mean square: lower quantile, mean, upper; mean |g| over ‖g‖."""
-        m = self._moments
-        Q = m.forward_adjoint(parameter.place, adjoint(m, parameter))
-        by_draw, by_larger = (
-            gradients.of_errors(Q[len(m.nodes) - 1]) for gradients in (self._all, self._larger)
-        )
-        kappa = np.log(by_larger.mean() / by_draw.mean()) / (2 * np.log(_LARGER))
-        squares = np.array([gradients.norm_squared(parameter) for gradients in self._given])
-        variances = np.array([s.variance(parameter, Q, kappa) for s in self._scatter])
-        step = len(m.normal) // len(self._given)
-        entries = [
-            gradients.mean_abs(parameter, slice(i * step, (i + 1) * step))
-            for i, gradients in enumerate(self._given)
-        ]
-        entry = float(np.sum(entries) / np.sum(np.sqrt(squares)))
-        return (*_of_single_networks(by_draw, _variances(by_draw, squares, variances)), entry)
-
-
-def _variances(by_draw: np.ndarray, squares: np.ndarray, variances: np.ndarray) -> np.ndarray:
-    """Var[ln‖g‖²] given each draw of the output's errors, from those that were looked at.
-
-    Where the errors nearly cancel, as in a bias, what deviates is large beside what is left: the
-    variance is taken as b + a/‖g‖², fitted.
-    """
-    usable = (variances > 0) & (squares > 0)
-    if not usable.any():
-        return np.zeros_like(by_draw)
-    mean, relative = squares[usable].mean(), variances[usable]
-    columns = np.stack([np.ones_like(relative), mean / squares[usable]], axis=1)
-    (b, a), _ = nnls(columns / relative[:, None], np.ones_like(relative))
-    return np.minimum(b + a * mean / np.maximum(by_draw, 1e-300), _MOST_VARIANCE)
-
-
-def _of_single_networks(by_draw: np.ndarray, variances: np.ndarray) -> tuple[float, float, float]:
-    """‖g‖ over its root mean square: lower quantile, mean and upper quantile.
-
-    ln‖g‖² given the output's errors is Gaussian with mean -β/2 below that of ‖g‖², β its variance.
-    """
-    quantiles = (np.arange(201) + 0.5) / 201
-    ratios = _relative(by_draw)
-    order = np.argsort(ratios)[:: max(1, len(ratios) // 256)]
-    beta = variances[order, None]
-    finite = np.exp((np.sqrt(beta) * special.ndtri(quantiles) - beta / 2) / 2)
-    tail = (1 - _COVERAGE) / 2
-    lower, upper = np.quantile(ratios[order, None] * finite, [tail, 1 - tail])
-    return float(lower), float(np.mean(ratios * np.exp(-variances / 8))), float(upper)
-
-
-def _relative(squares: np.ndarray) -> np.ndarray:
-    """Norms over their root mean square; 1 if there are none."""
-    mean = squares.mean()
-    return np.sqrt(np.maximum(squares, 0) / mean) if mean > 0 else np.ones_like(squares)

@@ -1,11 +1,12 @@
 """What mean-field theory predicts of a network's gradients before a step is taken. NumPy only.
 
 `propagate` and `propagate_batch` follow signal and gradient through a dense stack layer by layer;
-the rest says how far they reach (`phases`), how widely single networks scatter (`finite_width`),
-what normalisation and skips do (`rates`) and how large an entry is (`entries`).
+the rest says how far they reach (`phases`, `depths`), how widely single networks scatter
+(`finite_width`), what normalisation and skips do (`rates`) and how large an entry is (`entries`).
 """
 
 from kgrad.theory.activations import Activation, activation
+from kgrad.theory.depths import depth_table, phase_plane, trainable_depths
 from kgrad.theory.entries import mean_abs_gradients
 from kgrad.theory.finite_width import (
     backward_spread,
@@ -63,6 +64,7 @@ __all__ = [
     "correlation_map",
     "critical_line",
     "critical_point",
+    "depth_table",
     "doubly_critical_point",
     "expectation",
     "fixed_correlation",
@@ -75,12 +77,14 @@ __all__ = [
     "log_gradient_variance",
     "mean_abs_gradients",
     "pair_expectation",
+    "phase_plane",
     "propagate",
     "propagate_batch",
     "relu_log_ratio",
     "residual_rate",
     "second_moment",
     "squared_slope",
+    "trainable_depths",
     "variance_depth_scale",
     "variance_map",
 ]

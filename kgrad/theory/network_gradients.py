@@ -29,7 +29,7 @@ class NetworkGradients:
 
     def __init__(self, moments: BatchMoments, errors: np.ndarray) -> None:
         self.moments = moments
-        self._rows = np.moveaxis(errors, 1, 2).reshape(-1, moments.B)
+        self._rows = _rows(errors)
         self.G = moments.backward(self._rows.T @ self._rows / len(self._rows))
 
     def norm_squared(self, parameter: Parameter) -> float:
@@ -71,10 +71,6 @@ class NetworkGradients:
             return node.width * node.weight_variance * self.G[above]
         return self.G[above]
 
-    def of_errors(self, Q: np.ndarray) -> np.ndarray:
-        """Σ_i ⟨δ_i, Q δ_i⟩ over the output units, for each draw of the errors: (draws,)."""
-        return quadratic(self._rows, Q).reshape(-1, self.moments.widths[-1]).sum(axis=1)
-
 
 def adjoint(m: BatchMoments, parameter: Parameter) -> np.ndarray:
     """Q with E‖g‖² = n ⟨Q, G⟩ at the parameter's node, (B, B)."""
@@ -95,6 +91,16 @@ def entry(m: BatchMoments, parameter: Parameter) -> np.ndarray:
         return np.ones_like(m.normal)
     unit = m.units[parameter.place]
     return unit.after_slope * (unit.x_hat if parameter.kind == "gamma" else 1.0)
+
+
+def of_errors(errors: np.ndarray, Q: np.ndarray) -> np.ndarray:
+    """Σ_i ⟨δ_i, Q δ_i⟩ over the output units, for each draw of the errors: (draws,)."""
+    return quadratic(_rows(errors), Q).reshape(len(errors), -1).sum(axis=1)
+
+
+def _rows(errors: np.ndarray) -> np.ndarray:
+    """From (draws, B, n_L) to a row for each draw and output unit."""
+    return np.moveaxis(errors, 1, 2).reshape(-1, errors.shape[1])
 
 
 def quadratic(rows: np.ndarray, Q: np.ndarray) -> np.ndarray:

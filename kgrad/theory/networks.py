@@ -19,7 +19,7 @@ import numpy as np
 
 from kgrad.theory.units import UnitMap, UnitMoments
 
-_MOST_DRAWS, _MOST_NUMBERS = 4096, 2**21
+_MOST_NUMBERS = 2**21
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class BatchMoments:
         nodes: the network; the last one is the output's pre-activations, a `Dense`.
         X: the batch, (B, n_0).
         seed: of the draws.
+        most_draws: of one unit's values; fewer are taken where B is large.
 
     Attributes:
         widths: of each node.
@@ -70,10 +71,13 @@ class BatchMoments:
         units: the `UnitMoments` of each `Unit`, by its place.
     """
 
-    def __init__(self, nodes: tuple[Node, ...], X: np.ndarray, seed: int = 0) -> None:
+    def __init__(
+        self, nodes: tuple[Node, ...], X: np.ndarray, seed: int = 0, most_draws: int = 4096
+    ) -> None:
         self.nodes, self.X = nodes, np.asarray(X, np.float64)
         self.B = len(self.X)
         self.random = np.random.default_rng(seed)
+        self._most_draws = most_draws
         self.consumers: list[list[int]] = [[] for _ in nodes]
         for place, node in enumerate(nodes):
             for source in sources(node):
@@ -90,7 +94,7 @@ class BatchMoments:
     @cached_property
     def normal(self) -> np.ndarray:
         """(draws, B) from N(0, I)."""
-        draws = int(np.clip(_MOST_NUMBERS // self.B, 512, _MOST_DRAWS))
+        draws = int(np.clip(_MOST_NUMBERS // self.B, 512, self._most_draws))
         return standard_normal(draws, self.B, self.random)
 
     def draws(self, place: int) -> np.ndarray:

@@ -11,9 +11,9 @@ import numpy as np
 
 from kgrad.theory.activations import Activation, Function
 
-_TERMS = 128
 _FAR = 12.0
-_LARGEST_REST = 1e-3
+# Terms, and how much of E[φ²] they may leave over: the more, the sooner ρ^k has fallen by then.
+_TERMS = ((128, 1e-3), (512, 0.3))
 _Nodes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -33,16 +33,28 @@ def series_moments(
         c: correlations, (B, B).
 
     Returns:
-        Two float64 arrays (B, B), to about 1e-6 of the largest; None where the series does not
-        reach so far: kinks away from 0, or an s on whose scale φ is nearly a step.
+        Two float64 arrays (B, B), to about 1e-6 of the largest, or 1e-3 where φ is steep on the
+        scale of s; None where the series does not reach so far: kinks away from 0, or a φ that is
+        nearly a step.
     """
     if any(kink != 0 for kink in phi.kinks):
         return None
-    nodes = _hermite(float(np.exp2(np.ceil(np.log2(max(1.0, s.max()))))))
+    largest = float(np.exp2(np.ceil(np.log2(max(1.0, s.max())))))
+    for terms, most_left in _TERMS:
+        found = _sums(phi, s, c, _hermite(largest, terms), most_left)
+        if found is not None:
+            return found
+    return None
+
+
+def _sums(
+    phi: Activation, s: np.ndarray, c: np.ndarray, nodes: _Nodes, most_left: float
+) -> tuple[np.ndarray, np.ndarray] | None:
     # On both sides of 0, where φ' may jump.
     jump = float(np.diff(phi.df(np.array([-1e-12, 1e-12])))[0]) if phi.kinks else 0.0
-    of_f = _series(phi.f, s, c, nodes, (lambda u: np.maximum(u, 0) * jump) if jump else None)
-    of_df = _series(phi.df, s, c, nodes, (lambda u: (u > 0) * jump) if jump else None)
+    ramp, step = (lambda u: np.maximum(u, 0) * jump, lambda u: (u > 0) * jump)
+    of_f = _series(phi.f, s, c, nodes, most_left, ramp if jump else None)
+    of_df = _series(phi.df, s, c, nodes, most_left, step if jump else None)
     if of_f is None or of_df is None:
         return None
     if jump:
@@ -55,7 +67,12 @@ def series_moments(
 
 
 def _series(
-    f: Function, s: np.ndarray, c: np.ndarray, nodes: _Nodes, step: Function | None
+    f: Function,
+    s: np.ndarray,
+    c: np.ndarray,
+    nodes: _Nodes,
+    most_left: float,
+    step: Function | None,
 ) -> np.ndarray | None:
     """Σ_k c_k(s_a) c_k(s_b) ρ^k of f without the same of `step`."""
     z, weight, polynomials = nodes
@@ -68,21 +85,22 @@ def _series(
         at_one = whole - (steps * weight) @ steps.T
         signed.append((-1.0, steps @ polynomials))
     rest = at_one - sum(sign * terms @ terms.T for sign, terms in signed)
-    if np.abs(rest).max() > _LARGEST_REST * np.abs(whole).max():
+    if np.abs(rest).max() > most_left * np.abs(whole).max():
         return None
-    total = rest * c**_TERMS
+    count = polynomials.shape[1]
+    total = rest * c**count
     power = np.ones_like(c)
-    for k in range(_TERMS):
-        for sign, terms in signed:
-            column = terms[:, k]
-            if np.abs(column).max() > 1e-9:
-                total += sign * power * column[:, None] * column
+    matters = [np.abs(terms).max(axis=0) > 1e-9 for _, terms in signed]  # worth their time
+    for k in range(count):
+        for (sign, terms), matter in zip(signed, matters, strict=True):
+            if matter[k]:
+                total += sign * power * terms[:, k, None] * terms[:, k]
         power = power * c
     return total
 
 
 @cache
-def _hermite(largest: float) -> _Nodes:
+def _hermite(largest: float, terms: int) -> _Nodes:
     """Nodes, their weights with the Gaussian density, and weighted orthonormal polynomials."""
     edges = np.arange(-_FAR, _FAR + 0.5)
     fine = np.exp2(np.arange(0, np.log2(largest))) / largest
@@ -92,6 +110,6 @@ def _hermite(largest: float) -> _Nodes:
     z = (edges[:-1, None] + half * (1 + x)).ravel()
     weight = (half * w).ravel() * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
     rows = [np.ones_like(z), z]
-    for k in range(1, _TERMS - 1):
+    for k in range(1, terms - 1):
         rows.append((z * rows[-1] - np.sqrt(k) * rows[-2]) / np.sqrt(k + 1))
     return z, weight, (np.array(rows) * weight).T

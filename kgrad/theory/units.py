@@ -87,6 +87,22 @@ class UnitMoments:
             w = self._inner * self._outer
             self._slopes = w.T @ w / len(h)
             self.mean = self.x.mean(axis=0)
+            if gaussian and unit.norm == "batch" and unit.before.name == "linear":
+                self._correct(u)
+
+    def _correct(self, u: np.ndarray) -> None:
+        """Control variates: what the draws give beyond a normalisation by a fixed number.
+
+        Of that the moments are known. Draws alone are 3 % off in ‖g‖² after six layers.
+        """
+        row, phi = self._A_in.mean(axis=0), self.unit.after
+        C = self._A_in - row - row[:, None] + row.mean()
+        scale = float(np.sqrt(np.trace(C) / len(C) + self.unit.epsilon))
+        x, slope = phi.f(u / scale), phi.df(u / scale)
+        A, slopes = gram_moments(phi, C / scale**2)
+        self.A = self.A + A - x.T @ x / len(x)
+        self._slopes = self._slopes + (slopes - slope.T @ slope / len(x)) / scale**2
+        self.mean = self.mean + mean_of_gaussian(phi, np.diag(C) / scale**2) - x.mean(axis=0)
 
     def pull(self, G: np.ndarray) -> np.ndarray:
         """E[Jᵀ G J]: covariances of an error before the map from those after it."""
@@ -138,15 +154,14 @@ class UnitMoments:
         if self.unit.norm != "batch":
             return total
         draws, B = inner.shape
-        columns = (np.ones_like(inner), self.x_hat)
-        products = [inner * ((inner * column) @ M) for column in columns]
-        for column, product in zip(columns, products, strict=True):
-            cross = (outer * column).T @ (outer * product) / (draws * B)
-            total = total - cross - cross.T
-            for other, column_2 in enumerate(columns):
-                inside = np.sum(column * products[other], axis=1, keepdims=True)
-                total = total + (outer * column * inside).T @ (outer * column_2) / (draws * B**2)
-        return total
+        columns = np.stack([np.ones_like(inner), self.x_hat])
+        products = inner * ((inner * columns) @ M)
+        # ΠNΠ = N - Σ_c (c q_cᵀ + q_c cᵀ)/B over the columns c of 1 and x̂, q_c = (I - Σ c cᵀ/2B) N c
+        inside = np.einsum("cma,dma->cdm", products, columns)
+        products = products - np.einsum("cdm,dma->cma", inside, columns) / (2 * B)
+        rows = (outer * columns).reshape(-1, B), (outer * products).reshape(-1, B)
+        cross = rows[0].T @ rows[1] / (draws * B)
+        return total - cross - cross.T
 
 
 def _outer(scale: float | np.ndarray) -> float | np.ndarray:

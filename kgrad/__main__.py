@@ -1,0 +1,8 @@
+"""`python -m kgrad` is `kgrad`."""
+
+import sys
+
+from kgrad.command.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

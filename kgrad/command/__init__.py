@@ -1,0 +1,1 @@
+"""What `kgrad` and `python -m kgrad` do in a terminal."""

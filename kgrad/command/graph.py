@@ -1,0 +1,97 @@
+"""`kgrad graph RUN -o FILE`: a recorded run as a flow graph, drawn or as JSON."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+FIGURES = (".png", ".svg", ".pdf")
+
+
+def main(arguments: Sequence[str], program: str) -> int:
+    """Write the flow graph of one run.
+
+    Returns:
+        0.
+    """
+    options = parse(arguments, program)
+    output: Path = options.output
+    if output.suffix not in (".json", *FIGURES):
+        raise ValueError(
+            f"--output must end in .json, {', '.join(FIGURES)}, received {str(output)!r}"
+        )
+    graph = _read(options)
+    if output.suffix == ".json":
+        from kgrad.flow import graph_to_json
+
+        content = graph_to_json(graph, every_record=options.every_record)
+        output.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    else:
+        _draw(graph, options, output)
+    print(output)
+    return 0
+
+
+def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description="Draw a recorded run as a flow graph, or write it as JSON.",
+        epilog="Edges have numbers if the run was recorded with GradientTracker(probe=(X, y)).",
+    )
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="a .jsonl history, or a .json graph written before"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE",
+        help="where to: .json, .png, .svg or .pdf",
+    )  # fmt: skip
+    parser.add_argument("--epoch", type=int, help="its last record (the run's last)")
+    parser.add_argument(
+        "--nested", choices=("folded", "opened"), default="folded", help="models in it (folded)"
+    )
+    parser.add_argument(
+        "--every-record", action="store_true", help="JSON: the numbers of all records, too"
+    )
+    parser.add_argument("--title", help="of a figure (the name of the file)")
+    parser.add_argument(
+        "--threshold", type=float, default=0.01, help="up to this an edge is red (0.01)"
+    )
+    parser.add_argument(
+        "--relative", action="store_true", help="the threshold is a share of the largest edge"
+    )
+    return parser.parse_args(arguments)
+
+
+def _read(options: argparse.Namespace) -> Any:
+    """The graph of a history, or of a file that holds a graph."""
+    from kgrad.flow import flow_graph_from_history, graph_from_json
+
+    path: Path = options.run
+    if path.suffix == ".json":
+        if options.epoch is not None or options.nested != "folded":
+            raise ValueError("--epoch and --nested are for a history, received a graph")
+        try:
+            return graph_from_json(json.loads(path.read_bytes()))
+        except (RecursionError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from error
+    from kgrad.history import GradientHistory
+
+    return flow_graph_from_history(
+        GradientHistory.load(path), epoch=options.epoch, nested=options.nested
+    )
+
+
+def _draw(graph: Any, options: argparse.Namespace, output: Path) -> None:
+    from ann_gradient_visualization import import_tensorflow_quietly
+
+    import_tensorflow_quietly()  # which the other figures need
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from kgrad.plots.flow import plot_flow_graph
+
+    title = options.run.stem if options.title is None else options.title
+    figure = plot_flow_graph(graph, title, threshold=options.threshold, relative=options.relative)
+    figure.savefig(output, dpi=150)

@@ -1,0 +1,120 @@
+"""How single networks' gradients lie about the expected ones: the band of a prediction."""
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy import special, stats
+
+from kgrad.theory.network_draws import DrawnNetworks, narrowed
+from kgrad.theory.network_gradients import NetworkGradients, Parameter, adjoint, of_errors
+from kgrad.theory.networks import BatchMoments, Dense
+
+_COVERAGE = 0.95
+_MOST_SAMPLES, _FEW_DRAWS, _ERRORS_GIVEN = 64, 512, 4
+# Of networks: as many as take a tenth of a second, and enough to tell a variance from.
+_MOST_NUMBERS, _LEAST_NETWORKS, _MOST_NETWORKS = 3_000_000, 160, 512
+_LEAST_RATIO = 1e-6
+# Of ln‖g‖² in wide networks; of χ² with one degree of freedom, as of errors that nearly cancel, it
+# is 4.9. Beyond lie outputs so large that the loss is flat, for which no shape is known.
+_MOST_VARIANCE = 8.0
+
+# Output pre-activations, (draws, B, n_L), and targets to ∂ℓ_a/∂h_a, shaped as the first.
+OutputErrors = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+class SingleNetworks:
+    """How single networks' gradients lie about the expected ones.
+
+    Networks of at most 64 units are drawn. Where a batch is large, a part of it is looked at: what
+    is relative depends on it little.
+
+    Args:
+        moments: of the model on the batch.
+        y: the targets, (B, ...).
+        errors: draws of the output's errors in wide networks, (draws, B, n_L).
+        errors_of: what makes errors of output pre-activations.
+    """
+
+    def __init__(
+        self, moments: BatchMoments, y: np.ndarray, errors: np.ndarray, errors_of: OutputErrors
+    ) -> None:
+        if moments.B > _MOST_SAMPLES:
+            few = moments.random.choice(moments.B, _MOST_SAMPLES, replace=False)
+            moments = BatchMoments(moments.nodes, moments.X[few])
+            errors, y = errors[:, few], y[few]
+        nodes, self._narrower = narrowed(moments.nodes)
+        self._moments = moments
+        if self._narrower > 1 or any(u.unit.norm == "batch" for u in moments.units.values()):
+            # Few draws do: what they are wrong by is common to the parts and to the whole.
+            self._moments = BatchMoments(nodes, moments.X, most_draws=_FEW_DRAWS)
+        self._errors, self._all = errors, NetworkGradients(moments, errors)
+        hidden = [node.width for node in nodes[:-1] if isinstance(node, Dense)]
+        numbers = moments.B * max(sum(hidden), moments.widths[-1])
+        count = int(np.clip(_MOST_NUMBERS // numbers, _LEAST_NETWORKS, _MOST_NETWORKS))
+        self._drawn = DrawnNetworks(
+            nodes, moments.X, count, lambda h: errors_of(h, y), moments.random, self._dtype()
+        )
+        # A normal distribution's next one lies so much farther out when so many are known.
+        tails = (1 + _COVERAGE) / 2
+        wider = stats.t.ppf(tails, count - 1) * np.sqrt(1 + 1 / count) / special.ndtri(tails)
+        self._wider = float(wider)
+        chosen = moments.random.choice(len(errors), _ERRORS_GIVEN, replace=False)
+        self._given = [NetworkGradients(moments, errors[t : t + 1]) for t in chosen]
+
+    def _dtype(self) -> type[np.floating]:
+        sizes = np.array([np.trace(M) for M in (*self._moments.A[1:], *self._all.G)])
+        sizes = sizes[sizes > 0]
+        return np.float32 if sizes.min() > 1e-40 and sizes.max() < 1e40 else np.float64
+
+    def relative(self, parameter: Parameter) -> tuple[float, float, float, float]:
+        """Of ‖g‖ over its root mean square: lower quantile, mean, upper; mean |g| over ‖g‖.
+
+        ln‖g‖² of a network has the mean and variance of wide networks, whose output's errors are
+        drawn, and a nearly Gaussian rest (Hanin & Nica 2018) of both that falls as 1/width.
+        """
+        m = self._moments
+        Q = m.forward_adjoint(parameter.place, adjoint(m, parameter))
+        wide = of_errors(self._errors, Q[len(m.nodes) - 1])
+        of_wide, drawn, same = (
+            np.log(np.maximum(ratios, _LEAST_RATIO))
+            for ratios in (
+                wide / wide.mean(),
+                self._drawn.norm_squared(parameter) / self._expected(parameter, wide.mean()),
+                of_errors(self._drawn.output_errors, Q[len(m.nodes) - 1]) / wide.mean(),
+            )
+        )
+        mean = of_wide.mean() + (drawn.mean() - of_wide.mean()) / self._narrower
+        variance = of_wide.var() + (drawn.var(ddof=1) - of_wide.var()) / self._narrower
+        ends = np.exp((mean + self._wider * _ends(of_wide - of_wide.mean(), variance)) / 2)
+        # With the errors that they had, wide networks differ from these by finite width alone.
+        low, high = np.quantile(drawn - same, special.ndtr([-1, 1]))
+        rest = ((high - low) / 2) ** 2 / self._narrower
+        middle = np.exp(of_wide / 2).mean() * np.exp(-rest / 8)
+        return float(ends[0]), float(middle), float(ends[1]), self._entry(parameter)
+
+    def _expected(self, parameter: Parameter, narrow: float) -> float:
+        """E‖g‖², by all draws where the networks drawn are as wide as the model."""
+        return narrow if self._narrower > 1 else self._all.norm_squared(parameter)
+
+    def _entry(self, parameter: Parameter) -> float:
+        """Mean |g| over ‖g‖."""
+        step = len(self._given[0].moments.normal) // len(self._given)
+        entries = [
+            gradients.mean_abs(parameter, slice(i * step, (i + 1) * step))
+            for i, gradients in enumerate(self._given)
+        ]
+        squares = [gradients.norm_squared(parameter) for gradients in self._given]
+        return float(np.sum(entries) / np.sum(np.sqrt(squares)))
+
+
+def _ends(of_wide: np.ndarray, variance: float) -> np.ndarray:
+    """Quantiles of what has that variance: deviations of wide networks and a Gaussian rest."""
+    if np.var(of_wide) > _MOST_VARIANCE:
+        of_wide = np.zeros(1)
+    rest = variance - float(np.var(of_wide))
+    if rest < 0:
+        of_wide, rest = of_wide * np.sqrt(variance / np.var(of_wide)), 0.0
+    some = np.sort(of_wide)[:: max(1, len(of_wide) // 256), None]
+    gaussian = special.ndtri((np.arange(41) + 0.5) / 41)
+    tail = (1 - _COVERAGE) / 2
+    return np.quantile(some + np.sqrt(rest) * gaussian, [tail, 1 - tail])
