@@ -234,7 +234,7 @@ def batch_norm_rate(random, batch_size: int, width: int, depth: int) -> float:
 def keras_kernels(seeds: int, width: int = WIDTH, depth: int = 10) -> Iterator[Row]:
     """`predict_gradients` of wide Keras models on a batch of 16: norms of the kernels.
 
-    With as many outputs as units, so that the output's errors do not leave much to chance.
+    With as many outputs as units and errors that are given, so that these leave little to chance.
     """
     random = np.random.default_rng(3)
     X, y = random.normal(size=(2, 16, width)).astype("float32")
@@ -248,11 +248,16 @@ def keras_kernels(seeds: int, width: int = WIDTH, depth: int = 10) -> Iterator[R
             output_units=width,
             output_activation=None,
         )
-        found = kgrad.predict_gradients(model, X, y, loss="mse")
-        norms, _ = redrawn(model, X, y, sigma_w2, seeds, keras.losses.mean_squared_error)
+        found = kgrad.predict_gradients(model, X, y, loss=product)
+        norms, _ = redrawn(model, X, y, sigma_w2, seeds, product)
         kernels = [i for i, w in enumerate(found.weights) if w.name == "kernel"]
         what = f"Keras, {depth} × {width}: ‖∂W‖ of a mini-batch, worst layer"
         yield worst_norm(case, what, found["l2_norm"][0, kernels], norms[:, kernels], 0.03)
+
+
+def product(y, output):
+    """A loss of which y is the slope."""
+    return tf.reduce_sum(y * output, axis=-1)
 
 
 def keras_weights(seeds: int, width: int = 256, depth: int = 6) -> Iterator[Row]:

@@ -32,6 +32,7 @@ def history_of(
     error=1.0,
     weight=ROOT,
     update=0.1,
+    bias_size=0.0,
     statistics=(),
     outputs=(),
     metadata=None,
@@ -63,7 +64,7 @@ def history_of(
             "mean_abs": interleaved / WIDTH,
             "nonfinite_steps": (~np.isfinite(interleaved)).astype(float),
             "first_nonfinite_step": np.where(np.isfinite(interleaved), 0, max(10 * r, 1)),
-            "weight_l2": np.ravel(np.column_stack([sizes[r], np.ones(layers)])),
+            "weight_l2": np.ravel(np.column_stack([sizes[r], np.full(layers, bias_size)])),
             "update_l2": np.ravel(np.column_stack([moved[r] * (r > 0), np.zeros(layers)])),
         }
         values |= {name: np.zeros(2 * layers) for name in statistics}
@@ -298,9 +299,9 @@ def test_a_diagnosis_can_be_printed_and_converted():
 def test_a_long_and_deep_history_is_diagnosed_in_a_moment(random):
     level = np.exp(random.normal(size=(1000, 100)))
     history = history_of(level, np.linspace(1, 0.2, 1000), layers=100)
-    start = time.perf_counter()
+    start = time.process_time()  # others may be using the machine
     diagnose(history)
-    assert time.perf_counter() - start < 0.2
+    assert time.process_time() - start < 0.2
 
 
 # What is refused.
@@ -465,7 +466,7 @@ def test_a_tracker_stops_where_it_was_told_to(caplog):
 
 
 def test_a_tracker_refuses_unknown_rules_and_to_stop_what_is_not_fit():
-    with pytest.raises(ValueError, match="stop_on received 'non_finite', did you mean 'nonfinite'"):
+    with pytest.raises(ValueError, match="received 'non_finite', did you mean 'nonfinite'"):
         kgrad.GradientTracker(stop_on=["non_finite"])
     with pytest.raises(TypeError, match="stop_on must be a sequence of rules"):
         kgrad.GradientTracker(stop_on="nonfinite")

@@ -131,6 +131,12 @@ def test_branches_stand_side_by_side_without_crossing():
         assert layout.nodes[f"b{k}"][0] == pytest.approx(layout.nodes[f"c{k}"][0])
 
 
+def test_a_row_is_ordered_so_that_edges_do_not_cross():
+    pairs = ["r p", "r q", "q x", "p y", "x s", "y t", "s end", "t end"]
+    x = {name: at for name, (at, _) in layered(graph_of(dict.fromkeys(pairs, 1))).nodes.items()}
+    assert (x["p"] < x["q"]) == (x["y"] < x["x"]) == (x["t"] < x["s"])
+
+
 def test_what_leads_back_is_known_and_the_rest_still_leads_down():
     layout = layered(graph_of(dict.fromkeys(["a b", "b c", "c b", "b b"], 1)))
     assert layout.back == {("c", "b"), ("b", "b")}

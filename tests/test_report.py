@@ -14,6 +14,7 @@ from kgrad.command.main import main
 from kgrad.experiments import Experiment, replicates, run_all
 from kgrad.history import GradientHistory, Weight
 from kgrad.web import write_report
+from kgrad.web.page import page
 from kgrad.web.runs import command_of
 
 EVIL = (
@@ -187,6 +188,14 @@ def test_no_name_becomes_markup(evil_report, name):
     assert "img" not in [tag for tag, _ in page.elements]
     assert not [a for _, a in page.elements if any(key.startswith("on") for key in a)]
     assert EVIL[0] in page.text  # the title, as it is
+
+
+def test_no_json_ends_its_script():
+    html = page("t", [], json.dumps(list(EVIL), ensure_ascii=False), "0")
+    found = Structure(html)
+    assert len(found.scripts) == 3
+    assert json.loads(found.scripts[0]) == list(EVIL)
+    assert not {"<", ">", "&", "\u2028"} & set(found.scripts[0])
 
 
 def test_names_reach_the_figures_as_they_are(evil_report):

@@ -207,7 +207,7 @@ def _json(value: Any) -> str:
 
 def _in_script(text: str) -> str:
     """JSON that cannot end the script element it stands in."""
-    for character in "\u2028\u2029":
+    for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
 
