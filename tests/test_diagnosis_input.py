@@ -139,7 +139,8 @@ def told_by(history, caplog, *, records=None, watch=None):
     growing = GradientHistory(history.weights, history.statistics)
     with caplog.at_level(logging.WARNING, "kgrad"):
         for r in range(len(history)):
-            growing.append(**history.record(r))
+            record = history.record(r)
+            growing.append(**{name: record[name] for name in ("epoch", "step", "values", "logs")})
             if watch.look(growing, None):
                 stopped.append(r)
     return [record.getMessage() for record in caplog.records], stopped
@@ -176,3 +177,35 @@ def test_a_tracker_without_kernels_trains_on():
     tracker = kgrad.GradientTracker(diagnose=True, weights="*bias")
     model.fit(np.ones((8, 4)), np.ones((8, 1)), epochs=3, verbose=0, callbacks=[tracker])
     assert len(tracker.history) == 4
+
+
+# What was missing.
+
+
+@pytest.mark.parametrize(
+    ("history", "said"),
+    [
+        (lambda: history_of(1.0, (0.7,)), "No findings, but one record is too few"),
+        (lambda: history_of(1.0, (0.7, 0.7)), "No findings, but two records are too few"),
+        (lambda: history_of(1.0, (np.nan,) * 6), "No findings, but the loss was not recorded"),
+        (lambda: history_of(1e-6, (0.7,)), "Note: one record is too few"),
+        (unwatched, "Note: no weight of two or more axes is watched"),
+    ],
+)
+def test_what_could_not_be_looked_at_is_said(history, said):
+    assert said in str(diagnose(history()))
+
+
+def test_where_nothing_is_missing_nothing_is_said():
+    assert diagnose(history_of()).missing == ""
+
+
+def test_epochs_are_those_of_the_records_and_not_their_places():
+    source = history_of(1e-6, FLAT)
+    late = GradientHistory(source.weights, source.statistics)
+    for r in range(6):
+        record = source.record(r)
+        late.append(50 + r, 500 + 10 * r, record["values"], record["logs"])
+    finding = diagnose(late)[0]
+    assert finding.first_epoch == 50
+    assert [m.epoch for m in finding.evidence] == [50, 55]

@@ -77,7 +77,19 @@ def diagnose(
                 found += MODEL_RULES[name](evidence, limits, model, y)
     if len(found) > 1:  # a loss that does not fall is then what was to be expected
         found = [finding for finding in found if finding.rule != "not_improving"]
-    return Diagnosis(found)
+    return Diagnosis(found, _missing(history, evidence))
+
+
+def _missing(history: GradientHistory, evidence: Evidence) -> str:
+    """What no rule could look at, in the words that follow on "but"."""
+    if not evidence.kernels:
+        return "no weight of two or more axes is watched: only NaN and infinity were looked for"
+    if "loss" not in history.logs:
+        return "the loss was not recorded: only what is far out was looked for"
+    if len(history) < 3:
+        count = "one record is" if len(history) == 1 else "two records are"
+        return f"{count} too few to see the loss fall: only what is far out was looked for"
+    return ""
 
 
 def _evidence(history: GradientHistory, model: Any, *, diverges: bool = False) -> Evidence:

@@ -84,9 +84,11 @@ class Diagnosis(Sequence[Finding]):
 
     Args:
         findings: what was found.
+        missing: what could not be looked at for want of data, in a sentence; empty if nothing.
     """
 
-    def __init__(self, findings: Iterable[Finding]) -> None:
+    def __init__(self, findings: Iterable[Finding], missing: str = "") -> None:
+        self.missing = missing
         order = {"critical": 0, "warning": 1}
         # Of two that are as grave the earlier one: the other may be its consequence.
         self._findings = tuple(
@@ -134,9 +136,12 @@ class Diagnosis(Sequence[Finding]):
         from rich.table import Table
         from rich.text import Text
 
+        if not self and self.missing:
+            return Text(f"No findings, but {self.missing}.", style="yellow")
         if not self:
             return Text("No findings: the gradients look healthy.", style="green")
-        table = Table(show_lines=True, expand=False)
+        caption = f"Note: {self.missing}." if self.missing else None
+        table = Table(show_lines=True, expand=False, caption=caption, caption_justify="left")
         for column in ("finding", "where, since", "how we know", "what it means, what to do"):
             table.add_column(column, overflow="fold")
         for finding in self:

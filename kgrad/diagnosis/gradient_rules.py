@@ -35,10 +35,11 @@ def nonfinite(e: Evidence, r: int) -> Finding:
     evidence = []
     if layers:
         worst = int(np.argmax(steps))
-        first = e.history.by_layer("first_nonfinite_step")[r, worst]
         where = e.history.layers[worst]
         evidence.append(measured(e, r, "steps with a NaN or infinity", steps[worst], 0, where))
-        evidence.append(measured(e, r, "first such step", first, 0, where))
+        if "first_nonfinite_step" in e.history.statistics:  # of old histories it is not known
+            first = e.history.by_layer("first_nonfinite_step")[r, worst]
+            evidence.append(measured(e, r, "first such step", first, np.inf, where))
     sizes = e.history.by_layer("weight_l2")[r]
     if not np.isfinite(sizes).all() and not evidence:
         layers = [n for n, size in zip(e.history.layers, sizes, strict=True) if size - size != 0]

@@ -44,7 +44,7 @@ def measured(
 
 def fall_of_loss(e: Evidence, threshold: float) -> list[Measurement]:
     """By how much the loss fell, if that is known."""
-    if np.isnan(e.fall):
+    if not np.isfinite(e.fall):  # -inf: it ended in NaN, which is told by itself
         return []
     return [measured(e, len(e.epochs) - 1, "share by which the loss fell", e.fall, threshold)]
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from kgrad.diagnosis.diagnose import checked_rules, diagnose
 from kgrad.diagnosis.findings import Finding
@@ -30,7 +31,7 @@ class Watch:
         if isinstance(stop_on, str):
             raise TypeError(f"stop_on must be a sequence of rules, received {stop_on!r}")
         self._stop_on = checked_rules("stop_on", stop_on)
-        self._told: set[tuple[int, str]] = set()
+        self._told: WeakKeyDictionary[GradientHistory, set[str]] = WeakKeyDictionary()
 
     def look(self, history: GradientHistory, model: Any) -> Finding | None:
         """Warn of what is new, a line each; return the finding that shall end the training."""
@@ -43,9 +44,9 @@ class Watch:
             return None
         stops = None
         for finding in diagnose(history, model):
-            key = id(history), finding.rule
-            if key not in self._told:
-                self._told.add(key)
+            told = self._told.setdefault(history, set())
+            if finding.rule not in told:
+                told.add(finding.rule)
                 logger.warning("epoch %d: %s", last["epoch"], finding)
             if finding.rule in self._stop_on:
                 stops = stops or finding
