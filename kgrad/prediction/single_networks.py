@@ -14,9 +14,6 @@ _MOST_SAMPLES, _FEW_DRAWS, _ERRORS_GIVEN = 64, 512, 4
 # Of networks: as many as take a tenth of a second, and enough to tell a variance from.
 _MOST_NUMBERS, _LEAST_NETWORKS, _MOST_NETWORKS = 3_000_000, 160, 512
 _LEAST_RATIO = 1e-6
-# Of ln‖g‖² in wide networks; of χ² with one degree of freedom, as of errors that nearly cancel, it
-# is 4.9. Beyond lie outputs so large that the loss is flat, for which no shape is known.
-_MOST_VARIANCE = 8.0
 
 # Output pre-activations, (draws, B, n_L), and targets to ∂ℓ_a/∂h_a, shaped as the first.
 OutputErrors = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -54,10 +51,9 @@ class SingleNetworks:
         self._drawn = DrawnNetworks(
             nodes, moments.X, count, lambda h: errors_of(h, y), moments.random, self._dtype()
         )
-        # A normal distribution's next one lies so much farther out when so many are known.
-        tails = (1 + _COVERAGE) / 2
-        wider = stats.t.ppf(tails, count - 1) * np.sqrt(1 + 1 / count) / special.ndtri(tails)
-        self._wider = float(wider)
+        # Of a normal distribution, where the next one lies after so many.
+        half = stats.t.ppf((1 + _COVERAGE) / 2, count - 1) * np.sqrt(1 + 1 / count)
+        self._half_width = float(half)
         chosen = moments.random.choice(len(errors), _ERRORS_GIVEN, replace=False)
         self._given = [NetworkGradients(moments, errors[t : t + 1]) for t in chosen]
 
@@ -69,8 +65,8 @@ class SingleNetworks:
     def relative(self, parameter: Parameter) -> tuple[float, float, float, float]:
         """Of ‖g‖ over its root mean square: lower quantile, mean, upper; mean |g| over ‖g‖.
 
-        ln‖g‖² of a network has the mean and variance of wide networks, whose output's errors are
-        drawn, and a nearly Gaussian rest (Hanin & Nica 2018) of both that falls as 1/width.
+        ln‖g‖² of a network is nearly Gaussian (Hanin & Nica 2018). Its mean and variance are those
+        of wide networks, whose output's errors are drawn, and a rest that falls as 1/width.
         """
         m = self._moments
         Q = m.forward_adjoint(parameter.place, adjoint(m, parameter))
@@ -85,7 +81,7 @@ class SingleNetworks:
         )
         mean = of_wide.mean() + (drawn.mean() - of_wide.mean()) / self._narrower
         variance = of_wide.var() + (drawn.var(ddof=1) - of_wide.var()) / self._narrower
-        ends = np.exp((mean + self._wider * _ends(of_wide - of_wide.mean(), variance)) / 2)
+        ends = np.exp((mean + np.array([-1, 1]) * self._half_width * np.sqrt(variance)) / 2)
         # With the errors that they had, wide networks differ from these by finite width alone.
         low, high = np.quantile(drawn - same, special.ndtr([-1, 1]))
         rest = ((high - low) / 2) ** 2 / self._narrower
@@ -105,16 +101,3 @@ class SingleNetworks:
         ]
         squares = [gradients.norm_squared(parameter) for gradients in self._given]
         return float(np.sum(entries) / np.sum(np.sqrt(squares)))
-
-
-def _ends(of_wide: np.ndarray, variance: float) -> np.ndarray:
-    """Quantiles of what has that variance: deviations of wide networks and a Gaussian rest."""
-    if np.var(of_wide) > _MOST_VARIANCE:
-        of_wide = np.zeros(1)
-    rest = variance - float(np.var(of_wide))
-    if rest < 0:
-        of_wide, rest = of_wide * np.sqrt(variance / np.var(of_wide)), 0.0
-    some = np.sort(of_wide)[:: max(1, len(of_wide) // 256), None]
-    gaussian = special.ndtri((np.arange(41) + 0.5) / 41)
-    tail = (1 - _COVERAGE) / 2
-    return np.quantile(some + np.sqrt(rest) * gaussian, [tail, 1 - tail])
