@@ -291,7 +291,7 @@ def finite_width(seeds: int) -> Iterator[Row]:
             kernels = [i for i, w in enumerate(found.weights) if w.name == "kernel"]
             ratios = (norms[:, kernels] / found["l2_norm"][0, kernels]) ** 2
             what = f"Keras, 6 × {width}: ‖∂W‖² over predicted, mean of kernels"
-            yield mean_row(f"{case}, {name}", what, 1.0, ratios.mean(axis=1), 8 / width)
+            yield mean_row(f"{case}, {name}", what, 1.0, ratios.mean(axis=1), 12 / width)
 
 
 def keras_bands(seeds: int) -> Iterator[Row]:

@@ -10,7 +10,7 @@ from kgrad.theory.network_gradients import NetworkGradients, Parameter, adjoint,
 from kgrad.theory.networks import BatchMoments, Dense
 
 _COVERAGE = 0.95
-_MOST_SAMPLES, _FEW_DRAWS, _ERRORS_GIVEN = 64, 512, 4
+_MOST_SAMPLES, _FEW_DRAWS, _ERRORS_GIVEN = 64, 512, 16
 # Of networks: as many as take a tenth of a second, and enough to tell a variance from.
 _MOST_NUMBERS, _LEAST_NETWORKS, _MOST_NETWORKS = 3_000_000, 160, 512
 _LEAST_RATIO = 1e-6
