@@ -224,7 +224,7 @@ def test_a_run_that_was_not_an_experiment_is_reported_all_the_same(tmp_path):
     assert "model.fit(X, y, epochs=2, callbacks=[tracker])" in text
 
 
-@pytest.mark.parametrize("recorded", [ALWAYS[:1], (*ALWAYS[:3], *ALWAYS[4:])])
+@pytest.mark.parametrize("recorded", [ALWAYS[:1], ALWAYS[:4]])
 def test_a_history_that_lacks_what_the_rules_look_at_is_not_diagnosed(tmp_path, recorded):
     history = GradientHistory([Weight("d", "kernel", "d/kernel", (2, 2))], recorded)
     for epoch in range(3):
