@@ -77,7 +77,7 @@ TABLE = {
         "",
     ),
     "diagnosis.model_rules": (
-        "diagnosis.evidence diagnosis.findings diagnosis.of_models diagnosis.texts "
+        "diagnosis.evidence diagnosis.findings diagnosis.of_models diagnosis.statements "
         "diagnosis.thresholds",
         "numpy",
     ),

@@ -1,14 +1,15 @@
 """The rules that need the model: its weights' values, its last layer, its loss."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from kgrad.diagnosis.evidence import Evidence
-from kgrad.diagnosis.findings import Finding, Measurement
+from kgrad.diagnosis.findings import Finding
 from kgrad.diagnosis.of_models import equal_units, mismatches, read_output
-from kgrad.diagnosis.texts import TEXTS
+from kgrad.diagnosis.statements import finding, measured
 from kgrad.diagnosis.thresholds import Thresholds
 
 ModelRule = Callable[[Evidence, Thresholds, Any, Any], list[Finding]]
@@ -19,21 +20,11 @@ def badly_scaled_weights(e: Evidence, t: Thresholds, model: Any, y: Any) -> list
     equal = equal_units(model)
     if not equal:
         return []
-    text, start = TEXTS["badly_scaled_weights"], int(e.epochs[0])
+    names = [name for name, _ in equal]
     quantity = "largest difference between the incoming weights of two units"
     limit = float(np.finfo(np.float32).tiny)
-    return [
-        Finding(
-            "badly_scaled_weights",
-            "critical",
-            tuple(name for name, _ in equal),
-            start,
-            (Measurement(quantity, 0.0, limit, equal[0][0], start),),
-            text.explanation,
-            text.remedies,
-            text.reference,
-        )
-    ]
+    evidence = [measured(e, 0, quantity, 0.0, limit, names[0])]
+    return [finding("badly_scaled_weights", "critical", names, e, 0, evidence)]
 
 
 def output_loss_mismatch(e: Evidence, t: Thresholds, model: Any, y: Any) -> list[Finding]:
@@ -41,20 +32,11 @@ def output_loss_mismatch(e: Evidence, t: Thresholds, model: Any, y: Any) -> list
     output = read_output(model)
     if output is None:
         return []
-    text, start = TEXTS["output_loss_mismatch"], int(e.epochs[0])
-    return [
-        Finding(
-            "output_loss_mismatch",
-            "critical",
-            (output.layer,),
-            start,
-            (Measurement(m.quantity, float(m.value), float(m.threshold), output.layer, start),),
-            m.meaning,
-            text.remedies,
-            text.reference,
-        )
-        for m in mismatches(output, y)
-    ][:1]
+    for m in mismatches(output, y):
+        evidence = [measured(e, 0, m.quantity, m.value, m.threshold, output.layer)]
+        found = finding("output_loss_mismatch", "critical", [output.layer], e, 0, evidence)
+        return [replace(found, explanation=m.meaning)]  # the first tells most
+    return []
 
 
 MODEL_RULES: dict[str, ModelRule] = {

@@ -29,6 +29,7 @@ from kgrad.plots.predictions import PREDICTED, require_predicted
 from kgrad.plots.scale import Scale
 from kgrad.prediction.predict import Prediction
 from kgrad.web.looks import (
+    NAMED,
     add_special_points,
     add_strips,
     colors,
@@ -45,8 +46,6 @@ from kgrad.web.looks import (
     when,
 )
 from kgrad.web.thinning import MOST_COLUMNS, Columns
-
-_NAMED = 12  # as many layers are named along an axis
 
 
 def lines(
@@ -155,7 +154,7 @@ def depth_profile(
         moments = np.array(recorded_epochs(epochs, [times]))
     scale = depth_scale(history, statistic, prediction)
     layers, shapes = history.layers, shapes_of(history)
-    x_axis = layer_axis_of(layers, 1, _NAMED) | {"range": [0.5, len(layers) + 0.5]}
+    x_axis = layer_axis_of(layers, 1, NAMED) | {"range": [0.5, len(layers) + 0.5]}
     x_axis |= {"title": {"text": "layer, input → output"}, "tickangle": 40, "showgrid": False}
     figure = new_figure(title, 460, xaxis=x_axis, yaxis=magnitude_axis_of(scale))
     add_strips(figure, scale)

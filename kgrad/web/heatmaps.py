@@ -13,6 +13,7 @@ from kgrad.plots.panels import MAGNITUDE, sampled_cells
 from kgrad.plots.parts import keyed, require_drawable, require_mapping, time_axis
 from kgrad.plots.scale import Scale
 from kgrad.web.looks import (
+    NAMED,
     colorscale,
     compact,
     layer_axis_of,
@@ -25,8 +26,6 @@ from kgrad.web.looks import (
     when,
 )
 from kgrad.web.thinning import MOST_COLUMNS, Columns
-
-_NAMED = 12  # as many layers are named along an axis
 
 
 def heatmap(
@@ -171,7 +170,7 @@ def _draw_heatmap(
             row=row,
             col=1,
         )
-    axis = layer_axis_of(layers, 0, _NAMED) | {"type": "category", "showgrid": False}
+    axis = layer_axis_of(layers, 0, NAMED) | {"type": "category", "showgrid": False}
     # At its very place Plotly would put a tick's short text for the layer in what pointing tells.
     axis["tickvals"] = [place + 2e-3 * len(layers) for place in axis["tickvals"]]
     axis |= {"categoryarray": numbered, "range": [len(layers) - 0.5, -0.5]}

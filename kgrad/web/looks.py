@@ -15,6 +15,7 @@ from kgrad.plots.scale import STRIP, Scale, Special
 from kgrad.web.thinning import Columns
 
 SYMBOLS = {"o": "circle", "^": "triangle-up", "X": "x"}  # matplotlib's markers
+NAMED = 12  # as many layers are named along an axis
 GRID = "rgba(0,0,0,0.1)"
 STRIP_COLOR = "rgba(0,0,0,0.07)"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
