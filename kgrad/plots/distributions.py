@@ -130,14 +130,7 @@ def plot_distributions(
         X. Glorot and Y. Bengio, Understanding the difficulty of training deep feedforward neural
         networks, 2010: histograms of each layer's gradients; here of logarithmic magnitudes.
     """
-    require_drawable({"history": history}, getattr(history, "statistics", ("",))[0])
-    layers = chosen_layers(history, layers)
-    counts = pooled_counts(history, layers)
-    drawn = np.flatnonzero(counts.any(axis=(1, 2)))
-    if not drawn.size:
-        raise ValueError(
-            "history must have distributions, received none: ask for them when you train"
-        )
+    layers, counts, drawn = drawable_counts(history, layers)
     time, (times,) = time_axis([history])
     if epochs is None and len(drawn) > 1 and len(layers) <= MOST_PANELS:
         colors = ramp(DEPTH, len(layers))
@@ -173,6 +166,26 @@ def chosen_layers(history: GradientHistory, layers: Any) -> tuple[str, ...]:
             f"layers must be among {', '.join(history.layers):.200}, received {received}"
         )
     return tuple(name for name in history.layers if name in layers)
+
+
+def drawable_counts(
+    history: GradientHistory, layers: Sequence[str] | None
+) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """The layers chosen, their pooled counts, and the records that have any.
+
+    Raises:
+        TypeError: if `history` is not a `GradientHistory`, or `layers` is one string.
+        ValueError: if no record has distributions, or a layer is unknown.
+    """
+    require_drawable({"history": history}, getattr(history, "statistics", ("",))[0])
+    chosen = chosen_layers(history, layers)
+    counts = pooled_counts(history, chosen)
+    drawn = np.flatnonzero(counts.any(axis=(1, 2)))
+    if not drawn.size:
+        raise ValueError(
+            "history must have distributions, received none: ask for them when you train"
+        )
+    return chosen, counts, drawn
 
 
 def pooled_counts(history: GradientHistory, layers: Sequence[str]) -> np.ndarray:

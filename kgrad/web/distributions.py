@@ -16,13 +16,12 @@ from kgrad.plots.distributions import (
     STRIP,
     Cells,
     Span,
-    chosen_layers,
+    drawable_counts,
     medians_of,
-    pooled_counts,
     shares_of,
 )
 from kgrad.plots.panels import DEPTH, TIME, cell_edges
-from kgrad.plots.parts import require_drawable, spread_out, time_axis
+from kgrad.plots.parts import spread_out, time_axis
 from kgrad.plots.scale import INFINITE, ZERO
 from kgrad.web.looks import (
     STRIP_COLOR,
@@ -62,14 +61,7 @@ def distributions(
         TypeError: if `history` is not a `GradientHistory`, or `layers` is one string.
         ValueError: if no record has distributions, or a layer is unknown.
     """
-    require_drawable({"history": history}, getattr(history, "statistics", ("",))[0])
-    layers = chosen_layers(history, layers)
-    counts = pooled_counts(history, layers)
-    drawn = np.flatnonzero(counts.any(axis=(1, 2)))
-    if not drawn.size:
-        raise ValueError(
-            "history must have distributions, received none: ask for them when you train"
-        )
+    layers, counts, drawn = drawable_counts(history, layers)
     time, (times,) = time_axis([history])
     if len(drawn) > 1 and len(layers) <= MOST_PANELS:
         edges, summed = _summed(times[drawn], counts[drawn])
