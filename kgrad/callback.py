@@ -15,7 +15,13 @@ import numpy as np
 
 from kgrad.diagnosis.watch import Watch
 from kgrad.history import GradientHistory
-from kgrad.inputs import require_every, require_fit_strategy, require_json, require_one_of
+from kgrad.inputs import (
+    require_every,
+    require_fit_strategy,
+    require_json,
+    require_one_of,
+    require_probe,
+)
 from kgrad.probe.measure import Probe
 from kgrad.recording.descriptions import Selection, checked_selection
 from kgrad.recording.hooks import listen_to_fit
@@ -111,10 +117,7 @@ class GradientTracker(keras.callbacks.Callback):
             ("diagnose", diagnose, (True, False)),
         ):
             require_one_of(name, value, accepted)
-        if probe is not None and not (isinstance(probe, tuple) and len(probe) == 2):
-            raise TypeError(
-                f"probe must be None or a tuple (X, y), received {type(probe).__name__}"
-            )
+        require_probe(probe)
         self._tracks = Tracks(
             Options(
                 statistics=[statistic.name for statistic in select(statistics)],
@@ -157,10 +160,7 @@ class GradientTracker(keras.callbacks.Callback):
         return self._tracks.previous
 
     def attach(
-        self,
-        optimizer: keras.optimizers.Optimizer,
-        model: keras.Model,
-        name: str = COMPILED,
+        self, optimizer: keras.optimizers.Optimizer, model: keras.Model, name: str = COMPILED
     ) -> Self:
         """Record the updates that an optimizer makes in a loop of your own.
 

@@ -25,6 +25,12 @@ def require_every(value: Any) -> None:
         require_positive('every, where it is not "epoch",', value)
 
 
+def require_probe(value: Any) -> None:
+    """Raise unless `value` is None or a pair of data and targets."""
+    if value is not None and not (isinstance(value, tuple) and len(value) == 2):
+        raise TypeError(f"probe must be None or a tuple (X, y), received {type(value).__name__}")
+
+
 def require_one_of(name: str, value: Any, accepted: tuple[Any, ...]) -> None:
     """Raise unless `value` is one of those accepted."""
     # By identity first: 1 equals True, and an array equals nothing.

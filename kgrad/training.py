@@ -26,10 +26,12 @@ from kgrad.inputs import (
     choose_optimizer,
     require_every,
     require_positive,
+    require_probe,
     require_seed,
     require_trainable,
 )
 from kgrad.loop import TrainingLoop, backward
+from kgrad.probe.measure import Probe
 from kgrad.recording.descriptions import describe_run
 from kgrad.recording.hooks import clips
 from kgrad.recording.recorder import Recorder, cheaper_by_entry
@@ -55,6 +57,7 @@ def train_and_track_gradients(
     statistics: Iterable[str] = (),
     clipped: bool | None = None,
     distributions: bool = False,
+    probe: tuple[Any, Any] | None = None,
     every: int | Literal["epoch"] = "epoch",
     shuffle: bool = True,
     seed: int | None = None,
@@ -90,6 +93,8 @@ def train_and_track_gradients(
             `clipped_steps`; by default if the optimizer clips.
         distributions: whether to count each gradient's entries by magnitude: a histogram of
             log10 |g| of at most 4,096 entries a weight and step, in `history.distributions`.
+        probe: (X, y): a fixed batch on which the activations and the signals that come back to
+            them are measured at each record, in `history.activations`.
         every: `"epoch"`, or the number of steps that make a record.
         shuffle: whether each epoch takes the samples in a new order.
         seed: of that order; None takes one from NumPy's global generator, which
@@ -123,6 +128,7 @@ def train_and_track_gradients(
         require_positive(name, value)
     require_every(every)
     require_seed(seed)
+    require_probe(probe)
     # NumPy's integers would not mix with TensorFlow's, nor go into a JSON file.
     epochs, batch_size = int(epochs), int(batch_size)
     every = every if every == "epoch" else int(every)
@@ -141,18 +147,20 @@ def train_and_track_gradients(
         "samples": len(X),
         **(metadata or {}),
     }
+    watched = None if probe is None else Probe(model, *probe, loss_function)
     recorder = Recorder(
         model,
         statistics,
         clipped=clips(optimizer) if clipped is None else clipped,
         distributions=distributions,
+        outputs=() if watched is None else watched.outputs,
         by_entry=cheaper_by_entry(jit),
         journal=journal,
         metadata=described,
     )
     try:
         loop = TrainingLoop(model, X, y, batch_size, optimizer, loss_function, jit, recorder)
-        return _track(loop, recorder, epochs, every, seed if shuffle else None, verbose)
+        return _track(loop, recorder, watched, epochs, every, seed if shuffle else None, verbose)
     finally:
         recorder.close()
 
@@ -205,6 +213,7 @@ def measure_gradients(
 def _track(
     loop: TrainingLoop,
     recorder: Recorder,
+    probe: Probe | None,
     epochs: int,
     every: int | Literal["epoch"],
     seed: int | None,
@@ -213,6 +222,8 @@ def _track(
     """Run the loop; make the records, and move the progress bar, between its calls."""
     random = None if seed is None else np.random.default_rng(seed)
     steps_a_record = loop.steps_per_epoch if every == "epoch" else every
+    probed = (lambda: None) if probe is None else probe.measure
+    activations_before = probed()
     loop.reset_logs()
     steps = epochs * loop.steps_per_epoch
     done = 0
@@ -236,9 +247,11 @@ def _track(
                 show(epoch + 1, done, loop.logs)
                 with _interrupt_deferred():
                     if done == 1:
-                        recorder.record(0, 0, loop.logs(), before_training=True)
+                        recorder.record(
+                            0, 0, loop.logs(), before_training=True, activations=activations_before
+                        )
                     if pending + count == steps_a_record:
-                        recorder.record(epoch + 1, done, loop.logs())
+                        recorder.record(epoch + 1, done, loop.logs(), activations=probed())
                         loop.reset_logs()
                     elif (pending + count) % _STEPS_BETWEEN_READINGS == 0:
                         recorder.read()
@@ -251,7 +264,8 @@ def _track(
             if recorder.pending_steps:  # cut off, or `every` does not divide the run
                 # Ctrl-C may have come between the last call's end and its being counted.
                 done = max(done, recorder.last[1] + recorder.pending_steps)
-                recorder.record(-(-done // loop.steps_per_epoch), done, loop.logs())
+                epoch = -(-done // loop.steps_per_epoch)
+                recorder.record(epoch, done, loop.logs(), activations=probed())
     except KeyboardInterrupt:
         recorder.history.metadata["interrupted"] = True
     return recorder.history

@@ -525,6 +525,46 @@ def test_a_weight_that_the_loss_does_not_depend_on_has_gradient_0(data):
     assert history.by_layer("zero_fraction")[0].tolist() == [1, 0]
 
 
+# ---- A probe ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_probe_measures_before_training_and_at_each_record(data, jit):
+    X, y = data
+    model, weights = small_model(), []
+
+    def probed(epochs):
+        """A record's activations and signal by hand, from the weights that a run ends with."""
+        again = small_model()
+        if epochs:
+            train_and_track_gradients(again, X, y, epochs, batch_size=8, seed=3, jit_compile=jit)
+        weights.append(again.get_weights())
+        (*_, W2, b2, W3, b3) = (array.astype(np.float64) for array in weights[-1])
+        a = np.tanh(np.tanh(X @ weights[-1][0] + weights[-1][1]) @ W2 + b2)
+        p = 1 / (1 + np.exp(-(a @ W3 + b3)))
+        return a.mean(), np.linalg.norm((p - y) / len(y) @ W3.T)
+
+    history = train_and_track_gradients(
+        model, X, y, 3, batch_size=8, seed=3, jit_compile=jit, probe=(X, y)
+    )
+    assert history.outputs == ("hidden_1", "hidden_2", "output")
+    expected = np.array([probed(epochs) for epochs in range(4)])
+    for name, column in zip(("activation_mean", "signal_l2"), expected.T, strict=True):
+        np.testing.assert_allclose(history.activations[name][:, 1], column, rtol=1e-4)
+    for one, other in zip(model.get_weights(), weights[-1], strict=True):
+        np.testing.assert_array_equal(one, other)  # the probe changed nothing
+
+
+def test_a_probe_leaves_dropout_and_moving_averages_alone(data):
+    X, y = data
+    probed, plain = (normalised() for _ in range(2))
+    plain.set_weights(probed.get_weights())
+    for model, probe in ((probed, (X, y)), (plain, None)):
+        keras.utils.set_random_seed(4)
+        train_and_track_gradients(model, X, y, 2, seed=0, probe=probe, jit_compile=False)
+    assert_same_weights(probed, plain)
+
+
 # ---- measure_gradients --------------------------------------------------------------------------
 
 
@@ -790,6 +830,7 @@ PLACES = {
     "after the reset": ("kgrad.recording.accumulators.StepTotals.reset", "after"),
     "before the logs' reset": ("kgrad.loop.TrainingLoop.reset_logs", "before"),
     "after steps": ("kgrad.loop.TrainingLoop.run", "after"),
+    "in a probe": ("kgrad.probe.measure.Probe.measure", "before"),
 }
 
 
@@ -832,6 +873,7 @@ def test_ctrl_c_at_any_place_counts_every_step_once(
         shuffle=False,
         jit_compile=False,
         journal=journal,
+        probe=(X, y),
     )
     assert fired
     assert history.metadata["interrupted"] is True
@@ -1084,6 +1126,8 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(error, arguments, messag
     [
         (ValueError, {"seed": -1}, "seed must be "),
         ((TypeError, ValueError), {"seed": "three"}, "seed must be "),
+        (TypeError, {"probe": X0}, "probe must be None or a tuple \\(X, y\\), received ndarray"),
+        (ValueError, {"probe": (X0, Y0[:3])}, "X and y must have the same length"),
         (ValueError, {"X": [[1.0] * 5] * 28 + [[1.0]]}, "X must "),  # ragged
         (ValueError, {"X": np.full((29, 5), 1e300)}, "X must be finite"),  # as float32
         (ValueError, {"y": np.full((29, 1), -1e300)}, "y must be finite"),
