@@ -14,6 +14,7 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +111,13 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         help="record these as well: max_abs, zero_fraction",
     )  # fmt: skip
     training.add_argument(
+        "--distributions", action="store_true", help="count each gradient's entries by magnitude"
+    )
+    training.add_argument(
+        "--probe", action="store_true",
+        help="measure what layers put out and what gradient comes back: the flow graph's edges",
+    )  # fmt: skip
+    training.add_argument(
         "--jit", choices=("auto", "on", "off"), default="auto",
         help="compile with XLA; auto: where the run is long enough to repay it",
     )  # fmt: skip
@@ -194,8 +202,6 @@ def run(options: argparse.Namespace) -> int:
 
 def experiments(options: argparse.Namespace) -> "list[Experiment]":
     """What the options ask for: presets or one custom network, over a grid, over seeds."""
-    from dataclasses import replace
-
     from kgrad.experiments import PRESETS, Experiment, grid, replicates
 
     if options.activation or options.initializer:
@@ -217,6 +223,8 @@ def experiments(options: argparse.Namespace) -> "list[Experiment]":
         "every": "epoch" if options.every is None else options.every,
         "jit": {"auto": "auto", "on": True, "off": False}[options.jit],
         "statistics": tuple(options.statistics),
+        "distributions": options.distributions,
+        "probe": options.probe,
     }
     axes = {axis: values for axis in AXES if (values := getattr(options, axis)) is not None}
     return [
@@ -236,24 +244,33 @@ def train(
         The histories; of each name, the parts of one run; whether Ctrl-C cut it short.
     """
     asked = experiments(options)
-    from kgrad.experiments import prepare, run_experiment
+    from kgrad.experiments import prepare, run_replicates
 
     # All are made before the first is trained: bad input costs no training.
     prepared = [prepare(experiment) for experiment in asked]
     parts_of = {experiment.name: one for experiment, one in zip(asked, prepared, strict=True)}
     histories: list[GradientHistory] = []
-    for experiment, parts in zip(asked, prepared, strict=True):
+    for replicates in in_groups(prepared):
+        labels = [f"{parts.experiment.name}, seed {parts.experiment.seed}" for parts in replicates]
+        journals = [folder / f"{slug(label)}.jsonl" for label in labels]
         start = time.perf_counter()
-        label = f"{experiment.name}, seed {experiment.seed}"
-        journal = folder / f"{slug(label)}.jsonl"
-        history = run_experiment(parts, journal, verbose=int(sys.stderr.isatty()))
-        histories.append(history)
-        loss = history.logs["loss"]
-        seconds = time.perf_counter() - start
-        print(f"{label}: loss {loss[0]:.4g} → {loss[-1]:.4g} in {seconds:.1f} s", flush=True)
-        if history.metadata.get("interrupted"):
-            return histories, parts_of, True
+        runs = run_replicates(replicates, journals, verbose=int(sys.stderr.isatty()))
+        for label, history in zip(labels, runs, strict=True):
+            histories.append(history)
+            loss, seconds = history.logs["loss"], time.perf_counter() - start
+            print(f"{label}: loss {loss[0]:.4g} → {loss[-1]:.4g} in {seconds:.1f} s", flush=True)
+            if history.metadata.get("interrupted"):
+                return histories, parts_of, True
+            start = time.perf_counter()
     return histories, parts_of, False
+
+
+def in_groups(prepared: "Iterable[Prepared]") -> "list[list[Prepared]]":
+    """Put together what differs in the seed alone, in order."""
+    groups: dict[Experiment, list[Prepared]] = {}
+    for parts in prepared:
+        groups.setdefault(replace(parts.experiment, seed=0), []).append(parts)
+    return list(groups.values())
 
 
 def by_name(histories: "Iterable[GradientHistory]") -> "dict[str, list[GradientHistory]]":
@@ -310,6 +327,13 @@ def draw(
         name: kgrad.visualize_gradients(history, name, prediction=predictions.get(name))
         for name, history in first.items()
     }
+    for name, history in first.items():
+        if history.distributions.any():
+            figures[f"{name}, distributions"] = kgrad.plot_distributions(history, name)
+        if history.outputs:
+            figures[f"{name}, activations"] = kgrad.plot_activations(history, name)
+            graph = kgrad.flow_graph_from_history(history)
+            figures[f"{name}, flow"] = kgrad.plot_flow_graph(graph, name)
     if len(first) > 1:
         figures["comparison"] = kgrad.compare_gradients(first, "The same measure, the same scales")
     figures["depth"] = kgrad.plot_gradient_by_depth(first)
@@ -332,7 +356,7 @@ def write_table(
     groups: "dict[str, list[GradientHistory]]", predictions: "dict[str, Prediction]", path: Path
 ) -> None:
     """Write one row a run; what is predicted is the same for all seeds, or empty."""
-    from kgrad.experiments import summarize, summarize_prediction
+    from kgrad.summary import summarize, summarize_prediction
 
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -353,7 +377,7 @@ def print_table(
     """Print one line an experiment: medians over its seeds, and the ratio that was predicted."""
     import numpy as np
 
-    from kgrad.experiments import summarize, summarize_prediction
+    from kgrad.summary import summarize, summarize_prediction
 
     width = max(len(name) for name in groups) + 2
     print(f"\n{'median over seeds':{width}}{'loss':^22}{'mean |gradient| at epoch 0':^46}decades")

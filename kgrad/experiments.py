@@ -7,7 +7,7 @@ other processes or on other machines.
 import itertools
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -20,9 +20,10 @@ from kgrad.data import Dataset, make_dataset
 from kgrad.history import GradientHistory
 from kgrad.inputs import require_positive
 from kgrad.models import create_model
-from kgrad.prediction.predict import Prediction, predict_gradients
+from kgrad.predicted import Prediction
+from kgrad.prediction.predict import predict_gradients
 from kgrad.statistics import select
-from kgrad.training import train_and_track_gradients
+from kgrad.training import Training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,10 @@ class Experiment:
         optimizer: name of a Keras optimizer.
         learning_rate: of the optimizer.
         clip_norm: bound on the norm of all gradients together, None for no clipping.
-        epochs, batch_size, every, jit, statistics: as in `train_and_track_gradients`.
+        epochs, batch_size, every, jit, statistics, distributions: as in
+            `train_and_track_gradients`.
+        probe: whether to measure activations and signals at each record, on a mini-batch of the
+            first samples, the same for all replicates.
         seed: of the weights and of the order of the samples.
     """
 
@@ -60,6 +64,8 @@ class Experiment:
     every: int | Literal["epoch"] = "epoch"
     jit: bool | Literal["auto"] = "auto"
     statistics: tuple[str, ...] = ()
+    distributions: bool = False
+    probe: bool = False
     seed: int = 0
 
 
@@ -131,10 +137,38 @@ def run_experiment(
         OSError: if the journal cannot be written.
         ValueError: if the experiment cannot be run; before training starts.
     """
-    if isinstance(experiment, Experiment):
-        experiment = prepare(experiment)
-    asked, dataset, model, optimizer = experiment
-    return train_and_track_gradients(
+    prepared = prepare(experiment) if isinstance(experiment, Experiment) else experiment
+    (history,) = run_replicates([prepared], [journal], verbose)
+    return history
+
+
+def run_replicates(
+    prepared: Sequence[Prepared],
+    journals: Sequence[str | os.PathLike[str] | None],
+    verbose: int = 0,
+) -> Iterator[GradientHistory]:
+    """Run experiments that differ in the seed alone, one after the other, compiled once.
+
+    The histories are those of `run_experiment`. All are trained in the first one's model, from the
+    weights of their own.
+
+    Args:
+        prepared: what `prepare` made of each.
+        journals: a file, or None, for each.
+        verbose: 1 for a progress bar.
+
+    Raises:
+        OSError: if a journal cannot be written.
+        ValueError: if the experiments differ in more than the seed.
+    """
+    asked, dataset, model, optimizer = prepared[0]
+    for other in prepared:
+        if replace(other.experiment, seed=asked.seed) != asked:
+            raise ValueError(
+                f"replicates must differ in the seed alone, received {asked} and {other.experiment}"
+            )
+    batch = slice(asked.batch_size)
+    training = Training(
         model,
         dataset.X,
         dataset.y,
@@ -143,20 +177,31 @@ def run_experiment(
         optimizer=optimizer,
         loss=dataset.loss,
         statistics=asked.statistics,
+        distributions=asked.distributions,
+        probe=(dataset.X[batch], dataset.y[batch]) if asked.probe else None,
         every=asked.every,
-        seed=asked.seed,
         jit_compile=asked.jit,
-        journal=journal,
-        verbose=verbose,
-        metadata={"experiment": asdict(asked)},
     )
+    for parts, journal in zip(prepared, journals, strict=True):
+        for variable, start in zip(model.variables, parts.model.variables, strict=True):
+            variable.assign(start)
+        yield training.run(
+            parts.experiment.seed,
+            journal=journal,
+            verbose=verbose,
+            metadata={"experiment": asdict(parts.experiment)},
+        )
 
 
-def predict_experiment(experiment: Experiment | Prepared) -> Prediction:
+def predict_experiment(experiment: Experiment | Prepared, *, rough: bool = False) -> Prediction:
     """Predict the gradients of a mini-batch of an experiment's data, before training.
 
     The samples are drawn from seed 0 and the networks as the initializers draw: one prediction
     serves all replicates.
+
+    Args:
+        experiment: the experiment, or what `prepare` made of it.
+        rough: as in `predict_gradients`.
 
     Raises:
         ValueError: if the experiment cannot be run, or theory does not cover its network.
@@ -165,7 +210,7 @@ def predict_experiment(experiment: Experiment | Prepared) -> Prediction:
         experiment = prepare(experiment)
     asked, dataset, model, _ = experiment
     batch = np.random.default_rng(0).permutation(len(dataset.X))[: asked.batch_size]
-    return predict_gradients(model, dataset.X[batch], dataset.y[batch], dataset.loss)
+    return predict_gradients(model, dataset.X[batch], dataset.y[batch], dataset.loss, rough=rough)
 
 
 def run_all(
@@ -214,56 +259,6 @@ def grid(experiment: Experiment, **axes: Sequence[Any]) -> list[Experiment]:
         name = ", ".join([experiment.name, *suffix])
         combinations.append(replace(experiment, **point, name=name))
     return combinations
-
-
-def summarize(history: GradientHistory) -> dict[str, float]:
-    """A run in six numbers.
-
-    Returns:
-        loss_first, loss_last: the loss of the first and the last record.
-        gradient_first, gradient_last: mean |gradient| of the first and the last hidden layer
-            before training, at epoch 0.
-        ratio: gradient_first / gradient_last.
-        decades_per_layer: log10(ratio) over the number of layers between the two: by how many
-            powers of ten the gradient changes from one layer to the next, towards the input.
-    """
-    gradient = history.by_layer("mean_abs")[0]
-    first, last, ratio, layers = _ends(history.layers, gradient)
-    with np.errstate(all="ignore"):  # zero and infinity are among the answers
-        decades = np.log10(ratio) / (layers - 1) if layers > 1 else np.float64(0.0)
-    loss = history.logs["loss"]
-    return {
-        "loss_first": float(loss[0]),
-        "loss_last": float(loss[-1]),
-        "gradient_first": first,
-        "gradient_last": last,
-        "ratio": ratio,
-        "decades_per_layer": float(decades),
-    }
-
-
-def summarize_prediction(prediction: Prediction) -> dict[str, float]:
-    """What theory expects of `summarize`.
-
-    Returns:
-        predicted_first, predicted_last: mean |gradient| of the first and the last hidden layer.
-        predicted_ratio: the first divided by the last.
-    """
-    first, last, ratio, _ = _ends(prediction.layers, prediction.by_layer("mean_abs")[0])
-    return {"predicted_first": first, "predicted_last": last, "predicted_ratio": ratio}
-
-
-def _ends(layers: Sequence[str], gradient: np.ndarray) -> tuple[float, float, float, int]:
-    """Of the hidden layers: the first's gradient, the last's, their ratio, and how many there are.
-
-    A model that `create_model` did not make has none of these names: there all layers count.
-    """
-    hidden = [i for i, layer in enumerate(layers) if layer.startswith("hidden_")]
-    hidden = hidden or list(range(len(layers)))
-    first, last = gradient[hidden[0]], gradient[hidden[-1]]
-    with np.errstate(all="ignore"):
-        ratio = np.divide(first, last)
-    return float(first), float(last), float(ratio), len(hidden)
 
 
 def experiment_of(history: GradientHistory) -> Experiment:

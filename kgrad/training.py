@@ -5,19 +5,13 @@ each step; here the steps of a whole epoch run inside one `tf.function`, with th
 where they are made.
 """
 
-import math
 import os
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
 from kgrad.history import GradientHistory
 from kgrad.inputs import (
@@ -35,14 +29,10 @@ from kgrad.probe.measure import Probe
 from kgrad.recording.descriptions import describe_run
 from kgrad.recording.hooks import clips
 from kgrad.recording.recorder import Recorder, cheaper_by_entry
+from kgrad.track import track
 
 # XLA compiles for about a second and then saves 0.1 to 1 ms a step: it pays beyond this many.
 _STEPS_THAT_REPAY_XLA = 5000
-# Float32 buffers lose the fifth digit when they are added to for longer; a fixed number, so that
-# the same run is read at the same steps.
-_STEPS_BETWEEN_READINGS = 8192
-# Python sees a Ctrl-C only between calls of the compiled function.
-_SECONDS_BETWEEN_CALLS = 0.2
 
 
 def train_and_track_gradients(
@@ -123,46 +113,108 @@ def train_and_track_gradients(
         >>> history.by_layer("mean_abs").shape  # (records, layers)
         (4, 3)
     """
-    require_trainable(model)
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        require_positive(name, value)
-    require_every(every)
-    require_seed(seed)
-    require_probe(probe)
-    # NumPy's integers would not mix with TensorFlow's, nor go into a JSON file.
-    epochs, batch_size = int(epochs), int(batch_size)
-    every = every if every == "epoch" else int(every)
-    X, y = as_arrays(model, X, y)
-    loss_function = choose_loss(model, y, loss)
-    optimizer = choose_optimizer(model, optimizer)
-    seed = int(np.random.randint(2**31)) if seed is None else int(seed)  # noqa: NPY002 (Keras's seed)
-    jit = _resolve_jit(jit_compile, model, epochs * -(-len(X) // batch_size))
-    described = describe_run(model, optimizer, loss_function) | {
-        "jit_compile": jit,
-        "seed": seed if shuffle else None,
-        "shuffle": shuffle,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "every": every,
-        "samples": len(X),
-        **(metadata or {}),
-    }
-    watched = None if probe is None else Probe(model, *probe, loss_function)
-    recorder = Recorder(
+    training = Training(
         model,
-        statistics,
-        clipped=clips(optimizer) if clipped is None else clipped,
+        X,
+        y,
+        epochs,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        loss=loss,
+        statistics=statistics,
+        clipped=clipped,
         distributions=distributions,
-        outputs=() if watched is None else watched.outputs,
-        by_entry=cheaper_by_entry(jit),
-        journal=journal,
-        metadata=described,
+        probe=probe,
+        every=every,
+        shuffle=shuffle,
+        jit_compile=jit_compile,
     )
-    try:
-        loop = TrainingLoop(model, X, y, batch_size, optimizer, loss_function, jit, recorder)
-        return _track(loop, recorder, watched, epochs, every, seed if shuffle else None, verbose)
-    finally:
-        recorder.close()
+    return training.run(seed, journal=journal, metadata=metadata, verbose=verbose)
+
+
+class Training:
+    """What `train_and_track_gradients` does, made once, to be run from several starts.
+
+    A run trains the model from the weights that it then has, with the optimizer as it was when this
+    was made. The steps are compiled in the first run only.
+
+    Args and errors are those of `train_and_track_gradients`.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        X: Any,
+        y: Any,
+        epochs: int,
+        *,
+        batch_size: int = 32,
+        optimizer: Any = None,
+        loss: Any = None,
+        statistics: Iterable[str] = (),
+        clipped: bool | None = None,
+        distributions: bool = False,
+        probe: tuple[Any, Any] | None = None,
+        every: int | Literal["epoch"] = "epoch",
+        shuffle: bool = True,
+        jit_compile: bool | Literal["auto"] = "auto",
+    ) -> None:
+        require_trainable(model)
+        for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+            require_positive(name, value)
+        require_every(every)
+        require_probe(probe)
+        # NumPy's integers would not mix with TensorFlow's, nor go into a JSON file.
+        self._epochs, batch_size = int(epochs), int(batch_size)
+        self._every = every if every == "epoch" else int(every)
+        X, y = as_arrays(model, X, y)
+        loss_function = choose_loss(model, y, loss)
+        optimizer = choose_optimizer(model, optimizer)
+        jit = _resolve_jit(jit_compile, model, self._epochs * -(-len(X) // batch_size))
+        self._shuffle = shuffle
+        self._described = describe_run(model, optimizer, loss_function) | {
+            "jit_compile": jit,
+            "shuffle": shuffle,
+            "epochs": self._epochs,
+            "batch_size": batch_size,
+            "every": self._every,
+            "samples": len(X),
+        }
+        self._probe = None if probe is None else Probe(model, *probe, loss_function)
+        self._recorder = Recorder(
+            model,
+            statistics,
+            clipped=clips(optimizer) if clipped is None else clipped,
+            distributions=distributions,
+            outputs=() if self._probe is None else self._probe.outputs,
+            by_entry=cheaper_by_entry(jit),
+        )
+        self._loop = TrainingLoop(
+            model, X, y, batch_size, optimizer, loss_function, jit, self._recorder
+        )
+        self._optimizer_start = [(v, v.numpy()) for v in optimizer.variables]
+
+    def run(
+        self,
+        seed: int | None = None,
+        *,
+        journal: str | os.PathLike[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        verbose: int = 0,
+    ) -> GradientHistory:
+        """Train from the weights as they are."""
+        require_seed(seed)
+        seed = int(np.random.randint(2**31)) if seed is None else int(seed)  # noqa: NPY002 (Keras's seed)
+        seed = seed if self._shuffle else None
+        self._recorder.begin(journal, self._described | {"seed": seed} | dict(metadata or {}))
+        try:
+            for variable, start in self._optimizer_start:
+                variable.assign(start)
+            return track(
+                self._loop, self._recorder, self._probe, self._epochs, self._every, seed, verbose
+            )
+        finally:
+            self._recorder.close()
 
 
 def measure_gradients(
@@ -208,103 +260,6 @@ def measure_gradients(
     recorder.update(recorder.variables, gradients, gradients)
     recorder.record(0, 0, {"loss": float(value)}, before_training=True)
     return recorder.history
-
-
-def _track(
-    loop: TrainingLoop,
-    recorder: Recorder,
-    probe: Probe | None,
-    epochs: int,
-    every: int | Literal["epoch"],
-    seed: int | None,
-    verbose: int,
-) -> GradientHistory:
-    """Run the loop; make the records, and move the progress bar, between its calls."""
-    random = None if seed is None else np.random.default_rng(seed)
-    steps_a_record = loop.steps_per_epoch if every == "epoch" else every
-    probed = (lambda: None) if probe is None else probe.measure
-    activations_before = probed()
-    loop.reset_logs()
-    steps = epochs * loop.steps_per_epoch
-    done = 0
-    seconds_a_step = math.inf  # the first call compiles, and tells nothing
-    with _progress(steps, verbose) as show:
-        try:
-            while done < steps:
-                epoch, first = divmod(done, loop.steps_per_epoch)
-                if first == 0 and random is not None:
-                    loop.set_order(random.permutation(loop.samples))
-                start = time.perf_counter()
-                pending = done - recorder.last[1]
-                most = min(
-                    max(1, int(_SECONDS_BETWEEN_CALLS / seconds_a_step)),
-                    steps_a_record - pending,
-                    _STEPS_BETWEEN_READINGS - pending % _STEPS_BETWEEN_READINGS,
-                )
-                count = loop.run(first, most)
-                seconds_a_step = (time.perf_counter() - start) / count
-                done += count
-                show(epoch + 1, done, loop.logs)
-                with _interrupt_deferred():
-                    if done == 1:
-                        recorder.record(
-                            0, 0, loop.logs(), before_training=True, activations=activations_before
-                        )
-                    if pending + count == steps_a_record:
-                        recorder.record(epoch + 1, done, loop.logs(), activations=probed())
-                        loop.reset_logs()
-                    elif (pending + count) % _STEPS_BETWEEN_READINGS == 0:
-                        recorder.read()
-        except KeyboardInterrupt:
-            if not len(recorder.history):
-                raise
-            recorder.history.metadata["interrupted"] = True
-    try:
-        with _interrupt_deferred():
-            if recorder.pending_steps:  # cut off, or `every` does not divide the run
-                # Ctrl-C may have come between the last call's end and its being counted.
-                done = max(done, recorder.last[1] + recorder.pending_steps)
-                epoch = -(-done // loop.steps_per_epoch)
-                recorder.record(epoch, done, loop.logs(), activations=probed())
-    except KeyboardInterrupt:
-        recorder.history.metadata["interrupted"] = True
-    return recorder.history
-
-
-@contextmanager
-def _interrupt_deferred() -> Iterator[None]:
-    """Hold a Ctrl-C back until the block has ended: a record is made whole or not at all."""
-    if threading.current_thread() is not threading.main_thread() or not signal.getsignal(
-        signal.SIGINT
-    ):
-        yield  # the signal comes to another thread, or to a handler that Python did not set
-        return
-    received: list[tuple[Any, ...]] = []
-    handler = signal.signal(
-        signal.SIGINT, lambda *signal_and_frame: received.append(signal_and_frame)
-    )
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    if received and callable(handler):
-        handler(*received[0])
-
-
-@contextmanager
-def _progress(steps: int, verbose: int) -> Iterator[Callable[[int, int, Callable], None]]:
-    """A progress bar as a function of (epoch, steps done, function that returns the logs)."""
-    columns = ("{task.description}", BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not verbose) as bar:
-        task = bar.add_task("compiling", total=steps)
-
-        def show(epoch: int, done: int, logs: Callable[[], dict[str, float]]) -> None:
-            if bar.disable:
-                return
-            text = "  ".join(f"{name} {value:.4g}" for name, value in logs().items())
-            bar.update(task, completed=done, description=f"epoch {epoch}  {text}")
-
-        yield show
 
 
 def _resolve_jit(jit_compile: bool | str, model: keras.Model, steps: int) -> bool:

@@ -132,13 +132,16 @@ TABLE = {
         "numpy keras tensorflow",
     ),
     "training": (
-        "recording.descriptions recording.hooks loop recording.recorder history inputs",
-        "numpy keras tensorflow rich",
+        "recording.descriptions recording.hooks loop probe.measure recording.recorder track "
+        "history inputs",
+        "numpy keras tensorflow",
     ),
+    "track": ("loop probe.measure recording.recorder history", "numpy rich"),
     "experiments": (
-        "data models prediction.predict training history inputs statistics",
+        "data models predicted prediction.predict training history inputs statistics",
         "numpy keras",
     ),
+    "summary": ("history predicted", "numpy"),
     "remedies.layers": ("inputs", "keras"),
     "remedies.plans": ("remedies.layers", "keras"),
     "remedies.changes": ("remedies.plans remedies.layers", "numpy keras"),
@@ -188,7 +191,7 @@ TABLE = {
         "distributions history plots.distributions plots.panels plots.parts plots.scale web.looks",
         "numpy matplotlib plotly",
     ),
-    "web.runs": ("diagnosis experiments history prediction.predict", "numpy"),
+    "web.runs": ("diagnosis experiments history predicted summary", "numpy"),
     "web.page": ("_version diagnosis web.runs", ""),
     "web.report": (
         "history plots.parts plots.scale prediction.predict web.distributions web.figures "

@@ -22,14 +22,45 @@ from kgrad.experiments import (
     replicates,
     run_all,
     run_experiment,
-    summarize,
-    summarize_prediction,
+    run_replicates,
 )
 from kgrad.history import GradientHistory, Weight
-from kgrad.prediction.predict import Prediction
+from kgrad.predicted import Prediction
+from kgrad.summary import summarize, summarize_prediction
 from kgrad.training import measure_gradients
 
 SMALL = Experiment(layers=2, units=4, samples=64, features=3, epochs=2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimizer": "adam", "jit": True},
+        {"optimizer": "adam", "clip_norm": 0.01, "normalization": "batch", "jit": False},
+        {"layers": 4, "initializer": "normal:60", "every": 1},  # the first ends in NaN
+    ],
+)
+def test_replicates_compiled_once_are_those_trained_one_by_one(tmp_path, options):
+    # The last is the first again: nothing of a run is left to the next one.
+    experiments = [*replicates(replace(SMALL, samples=70, **options), 3)]
+    experiments.append(experiments[0])
+    journals = [tmp_path / f"{i}.jsonl" for i in range(len(experiments))]
+    together = run_replicates([prepare(one) for one in experiments], journals)
+    for history, journal, experiment in zip(together, journals, experiments, strict=True):
+        alone = run_experiment(experiment)
+        numbered = {"optimizer": ""}  # Keras counts the optimizers that it makes
+        assert history.metadata | numbered == alone.metadata | numbered
+        for one in (history, GradientHistory.load(journal)):
+            for name in alone.statistics:
+                np.testing.assert_array_equal(one[name], alone[name])
+            for log in alone.logs:
+                np.testing.assert_array_equal(one.logs[log], alone.logs[log])
+
+
+def test_replicates_differ_in_the_seed_alone():
+    prepared = [prepare(one) for one in (SMALL, replace(SMALL, seed=1, epochs=3))]
+    with pytest.raises(ValueError, match=r"^replicates must differ in the seed alone, received E"):
+        next(run_replicates(prepared, [None, None]))
 
 
 def test_the_presets_vanish_flow_and_explode():

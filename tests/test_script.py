@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
 import ann_gradient_visualization as script
@@ -168,6 +169,17 @@ def test_saved_histories_are_redrawn_without_training(tmp_path, capsys, monkeypa
     assert table in capsys.readouterr().out
 
 
+def test_what_is_recorded_on_request_is_drawn_too(tmp_path):
+    asked = [*TINY, "--preset", "healthy", "--seeds", "1", "--distributions", "--probe"]
+    assert script.main([*asked, "--output", str(tmp_path)]) == 0
+    for figure in ("distributions", "activations", "flow"):
+        assert (tmp_path / f"healthy-{figure}.png").stat().st_size > 10_000
+    (journal,) = tmp_path.glob("*.jsonl")
+    history = GradientHistory.load(journal)
+    assert np.isfinite(history.activations["signal_l2"]).all()
+    assert history.metadata["experiment"]["probe"] is True
+
+
 def test_several_values_make_a_grid(tmp_path):
     arguments = ["--activation", "relu", "tanh", "--skip", "off", "on", "--seeds", "1"]
     assert script.main([*TINY, *arguments, "--output", str(tmp_path)]) == 0
@@ -180,7 +192,7 @@ def test_every_option_reaches_the_experiment():
         "--activation gelu --initializer normal:0.1 --layers 3 --units 8,6,4 "
         "--normalization layer --skip on --dataset moons --samples 100 --features 3 "
         "--optimizer adam --learning-rate 0.01 --clip-norm 2 --epochs 4 --batch-size 10 "
-        "--every 5 --statistics max_abs --jit off --seeds 1".split()
+        "--every 5 --statistics max_abs --distributions --probe --jit off --seeds 1".split()
     )
     (asked,) = script.experiments(options)
     assert (asked.activation, asked.initializer, asked.layers) == ("gelu", "normal:0.1", 3)
@@ -189,6 +201,7 @@ def test_every_option_reaches_the_experiment():
     assert (asked.optimizer, asked.learning_rate, asked.clip_norm) == ("adam", 0.01, 2.0)
     assert (asked.epochs, asked.batch_size, asked.every) == (4, 10, 5)
     assert (asked.statistics, asked.jit, asked.seed) == (("max_abs",), False, 0)
+    assert asked.distributions is asked.probe is True
 
 
 @pytest.mark.parametrize(
@@ -232,14 +245,14 @@ def test_unreadable_options_end_with_status_2(arguments):
 def test_an_interrupt_draws_what_was_recorded(tmp_path, monkeypatch, capsys):
     import kgrad.experiments
 
-    run = kgrad.experiments.run_experiment
+    run = kgrad.experiments.run_replicates
 
     def interrupted(*arguments, **options):
-        history = run(*arguments, **options)
-        history.metadata["interrupted"] = True
-        return history
+        for history in run(*arguments, **options):
+            history.metadata["interrupted"] = True
+            yield history
 
-    monkeypatch.setattr(kgrad.experiments, "run_experiment", interrupted)
+    monkeypatch.setattr(kgrad.experiments, "run_replicates", interrupted)
     assert script.main([*TINY, "--output", str(tmp_path)]) == 130
     assert len(list(tmp_path.glob("*.jsonl"))) == 1
     assert (tmp_path / "vanishing.png").exists()

@@ -35,8 +35,9 @@ def flow_graph(
     """The layers of a model, who hands an output to whom, and the gradients of one record.
 
     Every node has `kind` (its class), `layers` (the layers of the history that are parts of it),
-    `gradient_norm` (the L2 norm of the gradient of its weights taken as one vector), `statistics`
-    (all that was recorded of it, by name), `norms` (`gradient_norm` of every record) and `reason`.
+    `shapes` (of its weights, in words), `gradient_norm` (the L2 norm of the gradient of its weights
+    taken as one vector), `statistics` (all that was recorded of it, by name), `norms`
+    (`gradient_norm` of every record) and `reason`.
     Every edge has `outputs` (whose signals it carries), `gradient_norm`, `norms` and `reason`.
     What was not measured is None, and `reason` says why; else that is empty.
 
@@ -153,6 +154,7 @@ def _graph(
             node.name,
             kind=node.kind,
             layers=node.layers,
+            shapes=() if history is None else _shapes(history, node.layers),
             **_at(record, of_all.get("l2_norm", ()), reason),
             statistics={} if record is None else {k: v[record] for k, v in of_all.items()},
         )
@@ -160,6 +162,17 @@ def _graph(
         norms, reason = statistics.of_edge(crossing)
         graph.add_edge(source, target, outputs=crossing, **_at(record, norms, reason))
     return graph
+
+
+def _shapes(history: GradientHistory, layers: Sequence[str]) -> tuple[str, ...]:
+    """The weights of some layers with their shapes; of several layers each with its layer's name."""
+    return tuple(
+        f"{weight.layer} {weight.name} {weight.shape}"
+        if len(layers) > 1
+        else f"{weight.name} {weight.shape}"
+        for weight in history.weights
+        if weight.layer in layers
+    )
 
 
 def _at(record: int | None, norms: Series, reason: str) -> dict[str, Any]:

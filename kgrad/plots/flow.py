@@ -2,11 +2,9 @@
 
 import math
 import textwrap
-from collections.abc import Iterable
 from typing import Any
 
 import networkx as nx
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -15,24 +13,30 @@ from matplotlib.patheffects import AbstractPathEffect, withStroke
 
 from kgrad.flow.layout import Layout, layered
 from kgrad.flow.verdicts import Verdict, limit_of, verdict_of
-from kgrad.plots.flow_grid import MARGIN, Grid, middle_of
+from kgrad.plots.flow_grid import Grid, Room, middle_of
+from kgrad.plots.flow_looks import (
+    AREAS,
+    BARE_AREA,
+    LOOKS,
+    NODE,
+    NODE_EDGE,
+    SPECIAL,
+    WIDTHS,
+    between,
+    labels_of,
+    notes_of,
+    numbered,
+    require_graph,
+    scale_of,
+    share_of,
+    text_of,
+)
 from kgrad.plots.panels import shortened, special_style
 from kgrad.plots.parts import new_figure, style
-from kgrad.plots.scale import INFINITE, NAN, ZERO, Scale, Special
+from kgrad.plots.scale import Scale
 
-# Colour, and dashes in points. A blue green and a dark red differ to every kind of colour vision.
-LOOKS: dict[Verdict, tuple[str, tuple[float, ...]]] = {
-    "above": ("#00915f", ()),
-    "below": ("#c1272d", (7, 4)),
-    "zero": ("#c1272d", (7, 4)),
-    "NaN": (NAN.color, (6, 2, 1, 2)),
-    "infinite": (INFINITE.color, ()),
-    "not measured": ("0.55", (1.2, 2.4)),
-}
-SPECIAL: dict[Verdict, Special] = {"zero": ZERO, "NaN": NAN, "infinite": INFINITE}
-
-AREAS = (70.0, 520.0)  # points², of a node
-WIDTHS = (1.2, 6.0)  # points, of an edge
+LANES, LETTER = (1.3, 2.2), 0.09  # inches from a node to the next, least and most; of a letter
+STEEP = 0.5  # inches to the side, below which an edge counts as going straight down
 HALO: list[AbstractPathEffect] = [
     withStroke(linewidth=3, foreground="white")
 ]  # text stays legible across a line
@@ -62,28 +66,31 @@ def plot_flow_graph(
         TypeError: if `graph` is not a graph.
         ValueError: if it has no nodes, or the threshold is no norm or share.
     """
-    if not isinstance(graph, nx.DiGraph):
-        raise TypeError(
-            f"graph must be a networkx DiGraph, received {type(graph).__name__}: "
-            "pass what flow_graph returned"
-        )
-    if not graph:
-        raise ValueError("graph must have at least one node, received none")
+    require_graph(graph)
     norms = [edge.get("gradient_norm") for edge in graph.edges.values()]
     limit = limit_of(norms, threshold, relative)
     layout = layered(graph)
-    grid = Grid(layout, max(len(_label(name)) for name in graph))
+    grid = Grid(layout, _room(graph))
     with style():
-        figure = new_figure(title, grid.height)
-        figure.set_size_inches(grid.width, grid.height)
+        height = grid.drawn + 2.4
+        figure = new_figure(title, height)
+        figure.set_size_inches(grid.width, height)
         figure.suptitle(textwrap.fill(title, int(6.5 * grid.width)))
         ax = figure.add_subplot()
-        ax.set(xlim=(-MARGIN, grid.width - MARGIN), ylim=(-grid.drawn + 0.3, 0.45))
+        ax.set(
+            xlim=(-grid.room.margin, grid.width - grid.room.margin), ylim=(-grid.drawn + 0.3, 0.45)
+        )
         ax.set_axis_off()
-        edges, nodes = _scale(norms), _scale(n.get("gradient_norm") for n in graph.nodes.values())
+        edges, nodes = scale_of(graph.edges.values()), scale_of(graph.nodes.values())
         _draw_edges(ax, graph, layout, grid, edges, limit)
         _draw_nodes(ax, graph, layout, grid, nodes)
-        notes = _notes(graph, relative, threshold)
+        epoch = graph.graph.get("epoch")
+        notes = " ".join(
+            [
+                *([] if epoch is None else [f"Epoch {epoch}."]),
+                *notes_of(graph, relative, threshold),
+            ]
+        )
         ax.set_title(textwrap.fill(notes, int(12 * grid.width)), fontsize=11, loc="left")
         handles = _handles(graph, limit, nodes)
         figure.legend(
@@ -97,34 +104,33 @@ def plot_flow_graph(
     return figure
 
 
-def _scale(norms: Iterable[float | None]) -> Scale:
-    values = [np.nan if norm is None else norm for norm in norms]
-    return Scale.of("l2_norm", [np.array(values, dtype=np.float64)])
-
-
-def _share(norm: float, scale: Scale) -> float:
-    """Where a norm stands on a scale, from 0 to 1."""
-    low, high = math.log10(scale.low), math.log10(scale.high)
-    return min(max((math.log10(norm) - low) / (high - low), 0.0), 1.0)
-
-
-def _between(ends: tuple[float, float], share: float) -> float:
-    return ends[0] + (ends[1] - ends[0]) * share
+def _room(graph: nx.DiGraph) -> Room:
+    """In inches."""
+    lane = 0.45 + LETTER * max(len(_label(name)) for name in graph)
+    return Room(
+        row=0.75,
+        lane=min(max(LANES[0], lane), LANES[1]),
+        gutter=0.5,
+        loop=0.7,
+        margin=0.45,
+        least=5.4,
+        widest=11.5,
+        rows=16,
+    )
 
 
 def _draw_edges(
     ax: Axes, graph: nx.DiGraph, layout: Layout, grid: Grid, scale: Scale, limit: float
 ) -> None:
-    said = set()
-    # The shortest first: it is the one that carries the number.
-    for source, target in sorted(graph.edges, key=lambda edge: len(layout.ways[edge])):
+    with_number = set(numbered(graph, layout))
+    for source, target in graph.edges:
         edge = graph.edges[source, target]
         norm, way = edge.get("gradient_norm"), layout.ways[source, target]
         verdict = verdict_of(norm, limit)
         color = LOOKS[verdict][0]
         width = WIDTHS[0]
         if verdict in ("above", "below"):
-            width = _between(WIDTHS, _share(norm, scale))
+            width = between(WIDTHS, share_of(norm, scale))
         is_back = (source, target) in layout.back
         path = grid.loop(way) if is_back else grid.path(way)
         patch = PathPatch(
@@ -132,14 +138,12 @@ def _draw_edges(
         )
         patch.set_gid(f"{source} → {target}")
         ax.add_patch(patch)
-        middle, slope = middle_of(path)
+        middle, slope = middle_of(path, STEEP)
         if is_back:
             ax.plot(*middle, marker="^", color=color, markersize=8)
         if verdict in SPECIAL:
             ax.plot(*middle, **special_style(SPECIAL[verdict]))
-        output = (source, edge.get("outputs", ()), _text(norm) if norm is not None else "")
-        if norm is not None and output not in said:
-            said.add(output)
+        if norm is not None and (source, target) in with_number:
             place, across, up = (9.0, 0.0), "left", "center"
             if is_back:
                 place, across = (-9.0, 0.0), "right"
@@ -148,7 +152,7 @@ def _draw_edges(
             elif slope:
                 place, up = (5.0, 4.0 * slope), "bottom" if slope > 0 else "top"
             text = ax.annotate(
-                _text(norm),
+                text_of(norm),
                 middle,
                 place,
                 textcoords="offset points",
@@ -177,7 +181,7 @@ def _draw_nodes(ax: Axes, graph: nx.DiGraph, layout: Layout, grid: Grid, scale: 
         else:
             look = _node_look(norm, scale)
             ax.scatter([x], [y], zorder=3, gid=name, **look)
-        second = "" if norm is None else f"\n{_text(norm)}"
+        second = "" if norm is None else f"\n{text_of(norm)}"
         ax.annotate(
             _label(name) + second,
             (x, y),
@@ -194,34 +198,13 @@ def _draw_nodes(ax: Axes, graph: nx.DiGraph, layout: Layout, grid: Grid, scale: 
 
 def _node_look(norm: float | None, scale: Scale) -> dict[str, Any]:
     if norm is None:
-        return {"s": 60, "facecolor": "white", "edgecolor": "0.5", "linewidth": 1.2}
-    area = _between(AREAS, _share(norm, scale))
-    return {"s": area, "facecolor": "0.8", "edgecolor": "0.15", "linewidth": 1.2}
+        return {"s": BARE_AREA, "facecolor": "white", "edgecolor": "0.5", "linewidth": 1.2}
+    area = between(AREAS, share_of(norm, scale))
+    return {"s": area, "facecolor": NODE, "edgecolor": NODE_EDGE, "linewidth": 1.2}
 
 
 def _label(name: str) -> str:
     return shortened(name, 18)
-
-
-def _text(norm: float) -> str:
-    if math.isinf(norm):
-        return "∞"
-    return "NaN" if math.isnan(norm) else f"{norm:.2g}"
-
-
-def _notes(graph: nx.DiGraph, relative: bool, threshold: float) -> str:
-    epoch = graph.graph.get("epoch")
-    notes = [] if epoch is None else [f"Epoch {epoch}."]
-    notes.append("Down: the forward pass. At a node: ‖∂L/∂W‖; on an edge: ‖∂L/∂a‖ coming back.")
-    if relative:
-        notes.append(f"Threshold: {threshold:g} of the largest edge.")
-    if graph.graph.get("assumed"):
-        notes.append("The edges are assumed: the model does not tell how its layers are joined.")
-    edges = list(graph.edges.values())
-    reasons = {edge.get("reason") or "no number was given" for edge in edges}
-    if edges and all(edge.get("gradient_norm") is None for edge in edges) and len(reasons) == 1:
-        notes.append(f"Edges were not measured: {reasons.pop()}.")
-    return " ".join(notes)
 
 
 def _handles(graph: nx.DiGraph, limit: float, scale: Scale) -> list[Any]:
@@ -229,13 +212,8 @@ def _handles(graph: nx.DiGraph, limit: float, scale: Scale) -> list[Any]:
     edges = [edge.get("gradient_norm") for edge in graph.edges.values()]
     nodes = [node.get("gradient_norm") for node in graph.nodes.values()]
     occur = {verdict_of(norm, limit) for norm in edges}
-    labels: dict[Verdict, str] = {
-        "above": f"edge above {limit:.2g}",
-        "below": f"edge at or below {limit:.2g}",
-        "not measured": "edge: not measured",
-    }
     handles: list[Any] = []
-    for verdict, label in labels.items():
+    for verdict, label in labels_of(f"{limit:.2g}").items():
         if verdict in occur or (verdict == "below" and "zero" in occur):
             look = {"color": LOOKS[verdict][0], "linestyle": _dashes(verdict, 2.5)}
             handles.append(Line2D([], [], linewidth=2.5, label=label, **look))

@@ -46,7 +46,7 @@ from kgrad.plots.predictions import (
     require_predicted,
 )
 from kgrad.plots.scale import Scale
-from kgrad.prediction.predict import Prediction
+from kgrad.predicted import Prediction
 
 FEW = 8  # as many lines are told apart by name; more by a colour bar
 

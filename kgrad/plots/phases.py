@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 
 from kgrad.plots.panels import DEPTH, ramp, shortened
 from kgrad.plots.parts import depth_colorbar, new_figure, style
-from kgrad.prediction.predict import Prediction
+from kgrad.predicted import Prediction
 from kgrad.theory import Activation, activation, critical_line, fixed_point
 from kgrad.theory.depths import phase_plane
 

@@ -23,7 +23,7 @@ from kgrad.plots.parts import (
     style,
 )
 from kgrad.plots.scale import Scale
-from kgrad.prediction.predict import Prediction
+from kgrad.predicted import Prediction
 
 PREDICTED, MEASURED = "0.15", DEPTH(0.35)
 Histories = GradientHistory | Sequence[GradientHistory]

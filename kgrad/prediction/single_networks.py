@@ -1,6 +1,7 @@
 """How single networks' gradients lie about the expected ones: the band of a prediction."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from scipy import special, stats
@@ -10,10 +11,31 @@ from kgrad.theory.network_gradients import NetworkGradients, Parameter, adjoint,
 from kgrad.theory.networks import BatchMoments, Dense
 
 _COVERAGE = 0.95
-_MOST_SAMPLES, _FEW_DRAWS, _ERRORS_GIVEN = 64, 512, 16
-# Of networks: as many as take a tenth of a second, and enough to tell a variance from.
-_MOST_NUMBERS, _LEAST_NETWORKS, _MOST_NETWORKS = 3_000_000, 160, 512
+_MOST_SAMPLES, _FEW_DRAWS, _MOST_NETWORKS = 64, 512, 512
 _LEAST_RATIO = 1e-6
+
+
+class Effort(NamedTuple):
+    """How much a prediction draws.
+
+    Attributes:
+        draws: of one unit's values, at most.
+        outputs: of the output's pre-activations, at most.
+        given: of the output's errors, for mean |g|.
+        numbers: in the networks that are drawn, about.
+        networks: that are drawn, at least: enough to tell a variance from.
+    """
+
+    draws: int
+    outputs: int
+    given: int
+    numbers: int
+    networks: int
+
+
+# Networks: as many as take a tenth of a second.
+FULL = Effort(draws=4096, outputs=2048, given=16, numbers=3_000_000, networks=160)
+ROUGH = Effort(draws=512, outputs=512, given=4, numbers=300_000, networks=24)
 
 # Output pre-activations, (draws, B, n_L), and targets to ∂ℓ_a/∂h_a, shaped as the first.
 OutputErrors = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -30,14 +52,20 @@ class SingleNetworks:
         y: the targets, (B, ...).
         errors: draws of the output's errors in wide networks, (draws, B, n_L).
         errors_of: what makes errors of output pre-activations.
+        effort: how much is drawn.
     """
 
     def __init__(
-        self, moments: BatchMoments, y: np.ndarray, errors: np.ndarray, errors_of: OutputErrors
+        self,
+        moments: BatchMoments,
+        y: np.ndarray,
+        errors: np.ndarray,
+        errors_of: OutputErrors,
+        effort: Effort = FULL,
     ) -> None:
         if moments.B > _MOST_SAMPLES:
             few = moments.random.choice(moments.B, _MOST_SAMPLES, replace=False)
-            moments = BatchMoments(moments.nodes, moments.X[few])
+            moments = BatchMoments(moments.nodes, moments.X[few], most_draws=effort.draws)
             errors, y = errors[:, few], y[few]
         nodes, self._narrower = narrowed(moments.nodes)
         self._moments = moments
@@ -47,14 +75,14 @@ class SingleNetworks:
         self._errors, self._all = errors, NetworkGradients(moments, errors)
         hidden = [node.width for node in nodes[:-1] if isinstance(node, Dense)]
         numbers = moments.B * max(sum(hidden), moments.widths[-1])
-        count = int(np.clip(_MOST_NUMBERS // numbers, _LEAST_NETWORKS, _MOST_NETWORKS))
+        count = int(np.clip(effort.numbers // numbers, effort.networks, _MOST_NETWORKS))
         self._drawn = DrawnNetworks(
             nodes, moments.X, count, lambda h: errors_of(h, y), moments.random, self._dtype()
         )
         # Of a normal distribution, where the next one lies after so many.
         half = stats.t.ppf((1 + _COVERAGE) / 2, count - 1) * np.sqrt(1 + 1 / count)
         self._half_width = float(half)
-        chosen = moments.random.choice(len(errors), _ERRORS_GIVEN, replace=False)
+        chosen = moments.random.choice(len(errors), effort.given, replace=False)
         self._given = [NetworkGradients(moments, errors[t : t + 1]) for t in chosen]
 
     def _dtype(self) -> type[np.floating]:

@@ -62,13 +62,13 @@ class Recorder:
         weights = [described[id(variable)] for variable in self.variables]
         names = [s.name for s in self._statistics] + list(RECORDED_BESIDE)
         names += list(CLIPPED) if clipped else []
-        self.history = GradientHistory(weights, names, metadata, outputs=outputs)
+        self._columns = weights, names, tuple(outputs)
         shapes = [weight.shape for weight in weights]
         way = EntryTotals if by_entry else StepTotals
         self._accumulator: Accumulator = way(shapes, self._statistics)
         self._clipped: Accumulator | None = way(shapes, ALWAYS) if clipped else None
         self._exponents = ExponentCounts(shapes) if distributions else None
-        layers = self.history.layers
+        layers = list(dict.fromkeys(weight.layer for weight in weights))
         self._layer_of = np.array([layers.index(weight.layer) for weight in weights])
         self._sizes = np.array([weight.size for weight in weights], dtype=np.float64)
         # Since the last record: steps; those folded, which leaves out skipped ones; those skipped.
@@ -77,7 +77,17 @@ class Recorder:
         self._nonfinite = StepCounts(self._layer_of)
         self._clips = StepCounts(self._layer_of) if clipped else None
         self._can_skip = False
-        self._values = _values(self.variables)
+        self._journal: LineWriter | None = None
+        self.begin(journal, metadata)
+
+    def begin(
+        self, journal: str | os.PathLike[str] | None, metadata: Mapping[str, Any] | None
+    ) -> None:
+        """Begin a new history, of a training that starts from the weights as they are."""
+        weights, names, outputs = self._columns
+        self.history = GradientHistory(weights, names, metadata, outputs=outputs)
+        self.reread_weights()
+        self._reset()
         self._journal_path = journal
         self._journal = None if journal is None else LineWriter(journal)
         try:

@@ -9,7 +9,18 @@ except ModuleNotFoundError as error:
 
 from kgrad.web.distributions import distributions
 from kgrad.web.figures import depth_profile, lines
+from kgrad.web.flow import flow
+from kgrad.web.flow_page import write_flow_graph
 from kgrad.web.heatmaps import comparison, heatmap
 from kgrad.web.report import write_report
 
-__all__ = ["comparison", "depth_profile", "distributions", "heatmap", "lines", "write_report"]
+__all__ = [
+    "comparison",
+    "depth_profile",
+    "distributions",
+    "flow",
+    "heatmap",
+    "lines",
+    "write_flow_graph",
+    "write_report",
+]

@@ -27,7 +27,7 @@ from kgrad.plots.parts import (
 )
 from kgrad.plots.predictions import PREDICTED, require_predicted
 from kgrad.plots.scale import Scale
-from kgrad.prediction.predict import Prediction
+from kgrad.predicted import Prediction
 from kgrad.web.looks import (
     NAMED,
     add_special_points,
@@ -54,6 +54,7 @@ def lines(
     statistic: str = "mean_abs",
     *,
     most: int = MOST_COLUMNS,
+    scale: Scale | None = None,
 ) -> go.Figure:
     """Every layer's gradient over training, a line a layer, light at the input.
 
@@ -62,6 +63,7 @@ def lines(
         title: stands above the figure.
         statistic: one of `history.statistics`.
         most: how many points a line has at most.
+        scale: of the y axis, where figures share one, from `shared_scale`.
 
     Returns:
         The figure.
@@ -72,7 +74,7 @@ def lines(
     """
     require_drawable({"history": history}, statistic)
     values = history.by_layer(statistic)
-    scale = Scale.of(statistic, [values])
+    scale = scale or Scale.of(statistic, [values])
     time, (times,) = time_axis([history])
     columns = Columns.of(values, times, scale, most)
     layers, shapes = history.layers, shapes_of(history)
@@ -120,6 +122,7 @@ def depth_profile(
     *,
     epochs: Sequence[int] | None = None,
     prediction: Prediction | None = None,
+    scale: Scale | None = None,
 ) -> go.Figure:
     """Gradient against depth, from input to output, at some moments of training.
 
@@ -133,6 +136,7 @@ def depth_profile(
         epochs: which epochs to draw, each by its last record (0 is before training); by default
             up to four records from the first to the last, denser early on.
         prediction: what `predict_gradients` returned for the same model.
+        scale: of the y axis, where figures share one, from `shared_scale`.
 
     Returns:
         The figure.
@@ -152,12 +156,9 @@ def depth_profile(
     else:
         time, times = "epoch", history.epochs
         moments = np.array(recorded_epochs(epochs, [times]))
-    scale = depth_scale(history, statistic, prediction)
+    scale = scale or depth_scale(history, statistic, prediction)
     layers, shapes = history.layers, shapes_of(history)
-    x_axis = layer_axis_of(layers, 1, NAMED) | {"range": [0.5, len(layers) + 0.5]}
-    x_axis |= {"title": {"text": "layer, input → output"}, "tickangle": 40, "showgrid": False}
-    figure = new_figure(title, 460, xaxis=x_axis, yaxis=magnitude_axis_of(scale))
-    add_strips(figure, scale)
+    figure = _depth_figure(layers, title, scale)
     if prediction is not None:
         _add_prediction(figure, prediction, scale)
     for color, moment in zip(colors(TIME, len(moments)), moments, strict=True):
@@ -183,17 +184,58 @@ def depth_profile(
     return figure
 
 
+def predicted_profile(
+    prediction: Prediction,
+    title: str = "",
+    statistic: str = "mean_abs",
+    *,
+    scale: Scale | None = None,
+) -> go.Figure:
+    """Gradient against depth as it is predicted, before there is anything to measure.
+
+    Args:
+        prediction: what `predict_gradients` returned.
+        title: stands above the figure.
+        statistic: one of `prediction.statistics`.
+        scale: of the y axis, where figures share one, from `shared_scale`.
+
+    Returns:
+        The figure.
+    """
+    scale = scale or shared_scale([], [prediction], statistic)
+    figure = _depth_figure(prediction.layers, title, scale)
+    _add_prediction(figure, prediction, scale)
+    note_blank(figure, scale)
+    return figure
+
+
 def depth_scale(
     history: GradientHistory, statistic: str, prediction: Prediction | None = None
 ) -> Scale:
     """The scale of `depth_profile`: of all records, and of the prediction's line and band."""
-    arrays = [history.by_layer(statistic)]
-    if prediction is not None:
+    return shared_scale([history], [] if prediction is None else [prediction], statistic)
+
+
+def shared_scale(
+    histories: Sequence[GradientHistory], predictions: Sequence[Prediction], statistic: str
+) -> Scale:
+    """The scale on which figures of several runs compare: of all records, lines and bands."""
+    arrays = [history.by_layer(statistic) for history in histories]
+    for prediction in predictions:
         dense = [name in prediction.sigma_w2 for name in prediction.layers]
         for one in (prediction.lower, prediction, prediction.upper):
             drawn = one.by_layer(statistic)[0, dense]
             arrays.append(drawn[np.isfinite(drawn) & (drawn > 0)])
     return Scale.of(statistic, arrays)
+
+
+def _depth_figure(layers: Sequence[str], title: str, scale: Scale) -> go.Figure:
+    """An empty panel of magnitude against depth."""
+    x_axis = layer_axis_of(layers, 1, NAMED) | {"range": [0.5, len(layers) + 0.5]}
+    x_axis |= {"title": {"text": "layer, input → output"}, "tickangle": 40, "showgrid": False}
+    figure = new_figure(title, 460, xaxis=x_axis, yaxis=magnitude_axis_of(scale))
+    add_strips(figure, scale)
+    return figure
 
 
 def _add_prediction(figure: go.Figure, prediction: Prediction, scale: Scale) -> None:

@@ -138,6 +138,11 @@ def layer_axis_of(layers: Sequence[str], first: int, most: int) -> dict[str, Any
     }
 
 
+def dashes_of(lengths: Sequence[float]) -> str:
+    """A line's dashes and gaps in pixels, as Plotly takes them."""
+    return ",".join(f"{length:g}px" for length in lengths) or "solid"
+
+
 def special_height(scale: Scale, special: Special) -> float:
     """Where a special value's strip is centred on the scale's axis, as a value."""
     low, high = _forward(scale, np.array(scale.limits))

@@ -73,13 +73,13 @@ def page(title: str, sections: Iterable[str], data: str, plotly: str) -> str:
     )
 
 
-def slider(labels: Sequence[str]) -> str:
-    """What marks a moment in all figures."""
+def slider(labels: Sequence[str], at: int = 0) -> str:
+    """What marks a moment in all figures, one of them at first."""
     last = len(labels) - 1
     return (
         '<div id="time"><label for="moment">Moment</label>'
-        f'<input id="moment" type="range" min="0" max="{last}" value="0" step="1">'
-        f'<output id="said" for="moment">{escape(labels[0])}</output></div>'
+        f'<input id="moment" type="range" min="0" max="{last}" value="{at}" step="1">'
+        f'<output id="said" for="moment">{escape(labels[at])}</output></div>'
     )
 
 
@@ -170,6 +170,13 @@ def how_to_reproduce(network: Network) -> str:
         f'<div class="scroll"><table class="metadata">{rows}</table></div></details>'
     )
     return f"<h3>How to reproduce</h3><pre>{escape(code)}</pre>{recorded if rows else ''}"
+
+
+def flow_notes(network: Network) -> str:
+    """Why a network has no flow graph, where its history says how its layers are joined."""
+    if not network.undrawn:
+        return ""
+    return f'<p class="quiet">No flow graph: {escape(network.undrawn)}.</p>'
 
 
 def heading(name: str) -> str:

@@ -8,10 +8,7 @@
   const REST = 100; // milliseconds
   const plots = [];
 
-  const numbers = (text) => {
-    const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-    return new Float64Array(bytes.buffer);
-  };
+  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const ink = (isDark) => ({ "font.color": isDark ? "#e8e8ec" : "#1b1b1f" });
 
   // The special value that a number is, as it is named where its strip is.
@@ -43,6 +40,75 @@
     );
   }
 
+  // As many digits as Python's format "g" writes, and an exponent where it does.
+  const general = (value, digits) => {
+    const [mantissa, exponent] = value.toExponential(digits - 1).split("e");
+    return exponent < -4 || exponent >= digits
+      ? `${Number(mantissa)}e${exponent}`
+      : String(Number(value.toPrecision(digits)));
+  };
+
+  // How the nodes or the edges of a flow graph look at one of its records, and what they tell.
+  function partsAt({ count, codes, logs, looks, missing }, row, label) {
+    const at = { numbers: [], told: [] };
+    for (const key in looks) at[key] = [];
+    for (let i = 0; i < count; i++) {
+      const code = codes[row * count + i];
+      const norm = 10 ** logs[row * count + i];
+      for (const key in looks) at[key].push(looks[key][code]);
+      const shown = looks.shown[code];
+      const words = looks.words[code];
+      at.numbers.push(shown ?? general(norm, 2));
+      at.told.push(
+        `${label}: ${shown === null ? general(norm, 3) + words : words || missing[i]}`,
+      );
+    }
+    return at;
+  }
+
+  // Of hundreds of traces Plotly.restyle takes twice as long.
+  function markFlow({ element, flow, arrangement }, row, label) {
+    const edges = partsAt(flow.edges, row, label);
+    const nodes = partsAt(flow.nodes, row, label);
+    const lines = element.data.slice(0, edges.told.length);
+    const [numbers, circles, names] = element.data.slice(edges.told.length);
+    lines.forEach(({ line }, i) => {
+      for (const key of ["color", "dash", "width"]) line[key] = edges[key][i];
+      lines[i].text = edges.told[i];
+    });
+    for (const key of ["symbol", "size"]) {
+      numbers.marker[key] = edges[key];
+      circles.marker[key] = nodes[key];
+    }
+    numbers.marker.color = edges.marked;
+    circles.marker.color = nodes.color;
+    numbers.text = edges.numbers.map((number, i) => (flow.numbered[i] ? number : ""));
+    circles.text = nodes.told;
+    names.text = nodes.numbers.map((number, i) =>
+      [arrangement.names[i], number]
+        .filter(Boolean)
+        .map((line) => flow.indent + line)
+        .join("<br>"),
+    );
+    Plotly.redraw(element);
+  }
+
+  // The widest of a flow graph's arrangements that there is room for.
+  const fitting = ({ arrangements }, width) =>
+    arrangements.filter(({ least }) => least <= width).at(-1) ?? arrangements[0];
+
+  function rearrange(plot, width, position) {
+    const next = fitting(plot.flow, width);
+    if (next === plot.arrangement) return;
+    plot.arrangement = next;
+    const traces = plot.element.data;
+    next.x.forEach((x, i) => Object.assign(traces[i], { x, y: next.y[i] }));
+    traces[next.places.length].textposition = next.places;
+    markFlow(plot, plot.rows[position], data.labels[position]);
+    Plotly.relayout(plot.element, next.layout);
+  }
+  const standing = () => (slider ? Number(slider.value) : 0);
+
   const seen = ({ element }) => {
     const { top, bottom } = element.getBoundingClientRect();
     return bottom > 0 && top < window.innerHeight;
@@ -56,6 +122,7 @@
     });
     if (Object.keys(changes).length) Plotly.relayout(plot.element, changes);
     if (plot.profile) markProfile(plot, plot.rows[position], data.labels[position]);
+    if (plot.flow) markFlow(plot, plot.rows[position], data.labels[position]);
   }
 
   // What is not on the screen follows when the slider rests.
@@ -82,16 +149,22 @@
     return best;
   }
 
-  for (const { id, figure, marks, rows, profile } of data.figures) {
+  for (const { id, figure, marks, rows, profile, flow } of data.figures) {
     const element = document.getElementById(id);
+    if (profile) profile.values = new Float64Array(bytes(profile.values).buffer);
+    for (const part of flow ? [flow.nodes, flow.edges] : []) {
+      part.codes = bytes(part.codes);
+      part.logs = new Float32Array(bytes(part.logs).buffer);
+    }
     figure.layout.font.color = ink(dark.matches)["font.color"];
     Plotly.newPlot(element, figure.data, figure.layout, {
       responsive: true,
       displaylogo: false,
       modeBarButtonsToRemove: ["select2d", "lasso2d"],
     });
-    if (profile) profile.values = numbers(profile.values);
-    plots.push({ element, marks, rows, profile });
+    const plot = { element, marks, rows, profile, flow, arrangement: flow?.arrangements[0] };
+    plots.push(plot);
+    if (flow) rearrange(plot, element.clientWidth, 0);
     if (marks && slider) {
       element.on("plotly_click", (event) => {
         slider.value = nearest(marks, event.points[0].x);
@@ -99,18 +172,25 @@
       });
     }
   }
+  window.addEventListener("resize", () =>
+    plots
+      .filter(({ flow }) => flow)
+      .forEach((plot) => rearrange(plot, plot.element.clientWidth, standing())),
+  );
   const paint = (isDark) => plots.forEach(({ element }) => Plotly.relayout(element, ink(isDark)));
   dark.addEventListener("change", (event) => paint(event.matches));
   window.addEventListener("beforeprint", () => {
     document.querySelectorAll("details").forEach((one) => (one.open = true));
-    plots.forEach(({ element }) =>
-      Plotly.relayout(element, { ...ink(false), width: PRINTED_WIDTH }),
-    );
+    plots.forEach((plot) => {
+      if (plot.flow) rearrange(plot, PRINTED_WIDTH, standing());
+      Plotly.relayout(plot.element, { ...ink(false), width: PRINTED_WIDTH });
+    });
   });
   window.addEventListener("afterprint", () =>
-    plots.forEach(({ element }) =>
-      Plotly.relayout(element, { ...ink(dark.matches), width: null, autosize: true }),
-    ),
+    plots.forEach((plot) => {
+      Plotly.relayout(plot.element, { ...ink(dark.matches), width: null, autosize: true });
+      if (plot.flow) rearrange(plot, plot.element.clientWidth, standing());
+    }),
   );
   if (slider) {
     let due = false;

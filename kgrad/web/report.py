@@ -14,13 +14,16 @@ from plotly.offline import get_plotlyjs
 from kgrad.history import GradientHistory
 from kgrad.plots.parts import require_drawable, time_axis
 from kgrad.plots.scale import INFINITE, NAN, ZERO
-from kgrad.prediction.predict import Prediction
+from kgrad.predicted import Prediction
 from kgrad.web.distributions import distributions
 from kgrad.web.figures import depth_profile, depth_scale, lines
+from kgrad.web.flow_drawing import FlowDrawing
+from kgrad.web.flow_page import flow_entry
 from kgrad.web.heatmaps import comparison, heatmap
 from kgrad.web.looks import SYMBOLS, plain, shapes_of, special_height
 from kgrad.web.page import (
     findings,
+    flow_notes,
     heading,
     how_to_reproduce,
     overview,
@@ -30,6 +33,7 @@ from kgrad.web.page import (
     what_was_run,
 )
 from kgrad.web.runs import Network, networks_of
+from kgrad.web.thinning import telling
 
 MARK = "#aa4499"
 _LARGEST = 6_000_000  # bytes
@@ -114,20 +118,28 @@ class _Moments:
         records: the record of each network that is the last at that moment, (networks, moments).
     """
 
-    def __init__(self, histories: Sequence[GradientHistory], most: int) -> None:
-        self.name, recorded = time_axis(histories)
+    def __init__(self, networks: Sequence[Network], statistic: str, most: int) -> None:
+        name, recorded = time_axis([network.histories[0] for network in networks])
         every = np.unique(np.concatenate(recorded))
-        kept = np.linspace(0, len(every) - 1, min(len(every), most, _MOST_MOMENTS))
-        self.times = every[kept.round().astype(int)]
-        self.labels = [f"{self.name} {time}" for time in self.times]
-        self.records = np.stack(
-            [np.maximum(np.searchsorted(one, self.times, "right") - 1, 0) for one in recorded]
+        records = np.stack(
+            [np.maximum(np.searchsorted(one, every, "right") - 1, 0) for one in recorded]
         )
+        values = [
+            table[rows]
+            for network, rows in zip(networks, records, strict=True)
+            for table in (
+                network.histories[0].by_layer(statistic),
+                *([network.flow.values] if network.flow else []),
+            )
+        ]
+        kept = telling(np.hstack(values), min(most, _MOST_MOMENTS))
+        self.times, self.records = every[kept], records[:, kept]
+        self.labels = [f"{name} {time}" for time in self.times]
 
 
 def _html(networks: Sequence[Network], title: str, statistic: str, most: int, plotly: str) -> str:
     firsts = {network.name: network.histories[0] for network in networks}
-    moments = _Moments(list(firsts.values()), most)
+    moments = _Moments(networks, statistic, most)
     moving = len(moments.times) > 1
     drawn: list[dict[str, Any]] = []
     sections = [overview(networks)]
@@ -149,11 +161,14 @@ def _html(networks: Sequence[Network], title: str, statistic: str, most: int, pl
             caption = "One row a layer, the input on top."
             sections.append(_place(drawn, figure, caption, own[records]))
         sections.append(_profile(drawn, network, statistic, moments.labels, records))
+        if network.flow:
+            sections.append(_flow(drawn, network.flow, records))
         if history.distributions.any():
             figure = distributions(history)
             caption = "How large the entries of each layer's gradient are."
             over_time = len(figure.data) and figure.layout.xaxis.tickmode != "array"
             sections.append(_place(drawn, figure, caption, own[records] if over_time else None))
+        sections.append(flow_notes(network))
         sections.append(how_to_reproduce(network))
     if not moving:
         for one in drawn:
@@ -184,6 +199,14 @@ def _x_axes(figure: go.Figure) -> list[str]:
     """Numbers of the x axes that data are drawn on: "" for the first, then "2" and so on."""
     names = dict.fromkeys((trace.xaxis or "x") for trace in figure.data)
     return [name.removeprefix("x") for name in names]
+
+
+def _flow(drawn: list[dict[str, Any]], drawing: FlowDrawing, records: np.ndarray) -> str:
+    """The flow graph, which is wholly the marked moment's."""
+    rows, place = np.unique(records, return_inverse=True)
+    identifier = f"figure-{len(drawn)}"
+    drawn.append(flow_entry(drawing, identifier, rows.tolist(), place.tolist()))
+    return plot(identifier, f"The marked moment. {' '.join(drawing.notes)}")
 
 
 def _profile(

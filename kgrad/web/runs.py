@@ -3,23 +3,23 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kgrad.diagnosis import Diagnosis, Finding, diagnose
-from kgrad.experiments import (
-    Experiment,
-    experiment_of,
-    predict_experiment,
-    summarize,
-    summarize_prediction,
-)
+from kgrad.flow import flow_graph_from_history
 from kgrad.history import GradientHistory
-from kgrad.prediction.predict import Prediction
+from kgrad.predicted import Prediction
+from kgrad.summary import summarize, summarize_prediction
+from kgrad.web.flow_drawing import FlowDrawing
+
+if TYPE_CHECKING:
+    from kgrad.experiments import Experiment
 
 # A history may come from anybody: what it describes is rebuilt only where that is cheap.
 _MOST_WEIGHTS, _MOST_SAMPLES = 10_000_000, 100_000
+_MOST_PARTS = 1000  # of a flow graph
 _AXES = (
     "activation", "initializer", "layers", "units", "normalization", "skip",
     "dataset", "samples", "features",
@@ -39,15 +39,19 @@ class Network:
         unpredicted: why there is no prediction.
         diagnoses: what is wrong with each run.
         undiagnosed: why a run could not be diagnosed.
+        flow: the first history's flow graph, where that says how its layers are joined.
+        undrawn: why there is none all the same.
     """
 
     name: str
     histories: list[GradientHistory]
-    experiment: Experiment | None = None
+    experiment: "Experiment | None" = None
     prediction: Prediction | None = None
     unpredicted: str = ""
     diagnoses: list[Diagnosis] = field(default_factory=list)
     undiagnosed: str = ""
+    flow: FlowDrawing | None = None
+    undrawn: str = ""
 
     @property
     def seeds(self) -> list[Any]:
@@ -89,6 +93,7 @@ def networks_of(
             network.diagnoses = [diagnose(history) for history in network.histories]
         except (KeyError, ValueError) as error:  # what the rules look at was not recorded
             network.undiagnosed = str(error.args[0])
+        _read_graph(network)
     return networks
 
 
@@ -128,7 +133,7 @@ def rows_of(network: Network) -> list[dict[str, Any]]:
     return rows
 
 
-def described(experiment: Experiment) -> str:
+def described(experiment: "Experiment") -> str:
     """The experiment in a sentence."""
     e = experiment
     parts = [f"{e.layers} hidden layers of {e.units} units, {e.activation}, {e.initializer}"]
@@ -143,25 +148,26 @@ def described(experiment: Experiment) -> str:
     )
 
 
-def command_of(experiment: Experiment, runs: int) -> str:
+def command_of(experiment: "Experiment", runs: int) -> str:
     """The command that trains the network again."""
     words = ["python", "-m", "kgrad", "run"]
     for axis in _AXES:
-        value, default = getattr(experiment, axis), getattr(Experiment, axis)
+        value, default = getattr(experiment, axis), getattr(type(experiment), axis)
         if value != default or axis in ("activation", "initializer"):
             words += [f"--{axis.replace('_', '-')}", _word(value)]
     if experiment.every != "epoch":
         words += ["--every", str(experiment.every)]
     if experiment.statistics:
         words += ["--statistics", *map(str, experiment.statistics)]
+    words += [f"--{name}" for name in ("distributions", "probe") if getattr(experiment, name)]
     return shlex.join([*words, "--seeds", str(runs)])
 
 
-def code_of(experiment: Experiment, seeds: Sequence[Any]) -> str:
+def code_of(experiment: "Experiment", seeds: Sequence[Any]) -> str:
     """The Python that trains the network again."""
     given = [
         f"    {one.name}={getattr(experiment, one.name)!r},"
-        for one in fields(Experiment)
+        for one in fields(experiment)
         if one.name not in ("seed",)
         and (getattr(experiment, one.name) != one.default or one.name in _AXES[:2])
     ]
@@ -180,6 +186,9 @@ def code_of(experiment: Experiment, seeds: Sequence[Any]) -> str:
 
 def _read_experiment(network: Network, prediction: Prediction | None, predict: bool) -> None:
     """Fill in what was run, and what theory expects of it or why it says nothing."""
+    # With TensorFlow, without which the figures are drawn.
+    from kgrad.experiments import experiment_of, predict_experiment
+
     history = network.histories[0]
     network.prediction = prediction
     try:
@@ -198,7 +207,22 @@ def _read_experiment(network: Network, prediction: Prediction | None, predict: b
         network.unpredicted = str(error)
 
 
-def _require_cheap(experiment: Experiment, history: GradientHistory) -> None:
+def _read_graph(network: Network) -> None:
+    """Fill in the flow graph, or why there is none."""
+    history = network.histories[0]
+    if "graph" not in history.metadata:
+        return  # an assumed chain shows no more than the other figures
+    try:
+        graph = flow_graph_from_history(history)
+        parts = len(graph) + len(graph.edges)
+        if parts > _MOST_PARTS:
+            raise ValueError(f"it has {parts:,} layers and edges, more than {_MOST_PARTS:,}")
+        network.flow = FlowDrawing(graph)
+    except ValueError as error:
+        network.undrawn = str(error)
+
+
+def _require_cheap(experiment: "Experiment", history: GradientHistory) -> None:
     """The experiment has the history's size, and that is not enormous."""
     units = experiment.units if isinstance(experiment.units, tuple) else (experiment.units,)
     numbers = [experiment.layers, experiment.samples or 0, experiment.features or 0, *units]

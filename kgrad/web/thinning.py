@@ -61,6 +61,40 @@ class Columns(NamedTuple):
         )
 
 
+def telling(values: np.ndarray, most: int) -> np.ndarray:
+    """The records to show where there is no room for all: at most `most` indices, increasing.
+
+    They are the first and the last, those where something first is 0, NaN or infinite, and, of each
+    of as many equal stretches of time as there is room for, the two in which something stands
+    furthest above and furthest below its own median.
+
+    Args:
+        values: magnitudes, (records, parts), negative where nothing was measured.
+        most: at least 5.
+    """
+    count = len(values)
+    if count <= most:
+        return np.arange(count)
+    firsts = [
+        int(found.any(axis=1).argmax())
+        for found in (values == 0, np.isnan(values), np.isinf(values))
+        if found.any()
+    ]
+    kept = {0, count - 1, *firsts}
+    ordinary = np.isfinite(values) & (values > 0)
+    logs = np.ma.masked_array(np.log10(np.where(ordinary, values, 1.0)), ~ordinary)
+    away = logs - np.ma.median(logs, axis=0)
+    highest = away.max(axis=1).filled(-np.inf)
+    lowest = away.min(axis=1).filled(np.inf)
+    bounds = np.linspace(0, count, (most - len(kept)) // 2 + 1).round().astype(int)
+    for start, stop in pairwise(bounds.tolist()):
+        kept |= {
+            start + int(highest[start:stop].argmax()),
+            start + int(lowest[start:stop].argmin()),
+        }
+    return np.array(sorted(kept))
+
+
 def _extremes(values: np.ndarray, bounds: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Each column's value: of each pair of columns the least and greatest, in their order."""
     result = np.full((len(starts), values.shape[1]), np.nan)

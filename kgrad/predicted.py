@@ -1,0 +1,82 @@
+"""`Prediction`: what theory expects of a model's gradients, read as a history with one record is.
+
+It is made with TensorFlow, by `kgrad.prediction.predict`, and drawn without.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from kgrad.history import Weight
+from kgrad.records import combine
+from kgrad.theory import Activation
+
+
+class Predicted:
+    """One number a weight and statistic, read as a history with one record is.
+
+    Attributes:
+        weights: the trainable variables, in forward order, as in a `GradientHistory`.
+        statistics: `("l2_norm", "mean_abs")`.
+    """
+
+    def __init__(self, weights: Sequence[Weight], values: Mapping[str, np.ndarray]) -> None:
+        self.weights: tuple[Weight, ...] = tuple(weights)
+        self.statistics: tuple[str, ...] = tuple(values)
+        self._values = {
+            name: np.array(numbers, np.float64).reshape(1, len(self.weights))
+            for name, numbers in values.items()
+        }
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Layer names in forward order, each once."""
+        return tuple(dict.fromkeys(weight.layer for weight in self.weights))
+
+    def __getitem__(self, statistic: str) -> np.ndarray:
+        """Values of one statistic: float64, (1, weights)."""
+        return self._values[statistic].copy()
+
+    def by_layer(self, statistic: str) -> np.ndarray:
+        """Values of one statistic, each layer's weights taken as one vector: (1, layers)."""
+        values, columns = self[statistic], []
+        for layer in self.layers:
+            members = [i for i, weight in enumerate(self.weights) if weight.layer == layer]
+            sizes = np.array([self.weights[i].size for i in members], np.float64)
+            columns.append(combine(statistic, values[:, members], sizes))
+        return np.stack(columns, axis=1)
+
+
+class Prediction(Predicted):
+    """What `predict_gradients` returns.
+
+    Attributes:
+        weights: the trainable variables, in forward order, as in a `GradientHistory`.
+        statistics: `("l2_norm", "mean_abs")`.
+        lower: with `upper`, the band that holds 95 % of single networks drawn anew.
+        upper: see `lower`; both are read as the prediction itself is.
+        sigma_w2: fan-in times the variance of a weight, by the name of the dense layer.
+        sigma_b2: variance of a bias, by the name of the dense layer.
+        activations: what follows each hidden dense layer, by the layer's name.
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[Weight],
+        values: Mapping[str, np.ndarray],
+        *,
+        lower: Mapping[str, np.ndarray],
+        upper: Mapping[str, np.ndarray],
+        sigma_w2: Mapping[str, float],
+        sigma_b2: Mapping[str, float],
+        activations: Mapping[str, Activation],
+    ) -> None:
+        super().__init__(weights, values)
+        self.lower = Predicted(weights, lower)
+        self.upper = Predicted(weights, upper)
+        self.sigma_w2: dict[str, float] = dict(sigma_w2)
+        self.sigma_b2: dict[str, float] = dict(sigma_b2)
+        self.activations: dict[str, Activation] = dict(activations)
+
+    def __repr__(self) -> str:
+        return f"Prediction({len(self.weights)} weights in {len(self.layers)} layers)"
