@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test lint benchmark validate diagnosis docs clean
+.PHONY: demo test lint benchmark validate diagnosis docs lessons clean
 
 demo: $(READY)
 	$(BIN)/python ann_gradient_visualization.py
@@ -35,6 +35,10 @@ docs: $(READY)
 	$(BIN)/python docs/remedies_figure.py
 	$(BIN)/python docs/diagnosis_examples.py
 	cd docs/figures && for example in ../../examples/*.py; do ../../$(BIN)/python $$example; done
+
+# Runs the lessons and writes docs/lessons and, to be read without a network, build/lessons.
+lessons: $(READY)
+	$(BIN)/python lessons/render.py
 
 $(READY): pyproject.toml requirements.txt constraints.txt
 	$(PYTHON) -m venv .venv

@@ -88,12 +88,13 @@ TABLE = {
     ),
     "diagnosis.watch": ("diagnosis.diagnose diagnosis.findings history", ""),
     "models": ("", "numpy keras"),
+    "predicted": ("history records theory", "numpy"),
     "prediction.initializers": ("theory", "numpy keras scipy"),
     "prediction.networks": ("prediction.initializers theory", "numpy keras tensorflow"),
     "prediction.single_networks": ("theory", "numpy scipy"),
     "prediction.predict": (
-        "prediction.networks prediction.single_networks recording.descriptions history inputs "
-        "records theory",
+        "predicted prediction.networks prediction.single_networks recording.descriptions inputs "
+        "theory",
         "numpy keras tensorflow threadpoolctl",
     ),
     "statistics": ("", "numpy keras"),
@@ -156,15 +157,15 @@ TABLE = {
     "plots.panels": ("plots.scale", "numpy matplotlib seaborn"),
     "plots.parts": ("history plots.panels plots.scale", "numpy matplotlib seaborn"),
     "plots.predictions": (
-        "history prediction.predict plots.parts plots.panels plots.scale",
+        "history predicted plots.parts plots.panels plots.scale",
         "numpy matplotlib",
     ),
     "plots.phases": (
-        "theory prediction.predict plots.parts plots.panels",
+        "theory predicted plots.parts plots.panels",
         "numpy matplotlib seaborn",
     ),
     "plots.gradients": (
-        "history prediction.predict plots.parts plots.panels plots.predictions plots.scale",
+        "history predicted plots.parts plots.panels plots.predictions plots.scale",
         "numpy matplotlib seaborn",
     ),
     "plots.distributions": (
@@ -175,7 +176,24 @@ TABLE = {
         "history plots.parts plots.panels plots.gradients plots.scale",
         "numpy matplotlib",
     ),
-    "web": ("web.distributions web.figures web.heatmaps web.report", "plotly"),
+    "web": (
+        "web.distributions web.figures web.flow web.flow_page web.heatmaps web.report",
+        "plotly",
+    ),
+    "web.flow_states": (
+        "flow.graph flow.verdicts plots.flow_looks plots.scale web.looks",
+        "numpy matplotlib networkx",
+    ),
+    "web.flow_places": (
+        "flow.layout plots.flow_grid plots.panels web.looks",
+        "numpy networkx",
+    ),
+    "web.flow_drawing": (
+        "flow.layout plots.flow_looks web.flow_places web.flow_states web.looks",
+        "numpy matplotlib networkx plotly",
+    ),
+    "web.flow": ("web.flow_drawing web.looks web.thinning", "networkx plotly"),
+    "web.flow_page": ("web.flow_drawing web.page web.thinning", "networkx plotly"),
     "web.thinning": ("plots.panels plots.scale", "numpy"),
     "web.looks": ("history plots.panels plots.scale web.thinning", "numpy matplotlib plotly"),
     "web.heatmaps": (
@@ -184,18 +202,18 @@ TABLE = {
     ),
     "web.figures": (
         "history plots.gradients plots.panels plots.parts plots.predictions plots.scale "
-        "prediction.predict web.looks web.thinning",
+        "predicted web.looks web.thinning",
         "numpy matplotlib plotly",
     ),
     "web.distributions": (
         "distributions history plots.distributions plots.panels plots.parts plots.scale web.looks",
         "numpy matplotlib plotly",
     ),
-    "web.runs": ("diagnosis experiments history predicted summary", "numpy"),
+    "web.runs": ("diagnosis experiments flow history predicted summary web.flow_drawing", "numpy"),
     "web.page": ("_version diagnosis web.runs", ""),
     "web.report": (
-        "history plots.parts plots.scale prediction.predict web.distributions web.figures "
-        "web.heatmaps web.looks web.page web.runs",
+        "history plots.parts plots.scale predicted web.distributions web.figures "
+        "web.flow_drawing web.flow_page web.heatmaps web.looks web.page web.runs web.thinning",
         "numpy plotly",
     ),
     "flow.topology": ("", ""),
@@ -207,21 +225,22 @@ TABLE = {
     "flow.layout": ("", "numpy networkx scipy"),
     "flow.verdicts": ("", ""),
     "plots.flow_grid": ("flow.layout", "numpy matplotlib"),
+    "plots.flow_looks": ("flow.layout flow.verdicts plots.scale", "numpy networkx"),
     "plots.flow": (
-        "flow.layout flow.verdicts plots.flow_grid plots.parts plots.panels plots.scale",
+        "flow.layout flow.verdicts plots.flow_grid plots.flow_looks plots.parts plots.panels plots.scale",
         "numpy matplotlib networkx",
     ),
     "command.main": ("_version", ""),
     "command.histories": ("history", ""),
     "command.diagnose": ("command.histories diagnosis", "rich"),
-    "command.graph": ("flow history plots.flow", "ann_gradient_visualization matplotlib"),
+    "command.graph": ("flow history plots.flow web", "matplotlib"),
     "command.report": ("command.histories web", "ann_gradient_visualization"),
     "__main__": ("command.main", ""),
     "recording": ("", ""),
     "flow": ("flow.files flow.graph", ""),
     "command": ("", ""),
     "probe": ("probe.measure", ""),
-    "prediction": ("prediction.initializers prediction.predict", ""),
+    "prediction": ("predicted prediction.initializers prediction.predict", ""),
     "remedies": ("remedies.trials remedies.trying", ""),
     "plots": (
         "plots.activations plots.distributions plots.flow plots.gradients plots.phases "

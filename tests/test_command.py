@@ -172,7 +172,7 @@ def test_graph_draws_what_it_wrote(tmp_path, monkeypatch):
         ("a.json", '{"nodes": 1}', [], "a.json: nodes must be a list of objects, received 1"),
         ("a.json", "{}", ["--epoch", "1"], "--epoch and --nested are for a history"),
         ("run.jsonl", "", ["--epoch", "9"], "epoch must be one that was recorded, from 0 to 1"),
-        ("run.jsonl", "", ["-o", "a.gif"], "--output must end in .json, .png"),
+        ("run.jsonl", "", ["-o", "a.gif"], "--output must end in .html, .json, .png"),
         ("run.jsonl", "", ["-o", "no/folder/a.json"], "No such file or directory"),
         ("run.jsonl", "", ["-o", "a.svg", "--threshold", "-1"], "threshold must be"),
     ],

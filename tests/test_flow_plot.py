@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 import kgrad
 from kgrad.flow.layout import layered
 from kgrad.flow.verdicts import limit_of, verdict_of
-from kgrad.plots.flow import AREAS, LOOKS, WIDTHS
+from kgrad.plots.flow_looks import AREAS, LOOKS, WIDTHS
 from kgrad.plots.scale import INFINITE, NAN, ZERO
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")

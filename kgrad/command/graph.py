@@ -1,4 +1,4 @@
-"""`kgrad graph RUN -o FILE`: a recorded run as a flow graph, drawn or as JSON."""
+"""`kgrad graph RUN -o FILE`: a recorded run as a flow graph, drawn, as a page or as JSON."""
 
 import argparse
 import json
@@ -17,18 +17,13 @@ def main(arguments: Sequence[str], program: str) -> int:
     """
     options = parse(arguments, program)
     output: Path = options.output
-    if output.suffix not in (".json", *FIGURES):
+    if output.suffix not in (".html", ".json", *FIGURES):
         raise ValueError(
-            f"--output must end in .json, {', '.join(FIGURES)}, received {str(output)!r}"
+            f"--output must end in .html, .json, {', '.join(FIGURES)}, received {str(output)!r}"
         )
     graph = _read(options)
-    if output.suffix == ".json":
-        from kgrad.flow import graph_to_json
-
-        content = graph_to_json(graph, every_record=options.every_record)
-        output.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    else:
-        _draw(graph, options, output)
+    write = {".json": _write_json, ".html": _write_page}.get(output.suffix, _draw)
+    write(graph, options)
     print(output)
     return 0
 
@@ -45,16 +40,20 @@ def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
     )
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE",
-        help="where to: .json, .png, .svg or .pdf",
+        help="where to: .html, with all epochs, .png, .svg, .pdf or .json",
     )  # fmt: skip
-    parser.add_argument("--epoch", type=int, help="its last record (the run's last)")
+    parser.add_argument(
+        "--epoch",
+        type=int,
+        help="its last record (the run's last); of a page the first that it shows",
+    )
     parser.add_argument(
         "--nested", choices=("folded", "opened"), default="folded", help="models in it (folded)"
     )
     parser.add_argument(
         "--every-record", action="store_true", help="JSON: the numbers of all records, too"
     )
-    parser.add_argument("--title", help="of a figure (the name of the file)")
+    parser.add_argument("--title", help="of a figure or page (the name of the file)")
     parser.add_argument(
         "--threshold", type=float, default=0.01, help="up to this an edge is red (0.01)"
     )
@@ -83,15 +82,31 @@ def _read(options: argparse.Namespace) -> Any:
     )
 
 
-def _draw(graph: Any, options: argparse.Namespace, output: Path) -> None:
-    from ann_gradient_visualization import import_tensorflow_quietly
+def _write_json(graph: Any, options: argparse.Namespace) -> None:
+    from kgrad.flow import graph_to_json
 
-    import_tensorflow_quietly()  # which the other figures need
+    content = graph_to_json(graph, every_record=options.every_record)
+    text = json.dumps(content, indent=1, allow_nan=False)
+    options.output.write_text(text + "\n", encoding="utf-8")
+
+
+def _look(options: argparse.Namespace) -> dict[str, Any]:
+    title = options.run.stem if options.title is None else options.title
+    return {"title": title, "threshold": options.threshold, "relative": options.relative}
+
+
+def _draw(graph: Any, options: argparse.Namespace) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
     from kgrad.plots.flow import plot_flow_graph
 
-    title = options.run.stem if options.title is None else options.title
-    figure = plot_flow_graph(graph, title, threshold=options.threshold, relative=options.relative)
-    figure.savefig(output, dpi=150)
+    plot_flow_graph(graph, **_look(options)).savefig(options.output, dpi=150)
+
+
+def _write_page(graph: Any, options: argparse.Namespace) -> None:
+    try:
+        from kgrad.web import write_flow_graph
+    except ModuleNotFoundError as error:
+        raise ValueError(str(error)) from error
+    write_flow_graph(graph, options.output, **_look(options))

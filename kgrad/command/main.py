@@ -16,6 +16,7 @@ COMMANDS = {
     "run": ("ann_gradient_visualization", "train networks, track their gradients, draw figures"),
     "graph": ("kgrad.command.graph", "draw a recorded run as a flow graph, or write it as JSON"),
     "report": ("kgrad.command.report", "write recorded runs into one HTML file to send"),
+    "app": ("kgrad.command.app", "set a network's knobs in a browser, and train it live"),
     "diagnose": ("kgrad.command.diagnose", "say what is wrong with recorded runs"),
 }
 

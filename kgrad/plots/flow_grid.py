@@ -49,7 +49,7 @@ class Grid:
         self.room = room
         self._pitch = layout.width * room.lane + room.gutter
         loops = room.loop if layout.back else 0.0
-        fitting = int((room.widest - loops) / self._pitch)
+        fitting = int((room.widest - loops) / self._pitch + 1e-9)
         self.columns = max(1, min(-(-layout.rows // room.rows), fitting))
         self.rows = -(-layout.rows // self.columns)
         self.drawn = (self.rows + 0.4) * room.row

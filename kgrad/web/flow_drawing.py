@@ -5,15 +5,14 @@ any point of an edge tells what it is, when it was recorded and how large it is.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import networkx as nx
 import numpy as np
 import plotly.graph_objects as go
 from matplotlib.colors import to_hex
 
-from kgrad.flow.layout import Layout, layered
-from kgrad.plots.flow_grid import Grid, Room, middle_of, points_of
+from kgrad.flow.layout import layered
 from kgrad.plots.flow_looks import (
     LOOKS,
     NODE_EDGE,
@@ -23,40 +22,16 @@ from kgrad.plots.flow_looks import (
     numbered,
     require_graph,
 )
-from kgrad.plots.panels import shortened
+from kgrad.web.flow_places import Arrangement, arranged
 from kgrad.web.flow_states import edge_states, node_states, records_of
 from kgrad.web.looks import dashes_of, new_figure, plain, special_marker
 
-_ROW, _LETTER, _CIRCLE = 48, 6.7, 30  # pixels: of a row, of a letter, and left of a label
-_LONGEST, _SHORTEST = 18, 4  # letters of a label
-_MOST_ROWS, _LEAST_LANE = 16, 70  # of a column; pixels of a lane in a deep graph
 _SHAPES = 6  # as many weights of a layer are told
 _KEY = 210  # pixels of the longest entry of the key
 WIDTHS = (360, 700, 1000)  # pixels of figures: on a telephone, a tablet and a desk
 _INDENT = "\u2003"  # what stands beside a circle begins outside it
 _INK = "#222222"
 _HALO = "1px 1px 2px white, 1px -1px 2px white, -1px 1px 2px white, -1px -1px 2px white"
-_PLACES = {0: "middle right", 1: "top right", -1: "bottom right", None: "top center"}
-
-
-class Arrangement(NamedTuple):
-    """Where everything is, in pixels of a figure of one width.
-
-    Attributes:
-        x: of every trace.
-        y: see `x`.
-        names: of the nodes, as short as there is room for.
-        places: where the number of each edge stands, as Plotly names it.
-        across: the ends of the x axis.
-        up: the ends of the y axis.
-    """
-
-    x: list[list[int]]
-    y: list[list[int]]
-    names: list[str]
-    places: list[str]
-    across: tuple[float, float]
-    up: tuple[float, float]
 
 
 class FlowDrawing:
@@ -92,46 +67,7 @@ class FlowDrawing:
 
     def arranged(self, width: int) -> Arrangement:
         """Where everything is in a figure of some pixels' width."""
-        layout, graph = self._layout, self._graph
-        grid = Grid(layout, _room(graph, layout, width))
-        lines, middles, places, heads = [], [], [], []
-        for edge in graph.edges:
-            way, back = layout.ways[edge], edge in layout.back
-            path = grid.loop(way) if back else grid.path(way)
-            middle, slope = middle_of(path, grid.room.lane / 3)
-            lines.append(points_of(path))
-            middles.append(middle)
-            places.append("middle left" if back else _PLACES[slope])
-            heads += [middle] * back
-        nodes = [grid.at(layout.nodes[name]) for name in graph]
-        traces = [np.array(one).reshape(-1, 2).round() for one in (middles, nodes, nodes, heads)]
-        traces = [line.round() for line in lines] + traces
-        beside = zip(graph, self._room_beside(grid), strict=True)
-        letters = {name: int((room - _CIRCLE) / _LETTER) for name, room in beside}
-        names = [
-            shortened(name, min(most, _LONGEST)) if most >= _SHORTEST else ""
-            for name, most in letters.items()
-        ]
-        return Arrangement(
-            [points[:, 0].astype(int).tolist() for points in traces],
-            [points[:, 1].astype(int).tolist() for points in traces],
-            [plain(name) for name in names],
-            places,
-            (-grid.room.margin, grid.width - grid.room.margin),
-            (-(grid.rows - 0.15) * _ROW, 0.65 * _ROW),
-        )
-
-    def _room_beside(self, grid: Grid) -> list[float]:
-        """How far it is from each node to the next on its right, or to the column's end."""
-        ends = [*((x, row) for x, row in self._layout.nodes.values())]
-        rooms = []
-        for x, row in ends:
-            lanes = min((other - x for other, at in ends if at == row and other > x), default=None)
-            if lanes is None:
-                rooms.append((self._layout.width - x) * grid.room.lane + 0.5 * grid.room.gutter)
-            else:
-                rooms.append(lanes * grid.room.lane)
-        return rooms
+        return arranged(self._graph, self._layout, width)
 
     def restyled(self, record: int, names: Sequence[str]) -> dict[str, list[Any]]:
         """What differs from record to record: attribute → its value in every trace but the last."""
@@ -275,19 +211,6 @@ class FlowDrawing:
             bare = {"color": "white", "size": 8, "line": {"color": to_hex(NODE_EDGE), "width": 1.2}}
             keys.append({"mode": "markers", "marker": bare, "name": "node without a gradient"})
         return [go.Scatter(x=[None], y=[None], hoverinfo="skip", **key) for key in keys]
-
-
-def _room(graph: nx.DiGraph, layout: Layout, width: int) -> Room:
-    """In pixels."""
-    margin, gutter, loop = 16.0, 20.0, 40.0 if layout.back else 0.0
-    letters = max(len(shortened(name, _LONGEST)) for name in graph) + 0.5
-    widest = width - margin - loop
-    lane = min(_CIRCLE + _LETTER * letters, (widest - gutter) / layout.width)
-    columns = -(-layout.rows // _MOST_ROWS)
-    if columns > 1:  # narrower lanes, if so there are more columns
-        most = max(1, min(columns, int(widest / (layout.width * _LEAST_LANE + gutter))))
-        lane = min(lane, (widest / most - gutter) / layout.width)
-    return Room(_ROW, lane, gutter, loop, margin, float(width), widest + loop, _MOST_ROWS)
 
 
 def _edge_hover(source: str, target: str) -> str:

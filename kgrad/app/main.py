@@ -1,0 +1,159 @@
+"""The page, which Streamlit runs anew from top to bottom whenever somebody turns a knob."""
+
+import sys
+import threading
+
+import streamlit as st
+
+from kgrad.app.configuration import (
+    SECOND,
+    Configuration,
+    from_query,
+    to_query,
+    unknown,
+)
+from kgrad.app.knobs import knobs, put
+from kgrad.app.presets import OWN, PRESETS, preset_of
+from kgrad.app.processes import Spare
+from kgrad.app.runs import Tab
+
+# Streamlit leaves a hand's breadth free above a page.
+_STYLE = "<style>.stMainBlockContainer {padding-top: 3rem} h1 {padding-top: 0}</style>"
+_ABOUT = (
+    "Turn the knobs on the left: the gradients are predicted at once. Then train the network and "
+    "see them measured."
+)
+
+
+@st.cache_resource(show_spinner=False)
+def _spare() -> Spare:
+    """The process that waits for the next training; the first is started behind the first page."""
+    return Spare()
+
+
+@st.cache_resource(scope="session", on_release=lambda tab: tab.close(), show_spinner=False)
+def _tab() -> Tab:
+    """What this browser tab holds; released when it is closed."""
+    return Tab(_spare())
+
+
+@st.cache_resource(show_spinner=False)
+def _warmed() -> threading.Thread:
+    """Gets ready, in the background and once, what takes seconds."""
+
+    def warm_up() -> None:
+        import kgrad.app.results  # noqa: F401
+
+        _spare().give()
+
+    thread = threading.Thread(target=warm_up, daemon=True)
+    thread.start()
+    return thread
+
+
+def page() -> None:
+    """Draw the page."""
+    st.set_page_config("kgrad", "📉", layout="wide", initial_sidebar_state="auto")
+    if "begun" not in st.session_state:
+        _begin()
+    st.html(_STYLE)
+    st.title("Gradients, layer by layer", anchor=False)
+    st.markdown(_ABOUT)
+    for refusal in st.session_state.refusals:
+        st.warning(refusal)
+    configurations = _sidebar()  # first: which preset it is hangs on the knobs
+    _choose_preset()
+    _write_link(configurations)
+    waiting = st.empty()
+    if _warmed().is_alive():
+        waiting.info("TensorFlow is being imported; the prediction will stand here.")
+    from kgrad.app import results  # seconds, the first time: the page is there already
+
+    waiting.empty()
+    results.show(configurations, _tab(), "--open-paths" in sys.argv)
+
+
+def _begin() -> None:
+    """Read the link and the command line, once a browser tab."""
+    state = st.session_state
+    query = st.query_params.to_dict()
+    first, refusals = from_query(query)
+    second, more = from_query(query, SECOND)
+    refusals += more + unknown(query, ["compare"])
+    compare = query.get("compare", "off")
+    if compare not in ("on", "off"):
+        refusals.append("compare must be on or off. The link's value is ignored.")
+    state.refusals = refusals
+    state.compare = compare == "on"
+    state.configurations = [first, second]
+    state.runs = []
+    paths = [one.removeprefix("--open=") for one in sys.argv if one.startswith("--open=")]
+    state.to_follow = paths[0] if paths else ""
+    state.begun = True
+
+
+def _choose_preset() -> None:
+    """The classic cases, with what to look for."""
+    state = st.session_state
+    current = preset_of(*_pair(state.configurations))
+    state.preset = OWN if current is None else current.name
+    left, right = st.columns([1, 2], vertical_alignment="bottom")
+    left.selectbox(
+        "Begin with a classic case",
+        [one.name for one in PRESETS] + ([OWN] if current is None else []),
+        key="preset",
+        on_change=_apply_preset,
+    )
+    if current is not None:
+        right.markdown(f"**What to look for.** {current.look}")
+    else:
+        right.markdown("**Your own configuration.** The address of this page holds it: send it.")
+
+
+def _apply_preset() -> None:
+    state = st.session_state
+    chosen = next((one for one in PRESETS if one.name == state.preset), None)
+    if chosen is not None:
+        state.compare = chosen.second is not None
+        state.configurations = [chosen.first, chosen.second or state.configurations[1]]
+        for letter, configuration in zip("ab", state.configurations, strict=True):
+            put(letter, configuration)
+
+
+def _pair(configurations: list[Configuration]) -> tuple[Configuration, Configuration | None]:
+    return configurations[0], configurations[1] if st.session_state.compare else None
+
+
+def _sidebar() -> list[Configuration]:
+    """The knobs: one configuration, or two in two tabs."""
+    state = st.session_state
+    with st.sidebar:
+        st.toggle("Compare two configurations", key="compare", on_change=_begin_comparison)
+        if not state.compare:
+            state.configurations[0] = knobs("a", state.configurations[0])
+            return state.configurations[:1]
+        for letter, place, index in zip("ab", st.tabs(["A", "B"]), (0, 1), strict=True):
+            with place:
+                state.configurations[index] = knobs(letter, state.configurations[index])
+        return list(state.configurations)
+
+
+def _begin_comparison() -> None:
+    """The second configuration starts as the first one is."""
+    state = st.session_state
+    if state.compare and state.configurations[1] == Configuration():
+        state.configurations[1] = state.configurations[0]
+        put("b", state.configurations[1])
+
+
+def _write_link(configurations: list[Configuration]) -> None:
+    """The page's address holds the configuration, and nothing else."""
+    query = to_query(configurations[0])
+    if len(configurations) > 1:
+        query |= {"compare": "on"} | to_query(configurations[1], SECOND)
+    if query != st.query_params.to_dict():
+        st.query_params.from_dict(query)
+
+
+if __name__ == "__main__":
+    page()

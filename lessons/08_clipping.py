@@ -1,0 +1,222 @@
+# %% [markdown]
+# # 8. Clipping: by norm and by value, in a network that needs it
+#
+# **Question.** A recurrent network applies one matrix fifty times. What does a single step with an
+# enormous gradient do to it, and what do the two kinds of clipping change?
+#
+# **Predict first.** The loss starts near 7 and the learning rate is 0.0005. Write down the norm of
+# the first gradient, and how many steps of plain SGD you expect before the loss is NaN.
+
+# %%
+import os
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+import tensorflow as tf
+
+import kgrad
+
+FAST = "KGRAD_FAST" in os.environ  # fewer networks and steps, the same claims
+SEEDS, EPOCHS = (range(1), 8) if FAST else (range(2), 12)
+RATE, LIMIT, T = 5e-4, 30.0, 50
+
+random = np.random.default_rng(0)
+X = random.normal(size=(512, T, 2)).astype("float32")
+y = X[:, :, :1].sum(axis=1) / np.sqrt(T)  # remember all of the first column; variance near 1
+
+
+def network(seed):
+    """ReLU units whose recurrent matrix starts as the identity (Le, Jaitly, Hinton 2015)."""
+    keras.utils.set_random_seed(seed)
+    rnn = keras.layers.SimpleRNN(32, activation="relu", recurrent_initializer="identity")
+    return keras.Sequential([keras.Input((T, 2)), rnn, keras.layers.Dense(1)])
+
+
+# %% [markdown]
+# ## The experiment
+#
+# The same network three times: unclipped, clipped by norm at 30, and clipped by value. The bound on
+# an entry is 30/√1153, so that a gradient of 1,153 entries cannot be longer than 30 there either.
+
+# %%
+size = network(0).count_params()
+clippings = {
+    "unclipped": {},
+    "by norm": {"global_clipnorm": LIMIT},
+    "by value": {"clipvalue": LIMIT / np.sqrt(size)},
+}
+
+
+def train(seed, epochs=EPOCHS, rate=RATE, **clipping):
+    sgd = keras.optimizers.SGD(rate, **clipping)
+    return kgrad.train_and_track_gradients(
+        network(seed), X, y, epochs, optimizer=sgd, loss="mse", every=1, seed=0, clipped=True
+    )
+
+
+runs = {}
+for name, how in clippings.items():
+    epochs = EPOCHS if how else 1  # unclipped, one is more than enough
+    runs[name] = [train(seed, epochs, **how) for seed in SEEDS]
+
+
+def norm(history, statistic="l2_norm"):
+    """Norm of the whole gradient, step by step."""
+    return np.sqrt((history[statistic] ** 2).sum(axis=1))[1:]
+
+
+figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+for name, color in (("by value", "tab:orange"), ("by norm", "tab:blue")):
+    loss = runs[name][0].logs["loss"][1:].reshape(-1, 16).mean(axis=1)
+    axes.semilogy(np.arange(1, EPOCHS + 1), loss, color=color, marker=".", label=f"clipped {name}")
+loss = runs["unclipped"][0].logs["loss"][1:4]
+axes.semilogy(np.arange(1, 4) / 16, loss, "x-", color="tab:red", label="unclipped")
+axes.set(
+    xlabel="epoch of 16 steps", ylabel="loss", title="One network, three ways", ylim=(0.03, 1e4)
+)
+axes.legend()
+plt.show()
+
+print("unclipped: loss of the first three steps:", *(f"{value:.1e}" for value in loss))
+first = [norm(history)[0] for history in runs["unclipped"]]
+finite = [int(np.isfinite(history.logs["loss"][1:]).sum()) for history in runs["unclipped"]]
+print("first gradient, norm:", np.round(first))
+print("unclipped: steps with a finite loss:", finite)
+last = {name: [h.logs["loss"][-16:].mean() for h in runs[name]] for name in runs}
+for name in ("by norm", "by value"):
+    print(f"{name}: loss in the last epoch", np.round(last[name], 3))
+
+# %% [markdown]
+# What did one step do? The largest singular value of the recurrent matrix, and the largest entry of
+# the state after 50 inputs, before the step and after it:
+
+# %%
+model = network(0)
+rnn, batch = model.layers[0], (X[:32], y[:32])
+before = np.abs(rnn(batch[0])).max()
+with tf.GradientTape() as tape:
+    loss = tf.reduce_mean((model(batch[0]) - batch[1]) ** 2)
+gradient = tape.gradient(loss, model.trainable_variables)
+for weight, g in zip(model.trainable_variables, gradient, strict=True):
+    weight.assign_sub(RATE * g)
+after = np.abs(rnn(batch[0])).max()
+sigma = np.linalg.norm(rnn.cell.recurrent_kernel, 2)
+print(f"largest singular value: 1 before, {sigma:.2f} after; to the power 50: {sigma**T:.0e}")
+print(f"largest state: {before:.0f} before, {after:.0e} after")
+
+# %% [markdown]
+# And what did clipping leave of the gradient? Dots are the gradient, step by step; the line is what
+# the optimizer used.
+
+# %%
+clipped = runs["by norm"][0]
+figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+axes.semilogy(norm(clipped), ".", color="0.6", label="gradient")
+axes.semilogy(norm(clipped, "clipped_l2"), color="tab:blue", label="after clipping by norm")
+axes.set(xlabel="step", ylabel="norm", title="Clipping acts at first, then rarely")
+axes.legend()
+plt.show()
+
+acted = np.array([h["clipped_steps"].max(axis=1)[1:] for h in runs["by norm"]])
+early, late = acted[:, :50].mean(), acted[:, -50:].mean()
+print(f"steps clipped: {early:.0%} of the first 50, {late:.0%} of the last 50")
+
+
+def cosine(g, h):
+    return np.dot(g, h) / np.linalg.norm(g) / np.linalg.norm(h)
+
+
+flat = np.concatenate([np.ravel(g) for g in gradient])
+bound = LIMIT / np.sqrt(size)
+bent = cosine(flat, np.clip(flat, -bound, bound))
+straight = cosine(flat, flat * min(1, LIMIT / np.linalg.norm(flat)))
+each = cosine(flat, np.concatenate([np.ravel(tf.clip_by_norm(g, LIMIT)) for g in gradient]))
+print("cosine of what clipping leaves with the first gradient:")
+print(f"by norm {straight:.2f}, by value {bent:.2f}, by the norm of each weight {each:.2f}")
+
+# %% [markdown]
+# ## What it shows, and why
+#
+# Back through T steps the gradient meets the same matrix T times; D is diagonal and holds the
+# slopes, 0 or 1 for ReLU:
+#
+# $$\frac{\partial h_T}{\partial h_0} = \prod_{t=1}^{T} D_t W, \qquad
+# \left\| \frac{\partial h_T}{\partial h_0} \right\| \le \sigma_{\max}(W)^T .$$
+#
+# With W = I nothing grows. The gradient is large all the same, because it is a sum over T steps,
+# all of which want the same change. One step along it makes σ_max so large that the 50th power is
+# beyond all bounds: the loss has a cliff there, and a few steps later it is NaN. Clipping does not
+# remove the cliff. It limits how far one jumps:
+#
+# $$\text{by norm: } g \leftarrow g \cdot \min\!\left(1, \frac{c}{\|g\|}\right), \qquad
+# \text{by value: } g_i \leftarrow \max(-b, \min(b, g_i)).$$
+#
+# By norm the direction stays. By value all entries that are too large become equal, and the
+# direction bends: the steps are as long and lead down less. (A tighter bound trains, too, but
+# slowly.) In Keras the norm of the whole gradient is `global_clipnorm`; `clipnorm` bounds each
+# weight's own norm, which bends the whole, too.
+
+# %% [markdown]
+# ## What must hold
+
+# %%
+assert max(finite) < 10 and min(first) > 3 * LIMIT
+assert sigma**T > 1e4 and after > 1e3 * before
+assert max(last["by norm"]) < 0.3 < 0.5 < min(last["by value"])
+assert early > 0.8 > 0.7 > late
+assert straight > 0.999 and max(bent, each) < 0.9
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** Would a smaller learning rate have done instead? Find one that is safe, and compare the
+# loss.
+
+# %% [markdown] tags=["solution"]
+# <details><summary>Solution 1</summary>
+#
+# A fiftieth of the rate, 0.00001, survives the first step, which is then as long as a clipped one.
+# But every later step is fifty times shorter as well, and the loss at the end is higher. Clipping
+# shortens the steps that need it.
+#
+# </details>
+
+# %% tags=["solution"] jupyter={"source_hidden": true, "outputs_hidden": true}
+slow = train(0, rate=1e-5).logs["loss"][-16:].mean()
+print(f"learning rate 0.00001, unclipped: loss in the last epoch {slow:.3f}")
+assert slow > 1.3 * last["by norm"][0]
+
+# %% [markdown]
+# **2.** Ten sigmoid layers have a gradient that vanishes. Train them with `global_clipnorm=1`: in
+# how many steps does clipping act?
+
+# %% [markdown] tags=["solution"]
+# <details><summary>Solution 2</summary>
+#
+# In the first steps it may act once or twice, because of the output layer. The first hidden layer
+# moves no further than without it: clipping only ever makes a step shorter. It is no remedy for
+# vanishing.
+#
+# </details>
+
+# %% tags=["solution"] jupyter={"source_hidden": true, "outputs_hidden": true}
+data = kgrad.make_dataset("classification")
+moved = {}
+for limit in (None, 1.0):
+    sigmoid = kgrad.create_model(10, "sigmoid", "xavier", seed=0)
+    sgd = keras.optimizers.SGD(0.05, global_clipnorm=limit)
+    history = kgrad.train_and_track_gradients(
+        sigmoid, data.X, data.y, 2, optimizer=sgd, seed=0, clipped=True
+    )
+    steps = int(history["clipped_steps"][1:].max(axis=1).sum())
+    moved[limit] = history.by_layer("update_l2")[1, 0] / history.by_layer("weight_l2")[1, 0]
+    print(f"limit {limit}: clipped in {steps} of 64 steps; first layer moved by {moved[limit]:.1e}")
+assert moved[1.0] < 1.2 * moved[None] < 1e-6
+
+# %% [markdown]
+# ## Source
+#
+# R. Pascanu, T. Mikolov, Y. Bengio, *On the difficulty of training recurrent neural networks*,
+# 2013. Q. Le, N. Jaitly, G. Hinton, *A Simple Way to Initialize Recurrent Networks of Rectified
+# Linear Units*, 2015, for the network.

@@ -1,0 +1,201 @@
+# %% [markdown]
+# # 9. Normalisation: what batch and layer normalisation do to gradients
+#
+# **Question.** Batch normalisation is known as a remedy for vanishing gradients. What does it do to
+# a gradient that did not vanish in the first place?
+#
+# **Predict first.** Twenty ReLU layers with He's initialisation, whose gradient is about the same
+# everywhere. Put batch normalisation before each activation. Write down the gradient of the first
+# layer divided by that of the last: a tenth, one, ten, more?
+
+# %%
+import functools
+import os
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+
+import kgrad
+from kgrad import theory
+
+FAST = "KGRAD_FAST" in os.environ  # fewer networks, the same claims
+data = kgrad.make_dataset("classification", seed=0)
+X, y = data.X[:32], data.y[:32]  # one batch
+KINDS = {"none": None, "batch": "batch", "layer": "layer"}
+
+
+def network(depth, activation, normalization, seed=0, initializer=None):
+    initializer = initializer or ("he" if activation == "relu" else "xavier")
+    return kgrad.create_model(
+        depth, activation, initializer, normalization=normalization, seed=seed
+    )
+
+
+# %% [markdown]
+# ## The experiment
+#
+# First the remedy: ten sigmoid layers, each with its normalisation before the activation. The axis
+# is logarithmic; points are one network, the line is what theory expects of it.
+
+# %%
+models = {name: network(10, "sigmoid", kind) for name, kind in KINDS.items()}
+measured = {name: kgrad.measure_gradients(model, X, y) for name, model in models.items()}
+predicted = {name: kgrad.predict_gradients(model, X, y) for name, model in models.items()}
+kgrad.plot_prediction(measured, predicted, "Ten sigmoid layers: normalisation none, batch, layer")
+plt.show()
+
+
+def kernels(history):
+    """Gradient norms of the hidden layers' kernels, the normalisations' own weights left out."""
+    hidden = [w.layer.startswith("hidden") and w.name == "kernel" for w in history.weights]
+    return history["l2_norm"][0][hidden]
+
+
+sigmoid = {name: kernels(one)[0] / kernels(one)[-1] for name, one in measured.items()}
+for name, ratio in sigmoid.items():
+    print(f"sigmoid, {name}: first ÷ last {ratio:.1e}")
+
+# %% [markdown]
+# Now ReLU with He's initialisation, which has no need of a remedy:
+
+# %%
+depths = [5, 20] if FAST else [5, 10, 20]
+seeds = range(1 if FAST else 3)
+
+
+@functools.cache
+def norms(depth, activation, kind, seed=0, size=32, initializer=None):
+    model = network(depth, activation, kind, seed, initializer)
+    return kernels(kgrad.measure_gradients(model, data.X[:size], data.y[:size]))
+
+
+relu = {}
+figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+for (name, kind), marker in zip(KINDS.items(), "o^s", strict=True):
+    drawn = [[norms(depth, "relu", kind, seed) for seed in seeds] for depth in depths]
+    relu[name] = np.array([[g[0] / g[-1] for g in some] for some in drawn])
+    axes.semilogy(depths, np.exp(np.log(relu[name]).mean(axis=1)), marker=marker, label=name)
+growth = np.sqrt(theory.batch_norm_relu_rate(32))
+axes.semilogy(depths, growth ** (np.array(depths) - 1), "k--", label=f"{growth:.3f} a layer")
+axes.set(xlabel="ReLU layers", ylabel="gradient norm, first ÷ last", title="ReLU, He, batch of 32")
+axes.legend()
+plt.show()
+
+for name in KINDS:
+    print(f"20 ReLU layers, {name}: first ÷ last", np.round(relu[name][depths.index(20)], 2))
+
+# %% [markdown]
+# The factor per layer, fitted over the layers 4 to 18 of 20, against the formula below, for two
+# activations and both normalisations. `theory` has batches of infinite size.
+
+# %%
+
+
+def factor(activation, kind, size=32):
+    some = [np.log(norms(20, activation, kind, seed, size)) for seed in seeds]
+    return np.exp(-np.polyfit(np.arange(3, 18), np.mean(some, axis=0)[3:18], 1)[0])
+
+
+rates = {"batch": theory.batch_norm_rate, "layer": theory.layer_norm_rate}
+factors = {}
+for activation in ("relu", "sigmoid"):
+    for kind, rate in rates.items():
+        factors[activation, kind] = factor(activation, kind)
+        expected = np.sqrt(rate(theory.activation(activation)))
+        print(f"{activation}, {kind}: {factors[activation, kind]:.2f}, theory {expected:.2f}")
+
+# %% [markdown]
+# Does the remedy work in training? Ten sigmoid layers, eight epochs; log 2 = 0.693 is guessing.
+
+# %%
+losses = {}
+for name, kind in KINDS.items():
+    keras.utils.set_random_seed(0)  # of the order of the samples
+    model = network(10, "sigmoid", kind)
+    model.compile(keras.optimizers.SGD(0.1), "binary_crossentropy")
+    fitted = model.fit(data.X, data.y, batch_size=32, epochs=4 if FAST else 8, verbose=0)
+    losses[name] = fitted.history["loss"][-1]
+    print(f"sigmoid, {name}: loss {losses[name]:.3f}")
+
+# %% [markdown]
+# ## What it shows, and why
+#
+# Let z = Wx be normalised to ẑ with variance 1. Scaling W by a number changes z and its standard
+# deviation alike, so that ẑ stays as it is: the scale of the weights cancels. Forwards, the
+# variance of z is σ_w² Var[φ(ẑ)] over a batch, where the mean is taken away, or σ_w² E[φ(ẑ)²] over
+# a layer's units. Backwards each layer multiplies the squared gradient by σ_w² E[φ′²] and divides
+# it by that variance:
+#
+# $$\chi_{\text{batch}} = \frac{\mathbb{E}[\varphi'(\hat z)^2]}
+# {\operatorname{Var}[\varphi(\hat z)]}, \qquad
+# \chi_{\text{layer}} = \frac{\mathbb{E}[\varphi'(\hat z)^2]}{\mathbb{E}[\varphi(\hat z)^2]}.$$
+#
+# For ReLU the numerator is ½ and so is E[φ²]: layer normalisation gives 1. The variance is less by
+# the squared mean, 1/(2π), and batch normalisation gives π/(π − 1) = 1.467 for the square, 1.211
+# for the norm, and 1.234 in batches of 32. Gradients explode towards the input, whatever the
+# weights. For the sigmoid, E[φ²] is mostly the square of its mean ½: layer normalisation takes that
+# for signal and the gradient vanishes still. Batch normalisation removes it.
+#
+# So the remedy is real, and has a price that depth multiplies. Very deep networks combine it with
+# skip connections, which are the next lesson.
+
+# %% [markdown]
+# ## What must hold
+
+# %%
+assert sigmoid["none"] < 1e-4 and 0.1 < sigmoid["batch"] < 10 and sigmoid["layer"] < 1e-2
+assert relu["batch"][depths.index(20)].min() > 8 and relu["none"][-1].max() < 3
+assert abs(factors["relu", "batch"] / growth - 1) < 0.08
+assert 0.85 < factors["relu", "layer"] < 1.1
+assert factors["sigmoid", "layer"] < 0.5 < 0.9 < factors["sigmoid", "batch"]
+assert losses["batch"] < 0.6 < 0.68 < min(losses["none"], losses["layer"])
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** Multiply all weights by ten (He's standard deviation for 64 units is √(2/64) = 0.177). What
+# changes in the ReLU network without normalisation, and what with it?
+
+# %% [markdown] tags=["solution"]
+# <details><summary>Solution 1</summary>
+#
+# Without it the gradient is enormous. With it the profile is what it was: the scale cancels, and a
+# gradient by a weight that is ten times larger is ten times smaller.
+#
+# </details>
+
+# %% tags=["solution"] jupyter={"source_hidden": true, "outputs_hidden": true}
+large = keras.initializers.RandomNormal(stddev=1.77)
+for name, kind in KINDS.items():
+    g = norms(20, "relu", kind, initializer=large)
+    print(f"weights times ten, {name}: first layer {g[0]:.1e}, first ÷ last {g[0] / g[-1]:.2f}")
+    assert (g[0] > 1e6) == (name == "none")
+
+# %% [markdown]
+# **2.** How does the growth depend on the batch size? Predict it with
+# `kgrad.theory.batch_norm_relu_rate` for batches of 8 and of 256, and measure.
+
+# %% [markdown] tags=["solution"]
+# <details><summary>Solution 2</summary>
+#
+# The smaller the batch, the faster it grows: the batch's own mean and variance, by which one
+# divides, depend on each sample the more, the fewer there are. The rate is that of the square, so
+# take its root.
+#
+# </details>
+
+# %% tags=["solution"] jupyter={"source_hidden": true, "outputs_hidden": true}
+of_size = {}
+for size in (8, 256):
+    of_size[size] = factor("relu", "batch", size)
+    expected = np.sqrt(theory.batch_norm_relu_rate(size))
+    print(f"batch of {size}: factor {of_size[size]:.2f}, theory {expected:.2f}")
+assert of_size[8] > of_size[256] + 0.03
+
+# %% [markdown]
+# ## Source
+#
+# S. Ioffe, C. Szegedy, *Batch Normalization*, 2015. J. Ba, J. Kiros, G. Hinton, *Layer
+# Normalization*, 2016. G. Yang et al., *A Mean Field Theory of Batch Normalization*, 2019, for the
+# growth; the formula for layers is derived here in the same way.

@@ -1,0 +1,171 @@
+# %% [markdown]
+# # 10. Skip connections: a way around every pair of layers
+#
+# **Question.** A residual network adds to every pair of layers a way around it. What becomes of the
+# gradient, and of training, as such a network gets deeper?
+#
+# **Predict first.** Forty sigmoid layers. Without skip connections the gradient of the first layer
+# is some 10⁻²⁵ of that of the last. Write down your guess for the same network with them.
+
+# %%
+import os
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+
+import kgrad
+
+FAST = "KGRAD_FAST" in os.environ  # fewer depths and seeds, the same claims
+data = kgrad.make_dataset("classification", seed=0)
+KINDS = {"plain": False, "residual": True}
+
+
+def network(depth, activation, skip, seed=0, initializer="xavier"):
+    return kgrad.create_model(depth, activation, initializer, skip_connections=skip, seed=seed)
+
+
+# %% [markdown]
+# ## The experiment
+#
+# Twenty sigmoid layers, before any training. The vertical axis is logarithmic; the input is on the
+# left.
+
+# %%
+measured = {
+    name: kgrad.measure_gradients(network(20, "sigmoid", skip), data.X, data.y)
+    for name, skip in KINDS.items()
+}
+kgrad.plot_gradient_by_depth(measured, title="Twenty sigmoid layers")
+plt.show()
+
+# %% [markdown]
+# In the right panel the gradient is level. Is it so at every depth?
+
+# %%
+depths = [4, 40] if FAST else [4, 10, 20, 30, 40]
+
+
+def first_to_last(depth, activation, skip, **how):
+    model = network(depth, activation, skip, **how)
+    norms = kgrad.measure_gradients(model, data.X, data.y).by_layer("l2_norm")[0]
+    return norms[0] / norms[-2]
+
+
+ratios = {}
+figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+for activation, color in (("sigmoid", "tab:red"), ("tanh", "tab:blue")):
+    for (name, skip), line in zip(KINDS.items(), ("--", "-"), strict=True):
+        some = np.array([first_to_last(depth, activation, skip) for depth in depths])
+        ratios[activation, name] = some
+        label = f"{activation}, {name}"
+        axes.semilogy(depths, some, line, color=color, marker=".", label=label)
+        print(f"{label}: first ÷ last", *(f"{value:.1e}" for value in some))
+axes.set(xlabel="layers", ylabel="gradient norm, first ÷ last", title="Skip connections and depth")
+axes.legend()
+plt.show()
+
+# %% [markdown]
+# A gradient that arrives is of use only if the network learns with it. Tanh layers, whose gradient
+# does not vanish even without skip connections, trained for eight epochs:
+
+# %%
+seeds = range(1 if FAST else 2)
+
+
+def final_loss(depth, activation, skip, seed=0, rate=0.01, initializer="xavier"):
+    model = network(depth, activation, skip, seed, initializer)
+    sgd = keras.optimizers.SGD(rate)
+    history = kgrad.train_and_track_gradients(model, data.X, data.y, 8, optimizer=sgd, seed=seed)
+    return history.logs["loss"][-1]
+
+
+losses = {}
+figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+for (name, skip), marker in zip(KINDS.items(), "os", strict=True):
+    some = [[final_loss(depth, "tanh", skip, seed) for seed in seeds] for depth in depths]
+    losses[name] = np.mean(some, axis=1)
+    axes.plot(depths, losses[name], marker=marker, label=f"tanh, {name}")
+    print(f"tanh, {name}: loss after 8 epochs", np.round(losses[name], 3))
+axes.set(xlabel="layers", ylabel="loss after 8 epochs", title="Does depth help?", ylim=(0, None))
+axes.legend()
+plt.show()
+
+# %% [markdown]
+# ## What it shows, and why
+#
+# A plain network is a product of its layers' Jacobians F′. A block that adds its input to its
+# output, y = x + F(x), has the Jacobian I + F′, and the product opens into a sum over all ways
+# through the network:
+#
+# $$\prod_{k=1}^{n} \left(I + F_k'\right) = I + \sum_k F_k' + \sum_{j<k} F_k' F_j' + \dots$$
+#
+# Every block doubles the number of ways. One of them, I, takes no block at all: however small the
+# F′ are, the gradient arrives by it. In the sigmoid network F′ is about 0.24² = 0.06, and I is
+# nearly all there is, at any depth.
+#
+# The tanh networks say the other half. Their gradient was level without skip connections, and yet
+# depth was of no use to them: 40 layers learn no faster than 4. A plain product scrambles what
+# it carries. With skip connections each block has to learn only what to change, and the deeper
+# network learns faster.
+
+# %% [markdown]
+# ## What must hold
+
+# %%
+assert ratios["sigmoid", "plain"][-1] < 1e-20 and ratios["sigmoid", "residual"].min() > 0.01
+assert 0.1 < min(ratios["tanh", "plain"]) and max(ratios["tanh", "residual"]) < 10
+assert losses["plain"][-1] > 0.6 * losses["plain"][0]
+assert losses["residual"][-1] < 0.5 * losses["residual"][0]
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** Build 40 ReLU layers with skip connections and He's initialisation. What is the loss before
+# training? Scale the branches so that the n blocks together multiply the variance by no more than
+# e.
+
+# %% [markdown] tags=["solution"]
+# <details><summary>Solution 1</summary>
+#
+# He's initialisation keeps the variance of a branch equal to that of what goes into it. The sum of
+# the two has twice the variance or more, block after block, and twenty blocks multiply it by over a
+# million. With branches of 1/n of the variance the factor is (1 + 1/n)ⁿ < e. A branch has two
+# layers, so each gets 1/√n: a scale of 2/√20 in place of He's 2.
+#
+# </details>
+
+# %% tags=["solution"] jupyter={"source_hidden": true, "outputs_hidden": true}
+start = {}
+for scale in (2.0, 2 / np.sqrt(20)):
+    he = keras.initializers.VarianceScaling(scale)
+    model = network(40, "relu", True, initializer=he)
+    start[scale] = kgrad.measure_gradients(model, data.X, data.y).logs["loss"][0]
+    trained = final_loss(40, "relu", True, initializer=he)
+    print(f"scale {scale:.2f}: loss {start[scale]:.4g}, after 8 epochs {trained:.3g}")
+assert start[2.0] > 1000 * start[scale] and trained < 0.6
+
+# %% [markdown]
+# **2.** The gradient of twenty sigmoid layers is rescued. Train them with skip connections and a
+# learning rate of 0.01. Why is the loss above guessing (0.693), and what helps?
+
+# %% [markdown] tags=["solution"]
+# <details><summary>Solution 2</summary>
+#
+# The step is too long. Sigmoids put out positive numbers, ten sums of them make a large signal, and
+# the gradient by the last weights is large with it. A third of the rate is enough. Change how
+# gradients flow, and the learning rate is to be chosen anew.
+#
+# </details>
+
+# %% tags=["solution"] jupyter={"source_hidden": true, "outputs_hidden": true}
+long, short = (final_loss(20, "sigmoid", True, rate=rate) for rate in (0.01, 0.003))
+print(f"twenty sigmoid layers, residual: loss {long:.2f} at 0.01, {short:.2f} at 0.003")
+assert short < 0.65 < long
+
+# %% [markdown]
+# ## Source
+#
+# K. He, X. Zhang, S. Ren, J. Sun, *Deep Residual Learning for Image Recognition*, 2015. A. Veit, M.
+# Wilber, S. Belongie, *Residual Networks Behave Like Ensembles of Relatively Shallow Networks*,
+# 2016, for the ways.

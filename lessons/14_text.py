@@ -1,0 +1,231 @@
+# %% [markdown]
+# # 14. Text: the word in the middle
+#
+# **Question.** One word of a long sentence decides what it means. Does its gradient arrive if an
+# LSTM reads the sentence from both ends, and what does attention change?
+#
+# **Predict first.** A hundred words, a bidirectional LSTM, no training yet. Divide the gradient
+# that reaches the word in the middle by the gradient that reaches the last word. Write down your
+# guess.
+
+# %%
+import os
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+import kgrad
+
+FAST = "KGRAD_FAST" in os.environ  # fewer networks, fewer steps, the same claims
+LENGTH, KEYS, WORDS = 100, 4, 20
+
+
+def sentences(count, place):
+    """Words of no meaning, and at about `place` one of four keys: which one is the answer."""
+    random = np.random.default_rng(0)
+    words = random.integers(KEYS, WORDS, size=(count, LENGTH))
+    keys = random.integers(KEYS, size=count)
+    words[np.arange(count), place + random.integers(6, size=count)] = keys
+    return words, keys
+
+
+X, y = sentences(2048, place=LENGTH // 2 - 3)
+
+# %% [markdown]
+# ## The experiment
+#
+# Three readers. The first reads from left to right and answers from its last state. The second
+# reads in both directions and answers from both last states. The third reads in both directions,
+# too, and answers from a weighted mean of all states: each state gets a score, and a softmax over
+# the places turns scores into weights. This is attention in its plainest form.
+
+
+# %%
+def reader(kind, seed):
+    keras.utils.set_random_seed(seed)
+    words = keras.Input((LENGTH,), dtype="int32")
+    vectors = layers.Embedding(WORDS, 8, name="words")(words)
+    lstm = layers.LSTM(16, return_sequences=kind in ("attention", "maximum"), name="lstm")
+    read = (lstm if kind == "one way" else layers.Bidirectional(lstm, name="bi"))(vectors)
+    if kind == "maximum":  # for the second exercise
+        read = layers.GlobalMaxPooling1D()(read)
+    if kind == "attention":
+        weights = layers.Softmax(axis=1, name="weights")(layers.Dense(1, name="score")(read))
+        read = keras.ops.sum(weights * read, axis=1)
+    answer = layers.Dense(KEYS, activation="softmax", name="answer")(read)
+    model = keras.Model(words, answer)
+    model.compile(keras.optimizers.Adam(0.03), "sparse_categorical_crossentropy", jit_compile=False)
+    return model
+
+
+def gradient_by_place(model):
+    """Norm of the loss's gradient with respect to the word vector at each place."""
+    embedding = model.get_layer("words")
+    rest = keras.Model(embedding.output, model.output)
+    vectors = tf.Variable(embedding(X[:128]))
+    with tf.GradientTape() as tape:
+        losses = keras.losses.sparse_categorical_crossentropy(y[:128], rest(vectors))
+        loss = tf.reduce_mean(losses)
+    return np.sqrt(np.sum(tape.gradient(loss, vectors).numpy() ** 2, axis=(0, 2)))
+
+
+# %%
+kinds = {"one way": "tab:gray", "both ways": "tab:orange", "attention": "tab:blue"}
+seeds = range(1 if FAST else 5)
+profiles = {
+    kind: np.exp(np.mean([np.log(gradient_by_place(reader(kind, s))) for s in seeds], axis=0))
+    for kind in kinds
+}
+
+figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+for kind, color in kinds.items():
+    axes.semilogy(range(1, LENGTH + 1), profiles[kind], color=color, label=kind)
+axes.axvline(LENGTH / 2, color="black", linestyle=":", linewidth=1)
+axes.set(xlabel="place of the word", ylabel="norm of its gradient", title="Before training")
+axes.legend()
+plt.show()
+
+middle = {kind: profile[LENGTH // 2] / profile[-1] for kind, profile in profiles.items()}
+for kind, ratio in middle.items():
+    print(f"{kind:>9}: middle ÷ last word {ratio:.1e}")
+
+# %% [markdown]
+# The horizontal axis is the place in the sentence, the vertical one how strongly a change of that
+# word would be felt by the loss. One way: a straight fall from the last word to the first. Both
+# ways: a V, as each direction serves its own end, with the middle at the bottom. Attention: almost
+# level.
+#
+# Does it matter? Both readers are trained on sentences whose key stands in the middle, with the
+# same optimizer and number of steps.
+
+# %%
+epochs = 2 if FAST else 3
+models = {kind: reader(kind, seed=0) for kind in ("both ways", "attention")}
+histories = {}
+for kind, model in models.items():
+    tracker = kgrad.GradientTracker(every=8)
+    model.fit(X, y, batch_size=64, epochs=epochs, verbose=0, callbacks=[tracker])
+    histories[kind] = tracker.history
+kgrad.compare_gradients(histories, "The key stands in the middle of the sentence", "l2_norm")
+plt.show()
+
+loss = {kind: history.logs["loss"][-4:].mean() for kind, history in histories.items()}
+print(f"guessing: loss {np.log(KEYS):.3f}")
+for kind in histories:
+    print(f"{kind}: loss of the last epoch {loss[kind]:.3f}")
+
+# %% [markdown]
+# One line is one layer, from the words (light) to the answer (dark), over the steps of training.
+# The left panel is worth a second look. Every layer has a gradient of ordinary size, and yet
+# nothing is learnt. An LSTM uses the same weights at all places, so that its gradient is a sum over
+# places, and here the words at the two ends make up the sum. A picture by layer cannot show what is
+# lost along the sentence. `kgrad.diagnose` compares the layers with what a healthy network has, and
+# does find it:
+
+# %%
+findings = {kind: kgrad.diagnose(histories[kind], models[kind], y).rules for kind in models}
+print(findings)
+
+# %% [markdown]
+# ## What it shows, and why
+#
+# An LSTM hands its state on from word to word. The gradient comes back the same way, and each step
+# multiplies it by a matrix:
+#
+# $$\frac{\partial h_T}{\partial h_t} = \prod_{k=t+1}^{T} \frac{\partial h_k}{\partial h_{k-1}}
+# \quad\Rightarrow\quad \text{factor}^{\,T-t}.$$
+#
+# The forget gate begins near σ(1) = 0.73; the paths through the other gates add to it, and 0.83 are
+# measured. Reading from both ends shortens the way to half. Half of a hundred is still fifty
+# factors.
+#
+# The weighted mean reads every state directly, with weights αₜ that begin near 1/T:
+#
+# $$r = \sum_t \alpha_t h_t, \qquad \frac{\partial r}{\partial h_t} = \alpha_t I + \dots$$
+#
+# A path of one step leads to each place. The price is the factor 1/T: at the last word the other
+# readers get more than attention does. In training the weights turn to the key, and its gradient
+# grows.
+
+# %%
+steps = np.arange(LENGTH // 2, LENGTH)
+factor = np.exp(np.polyfit(steps, np.log(profiles["one way"][steps]), 1)[0])
+level = profiles["attention"].min() / profiles["attention"].max()
+print(
+    f"LSTM: the gradient takes {1 / factor:.2f} a step; the forget gate is {1 / (1 + np.exp(-1)):.2f}"
+)
+print(f"attention: least gradient of all places ÷ largest {level:.2f}")
+
+# %% [markdown]
+# ## What must hold
+#
+# The middle is lost for who reads from the ends only, it is not with attention, and that decides
+# which of the two learns.
+
+# %%
+assert middle["both ways"] < 1e-2
+assert 0.5 < middle["attention"] < 4
+assert loss["both ways"] > 0.95 * np.log(KEYS)
+assert loss["attention"] < 0.6 * np.log(KEYS)
+assert findings == {"both ways": ("vanishing",), "attention": ()}
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** Put the key at the beginning of the sentence. Which of the first two readers gets its
+# gradient now? What does that say about tasks on which bidirectional networks are praised?
+
+# %% [markdown] tags=["solution"]
+# <details><summary>Solution 1</summary>
+#
+# The one that reads both ways: its backward direction ends at the first word, so the gradient there
+# is about as large as at the last word. For the other one the first word is ninety-nine steps away.
+# Two directions help where what matters stands near one of the ends, and a little in between.
+#
+# </details>
+
+# %% tags=["solution"] jupyter={"source_hidden": true, "outputs_hidden": true}
+first = {kind: profiles[kind][0] / profiles[kind][-1] for kind in kinds}
+print(", ".join(f"{kind}: first ÷ last {ratio:.1e}" for kind, ratio in first.items()))
+assert 0.2 < first["both ways"] < 5
+assert first["one way"] < 1e-5
+
+# %% [markdown]
+# **2.** Is it the weighting that helps, or the short path? Replace attention by the largest value
+# of each unit over all places (`GlobalMaxPooling1D`), which has no weights to learn, and compare.
+# Then look where the trained attention looks.
+
+# %% [markdown] tags=["solution"]
+# <details><summary>Solution 2</summary>
+#
+# The short path. With the maximum the middle gets as much gradient as the ends, to within a factor
+# of a few, and one epoch of training is enough to leave guessing behind. Attention is one way of
+# several to give each place a path of one step; its own virtue is that it can be asked where it
+# looks. After training more than half of the weight lies on the key, where it began with a
+# hundredth.
+#
+# </details>
+
+# %% tags=["solution"] jupyter={"source_hidden": true, "outputs_hidden": true}
+maximum = reader("maximum", seed=0)
+profile = gradient_by_place(maximum)
+print(f"maximum: middle ÷ last word {profile[LENGTH // 2] / profile[-1]:.1e}")
+if not FAST:
+    record = maximum.fit(X, y, batch_size=64, epochs=1, verbose=0)
+    print(f"maximum: loss of the first epoch {record.history['loss'][0]:.2f}")
+    assert record.history["loss"][0] < 0.8 * np.log(KEYS)
+look = keras.Model(models["attention"].input, models["attention"].get_layer("weights").output)
+share = look.predict(X[:256], verbose=0)[X[:256] < KEYS].mean()
+print(f"weight that attention puts on the key: {share:.2f}")
+assert profile[LENGTH // 2] / profile[-1] > 0.1
+assert share > 0.2
+
+# %% [markdown]
+# ## Source
+#
+# D. Bahdanau, K. Cho, Y. Bengio, *Neural Machine Translation by Jointly Learning to Align and
+# Translate*, 2015. S. Hochreiter, J. Schmidhuber, *Long Short-Term Memory*, 1997. M. Schuster, K.
+# Paliwal, *Bidirectional Recurrent Neural Networks*, 1997.

@@ -1,0 +1,300 @@
+"""Runs the lessons and writes them as pages: `make lessons`, or `lessons/render.py 03 07` for some.
+
+A lesson is executed as a notebook. What comes of it is Markdown with figures in docs/lessons, to be
+read on GitHub, and from that one HTML file each in build/lessons, to be read without a network.
+"""
+
+import argparse
+import base64
+import itertools
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from html import escape
+from io import BytesIO
+from pathlib import Path
+
+import jupytext
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from latex2mathml.converter import convert
+from markdown_it import MarkdownIt
+from mdit_py_plugins.anchors import anchors_plugin
+from mdit_py_plugins.dollarmath import dollarmath_plugin
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+from PIL import Image
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import get_lexer_by_name
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+LOGGED = re.compile(r"(WARNING: All log messages before|[IWEF]\d{4} \d\d:).*\n?")  # by TensorFlow
+TABLE = re.compile(r"(?<=<!-- lessons -->\n).*(?=<!-- end of lessons -->)", re.DOTALL)
+NUMBERED = "[0-9][0-9]_*"
+DPI = 110  # 6 inches are 660 pixels: sharp enough on a telephone, small enough to be committed
+SECONDS_A_CELL = 600
+
+
+class LessonError(Exception):
+    """A cell raised, took too long, or ended its kernel."""
+
+
+def execute(lesson: Path) -> NotebookNode:
+    """The lesson as a notebook with its outputs, run in an empty folder by this Python."""
+    notebook = jupytext.read(lesson)
+    started: list[int] = []
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "matplotlibrc").write_text(f"figure.dpi: {DPI}\n")
+        kernel = AsyncKernelManager(
+            transport="ipc",  # not TCP, where others on this machine could listen
+            connection_file=str(Path(folder, "kernel.json")),
+            kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
+        )
+        client = NotebookClient(
+            notebook,
+            km=kernel,
+            timeout=SECONDS_A_CELL,
+            coalesce_streams=True,
+            resources={"metadata": {"path": folder}},
+            on_cell_start=lambda cell, cell_index: started.append(cell_index),
+        )
+        settings = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        for name in ("KGRAD_FAST", "MPLBACKEND"):
+            settings.pop(name, None)
+        try:
+            # Its standard error is DEVNULL, since it comes back among the outputs.
+            client.execute(env=settings, stderr=subprocess.DEVNULL, cleanup_kc=True)
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+            code = notebook.cells[started[-1]].source
+            why = re.sub(r"\x1b\[[\d;]*m", "", str(error))
+            raise LessonError(
+                f"{lesson.name}: cell {started[-1] + 1} of {len(notebook.cells)} failed, which "
+                f"begins with {code.splitlines()[0]!r}\n{why}"
+            ) from error
+    return notebook
+
+
+def small(png: bytes) -> bytes:
+    """The same picture in at most 256 colours: a third of the bytes."""
+    picture = Image.open(BytesIO(png)).convert("RGB")
+    file = BytesIO()
+    picture.quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def as_markdown(notebook: NotebookNode, name: str) -> tuple[str, dict[str, bytes]]:
+    """The page, and its figures by file name."""
+    figures: dict[str, bytes] = {}
+    parts = []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            parts.append(cell.source)
+            continue
+        shown = [f"```python\n{cell.source}\n```"]
+        for output in cell.outputs:
+            if output.get("name") == "stderr":
+                if said := LOGGED.sub("", output.text).strip():
+                    print(f"{name}: {said}", file=sys.stderr)
+            elif "image/png" in output.get("data", {}):
+                file = f"{name}_{len(figures) + 1}.png"
+                figures[file] = small(base64.b64decode(output.data["image/png"]))
+                shown.append(f"![Figure {len(figures)} of lesson {int(name[:2])}](figures/{file})")
+            else:
+                text = output.text if "text" in output else output.data["text/plain"]
+                shown.append(f"```text\n{text.rstrip()}\n```")
+        if "solution" in cell.metadata.get("tags", []):
+            shown = ["<details><summary>The code</summary>", *shown, "</details>"]
+        parts += shown
+    links = f"[All lessons](README.md) · [this one as a script](../../lessons/{name}.py)"
+    return "\n\n".join([*parts, "---", links]) + "\n", figures
+
+
+def write_page(lesson: Path, pages: Path) -> None:
+    """Runs the lesson and puts its page in the place of the last one; all of it or nothing."""
+    page, figures = as_markdown(execute(lesson), lesson.stem)
+    folder = pages / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob(f"{lesson.stem}_*.png"):
+        old.unlink()
+    for file, picture in figures.items():
+        (folder / file).write_bytes(picture)
+    (pages / f"{lesson.stem}.md").write_text(page, encoding="utf-8")
+
+
+def table_of_lessons(lessons: list[Path]) -> str:
+    """A row a lesson, from its own first and last cells."""
+    rows = ["| | lesson | its question | source |", "|---|---|---|---|"]
+    for lesson in lessons:
+        cells = jupytext.read(lesson).cells
+        first = " ".join(cells[0].source.split())
+        source = " ".join(cells[-1].source.split())
+        head = re.match(r"# (\d+)\. (.+?): (.+?) \*\*Question\.\*\* (.+?)(?: \*\*|$)", first)
+        read = re.match(r"## Source ([^*]+), \*[^*]+\*, (\d{4})", source)
+        if head is None or read is None:
+            raise ValueError(
+                f"{lesson.name} must begin with '# number. Name: a phrase' and '**Question.** …', "
+                "its last cell with '## Source' and 'Authors, *Title*, year'; received "
+                f"{first[:60]!r} and {source[:60]!r}"
+            )
+        number, name, phrase, question = head.groups()
+        link = f"[{name}]({lesson.stem}.md): {phrase}"
+        surnames = re.sub(r"([A-Z]\.[ -]?)+ ?", "", read.group(1))
+        rows.append(f"| {number} | {link} | {question} | {surnames} {read.group(2)} |")
+    return "\n".join(rows) + "\n"
+
+
+def formula(latex: str, options: dict) -> str:
+    """MathML, which browsers draw by themselves; at a wide gap a narrow page breaks the line."""
+    display = "block" if options["display_mode"] else "inline"
+    parts = re.split(r"\\q?quad\b", latex) if display == "block" else [latex]
+    mathml = "".join(convert(part.strip(), display=display) for part in parts)
+    if "\\" in mathml:
+        raise ValueError(f"the formula {latex.strip()!r} has a command that is not known")
+    return mathml
+
+
+def coloured(code: str, language: str, attributes: str) -> str:
+    """Code with a class a kind of word, and what was printed: columns scroll, other lines wrap."""
+    if language == "text":
+        kind = "columns" if re.search(r"\S  +\S", code) else "lines"
+        return f'<pre class="printed {kind}"><code>{escape(code)}</code></pre>'
+    if not language:
+        return ""
+    return highlight(code, get_lexer_by_name(language), HtmlFormatter(nowrap=True))
+
+
+def as_html(text: str, pages: Path, build: Path) -> str:
+    """Markdown as HTML: figures within it, links to where things are from the build folder."""
+    markdown = MarkdownIt("commonmark", {"highlight": coloured}).enable("table")
+    markdown.use(dollarmath_plugin, renderer=formula, allow_space=False, double_inline=True)
+    markdown.use(anchors_plugin, max_level=3)
+    tokens = markdown.parse(text)
+    for token in itertools.chain.from_iterable(token.children or [] for token in tokens):
+        source, target = token.attrGet("src"), token.attrGet("href")
+        if source is not None:
+            picture = base64.b64encode((pages / str(source)).read_bytes()).decode()
+            token.attrSet("src", f"data:image/png;base64,{picture}")
+        if target is not None and not re.match(r"#|\w+:", str(target)):
+            path, mark, place = str(target).partition("#")
+            if "/" not in path and path.endswith(".md"):
+                path = page_name(Path(path))
+            else:
+                path = os.path.relpath(pages / path, build)
+            token.attrSet("href", path + mark + place)
+    return markdown.renderer.render(tokens, markdown.options, {})
+
+
+def page_name(markdown: Path) -> str:
+    """What the page is called in the build folder."""
+    return "index.html" if markdown.stem == "README" else f"{markdown.stem}.html"
+
+
+def title_of(text: str) -> str:
+    """The words of its first heading."""
+    return text.partition("\n")[0].removeprefix("# ")
+
+
+def write_html(pages: Path, build: Path) -> None:
+    """A file a page, with links to the page before and after it."""
+    style = (HERE / "page.css").read_text(encoding="utf-8") + colours()
+    numbered = sorted(pages.glob(f"{NUMBERED}.md"))
+    files = [pages / "README.md", *numbered, *sorted(pages.glob("[a-z]*.md"))]
+    texts = [file.read_text(encoding="utf-8") for file in files]
+    build.mkdir(parents=True, exist_ok=True)
+    for old in build.glob("*.html"):
+        old.unlink()
+    for place, (file, text) in enumerate(zip(files, texts, strict=True)):
+        links = [
+            f'<a rel="{relation}" href="{page_name(files[other])}">'
+            f"{escape(title_of(texts[other]))}</a>"
+            for relation, other in (("prev", place - 1), ("next", place + 1))
+            if 0 <= other < len(files)
+        ]
+        html = f"""<!DOCTYPE html>
+<html lang="en-GB">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<title>{escape(title_of(text))}</title>
+<style>
+{style}</style>
+{"" if file.stem == "README" else '<nav><a href="index.html">All lessons</a></nav>'}
+<main>
+{as_html(text, pages, build)}</main>
+<nav>{"".join(links)}</nav>
+</html>
+"""
+        (build / page_name(file)).write_text(html, encoding="utf-8")
+
+
+def colours() -> str:
+    """The colours of code, for a light page and for a dark one."""
+    light = HtmlFormatter(style="default").get_style_defs("pre")
+    dark = HtmlFormatter(style="github-dark").get_style_defs("pre")
+    return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
+
+
+def choose(lessons: Path, numbers: list[str]) -> list[Path]:
+    """The lessons of these numbers, or all."""
+    known = {path.name[:2]: path for path in sorted(lessons.glob(f"{NUMBERED}.py"))}
+    wanted = [number.zfill(2) for number in numbers] or list(known)
+    for number in wanted:
+        if number not in known:
+            raise ValueError(f"there is no lesson {number}; there are {', '.join(known)}")
+    return [known[number] for number in wanted]
+
+
+def render(chosen: list[Path], pages: Path) -> bool:
+    """Whether all lessons ran; each that did has a new page, and says how long it took."""
+    complete = True
+    for lesson in chosen:
+        start = time.monotonic()
+        try:
+            write_page(lesson, pages)
+        except LessonError as error:
+            print(error, file=sys.stderr)
+            complete = False
+        else:
+            print(f"{lesson.stem}: {time.monotonic() - start:.0f} s", flush=True)
+    return complete
+
+
+def main(
+    arguments: list[str] | None = None,
+    lessons: Path = HERE,
+    pages: Path = ROOT / "docs" / "lessons",
+    build: Path = ROOT / "build" / "lessons",
+) -> int:
+    """Returns the exit status: 1 if a lesson failed."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("lesson", nargs="*", help="numbers, such as 03; all if none is given")
+    parser.add_argument(
+        "--pages", action="store_true", help="run nothing: the index and the HTML pages only"
+    )
+    options = parser.parse_args(arguments)
+    start = time.monotonic()
+    try:
+        table = table_of_lessons(choose(lessons, []))
+        chosen = [] if options.pages else choose(lessons, options.lesson)
+    except ValueError as error:
+        parser.error(str(error))
+    complete = render(chosen, pages)
+    index = pages / "README.md"
+    index.write_text(
+        TABLE.sub(lambda _: "\n" + table + "\n", index.read_text(encoding="utf-8")),
+        encoding="utf-8",
+    )
+    write_html(pages, build)
+    print(f"{len(chosen)} lessons in {time.monotonic() - start:.0f} s; see {build}/index.html")
+    return 0 if complete else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""The app's page without a browser: Streamlit runs it as it would for one, and widgets are set."""
+
+import time
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from kgrad.app.presets import PRESETS
+from kgrad.command.app import is_local, parse
+from kgrad.command.main import main as kgrad_main
+
+PAGE = Path(__file__).parents[1] / "kgrad" / "app" / "main.py"
+
+
+@pytest.fixture(scope="module")
+def page():
+    """The page as it first stands there."""
+    return AppTest.from_file(str(PAGE), default_timeout=60).run()
+
+
+def opened(**query):
+    page = AppTest.from_file(str(PAGE), default_timeout=60)
+    for name, value in query.items():
+        page.query_params[name] = value
+    return page.run()
+
+
+def charts(page):
+    """The figures' numbers, as they are sent to the browser."""
+    return [element.proto.spec for element in page.get("plotly_chart")]
+
+
+def test_the_first_page_has_a_title_knobs_a_preset_and_a_prediction(page):
+    assert not page.exception
+    assert page.title[0].value == "Gradients, layer by layer"
+    assert page.selectbox(key="preset").value == PRESETS[0].name
+    assert PRESETS[0].look in " ".join(one.value for one in page.markdown)
+    assert [one.label for one in page.sidebar.expander] == ["Network", "Training", "Data"]
+    assert page.slider(key="a_layers").value == 10
+    assert len(charts(page)) == 1
+    assert not page.warning
+
+
+def test_a_knob_changes_the_prediction_and_the_link_and_leaves_the_preset():
+    page = opened()
+    before = charts(page)
+    page.slider(key="a_layers").set_value(4).run()
+    assert charts(page) != before
+    assert page.query_params == {"layers": ["4"]} or page.query_params["layers"] in ("4", ["4"])
+    assert page.selectbox(key="preset").value == "My own"
+    page.selectbox(key="preset").select(PRESETS[1].name).run()
+    assert page.selectbox(key="a_activation").value == "relu"
+    assert page.slider(key="a_layers").value == 10
+    assert not page.exception
+
+
+def test_a_preset_of_two_shows_two_predictions_on_one_scale():
+    page = opened()
+    cure = next(one for one in PRESETS if one.second is not None)
+    page.selectbox(key="preset").select(cure.name).run()
+    assert not page.exception
+    assert page.toggle(key="compare").value
+    assert page.selectbox(key="b_normalization").value == cure.second.normalization
+    first, second = charts(page)
+    ranges = [one.split('"range":[')[-1].split("]")[0] for one in (first, second)]
+    assert ranges[0] == ranges[1]
+    assert first != second
+
+
+def test_a_link_of_two_configurations_opens_them_both():
+    page = opened(compare="on", layers="3", b_layers="5", b_activation="relu", b_skip="on")
+    assert not page.exception
+    assert not page.warning
+    assert (page.slider(key="a_layers").value, page.slider(key="b_layers").value) == (3, 5)
+    assert page.toggle(key="b_skip").value
+
+
+def test_a_comparison_begins_with_the_same_configuration_twice():
+    page = opened(layers="3", activation="relu")
+    page.toggle(key="compare").set_value(True).run()
+    assert page.slider(key="b_layers").value == 3
+    assert page.selectbox(key="b_activation").value == "relu"
+    assert not page.exception
+
+
+def test_nonsense_in_the_link_is_named_and_the_page_goes_on():
+    page = opened(layers="1000", compare="maybe", b_epochs="x", what="<script>alert(1)</script>")
+    assert not page.exception
+    said = [one.value for one in page.warning]
+    assert len(said) == 4
+    assert said[0].startswith("Hidden layers must be a whole number from 1 to 100")
+    assert any("compare must be on or off" in one for one in said)
+    assert page.slider(key="a_layers").value == 10
+    assert charts(page)
+
+
+def test_what_theory_cannot_read_is_said():
+    page = opened(skip="on", layers="4", activation="relu", normalization="batch", batch_size="256")
+    page.slider(key="a_layers").set_value(100).run()
+    assert not page.exception
+    assert not charts(page)
+    assert "Theory would take long over so many layers and samples" in page.info[0].value
+
+
+def test_weights_of_a_spread_of_ones_own_are_taken_and_nonsense_is_refused():
+    page = opened(initializer="normal:0.3")
+    assert not page.warning
+    assert page.selectbox(key="a_initializer").value == "normal:0.3"
+    state = page.session_state
+    assert state.configurations[0].initializer == "normal:0.3"
+
+
+def test_a_training_is_followed_to_its_end_and_explained():
+    page = opened(layers="2", units="8", epochs="3", activation="relu", initializer="he")
+    page.button[0].click().run()
+    assert not page.exception
+    assert page.button[0].disabled
+    deadline = time.monotonic() + 60
+    while page.button[0].disabled and time.monotonic() < deadline:
+        time.sleep(0.3)
+        page.run()
+    assert not page.exception
+    (run,) = page.session_state.runs
+    assert run.history.epochs.tolist() == [0, 1, 2, 3]
+    assert run.history.activations  # a probe, for the flow graph
+    assert run.history.distributions.any()
+    assert run.history.metadata["experiment"]["units"] == 8
+    said = " ".join(one.value for one in [*page.success, *page.info])
+    assert "The loss went from" in said.replace("\\", "")
+
+
+def test_without_the_extra_the_command_says_what_to_install(monkeypatch, capsys):
+    real = __import__("importlib.util").util.find_spec
+    monkeypatch.setattr(
+        "kgrad.command.app.find_spec", lambda name: None if name == "streamlit" else real(name)
+    )
+    assert kgrad_main(["app"]) == 2
+    assert capsys.readouterr().err.strip() == (
+        'kgrad app: the app needs streamlit: pip install "kgrad[app]"'
+    )
+
+
+def test_the_command_binds_to_this_machine_unless_it_is_told_otherwise(capsys):
+    options = parse([], "kgrad app")
+    assert (options.host, options.port, options.run) == ("localhost", 8501, None)
+    assert all(map(is_local, ("localhost", "127.0.0.1", "::1")))
+    assert not any(map(is_local, ("0.0.0.0", "192.168.1.2", "example.org", "::")))
+    assert kgrad_main(["app", "nothing.jsonl"]) == 2
+    assert "RUN must be a .jsonl history or journal, received" in capsys.readouterr().err

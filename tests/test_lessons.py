@@ -1,0 +1,424 @@
+"""The course: its lessons run, have one form, and become pages that a telephone can show."""
+
+import ast
+import importlib.util
+import re
+import runpy
+import shutil
+import socket
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+import jupytext
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+import kgrad
+from kgrad import statistics
+from kgrad.app.configuration import from_query, to_query, unknown
+from kgrad.diagnosis.texts import TEXTS
+from kgrad.probe import measure
+
+ROOT = Path(__file__).parent.parent
+PAGES = ROOT / "docs" / "lessons"
+LESSONS = sorted((ROOT / "lessons").glob("[0-9][0-9]_*.py"))
+WRITTEN = ("teaching", "glossary")
+SECTIONS = [
+    "The experiment",
+    "What it shows, and why",
+    "What must hold",
+    "Exercises",
+    "Source",
+]
+TINY = r"""# %% [markdown]
+# # 1. Tiny: a lesson for a test
+#
+# **Question.** How long is
+# a line?
+#
+# **Predict first.** Write it down.
+
+# %%
+import os
+import sys
+
+import matplotlib.pyplot as plt
+
+print("fast", "KGRAD_FAST" in os.environ)
+print("I0000 00:00:1.2 3 port.cc:1] noise", file=sys.stderr)
+plt.figure(figsize=(6, 4))
+plt.plot([0, 3], [0, 4])
+plt.show()
+
+# %% [markdown]
+# ## What it shows, and why
+#
+# $$\ell^2 = \sum_i x_i^2, \qquad \ell > 0$$ and $\sigma_w$;
+# [another](02_broken.md), [theory](../theory.md#how)
+
+# %% [markdown] tags=["solution"]
+# <details><summary>Solution 1</summary>
+#
+# It is *five*.
+#
+# </details>
+
+# %% tags=["solution"] jupyter={"source_hidden": true, "outputs_hidden": true}
+print(6 * 7)
+
+# %% [markdown]
+# ## Source
+#
+# E. A. Euclid, T.-L. Heath, *Elements*, 1482. Others.
+"""
+BROKEN = """# %% [markdown]
+# # 2. Broken: it fails
+#
+# **Question.** Does it?
+
+# %%
+print("begun")
+
+# %%
+found = 2
+assert found == 3
+
+# %% [markdown]
+# ## Source
+#
+# Nobody, *Nothing*, 2000.
+"""
+
+
+def load(path):
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+render = load(ROOT / "lessons" / "render.py")
+each_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
+
+
+@each_lesson
+def test_a_lesson_holds_what_it_claims(lesson, monkeypatch, tmp_path):
+    def no_network(*_):
+        raise OSError("a lesson must not need the network")
+
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(plt.get_fignums()) or plt.close("all"))
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    monkeypatch.setenv("KGRAD_FAST", "1")
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(lesson), run_name="__main__")
+    assert shown
+    assert all(shown), "a cell shows a figure that is not there"
+    assert not list(tmp_path.iterdir())
+
+
+@each_lesson
+def test_a_lesson_has_the_form_of_all_lessons(lesson):
+    assert faults(lesson.read_text(encoding="utf-8"), lesson.stem) == []
+
+
+def faults(text, name):
+    """What a lesson lacks of the form that all have."""
+    cells = jupytext.reads(text, "py:percent").cells
+    words = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    solutions = [c for c in cells if "solution" in c.metadata.get("tags", [])]
+    folded = [c.source for c in solutions if c.cell_type == "markdown"]
+    asserted = [
+        node
+        for cell in cells
+        if cell.cell_type == "code" and cell not in solutions
+        for node in ast.walk(ast.parse(cell.source))
+        if isinstance(node, ast.Assert)
+    ]
+    found = {
+        "its number and name": re.match(rf"# {int(name[:2])}\. [^:\n]+: .+", words),
+        "a question": "**Question.** " in words,
+        "a prediction": "**Predict first.** " in words,
+        "the sections": re.findall(r"^## (.+)$", words, re.MULTILINE) == SECTIONS,
+        "a formula": "$$" in words,
+        "two exercises": re.findall(r"^\*\*(\d)\.\*\* ", words, re.MULTILINE) == ["1", "2"],
+        "two solutions": [re.findall(r"<summary>(.+?)</summary>", one) for one in folded]
+        == [["Solution 1"], ["Solution 2"]],
+        "solutions that close": all(one.rstrip().endswith("</details>") for one in folded),
+        "an assertion": asserted,
+        "hidden code": all(
+            cell.metadata.get("jupyter", {}).get("source_hidden")
+            for cell in solutions
+            if cell.cell_type == "code"
+        ),
+    }
+    return [what for what, there in found.items() if not there]
+
+
+def test_a_lesson_without_its_form_is_noticed():
+    missing = faults(TINY, "02_tiny")
+    assert "its number and name" in missing
+    assert {"the sections", "two exercises", "two solutions", "an assertion"} < set(missing)
+    assert not {"a question", "a prediction", "a formula", "hidden code"} & set(missing)
+
+
+@each_lesson
+def test_a_lesson_becomes_a_notebook_and_itself_again(lesson):
+    text = lesson.read_text(encoding="utf-8")
+    cells = jupytext.reads(text, "py:percent")
+    assert jupytext.writes(cells, "py:percent") == text
+    notebook = jupytext.reads(jupytext.writes(cells, "ipynb"), "ipynb")
+    for cell, read in zip(cells.cells, notebook.cells, strict=True):
+        assert (cell.cell_type, cell.source) == (read.cell_type, read.source)
+        assert cell.metadata == read.metadata
+
+
+@each_lesson
+def test_a_lesson_stands_alone(lesson):
+    imported = {
+        name.name if isinstance(node, ast.Import) else node.module
+        for node in ast.walk(ast.parse(lesson.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in node.names
+    }
+    allowed = "os math dataclasses kgrad keras tensorflow numpy matplotlib scipy sklearn networkx"
+    assert {name.split(".")[0] for name in imported} <= set(allowed.split())
+
+
+@each_lesson
+def test_the_page_of_a_lesson_is_that_of_this_lesson(lesson):
+    page = (PAGES / f"{lesson.stem}.md").read_text(encoding="utf-8")
+    for cell in jupytext.read(lesson).cells:
+        assert cell.source in page, f"run lessons/render.py {lesson.stem[:2]}"
+
+
+def test_every_page_and_figure_is_of_a_lesson_and_small():
+    stems = {lesson.stem for lesson in LESSONS}
+    assert {page.stem for page in PAGES.glob("*.md")} == {*stems, *WRITTEN, "README"}
+    figures = {figure.name: figure for figure in (PAGES / "figures").iterdir()}
+    linked = [
+        name
+        for page in PAGES.glob("*.md")
+        for name in re.findall(r"\]\(figures/([^)]+)\)", page.read_text(encoding="utf-8"))
+    ]
+    assert set(linked) == set(figures)
+    for figure in figures.values():
+        assert figure.stat().st_size <= 100_000, figure.name
+
+
+def test_the_index_says_what_the_lessons_say():
+    index = (PAGES / "README.md").read_text(encoding="utf-8")
+    assert render.table_of_lessons(LESSONS) in index, "run lessons/render.py --pages"
+
+
+@pytest.mark.parametrize("page", sorted(PAGES.glob("*.md")), ids=lambda path: path.stem)
+def test_every_link_leads_somewhere(page):
+    for target in re.findall(r"\]\((?!\w+:)([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        path, _, place = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), target
+        if place:
+            assert f' id="{place}"' in html_of(file)
+
+
+def html_of(page):
+    return render.as_html(page.read_text(encoding="utf-8"), page.parent, page.parent)
+
+
+def code_in(text):
+    """What is written as code, in a line or in a block."""
+    return "\n".join(
+        a + b for a, b in re.findall(r"```python\n(.*?)```|`([^`\n]+)`", text, re.DOTALL)
+    )
+
+
+def names_not_there(code):
+    """What is written as part of kgrad or of Keras, up to a call, and is not."""
+    missing = []
+    for package, dotted in re.findall(r"\b(kgrad|keras)((?:\.[A-Za-z_]\w*)+)", code):
+        found = {"kgrad": kgrad, "keras": keras}[package]
+        for name in dotted.strip(".").split("."):
+            found = getattr(found, name, None)
+        if found is None:
+            missing.append(package + dotted)
+    return missing
+
+
+def words_not_there(code):
+    """Statistics, keys of the logs and rules that kgrad does not have."""
+    recorded = {one.name for one in statistics.ALWAYS + statistics.ON_REQUEST}
+    tracker = kgrad.GradientTracker()
+    model = kgrad.create_model(1, "relu", "he", units=2, input_shape=(2,))
+    model.compile("sgd", "mse")
+    logs = model.fit(np.ones((2, 2)), np.ones(2), verbose=0, callbacks=[tracker]).history
+    known = {
+        r'history\["(\w+)"\]': recorded.union(statistics.RECORDED_BESIDE, statistics.CLIPPED),
+        r'history\.activations\["(\w+)"\]': set(measure.STATISTICS),
+        r'history\.logs\["(\w+)"\]': {"loss", "skipped_steps"},
+        r"\bgrad/(\w+)": {name.removeprefix("grad/") for name in logs},
+        r"^\"(\w+)\"$": {*TEXTS, "xavier", "he", "lecun"},
+        r"\bhistory\.(\w+)": set(dir(tracker.history)),
+    }
+    return [
+        word
+        for pattern, there in known.items()
+        for word in re.findall(pattern, code, re.MULTILINE)
+        if word not in there
+    ]
+
+
+@pytest.mark.parametrize("page", WRITTEN)
+def test_every_name_of_kgrad_in_the_pages_is_there(page):
+    code = code_in((PAGES / f"{page}.md").read_text(encoding="utf-8"))
+    assert code.count("kgrad.") >= 3
+    assert names_not_there(code) == []
+    assert words_not_there(code) == []
+
+
+def test_a_name_that_is_not_there_would_be_noticed():
+    code = code_in(
+        "`kgrad.theory.chi_7(phi)` kgrad.no `keras.layers.Dense` `keras.Layr`\n"
+        '`history["norm"]`, `history["mean_abs"]`, `history.activations["signal"]` `"exploded"`\n'
+        "`grad/first` `history.weight` ```python\nkgrad.seen()\n```"
+    )
+    assert names_not_there(code) == ["kgrad.theory.chi_7", "keras.Layr", "kgrad.seen"]
+    assert words_not_there(code) == ["norm", "signal", "first", "exploded", "weight"]
+
+
+def test_every_link_to_the_app_sets_what_it_says():
+    page = (PAGES / "teaching.md").read_text(encoding="utf-8")
+    links = re.findall(r"`http://localhost:8501/(\S*)`", page)
+    assert links
+    for link in links:
+        query = dict(parse_qsl(urlsplit(link).query, strict_parsing=True))
+        chosen, refused = from_query(query)
+        assert refused + unknown(query, ()) == []
+        assert to_query(chosen) == query
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory):
+    """A lesson that runs and one that fails, after both had pages from before."""
+    folder = tmp_path_factory.mktemp("course")
+    lessons, pages, build = (folder / name for name in ("lessons", "pages", "build/html"))
+    for made in (lessons, pages, pages / "figures"):
+        made.mkdir()
+    (lessons / "01_tiny.py").write_text(TINY, encoding="utf-8")
+    (lessons / "02_broken.py").write_text(BROKEN, encoding="utf-8")
+    (pages / "README.md").write_text("# Index\n\n<!-- lessons -->\nold\n<!-- end of lessons -->\n")
+    (pages / "02_broken.md").write_text("# 2. Broken: as it was\n")
+    (pages / "figures" / "01_tiny_9.png").write_bytes(b"old")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KGRAD_FAST", "1")  # a page is of the whole lesson all the same
+        status = render.main([], lessons, pages, build)
+    return status, pages, build
+
+
+def test_a_lesson_becomes_markdown_with_small_figures(rendered):
+    _, pages, _ = rendered
+    page = (pages / "01_tiny.md").read_text(encoding="utf-8")
+    assert "```text\nfast False\n```\n\n![Figure 1 of lesson 1](figures/01_tiny_1.png)" in page
+    assert "<details><summary>The code</summary>\n\n```python\nprint(6 * 7)\n```" in page
+    assert "noise\n" not in page
+    assert [figure.name for figure in (pages / "figures").iterdir()] == ["01_tiny_1.png"]
+    with Image.open(pages / "figures" / "01_tiny_1.png") as figure:
+        assert figure.mode == "P"
+        assert 500 < figure.width < 6 * 110
+
+
+def test_a_lesson_that_fails_is_named_and_leaves_its_old_page(rendered, tmp_path):
+    status, pages, _ = rendered
+    assert status == 1
+    assert (pages / "02_broken.md").read_text() == "# 2. Broken: as it was\n"
+    lesson = tmp_path / "02_broken.py"
+    lesson.write_text(BROKEN)
+    with pytest.raises(render.LessonError) as failed:
+        render.execute(lesson)
+    words = str(failed.value)
+    assert words.startswith("02_broken.py: cell 3 of 4 failed, which begins with 'found = 2'\n")
+    assert "assert found == 3" in words
+    assert "\x1b" not in words
+
+
+def test_the_index_is_made_from_the_lessons(rendered):
+    _, pages, _ = rendered
+    index = (pages / "README.md").read_text(encoding="utf-8")
+    assert "old" not in index
+    assert "| 1 | [Tiny](01_tiny.md): a lesson for a test | How long is a line? |" in index
+    assert "| Euclid, Heath 1482 |\n| 2 | [Broken]" in index
+
+
+def test_a_page_is_one_file_with_formulas_as_mathml(rendered):
+    _, _, build = rendered
+    html = (build / "01_tiny.html").read_text(encoding="utf-8")
+    assert "<mi>&#x02113;</mi>" in html or "<mi>ℓ</mi>" in html
+    assert html.count("<math") == 3
+    assert html.count('display="block"') == 2
+    assert 'src="data:image/png;base64,' in html
+    assert 'href="02_broken.html"' in html
+    assert 'href="../../theory.md#how"' in html
+    assert '<a rel="next" href="02_broken.html">2. Broken: as it was</a>' in html
+    assert '<a rel="prev" href="index.html">Index</a>' in html
+
+
+def test_a_formula_that_cannot_be_drawn_is_refused():
+    with pytest.raises(ValueError, match=r"formula '\\\\nosuch x' has a command"):
+        render.as_html("$$\\nosuch x$$", PAGES, PAGES)
+
+
+def test_a_lesson_that_is_not_there_is_refused(capsys):
+    with pytest.raises(SystemExit) as refused:
+        render.main(["77"])
+    assert refused.value.code == 2
+    assert "there is no lesson 77; there are 01," in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.fail("these tests need Chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def widths(page):
+    return page.evaluate(
+        "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    )
+
+
+def test_no_page_scrolls_sideways_on_a_telephone(browser, tmp_path):
+    render.write_html(PAGES, tmp_path)
+    page = browser.new_page(viewport={"width": 400, "height": 800})
+    said = []
+    page.on("console", lambda message: said.append(message.text))
+    for file in sorted(tmp_path.glob("*.html")):
+        page.goto(file.as_uri())
+        page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
+        assert widths(page) == [400, 400], file.name
+    page.close()
+    assert said == []
+
+
+def test_a_telephone_shows_the_formula_the_figure_and_the_folded_solution(rendered, browser):
+    page = browser.new_page(viewport={"width": 400, "height": 800})
+    page.goto((rendered[2] / "01_tiny.html").as_uri())
+    assert page.locator("math").first.bounding_box()["height"] > 20
+    assert 200 < page.locator("img").bounding_box()["width"] <= 400
+    answer, code = page.get_by_text("It is five."), page.get_by_text("42")
+    assert not answer.is_visible()
+    assert not code.is_visible()
+    page.get_by_text("Solution 1").click()
+    page.get_by_text("The code").click()
+    assert answer.is_visible()
+    assert code.is_visible()
+    page.get_by_text("2. Broken: as it was").click()
+    assert page.title() == "2. Broken: as it was"
+    page.close()
