@@ -33,8 +33,8 @@ def network(activation, seed=0):
 # %% [markdown]
 # ## The experiment
 #
-# Two kinds of networks that explode, before any training. A history lists the weights in forward
-# order: kernel, bias, kernel, bias …
+# Two kinds of networks that explode, with several seeds (line: median; shade: all). A history lists
+# the weights in forward order: kernel, bias, kernel, bias …
 
 # %%
 layers = np.arange(1, 11)
@@ -48,8 +48,7 @@ figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, marker in (("relu", "o"), ("tanh", "s")):
     axes.semilogy(layers, np.median(kernels[name], axis=0), marker + "-", label=name)
     axes.fill_between(layers, kernels[name].min(axis=0), kernels[name].max(axis=0), alpha=0.2)
-axes.set(xlabel="layer, input → output", ylabel="gradient norm of the kernel")
-axes.set(title="Median and range of the networks, before training")
+axes.set(xlabel="layer, input → output", ylabel="kernel's gradient norm", title="Before training")
 axes.legend()
 plt.show()
 
@@ -78,8 +77,7 @@ plt.show()
 
 up = (coming_in[9] / coming_in[0]) ** (1 / 9)
 down = {name: np.exp(np.log(one[:, 0] / one[:, 9]).mean() / 9) for name, one in biases.items()}
-print(f"ReLU, per layer: a grows by {up:.2f} upwards, δ by {down['relu']:.2f} downwards")
-print(f"tanh, per layer: δ grows by {down['tanh']:.2f} downwards")
+print(f"δ per layer, downwards: ReLU {down['relu']:.2f}, tanh {down['tanh']:.2f}; a, up: {up:.2f}")
 relu, tanh = kgrad.theory.activation("relu"), kgrad.theory.activation("tanh")
 chi = kgrad.theory.chi(relu, 1.0, 16.0), kgrad.theory.chi_1(tanh, 64.0)
 print(f"theory for δ: ReLU {np.sqrt(chi[0]):.2f}, tanh {np.sqrt(chi[1]):.2f}")
@@ -124,14 +122,13 @@ plt.show()
 #
 # While the biases are 0 ReLU keeps it exactly: any kernel scaled by c scales the logit f by c, so
 #
-# $$\Big\langle W^{l}, \frac{\partial L}{\partial W^{l}} \Big\rangle
-# = \Big\langle f, \frac{\partial L}{\partial f} \Big\rangle \quad \text{for every layer } l.$$
+# $$\left\langle W^{l}, \frac{\partial L}{\partial W^{l}} \right\rangle
+# = \left\langle f, \frac{\partial L}{\partial f} \right\rangle \quad \text{for every layer } l.$$
 #
 # Then the steps. The first makes the second kernel 24 times as long, and the others too; the next
 # loss is a product of eleven such kernels, about 10²⁵. The second step makes weights of 10²¹, whose
 # product passes 3.4·10³⁸, the largest number of float32: infinity, and infinity minus infinity is
-# NaN. From there on every weight is lost. Tanh stays finite, and does not learn: a step throws the
-# first layer by twice its length and moves the tenth by a thousandth.
+# NaN. Tanh stays finite, and does not learn: a step throws the first layer by twice its length.
 
 # %% [markdown]
 # ## What must hold
@@ -150,8 +147,7 @@ products = [
 print(f"⟨W, ∂L/∂W⟩ of the eleven kernels: {min(products):.2f} to {max(products):.2f}")
 assert np.ptp(products) < 1e-4 * np.mean(products)
 assert (kernels["tanh"][:, 0] > 50 * kernels["tanh"][:, 9]).all()
-assert (kernels["relu"][:, 0] < 3 * kernels["relu"][:, 9]).all()
-assert (kernels["relu"] > 100).all()
+assert (kernels["relu"][:, 0] < 3 * kernels["relu"][:, 9]).all() and kernels["relu"].min() > 100
 assert 2.1 < down["relu"] < 3.2 and 1.9 < down["tanh"] < 2.6
 assert not np.isfinite(histories["relu"].logs["loss"][-1])
 assert np.isfinite(histories["tanh"].logs["loss"]).all()

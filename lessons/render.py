@@ -42,7 +42,7 @@ SECONDS_A_CELL = 600
 
 
 class LessonError(Exception):
-    """A cell raised, took too long, or ended its kernel."""
+    """A cell raised, took too long or ended its kernel, or a formula cannot be drawn."""
 
 
 def execute(lesson: Path) -> NotebookNode:
@@ -74,8 +74,8 @@ def execute(lesson: Path) -> NotebookNode:
             code = notebook.cells[started[-1]].source
             why = re.sub(r"\x1b\[[\d;]*m", "", str(error))
             raise LessonError(
-                f"{lesson.name}: cell {started[-1] + 1} of {len(notebook.cells)} failed, which "
-                f"begins with {code.splitlines()[0]!r}\n{why}"
+                f"cell {started[-1] + 1} of {len(notebook.cells)} failed, which begins with "
+                f"{code.splitlines()[0]!r}\n{why}"
             ) from error
     return notebook
 
@@ -117,6 +117,9 @@ def as_markdown(notebook: NotebookNode, name: str) -> tuple[str, dict[str, bytes
 
 def write_page(lesson: Path, pages: Path) -> None:
     """Runs the lesson and puts its page in the place of the last one; all of it or nothing."""
+    for cell in jupytext.read(lesson).cells:
+        if cell.cell_type == "markdown":
+            as_html(cell.source, pages, pages)  # for its formulas, before the minutes of a run
     page, figures = as_markdown(execute(lesson), lesson.stem)
     folder = pages / "figures"
     folder.mkdir(parents=True, exist_ok=True)
@@ -155,7 +158,7 @@ def formula(latex: str, options: dict) -> str:
     parts = re.split(r"\\q?quad\b", latex) if display == "block" else [latex]
     mathml = "".join(convert(part.strip(), display=display) for part in parts)
     if "\\" in mathml:
-        raise ValueError(f"the formula {latex.strip()!r} has a command that is not known")
+        raise LessonError(f"the formula {latex.strip()!r} has a command that is not known")
     return mathml
 
 
@@ -195,24 +198,19 @@ def page_name(markdown: Path) -> str:
     return "index.html" if markdown.stem == "README" else f"{markdown.stem}.html"
 
 
-def title_of(text: str) -> str:
-    """The words of its first heading."""
-    return text.partition("\n")[0].removeprefix("# ")
-
-
 def write_html(pages: Path, build: Path) -> None:
     """A file a page, with links to the page before and after it."""
     style = (HERE / "page.css").read_text(encoding="utf-8") + colours()
     numbered = sorted(pages.glob(f"{NUMBERED}.md"))
     files = [pages / "README.md", *numbered, *sorted(pages.glob("[a-z]*.md"))]
     texts = [file.read_text(encoding="utf-8") for file in files]
+    titles = [escape(text.partition("\n")[0].removeprefix("# ")) for text in texts]
     build.mkdir(parents=True, exist_ok=True)
     for old in build.glob("*.html"):
         old.unlink()
     for place, (file, text) in enumerate(zip(files, texts, strict=True)):
         links = [
-            f'<a rel="{relation}" href="{page_name(files[other])}">'
-            f"{escape(title_of(texts[other]))}</a>"
+            f'<a rel="{relation}" href="{page_name(files[other])}">{titles[other]}</a>'
             for relation, other in (("prev", place - 1), ("next", place + 1))
             if 0 <= other < len(files)
         ]
@@ -222,7 +220,7 @@ def write_html(pages: Path, build: Path) -> None:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
  content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<title>{escape(title_of(text))}</title>
+<title>{titles[place]}</title>
 <style>
 {style}</style>
 {"" if file.stem == "README" else '<nav><a href="index.html">All lessons</a></nav>'}
@@ -259,7 +257,7 @@ def render(chosen: list[Path], pages: Path) -> bool:
         try:
             write_page(lesson, pages)
         except LessonError as error:
-            print(error, file=sys.stderr)
+            print(f"{lesson.name}: {error}", file=sys.stderr)
             complete = False
         else:
             print(f"{lesson.stem}: {time.monotonic() - start:.0f} s", flush=True)

@@ -72,7 +72,7 @@ SIGNALS = np.array([[0.5, 0.01, 2.0], [0.0101, 1e-7, 2.0], [3.0, 0.03, 2.0]])
 
 
 def test_edges_are_green_and_solid_above_and_red_and_dashed_at_or_below():
-    lines = edges_of(flow(graph_of(np.ones((3, 3)), SIGNALS)))
+    lines = edges_of(flow(graph_of(np.ones((1, 3)), [[0.0101, 0.01, 1.0]])))
     assert [line.line.color for line in lines] == [GREEN, RED]
     assert [line.line.dash for line in lines] == ["solid", "7px,4px"]
     assert {to_hex(LOOKS["above"][0]), to_hex(LOOKS["below"][0])} == {GREEN, RED}
@@ -86,9 +86,9 @@ def test_every_step_of_the_slider_has_the_colours_and_numbers_of_its_epoch():
     for epoch, (_, state) in enumerate(steps):
         expected = [GREEN if norm > 0.01 else RED for norm in SIGNALS[epoch, :2]]
         assert list(state["line.color"][:2]) == expected
-        *told, numbers, nodes, beside = state["text"]
+        *_, numbers, nodes, beside = state["text"]
         assert [float(number) for number in numbers] == pytest.approx(SIGNALS[epoch, :2], rel=0.05)
-        for text, norm in zip(told, SIGNALS[epoch], strict=False):
+        for text, norm in zip(state["meta"], SIGNALS[epoch, :2], strict=False):
             assert text.startswith(f"epoch {epoch}: {norm:.3g}, ")
         assert list(nodes) == [f"epoch {epoch}: {epoch + 1}"] * 3
         assert [text.split("<br>")[1].strip() for text in beside] == [str(epoch + 1)] * 3
@@ -98,7 +98,7 @@ def test_the_slider_begins_at_the_graphs_own_epoch():
     history = make_history(np.ones((3, 3)), SIGNALS)
     figure = flow(kgrad.flow_graph_from_history(history, epoch=1))
     assert figure.layout.sliders[0].active == 1
-    assert [line.text for line in edges_of(figure)] == [
+    assert [line.meta for line in edges_of(figure)] == [
         "epoch 1: 0.0101, above 0.01", "epoch 1: 1e-07, at or below 0.01"
     ]  # fmt: skip
 
@@ -106,14 +106,15 @@ def test_the_slider_begins_at_the_graphs_own_epoch():
 def test_a_step_changes_what_moves_and_nothing_else():
     figure = flow(graph_of(np.ones((3, 3)), SIGNALS * [[1, 1, 1], [1, 1, 1], [2, 2, 2]]))
     _, state = steps_of(figure)[0]
-    assert set(state) == {"line.color", "line.dash", "line.width", "text"}
+    assert set(state) == {"line.color", "line.dash", "line.width", "meta", "text"}
 
 
 def test_pointing_tells_layer_kind_shape_epoch_norm_and_verdict():
     figure = flow(graph_of(np.full((3, 3), 0.25), SIGNALS))
     line, (_, nodes, _) = edges_of(figure)[0], others_of(figure)
     assert line.hovertemplate.startswith("dense_0 → dense_1<br>")
-    assert line.text == "epoch 2: 3, above 0.01"
+    assert "%{meta}" in line.hovertemplate
+    assert line.meta == "epoch 2: 3, above 0.01"
     assert nodes.customdata[0] == "dense_0 (Dense)<br>kernel (4, 3)"
     assert nodes.text[0] == "epoch 2: 0.25"
     assert "%{customdata}<br>" in nodes.hovertemplate and "%{text}" in nodes.hovertemplate
@@ -131,13 +132,13 @@ def test_what_was_not_measured_is_dotted_and_says_why():
     signals = SIGNALS.copy()
     history = make_history(np.ones((2, 3)), signals)
     history.append(2, 20, {"l2_norm": np.ones(3)})
-    figure = flow(kgrad.flow_graph_from_history(history))
-    (line, _) = edges_of(figure)
-    assert line.line.dash == "1.2px,2.4px"
-    assert line.text == f"epoch 2: not measured: {NOT_IN_RECORD}"
+    figure = flow(kgrad.flow_graph_from_history(history, epoch=0))
+    _, state = steps_of(figure)[2]
+    assert state["line.dash"][0] == "1.2px,2.4px"
+    assert state["meta"][0] == f"epoch 2: not measured: {NOT_IN_RECORD}"
     assert key_of(figure) == ["edge above 0.01", "edge at or below 0.01", "edge: not measured"]
     silent = flow(graph_of(np.ones((1, 3))))
-    assert edges_of(silent)[0].text == f"epoch 0: not measured: {NO_PROBE}"
+    assert edges_of(silent)[0].meta == f"epoch 0: not measured: {NO_PROBE}"
     assert "Edges were not measured: no probe was recorded" in (
         silent.layout.annotations[0].text.replace("<br>", " ")
     )
@@ -150,7 +151,7 @@ def test_a_node_without_weights_and_an_edge_that_no_probe_sees_say_so(random):
     tracker = kgrad.GradientTracker(probe=(X, X[:, 0] > 0))
     model.fit(X, X[:, 0] > 0, verbose=0, callbacks=[tracker])
     figure = flow(kgrad.flow_graph(model, tracker.history))
-    assert edges_of(figure)[0].text == f"epoch 1: not measured: {NOT_SEEN}"
+    assert edges_of(figure)[0].meta == f"epoch 1: not measured: {NOT_SEEN}"
     _, nodes, beside = others_of(figure)
     assert nodes.text[0] == f"epoch 1: no gradient: {NO_WEIGHTS}"
     assert nodes.marker.color[0] == "#ffffff"
@@ -170,7 +171,7 @@ def test_zero_nan_and_infinity_are_seen_on_edges_and_nodes():
     assert tuple(numbers.text[:3]) == ("0", "NaN", "∞")
     assert numbers.marker.color[3] == "rgba(0,0,0,0)"
     assert [text.split("<br>")[1].strip() for text in beside.text[:3]] == ["0", "NaN", "∞"]
-    assert [line.text for line in edges_of(figure)[:3]] == [
+    assert [line.meta for line in edges_of(figure)[:3]] == [
         "epoch 0: 0 (exactly)", "epoch 0: NaN", "epoch 0: infinite"
     ]  # fmt: skip
     assert key_of(figure) == [
@@ -184,20 +185,20 @@ def test_a_relative_threshold_is_a_share_of_the_largest_edge_of_its_epoch():
     colors = [list(state["line.color"][:2]) for _, state in steps_of(figure)]
     assert colors == [[GREEN, RED], [GREEN, GREEN]]
     assert key_of(figure)[0] == "edge above 0.1 of the largest"
-    assert edges_of(figure)[0].text == "epoch 1: 10, above 0.1 of the largest"
+    assert edges_of(figure)[0].meta == "epoch 1: 10, above 0.1 of the largest"
 
 
 def test_thickness_and_size_are_logarithmic_on_one_scale_of_all_epochs():
-    signals = np.array([[1.0, 1e-4, 1], [1e-2, 1e-2, 1]])
-    norms = [[1, 1e-3, 1e-6], [1e-3, 1e-3, 1e-3]]
-    figure = flow(graph_of(norms, signals))
-    states = [state for _, state in steps_of(figure)]
-    middle = sum(WIDTHS) / 2
-    assert_allclose([s["line.width"][:2] for s in states], [WIDTHS[::-1], [middle] * 2], atol=0.01)
-    areas = [np.square(state["marker.size"][3]) for state in states]
+    signals = np.array([[1.0, 1e-4, 1], [1e-1, 1e-3, 1]])
+    norms = [[1, 1e-3, 1e-6], [1e-3, 1e-4, 1e-5]]
+    states = [state for _, state in steps_of(flow(graph_of(norms, signals)))]
+    low, high = WIDTHS
+    shares = np.array([[1, 0], [0.75, 0.25]])
+    assert_allclose([s["line.width"][:2] for s in states], low + (high - low) * shares, atol=0.11)
     low, high = AREAS
-    middle = (low + high) / 2
-    assert_allclose(areas, [[high, middle, low], [middle] * 3], rtol=0.02)
+    shares = np.array([[1, 1 / 2, 0], [1 / 2, 1 / 3, 1 / 6]])
+    areas = [np.square(state["marker.size"][3]) for state in states]
+    assert_allclose(areas, low + (high - low) * shares, atol=10)
 
 
 def test_the_static_figure_has_the_same_widths_and_sizes():
@@ -216,7 +217,7 @@ def test_edges_that_carry_the_same_signal_have_its_number_once():
     figure = flow(graph_of(np.ones((1, 3)), [[0.25, 0.5, 1]], names=list("abc"), joined=joined))
     assert [line.hovertemplate[:5] for line in edges_of(figure)] == ["a → b", "a → c", "b → c"]
     assert others_of(figure)[0].text == ("0.25", "", "0.5")
-    assert edges_of(figure)[1].text == "epoch 0: 0.25, above 0.01"
+    assert edges_of(figure)[1].meta == "epoch 0: 0.25, above 0.01"
 
 
 def test_an_edge_that_leads_back_has_a_head():
@@ -294,6 +295,7 @@ GRAPHS = {
     "a hundred layers": graph_of(np.full((1, 100), 1.2e-5)),
     "a hundred layers with skips": residual(100),
     "branches": branched(),
+    "long names": graph_of(np.ones((1, 40)), names=[f"{i}_of_a_very_long_name" for i in range(40)]),
 }
 
 

@@ -1,6 +1,8 @@
 """The report: what is in the file, what cannot get out of it, and how it behaves in a browser."""
 
+import itertools
 import json
+import math
 import re
 import shutil
 from html.parser import HTMLParser
@@ -12,8 +14,9 @@ from plotly.offline import get_plotlyjs
 
 from kgrad.command.main import main
 from kgrad.experiments import Experiment, replicates, run_all
+from kgrad.flow import flow_graph_from_history
 from kgrad.history import GradientHistory, Weight
-from kgrad.web import write_report
+from kgrad.web import write_flow_graph, write_report
 from kgrad.web.page import page
 from kgrad.web.runs import command_of
 
@@ -73,13 +76,22 @@ def make_run(values: np.ndarray, names=None, **metadata) -> GradientHistory:
     """One kernel a layer, all that is always recorded, and a loss that falls."""
     names = names or [f"dense_{i}" for i in range(values.shape[1])]
     weights = [Weight(name, "kernel", f"{i}/kernel", (4, 4)) for i, name in enumerate(names)]
-    history = GradientHistory(weights, ALWAYS, metadata)
+    signals = {"outputs": names} if "graph" in metadata else {}
+    history = GradientHistory(weights, ALWAYS, metadata, **signals)
     for epoch, row in enumerate(values):
         known = dict.fromkeys(ALWAYS, np.ones(len(names))) | {"mean_abs": row, "l2_norm": 4 * row}
         known["nonfinite_steps"] = 1.0 * ~np.isfinite(row)
         known["update_l2"] = np.full(len(names), 0.01)
-        history.append(epoch, 10 * epoch, known, {"loss": 1 / (1 + epoch)})
+        probed = {"activations": {"signal_l2": row}} if signals else {}
+        history.append(epoch, 10 * epoch, known, {"loss": 1 / (1 + epoch)}, **probed)
     return history
+
+
+def joined(names) -> dict:
+    """The graph of layers of which each hands its output to the next."""
+    nodes = [{"id": name, "kind": name, "layers": [name]} for name in names]
+    edges = [[a, b, [a]] for a, b in itertools.pairwise(names)]
+    return {"nodes": nodes, "edges": edges, "assumed": False}
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +114,8 @@ def evil_report(tmp_path_factory):
     values = 10.0 ** np.linspace(-9, -1, 5) * np.ones((6, 1))
     values[2, 0], values[3, 1], values[4, 2] = 0, np.nan, np.inf
     path = tmp_path_factory.mktemp("evil") / "report.html"
-    evil = make_run(values, EVIL, seed=EVIL[0], model=list(EVIL), experiment={"name": EVIL[1]})
+    claims = {"seed": EVIL[0], "model": list(EVIL), "graph": joined(EVIL)}
+    evil = make_run(values, EVIL, experiment={"name": EVIL[1]}, **claims)
     write_report({EVIL[1]: evil, EVIL[2]: evil}, path, EVIL[0])
     return path
 
@@ -152,7 +165,8 @@ def test_every_network_is_predicted_and_drawn(report):
     figures = data_of(structure(report))["figures"]
     names = [{trace.get("name") for trace in one["figure"]["data"]} for one in figures]
     assert sum("predicted" in some for some in names) == 2
-    assert len(figures) == 5  # the comparison, and of each network lines and the profile
+    # The comparison, and of each network lines, the profile and the flow graph.
+    assert len(figures) == 7
 
 
 def test_the_file_is_small_and_names_no_address(report):
@@ -208,12 +222,14 @@ def test_names_reach_the_figures_as_they_are(evil_report):
 def test_a_thousand_epochs_of_a_hundred_layers_fit(tmp_path, random):
     values = 10 ** random.normal(-30, 10, (1000, 100))  # beyond float32: the numbers take twice
     values[600:, 3] = np.nan
-    write_report([make_run(values)], tmp_path / "r.html")
+    names = [f"dense_{i}" for i in range(100)]
+    write_report([make_run(values, names, graph=joined(names))], tmp_path / "r.html")
     assert (tmp_path / "r.html").stat().st_size <= 6_000_000
     data = data_of(structure(tmp_path / "r.html"))
     assert data["labels"][0] == "epoch 0"
     assert data["labels"][-1] == "epoch 999"
-    assert len(data["labels"]) == 200
+    assert 90 <= len(data["labels"]) <= 200
+    assert "epoch 600" in data["labels"]  # of the first NaN
 
 
 def test_a_run_that_was_not_an_experiment_is_reported_all_the_same(tmp_path):
@@ -303,6 +319,11 @@ def browser():
         browser.close()
 
 
+# Plotly fits its figures to a window a moment after that was resized.
+FITTED = """() => [...document.querySelectorAll(".plot")].every((plot) =>
+  Math.abs(plot.querySelector(".main-svg").getBoundingClientRect().width - plot.clientWidth) < 2)"""
+
+
 class Opened:
     """Pages opened without a network, each file once, and whatever they complained about."""
 
@@ -316,6 +337,7 @@ class Opened:
         page = self.pages[path]
         page.bring_to_front()
         page.set_viewport_size({"width": width, "height": 800})
+        page.wait_for_function(FITTED)
         page.mouse.move(0, 0)
         page.evaluate("scrollTo(0, 0)")
         if page.locator("#moment").input_value() != "0":
@@ -369,13 +391,127 @@ def test_the_slider_marks_the_same_epoch_in_all_figures(open_page, report, runs)
         assert page.locator("#said").inner_text() == f"epoch {position}"
         compared, *each = page.evaluate(MARKED)
         assert compared["lines"] == [position, position]
-        for (over_time, against_depth), history in zip(
-            (each[:2], each[2:]), (runs[0], runs[2]), strict=True
+        for (over_time, against_depth, _), history in zip(
+            (each[:3], each[3:]), (runs[0], runs[2]), strict=True
         ):
             assert over_time["lines"] == [position]
             expected = history.by_layer("mean_abs")[position]
             assert against_depth["profile"] == pytest.approx(expected.tolist())
             assert against_depth["names"][-1] == f"epoch {position}"
+
+
+FLOW = """(place) => { const plot = [...document.querySelectorAll(".plot")].at(place);
+  const edges = plot.data.filter((one) => one.hovertemplate && one.mode === "lines");
+  const [numbers, nodes, beside] = plot.data.slice(edges.length);
+  return { colors: edges.map((one) => one.line.color), dashes: edges.map((one) => one.line.dash),
+    widths: edges.map((one) => one.line.width), told: edges.map((one) => one.meta),
+    numbers: numbers.text, symbols: [...numbers.marker.symbol], sizes: [...nodes.marker.size],
+    nodes: nodes.text, beside: beside.text, columns: new Set(nodes.x).size,
+    height: plot.clientHeight }; }"""
+
+
+def test_the_flow_graph_follows_the_slider(open_page, report, runs):
+    page = open_page(report)
+    for position, key in ((0, "Home"), (1, "ArrowRight"), (4, "End")):
+        if position:
+            move(page, key, position)
+        for place, history in ((3, runs[0]), (-1, runs[2])):
+            told = page.evaluate(FLOW, place)["nodes"]
+            assert told[0].startswith(f"epoch {position}: no gradient: ")
+            shown = [text.split(": ") for text in told[1:]]
+            assert {epoch for epoch, _ in shown} == {f"epoch {position}"}
+            expected = history.by_layer("l2_norm")[position]
+            assert [float(number) for _, number in shown] == pytest.approx(expected, rel=5e-3)
+
+
+NORMS = np.array([[1e-3, 0.01, 1.0], [0.5, 0.0101, 1.0], [2e-7, 0, 1], [math.nan, math.inf, 1]])
+
+
+@pytest.fixture(scope="module")
+def flow_page(tmp_path_factory):
+    path = tmp_path_factory.mktemp("flow") / "graph.html"
+    history = make_run(NORMS, graph=joined([f"dense_{i}" for i in range(3)]))
+    write_flow_graph(flow_graph_from_history(history, epoch=0), path, EVIL[0])
+    return path
+
+
+def test_a_page_of_a_flow_graph_looks_at_every_epoch_as_the_norms_demand(open_page, flow_page):
+    page = open_page(flow_page)
+    seen = [page.evaluate(FLOW, 0)]
+    for position in range(1, 4):
+        move(page, "ArrowRight", position)
+        seen.append(page.evaluate(FLOW, 0))
+    green, red = "#00915f", "#c1272d"
+    assert [one["colors"] for one in seen[:3]] == [[red, red], [green, green], [red, red]]
+    assert [one["dashes"] for one in seen[:2]] == [["7px,4px"] * 2, ["solid"] * 2]
+    # From 2e-7 to 0.5 on a logarithmic scale, from 1.2 to 6 pixels.
+    shares = np.log10(NORMS[:2, :2] / 2e-7) / np.log10(0.5 / 2e-7)
+    assert np.allclose([one["widths"] for one in seen[:2]], 1.2 + 4.8 * shares, atol=0.11)
+    assert [one["numbers"] for one in seen] == [
+        ["0.001", "0.01"], ["0.5", "0.01"], ["2e-7", "0"], ["NaN", "∞"]
+    ]  # fmt: skip
+    assert [one["symbols"] for one in seen[2:]] == [["circle", "circle"], ["x", "triangle-up"]]
+    assert [one["told"][1] for one in seen] == [
+        "epoch 0: 0.01, at or below 0.01", "epoch 1: 0.0101, above 0.01",
+        "epoch 2: 0 (exactly)", "epoch 3: infinite",
+    ]  # fmt: skip
+    assert seen[3]["beside"][0] == "\u2003dense_0<br>\u2003NaN"
+    assert seen[1]["beside"][0] == "\u2003dense_0<br>\u20032"  # 4 × |g|
+    largest = 23  # pixels, of the largest node
+    assert seen[0]["sizes"][2] == pytest.approx(largest, abs=0.5)
+
+
+def test_pointing_at_an_edge_tells_between_whom_when_and_how_much(open_page, flow_page):
+    page = open_page(flow_page)
+    for _ in range(2):
+        line = page.locator(".plot .scatterlayer .trace path.js-line").first
+        box = line.bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 0.3 * box["height"])
+        label = page.locator(".hoverlayer .hovertext").first
+        label.wait_for()
+        assert label.text_content() == "dense_0 → dense_1‖∂L/∂a‖, epoch 0: 0.001, at or below 0.01"
+
+
+def test_a_deep_flow_graph_has_more_columns_where_the_page_is_wide(open_page, tmp_path):
+    names = [f"dense_{i}" for i in range(60)]
+    path = tmp_path / "deep.html"
+    history = make_run(np.full((2, 60), 0.5), names, graph=joined(names))
+    write_flow_graph(flow_graph_from_history(history, epoch=0), path)
+    for width, columns in ((400, 3), (1100, 4), (400, 3)):
+        page = open_page(path, width=width)
+        found = page.evaluate(FLOW, 0)
+        assert found["columns"] == columns
+        assert found["beside"][59] == "\u2003dense_59<br>\u20032"
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_page_of_a_flow_graph_has_the_reports_policy_and_no_address(flow_page):
+    page = structure(flow_page)
+    (policy,) = (
+        a["content"]
+        for t, a in page.elements
+        if t == "meta" and "content" in a and "default-src" in a["content"]
+    )
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    rest = flow_page.read_text(encoding="utf-8").replace(get_plotlyjs(), "")
+    assert not re.findall(r"(?:https?:)?//[\w-]+\.\w+", rest)
+    assert len(page.scripts) == 3
+    assert EVIL[0] in page.text
+    assert "Down: the forward pass." in page.text
+
+
+@pytest.mark.parametrize(
+    ("graph", "sentence"),
+    [
+        (3, "No flow graph: graph must have lists of nodes and of edges, received 3."),
+        (joined([f"<b>{i}" for i in range(600)]), "it has 1,199 layers and edges, more than 1,000"),
+    ],
+    ids=["malformed", "enormous"],
+)
+def test_a_graph_that_cannot_be_drawn_is_named_in_the_report(tmp_path, graph, sentence):
+    history = make_run(np.full((2, 2), 0.1), graph=graph)
+    write_report([history], tmp_path / "r.html")
+    assert sentence in structure(tmp_path / "r.html").text
 
 
 def test_pointing_at_a_cell_tells_layer_shape_epoch_and_value(open_page, report, runs):
@@ -422,7 +558,7 @@ def test_a_special_value_of_the_marked_epoch_stands_in_its_strip(open_page, evil
     for position in range(1, 5):
         move(page, "ArrowRight", position)
         symbols = page.evaluate(
-            """() => { const plot = [...document.querySelectorAll(".plot")].at(-1);
+            """() => { const plot = [...document.querySelectorAll(".plot")].at(-2);
             const one = plot.data.at(-1);
             return one.y.map((y, i) => y === null ? "" : one.marker.symbol[i]); }"""
         )
@@ -433,11 +569,6 @@ def test_a_special_value_of_the_marked_epoch_stands_in_its_strip(open_page, evil
 def test_the_page_is_no_wider_than_a_telephone(open_page, report, evil_report):
     for path in (report, evil_report):
         page = open_page(path, width=400)
-        # Plotly fits its figures to a window a moment after that was resized.
-        for _ in range(50):
-            page.wait_for_timeout(100)
-            if page.evaluate("document.documentElement.scrollWidth") <= 400:
-                break
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
 

@@ -7,10 +7,14 @@ import threading
 import zipfile
 from pathlib import Path
 
+import matplotlib
 import streamlit as st
+from matplotlib.figure import Figure
 
+from kgrad import plots
 from kgrad.app.keras_code import keras_code
 from kgrad.app.runs import Run
+from kgrad.flow import flow_graph_from_history
 from kgrad.history import GradientHistory
 from kgrad.web import write_report
 
@@ -73,8 +77,6 @@ def report_bytes(run: Run) -> bytes:
 
 def figures_zip(run: Run) -> bytes:
     """The static figures of a run as PNG, in one archive."""
-    import matplotlib
-
     with _drawing:
         matplotlib.use("Agg")
         import matplotlib.pyplot as plt
@@ -89,20 +91,18 @@ def figures_zip(run: Run) -> bytes:
         return archive.getvalue()
 
 
-def _figures(run: Run) -> dict:
+def _figures(run: Run) -> dict[str, Figure]:
     """Those that the history has the numbers for."""
-    import kgrad
-
     history, title = run.history, run.name
     if history is None:
         return {}
     figures = {
-        "gradients": kgrad.visualize_gradients(history, title),
-        "depth": kgrad.plot_gradient_by_depth(history, title=title),
-        "flow": kgrad.plot_flow_graph(kgrad.flow_graph_from_history(history), title, relative=True),
+        "gradients": plots.visualize_gradients(history, title),
+        "depth": plots.plot_gradient_by_depth(history, title=title),
+        "flow": plots.plot_flow_graph(flow_graph_from_history(history), title, relative=True),
     }
     if history.distributions.any():
-        figures["distributions"] = kgrad.plot_distributions(history, title)
+        figures["distributions"] = plots.plot_distributions(history, title)
     if run.prediction is not None and 0 in history.epochs:
-        figures["prediction"] = kgrad.plot_prediction(history, run.prediction, title)
+        figures["prediction"] = plots.plot_prediction(history, run.prediction, title)
     return figures

@@ -40,11 +40,13 @@ def _tab() -> Tab:
 @st.cache_resource(show_spinner=False)
 def _warmed() -> threading.Thread:
     """Gets ready, in the background and once, what takes seconds."""
+    spare = _spare()
 
     def warm_up() -> None:
-        import kgrad.app.results  # noqa: F401
+        import kgrad.app.results
+        import kgrad.experiments  # noqa: F401 (for the prediction: with TensorFlow)
 
-        _spare().give()
+        spare.give()
 
     thread = threading.Thread(target=warm_up, daemon=True)
     thread.start()
@@ -67,10 +69,11 @@ def page() -> None:
     waiting = st.empty()
     if _warmed().is_alive():
         waiting.info("TensorFlow is being imported; the prediction will stand here.")
-    from kgrad.app import results  # seconds, the first time: the page is there already
+        _warmed().join()
+    from kgrad.app.results import show
 
     waiting.empty()
-    results.show(configurations, _tab(), "--open-paths" in sys.argv)
+    show(configurations, _tab(), "--open-paths" in sys.argv)
 
 
 def _begin() -> None:

@@ -23,6 +23,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.running, self.error = False, ""
+        self._number = 0
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "kgrad.app.worker"],
@@ -50,18 +51,25 @@ class Worker:
 
     def start(self, experiments: Sequence[Mapping[str, Any]], journals: Sequence[Path]) -> None:
         """Begin a job: train the experiments one after the other, each into its journal."""
+        self._number += 1
         self.running, self.error = True, ""
-        self._write({"experiments": list(experiments), "journals": list(map(str, journals))})
+        paths = [str(journal) for journal in journals]
+        job = {"number": self._number, "experiments": list(experiments), "journals": paths}
+        self._write(job)
 
     def stop(self) -> None:
         """End the job; a process that does not answer soon is ended itself."""
-        self._write({"stop": True})
+        if not self.ready.is_set():  # it imports TensorFlow, and hears nothing
+            self.close()
+            return
+        self._write({"stop": self._number})
         waiting = threading.Timer(_SECONDS_TO_STOP, self._end_if_running)
         waiting.daemon = True
         waiting.start()
 
     def close(self) -> None:
         """End the process."""
+        self.running = False
         self._process.kill()
         self._process.wait()
 
@@ -73,8 +81,8 @@ class Worker:
         pipe = self._pipe(self._process.stdin)
         try:
             pipe.write(json.dumps(content) + "\n")
-        except OSError:  # it ended; `_listen` says so
-            self.running = False
+        except OSError:
+            self.error, self.running = "The training process has ended.", False
 
     def _listen(self) -> None:
         """Take the process's answers; the last one is its end."""
@@ -83,11 +91,10 @@ class Worker:
             answer = json.loads(line)
             if "ready" in answer:
                 self.ready.set()
-            else:
-                self.error = answer.get("error", "")
-                self.running = False
+            elif answer["number"] == self._number:
+                self.error, self.running = answer["error"], False
         status = self._process.wait()
-        if self.running and status > 0:
+        if self.running:  # nobody here ended it
             self.error = f"The training process ended: {self._last_line() or status}"
         self.running = False
         self.ready.set()

@@ -65,7 +65,7 @@ def _controls(configurations: list[Configuration], tab: Tab, busy: bool, open_pa
                 list(STATISTICS),
                 default="mean_abs",
                 required=True,
-                format_func=STATISTICS.get,
+                format_func=lambda name: STATISTICS[name],
                 key="statistic",
                 label_visibility="collapsed",
             )
@@ -122,7 +122,8 @@ def _draw_live(runs: list[Run], recorded: dict[str, Any], statistic: str) -> Non
     }
     drawn = {}
     if all(statistic in history.statistics for history in recorded.values()):
-        drawn = profiles(recorded, predictions, statistic, ends_only=True)
+        every = {run.name: run.history for run in runs}
+        drawn = profiles(every, predictions, statistic, ends_only=True)
     columns = iter(st.columns([3, 2]) if len(drawn) < 2 else st.columns(2))
     for name, figure in drawn.items():
         with next(columns):
@@ -217,7 +218,7 @@ def _opened_once(action: Callable[[], None]) -> None:
 
 def _uploaded(tab: Tab) -> None:
     """The files that were uploaded, in place of the runs that are shown."""
-    runs = []
+    runs: list[Run] = []
     for file in st.session_state.upload[:2]:
         path = tab.new_path()
         path.write_bytes(file.getvalue())

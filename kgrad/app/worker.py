@@ -1,9 +1,9 @@
 """The process that trains: `python -m kgrad.app.worker`, one for each training that goes on.
 
-It reads jobs from its standard input, a JSON object a line: {"experiments": […], "journals": […]}
-is trained one after the other, each with its journal; {"stop": true} ends that. When the input is
-closed, because the page or the whole app is gone, the process ends at once. On its standard output
-it says {"ready": true}, and of each job {"finished": true} or {"error": a sentence}.
+It reads jobs from its standard input, a JSON object a line. {"number": 1, "experiments": […],
+"journals": […]} is trained one after the other, each with its journal; {"stop": 1} ends that. When
+the input is closed, because the page or the whole app is gone, the process ends at once. On its
+standard output it says {"ready": true}, and of each job {"number": 1, "error": a sentence, or ""}.
 """
 
 import _thread
@@ -24,7 +24,7 @@ class Jobs:
     def __init__(self) -> None:
         self._waiting: queue.Queue[dict[str, Any]] = queue.Queue()
         self._lock = threading.Lock()
-        self._busy = self._stopped = False
+        self._training, self._stopped = False, 0
         threading.Thread(target=self._read, daemon=True).start()
 
     def next(self) -> dict[str, Any]:
@@ -34,26 +34,26 @@ class Jobs:
     def do(self, job: dict[str, Any]) -> None:
         """Train what a job asks for, until it is stopped."""
         try:
-            with self._lock:
-                self._busy = True
             for experiment, journal in zip(job["experiments"], job["journals"], strict=True):
-                if not self._stopped:
-                    train(experiment, journal)
-        except KeyboardInterrupt:  # before the first record, or behind the last
-            pass
+                with self._lock:
+                    if self._stopped >= job["number"]:
+                        break
+                    self._training = True
+                train(experiment, journal)
+                with self._lock:
+                    self._training = False
         finally:
-            with self._lock:
-                self._busy = self._stopped = False
+            self._training = False
 
     def _read(self) -> None:
         for line in sys.stdin:
-            job = json.loads(line)
-            if "stop" not in job:
-                self._waiting.put(job)
+            content = json.loads(line)
+            if "stop" not in content:
+                self._waiting.put(content)
                 continue
             with self._lock:
-                if self._busy:
-                    self._stopped = True
+                self._stopped = content["stop"]
+                if self._training:
                     _thread.interrupt_main()
         # Not sys.exit: that ends a thread, and a compiled step would still run to its end.
         os._exit(0)
@@ -96,16 +96,15 @@ def main() -> None:
 
     answers.write('{"ready": true}\n')
     while True:
-        job = jobs.next()
+        job, error = jobs.next(), ""
         keras.utils.clear_session()
         try:
             jobs.do(job)
-            answer: dict[str, Any] = {"finished": True}
-        except (MemoryError, OSError, TypeError, ValueError) as error:
-            answer = {"error": str(error)}
-        except KeyboardInterrupt:  # a stop that came just as the job ended
-            answer = {"finished": True}
-        answers.write(json.dumps(answer) + "\n")
+        except (MemoryError, OSError, TypeError, ValueError) as raised:
+            error = str(raised)
+        except KeyboardInterrupt:  # before the first record, or behind the last
+            pass
+        answers.write(json.dumps({"number": job["number"], "error": error}) + "\n")
 
 
 if __name__ == "__main__":

@@ -89,8 +89,12 @@ class FlowDrawing:
             f"marker.{key}": [*none, edges.drawn(own, record), nodes.drawn(key, record), None]
             for key, own in (("symbol", "symbol"), ("size", "size"), ("color", "marked"))
         }
-        told = [*edges.told(record, label), numbers, nodes.told(record, label), beside]
-        return lines | marks | {"text": told}
+        texts = {
+            # Of one text for all points of a line a hover template knows nothing.
+            "meta": [*edges.told(record, label), None, None, None],
+            "text": [*none, numbers, nodes.told(record, label), beside],
+        }
+        return lines | marks | texts
 
     def packed(self, records: Sequence[int]) -> dict[str, Any]:
         """All that the page's script needs, in JSON's types: row i is of `records[i]`."""
@@ -214,7 +218,7 @@ class FlowDrawing:
 
 
 def _edge_hover(source: str, target: str) -> str:
-    return f"{_in_template(f'{source} → {target}')}<br>‖∂L/∂a‖, %{{text}}<extra></extra>"
+    return f"{_in_template(f'{source} → {target}')}<br>‖∂L/∂a‖, %{{meta}}<extra></extra>"
 
 
 def _described(name: str, node: dict[str, Any]) -> str:

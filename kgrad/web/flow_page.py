@@ -10,7 +10,7 @@ import networkx as nx
 from plotly.offline import get_plotlyjs
 
 from kgrad.web.flow_drawing import WIDTHS, FlowDrawing
-from kgrad.web.page import page, plot, slider
+from kgrad.web.page import packed, page, plot, slider
 from kgrad.web.thinning import telling
 
 _MOST_MOMENTS = 200
@@ -48,7 +48,7 @@ def write_flow_graph(
     entry = flow_entry(drawing, "flow", records, list(range(len(records))))
     sections = [slider(labels, own)] if len(records) > 1 else []
     sections.append(plot("flow", " ".join(drawing.notes)))
-    data = json.dumps({"labels": labels, "figures": [entry]}, ensure_ascii=False)
+    data = packed({"labels": labels, "figures": [entry]})
     Path(path).write_text(page(title, sections, data, get_plotlyjs()), encoding="utf-8")
 
 

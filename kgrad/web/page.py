@@ -8,7 +8,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,11 @@ def page(title: str, sections: Iterable[str], data: str, plotly: str) -> str:
             "</html>\n",
         ]
     )
+
+
+def packed(data: Mapping[str, Any]) -> str:
+    """What the script draws, as JSON without spaces."""
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
 
 
 def slider(labels: Sequence[str], at: int = 0) -> str:

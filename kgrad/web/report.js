@@ -74,7 +74,7 @@
     const [numbers, circles, names] = element.data.slice(edges.told.length);
     lines.forEach(({ line }, i) => {
       for (const key of ["color", "dash", "width"]) line[key] = edges[key][i];
-      lines[i].text = edges.told[i];
+      lines[i].meta = edges.told[i];
     });
     for (const key of ["symbol", "size"]) {
       numbers.marker[key] = edges[key];
@@ -105,7 +105,7 @@
     next.x.forEach((x, i) => Object.assign(traces[i], { x, y: next.y[i] }));
     traces[next.places.length].textposition = next.places;
     markFlow(plot, plot.rows[position], data.labels[position]);
-    Plotly.relayout(plot.element, next.layout);
+    Plotly.relayout(plot.element, { ...next.layout, autosize: true });
   }
   const standing = () => (slider ? Number(slider.value) : 0);
 

@@ -27,6 +27,7 @@ from kgrad.web.page import (
     heading,
     how_to_reproduce,
     overview,
+    packed,
     page,
     plot,
     slider,
@@ -173,8 +174,7 @@ def _html(networks: Sequence[Network], title: str, statistic: str, most: int, pl
     if not moving:
         for one in drawn:
             one["marks"] = None
-    data = json.dumps({"labels": moments.labels, "figures": drawn}, ensure_ascii=False)
-    return page(title, sections, data, plotly)
+    return page(title, sections, packed({"labels": moments.labels, "figures": drawn}), plotly)
 
 
 def _place(

@@ -1,0 +1,214 @@
+# %% [markdown]
+# # 17. Transformers: where to put the normalisation
+#
+# **Question.** A transformer's block adds to its input and normalises. The first transformers
+# normalised after the sum (post-norm), most of today's before the branch (pre-norm). What is that
+# to the gradients?
+#
+# **Predict first.** Go from two blocks to sixteen. By which factor does the gradient of the *last*
+# block change, before training, in either design?
+
+# %%
+import os
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+from keras import layers
+
+import kgrad
+
+FAST = "KGRAD_FAST" in os.environ  # fewer and smaller networks, the same claims
+WORDS, LENGTH, WIDTH = 10, 8, 32
+X = np.random.default_rng(0).integers(WORDS, size=(2048, LENGTH))
+y = X[:, ::-1]  # to be learnt: say the sequence backwards
+LOSS = "sparse_categorical_crossentropy"
+
+
+def transformer(kind, blocks, seed):
+    keras.utils.set_random_seed(seed)
+    small = keras.initializers.RandomNormal(stddev=0.1)
+    tokens = keras.Input((LENGTH,), dtype="int32")
+    x = layers.Embedding(WORDS, WIDTH, small, name="words")(tokens)
+    x = x + layers.Embedding(LENGTH, WIDTH, small, name="places")(keras.ops.arange(LENGTH))
+    for block in range(1, blocks + 1):
+        attention = layers.MultiHeadAttention(2, WIDTH // 2, name=f"attention_{block}")
+        wide = layers.Dense(2 * WIDTH, activation="relu", name=f"wide_{block}")
+        narrow = layers.Dense(WIDTH, name=f"narrow_{block}")
+        branches = {"a": lambda z, f=attention: f(z, z), "b": lambda z, f=narrow, g=wide: f(g(z))}
+        for branch_name, branch in branches.items():
+            norm = layers.LayerNormalization(name=f"norm_{block}{branch_name}")
+            x = norm(x + branch(x)) if kind == "post-norm" else x + branch(norm(x))
+    if kind == "pre-norm":
+        x = layers.LayerNormalization(name="norm")(x)
+    return keras.Model(tokens, layers.Dense(WORDS, activation="softmax", name="word")(x))
+
+
+# %% [markdown]
+# ## The experiment
+#
+# The two designs differ in one line. What is measured is the gradient of each block's last matrix,
+# called `narrow`, in networks of more and more blocks.
+
+# %%
+depths = [2, 8] if FAST else [2, 4, 8, 16]
+seeds = range(2 if FAST else 3)
+colors = {"post-norm": "tab:orange", "pre-norm": "tab:blue"}
+
+
+def gradient_by_block(kind, blocks, seed):
+    history = kgrad.measure_gradients(transformer(kind, blocks, seed), X[:128], y[:128], LOSS)
+    norms = history.by_layer("l2_norm")[0]
+    return [norms[history.layers.index(f"narrow_{block}")] for block in range(1, blocks + 1)]
+
+
+profiles = {
+    (kind, blocks): np.exp(
+        np.mean([np.log(gradient_by_block(kind, blocks, seed)) for seed in seeds], axis=0)
+    )
+    for kind in colors
+    for blocks in depths
+}
+last = {kind: np.array([profiles[kind, blocks][-1] for blocks in depths]) for kind in colors}
+
+figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+for kind, color in colors.items():
+    axes.loglog(depths, last[kind], "o-", color=color, label=kind)
+axes.loglog(depths, last["pre-norm"][0] * np.sqrt(2 / np.array(depths)), "k:", label="1/√blocks")
+axes.set(xlabel="blocks", ylabel="gradient norm, last block", title="Before training")
+axes.set(xticks=depths, xticklabels=depths)
+axes.set(yticks=[0.4, 0.6, 0.8, 1, 1.2], yticklabels=["0.4", "0.6", "0.8", "1", "1.2"])
+axes.minorticks_off()
+axes.legend()
+plt.show()
+
+figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+for kind, color in colors.items():
+    axes.plot(range(1, depths[-1] + 1), profiles[kind, depths[-1]], "o-", color=color, label=kind)
+axes.set(
+    xlabel="block", ylabel="gradient norm", title=f"{depths[-1]} blocks, before training", ylim=0
+)
+axes.legend()
+plt.show()
+for kind in colors:
+    by_block = profiles[kind, depths[-1]]
+    print(
+        f"{kind}: last block, {depths[-1]} blocks ÷ 2 blocks {last[kind][-1] / last[kind][0]:.2f}"
+    )
+    print(f"{kind}: {depths[-1]} blocks, first block ÷ last {by_block[0] / by_block[-1]:.2f}")
+
+# %% [markdown]
+# In the first figure the horizontal axis is the size of the network, in the second the place in the
+# largest one. No gradient vanishes: both designs have skip connections. Look at the level:
+# post-norm does not become gentler as blocks are added; pre-norm does.
+#
+# Does it matter? Both are trained with Adam and a step that is large for a transformer.
+
+# %%
+blocks, epochs = (3, 2) if FAST else (4, 4)
+
+
+def train(kind, learning_rate):
+    model = transformer(kind, blocks, seed=0)
+    model.compile(keras.optimizers.Adam(learning_rate), LOSS)
+    return kgrad.train_and_track_gradients(
+        model, X, y, epochs, batch_size=64, every=8, seed=0, jit_compile=False
+    )
+
+
+histories = {kind: train(kind, 0.01) for kind in colors}
+kgrad.compare_gradients(histories, "Adam, learning rate 0.01, no warm-up", "l2_norm")
+plt.show()
+loss = {kind: history.logs["loss"][-4:].mean() for kind, history in histories.items()}
+print(f"loss of the last epoch, guessing is {np.log(WORDS):.2f}:")
+print(", ".join(f"{kind} {value:.3f}" for kind, value in loss.items()))
+
+# %% [markdown]
+# ## What it shows, and why
+#
+# Let F stand for a branch. The two designs are
+#
+# $$\text{post:}\quad x_{l+1} = \mathrm{LN}(x_l + F(x_l)), \qquad
+# \text{pre:}\quad x_{l+1} = x_l + F(\mathrm{LN}(x_l)).$$
+#
+# LN divides by the standard deviation s of its input, and so its derivative is about 1/s.
+#
+# *Post-norm.* Whatever was below, the last block's output is normalised anew: the gradient that
+# enters it does not know how many blocks there are. Each norm on the way down divides again, so
+# that lower blocks get less.
+#
+# *Pre-norm.* Each branch adds a variance v to the sum, which nobody divides. After L blocks it is
+# about 2Lv, and the one norm at the end divides by its root:
+#
+# $$\Big|\frac{\partial \mathcal{L}}{\partial x_L}\Big| \sim \frac{1}{\sqrt{2 L v}}.$$
+#
+# From there it passes down the skip connections to every block. So in deeper pre-norm networks each
+# block has a smaller gradient. Post-norm begins with large ones near the output, and Adam's first
+# steps, all of full length, do damage: in the third figure its gradients are of ordinary size at
+# step 0, and within sixty steps they have fallen by decades. This network *became* one whose
+# gradients vanish. Hence the *warm-up* with which post-norm transformers are trained: a learning
+# rate that begins near 0.
+
+# %%
+slopes = {kind: np.polyfit(np.log(depths), np.log(last[kind]), 1)[0] for kind in colors}
+for kind, slope in slopes.items():
+    print(f"{kind}: last block's gradient ~ blocks to the power {slope:+.2f}")
+
+# %% [markdown]
+# ## What must hold
+
+# %%
+assert slopes["post-norm"] > -0.1
+assert slopes["pre-norm"] < -0.2
+assert profiles["pre-norm", depths[-1]][0] > 1.4 * profiles["pre-norm", depths[-1]][-1]
+assert loss["pre-norm"] < 0.3 * np.log(WORDS)
+assert loss["post-norm"] > 0.8 * np.log(WORDS)
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** Train the post-norm network with the same learning rate, 0.01, reached only after 100
+# steps.
+
+# %% [markdown] tags=["solution"]
+# <details><summary>Solution 1</summary>
+#
+# `CosineDecay` with `warmup_target=0.01` and `warmup_steps=100`. The network that was stuck learns.
+# Small first steps let the upper layers settle before the lower ones are thrown about.
+#
+# </details>
+
+# %% tags=["solution"] jupyter={"source_hidden": true, "outputs_hidden": true}
+if not FAST:
+    schedule = keras.optimizers.schedules.CosineDecay(
+        1e-5, decay_steps=10**6, warmup_target=0.01, warmup_steps=100
+    )
+    warmed = train("post-norm", schedule).logs["loss"][-4:].mean()
+    print(f"post-norm with a warm-up: loss of the last epoch {warmed:.3f}")
+    assert warmed < 0.5 * loss["post-norm"]
+
+# %% [markdown]
+# **2.** By how much does the standard deviation that the last norm divides by grow between 2 and 8
+# pre-norm blocks? Compare with √4.
+
+# %% [markdown] tags=["solution"]
+# <details><summary>Solution 2</summary>
+#
+# About as √4 = 2 says: variances of branches add up. It is the same growth that residual networks
+# without normalisation show.
+#
+# </details>
+
+# %% tags=["solution"] jupyter={"source_hidden": true, "outputs_hidden": true}
+spread = []
+for number in (2, 8):
+    model = transformer("pre-norm", number, seed=0)
+    spread.append(keras.Model(model.input, model.layers[-2].input)(X[:128]).numpy().std())
+print(f"standard deviation: 2 blocks {spread[0]:.2f}, 8 blocks {spread[1]:.2f}")
+assert 1.4 < spread[1] / spread[0] < 2.8
+
+# %% [markdown]
+# ## Source
+#
+# R. Xiong et al., *On Layer Normalization in the Transformer Architecture*, 2020. A. Vaswani et
+# al., *Attention Is All You Need*, 2017 (post-norm, with a warm-up).
