@@ -1,28 +1,110 @@
-"""Makes the figure of `docs/flow_graph.md`: `python docs/flow_figure.py`."""
+"""Makes the figures of `docs/flow_graph.md` and `docs/report.md`: `python docs/flow_figure.py`.
+
+The interactive ones are photographed in Chromium.
+"""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import keras
 import matplotlib
 
 matplotlib.use("Agg")
 
+import numpy as np
+from playwright.sync_api import Page, sync_playwright
+
 import kgrad
+from kgrad.experiments import PRESETS, replicates, run_all
+from kgrad.web import write_flow_graph, write_report
+
+FIGURES = Path(__file__).parent / "figures"
+THRESHOLD = 0.05
+TITLES = {
+    "mlp": "Eight sigmoid layers",
+    "residual": "Eight sigmoid layers with skips",
+    "branched": "Two blocks of four branches",
+}
+
+
+def mlp(**options: bool) -> keras.Model:
+    """Eight sigmoid layers."""
+    return kgrad.create_model(8, "sigmoid", "xavier", input_shape=(2,), seed=0, **options)
+
+
+def branched() -> keras.Model:
+    """Two blocks of four branches each, as GoogLeNet has them."""
+    relu = {"padding": "same", "activation": "relu"}
+    image = keras.Input((16, 16, 1), name="image")
+    x = keras.layers.Conv2D(4, 3, name="stem", **relu)(image)
+    for k in (1, 2):
+        branches = [keras.layers.Conv2D(4, n, name=f"{n}x{n}_{k}", **relu)(x) for n in (1, 3, 5)]
+        pooled = keras.layers.MaxPooling2D(3, 1, "same", name=f"pool_{k}")(x)
+        branches.append(keras.layers.Conv2D(4, 1, name=f"project_{k}", **relu)(pooled))
+        x = keras.layers.Concatenate(name=f"join_{k}")(branches)
+    x = keras.layers.GlobalAveragePooling2D(name="average")(x)
+    return keras.Model(image, keras.layers.Dense(1, "sigmoid", name="output")(x))
+
+
+def tracked(model: keras.Model, X: np.ndarray, y: np.ndarray) -> kgrad.GradientHistory:
+    """Five epochs, with a probe."""
+    model.compile("sgd", "binary_crossentropy")
+    tracker = kgrad.GradientTracker(probe=(X[:64], y[:64]))
+    model.fit(X, y, epochs=5, callbacks=[tracker], verbose=0)
+    return tracker.history
+
+
+def histories() -> dict[str, kgrad.GradientHistory]:
+    """Of the three kinds of models."""
+    moons = kgrad.make_dataset("moons")
+    images = np.random.default_rng(0).normal(size=(256, 16, 16, 1)).astype("float32")
+    bright = (images.mean((1, 2, 3)) > 0).astype("float32")
+    keras.utils.set_random_seed(0)
+    return {
+        "mlp": tracked(mlp(), moons.X, moons.y),
+        "residual": tracked(mlp(skip_connections=True), moons.X, moons.y),
+        "branched": tracked(branched(), images, bright),
+    }
+
+
+def photograph(page: Page, source: Path, name: str, moment: int, **options: bool) -> None:
+    """A page whose slider was moved."""
+    page.goto(source.as_uri())
+    page.wait_for_selector("html[data-ready]")
+    page.locator("#moment").fill(str(moment))
+    page.locator("#moment").blur()
+    page.wait_for_selector(f'html[data-marked="{moment}"]')
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(500)  # a click and a resize are done
+    page.screenshot(path=FIGURES / f"{name}.png", **options)
 
 
 def main() -> None:
-    data = kgrad.make_dataset("moons")
-    model = kgrad.create_model(
-        8, "sigmoid", "xavier", input_shape=(2,), skip_connections=True, seed=0
-    )
-    model.compile("sgd", "binary_crossentropy")
-    tracker = kgrad.GradientTracker(probe=(data.X[:64], data.y[:64]))
-    model.fit(data.X, data.y, epochs=5, callbacks=[tracker], verbose=0)
-    graph = kgrad.flow_graph(model, tracker.history)
-    figure = kgrad.plot_flow_graph(graph, "Eight sigmoid layers with skips", threshold=0.05)
-    figure.savefig(Path(__file__).parent / "figures" / "flow_residual.png", dpi=100)
+    """Train, write the pages, photograph them."""
+    recorded = histories()
+    graph = kgrad.flow_graph_from_history(recorded["residual"])
+    figure = kgrad.plot_flow_graph(graph, TITLES["residual"], threshold=THRESHOLD)
+    figure.savefig(FIGURES / "flow_residual.png", dpi=100)
+    presets = [network for preset in PRESETS.values() for network in preset]
+    runs = run_all([one for network in presets for one in replicates(network, 2)])
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        source = Path(folder) / "page.html"
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        page = browser.new_page(viewport={"width": 700, "height": 600})
+        for name, history in recorded.items():
+            graph = kgrad.flow_graph_from_history(history)
+            write_flow_graph(graph, source, TITLES[name], threshold=THRESHOLD)
+            photograph(page, source, f"flow_interactive_{name}", 3, full_page=True)
+        page.set_viewport_size({"width": 1000, "height": 1330})
+        write_report(runs, source)
+        photograph(page, source, "report", 6)
+        browser.close()
 
 
 if __name__ == "__main__":

@@ -36,6 +36,10 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 LOGGED = re.compile(r"(WARNING: All log messages before|[IWEF]\d{4} \d\d:).*\n?")  # by TensorFlow
 TABLE = re.compile(r"(?<=<!-- lessons -->\n).*(?=<!-- end of lessons -->)", re.DOTALL)
+INITIALS = r"(?:[A-Z]\.[ -]?)+"
+CITED = re.compile(  # X. Glorot, Y. Bengio, *Title*, 2010
+    rf"((?:{INITIALS}\w+, )*{INITIALS}\w+(?: et al\.)?), (?:\*[^*]+\*, )?(\d{{4}})"
+)
 NUMBERED = "[0-9][0-9]_*"
 DPI = 110  # 6 inches are 660 pixels: sharp enough on a telephone, small enough to be committed
 SECONDS_A_CELL = 600
@@ -82,9 +86,9 @@ def execute(lesson: Path) -> NotebookNode:
 
 def small(png: bytes) -> bytes:
     """The same picture in at most 256 colours: a third of the bytes."""
-    picture = Image.open(BytesIO(png)).convert("RGB")
     file = BytesIO()
-    picture.quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    picture = Image.open(BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    picture.save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
@@ -135,27 +139,25 @@ def table_of_lessons(lessons: list[Path]) -> str:
     rows = ["| | lesson | its question | source |", "|---|---|---|---|"]
     for lesson in lessons:
         cells = jupytext.read(lesson).cells
-        first = " ".join(cells[0].source.split())
-        source = " ".join(cells[-1].source.split())
+        first, source = (" ".join(cells[place].source.split()) for place in (0, -1))
         head = re.match(r"# (\d+)\. (.+?): (.+?) \*\*Question\.\*\* (.+?)(?: \*\*|$)", first)
-        read = re.match(r"## Source ([^*]+), \*[^*]+\*, (\d{4})", source)
-        if head is None or read is None:
+        if head is None or (read := CITED.search(source)) is None:
             raise ValueError(
                 f"{lesson.name} must begin with '# number. Name: a phrase' and '**Question.** …', "
-                "its last cell with '## Source' and 'Authors, *Title*, year'; received "
+                "and its last cell name a source as 'X. Author, *Title*, 2010'; received "
                 f"{first[:60]!r} and {source[:60]!r}"
             )
         number, name, phrase, question = head.groups()
         link = f"[{name}]({lesson.stem}.md): {phrase}"
-        surnames = re.sub(r"([A-Z]\.[ -]?)+ ?", "", read.group(1))
-        rows.append(f"| {number} | {link} | {question} | {surnames} {read.group(2)} |")
+        who = re.sub(INITIALS, "", read.group(1))
+        rows.append(f"| {number} | {link} | {question} | {who} {read.group(2)} |")
     return "\n".join(rows) + "\n"
 
 
 def formula(latex: str, options: dict) -> str:
     """MathML, which browsers draw by themselves; at a wide gap a narrow page breaks the line."""
     display = "block" if options["display_mode"] else "inline"
-    parts = re.split(r"\\q?quad\b", latex) if display == "block" else [latex]
+    parts = re.split(r"\\qquad|(?<=,)\s*\\quad", latex) if display == "block" else [latex]
     mathml = "".join(convert(part.strip(), display=display) for part in parts)
     if "\\" in mathml:
         raise LessonError(f"the formula {latex.strip()!r} has a command that is not known")

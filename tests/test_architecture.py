@@ -227,7 +227,8 @@ TABLE = {
     "plots.flow_grid": ("flow.layout", "numpy matplotlib"),
     "plots.flow_looks": ("flow.layout flow.verdicts plots.scale", "numpy networkx"),
     "plots.flow": (
-        "flow.layout flow.verdicts plots.flow_grid plots.flow_looks plots.parts plots.panels plots.scale",
+        "flow.layout flow.verdicts plots.flow_grid plots.flow_looks plots.parts plots.panels "
+        "plots.scale",
         "numpy matplotlib networkx",
     ),
     "command.main": ("_version", ""),

@@ -144,6 +144,23 @@ def test_graph_takes_an_epoch_and_every_record(tmp_path):
     assert [record["nodes"] for record in content["records"]] == [[2.0] * 3, [1.6] * 3]
 
 
+def test_graph_writes_a_page_of_all_epochs_without_tensorflow(tmp_path):
+    run, file = write_run(tmp_path / "run.jsonl"), tmp_path / "graph.html"
+    options = ["--epoch", "0", "--title", "<Mine>", "--threshold", "0.5"]
+    done = run_apart(["graph", run, "-o", file, *options], {"tensorflow", "keras"})
+    assert done.returncode == 0, done.stderr
+    html = file.read_text(encoding="utf-8")
+    assert "<h1>&lt;Mine&gt;</h1>" in html
+    assert 'max="1" value="0" step="1">' in html
+    assert "edge above 0.5" in html
+
+
+def test_graph_draws_without_tensorflow(tmp_path):
+    run = write_run(tmp_path / "run.jsonl")
+    done = run_apart(["graph", run, "-o", tmp_path / "graph.png"], {"tensorflow", "keras"})
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("ending", [".png", ".svg", ".pdf"])
 def test_graph_draws_a_run(tmp_path, ending):
     run = write_run(tmp_path / "run.jsonl")

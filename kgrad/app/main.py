@@ -43,10 +43,9 @@ def _warmed() -> threading.Thread:
     spare = _spare()
 
     def warm_up() -> None:
+        spare.give()
         import kgrad.app.results
         import kgrad.experiments  # noqa: F401 (for the prediction: with TensorFlow)
-
-        spare.give()
 
     thread = threading.Thread(target=warm_up, daemon=True)
     thread.start()
@@ -69,7 +68,7 @@ def page() -> None:
     waiting = st.empty()
     if _warmed().is_alive():
         waiting.info("TensorFlow is being imported; the prediction will stand here.")
-        _warmed().join()
+        _warmed().join()  # the page as far as it goes is there already
     from kgrad.app.results import show
 
     waiting.empty()

@@ -17,12 +17,14 @@ class Worker:
     """A process that runs `kgrad.app.worker`.
 
     Attributes:
-        running: whether a job is being done.
+        ready: set once TensorFlow is imported.
         error: why the last job failed, in a sentence; empty if it did not.
     """
 
     def __init__(self) -> None:
-        self.running, self.error = False, ""
+        self._idle = threading.Event()
+        self._idle.set()
+        self.error = ""
         self._number = 0
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
         self._process = subprocess.Popen(
@@ -40,9 +42,9 @@ class Worker:
         threading.Thread(target=self._listen, daemon=True).start()
 
     @property
-    def pid(self) -> int:
-        """The process's number."""
-        return self._process.pid
+    def running(self) -> bool:
+        """Whether a job is being done."""
+        return not self._idle.is_set()
 
     @property
     def alive(self) -> bool:
@@ -52,37 +54,35 @@ class Worker:
     def start(self, experiments: Sequence[Mapping[str, Any]], journals: Sequence[Path]) -> None:
         """Begin a job: train the experiments one after the other, each into its journal."""
         self._number += 1
-        self.running, self.error = True, ""
+        self.error = ""
+        self._idle.clear()
         paths = [str(journal) for journal in journals]
         job = {"number": self._number, "experiments": list(experiments), "journals": paths}
         self._write(job)
 
     def stop(self) -> None:
-        """End the job; a process that does not answer soon is ended itself."""
+        """End the job, and wait for that; a process that does not answer soon is ended itself."""
         if not self.ready.is_set():  # it imports TensorFlow, and hears nothing
             self.close()
             return
         self._write({"stop": self._number})
-        waiting = threading.Timer(_SECONDS_TO_STOP, self._end_if_running)
-        waiting.daemon = True
-        waiting.start()
+        self._idle.wait(_SECONDS_TO_STOP)
+        if self.running:
+            self.close()
 
     def close(self) -> None:
         """End the process."""
-        self.running = False
+        self._idle.set()
         self._process.kill()
         self._process.wait()
-
-    def _end_if_running(self) -> None:
-        if self.running:
-            self.close()
 
     def _write(self, content: Mapping[str, Any]) -> None:
         pipe = self._pipe(self._process.stdin)
         try:
             pipe.write(json.dumps(content) + "\n")
         except OSError:
-            self.error, self.running = "The training process has ended.", False
+            self.error = "The training process has ended."
+            self._idle.set()
 
     def _listen(self) -> None:
         """Take the process's answers; the last one is its end."""
@@ -92,11 +92,12 @@ class Worker:
             if "ready" in answer:
                 self.ready.set()
             elif answer["number"] == self._number:
-                self.error, self.running = answer["error"], False
+                self.error = answer["error"]
+                self._idle.set()
         status = self._process.wait()
         if self.running:  # nobody here ended it
             self.error = f"The training process ended: {self._last_line() or status}"
-        self.running = False
+        self._idle.set()
         self.ready.set()
 
     def _last_line(self) -> str:

@@ -217,21 +217,25 @@ def _opened_once(action: Callable[[], None]) -> None:
 
 
 def _uploaded(tab: Tab) -> None:
-    """The files that were uploaded, in place of the runs that are shown."""
+    """The files that were uploaded, the last two that are histories, in place of what is shown."""
     runs: list[Run] = []
-    for file in st.session_state.upload[:2]:
+    refused = []
+    for file in st.session_state.upload:
         path = tab.new_path()
         path.write_bytes(file.getvalue())
         journal = Journal(path)
         try:
             journal.finish()
         except ValueError as error:
-            raise ValueError(str(error).replace(path.name, file.name)) from error
-        if journal.history is None or not len(journal.history):
-            raise ValueError(f"{file.name} is no history, or has no record")
-        runs.append(Run(_unused(file.name, runs), journal))
+            refused.append(str(error).replace(path.name, file.name))
+        if journal.history is not None and len(journal.history):
+            runs.append(Run(_unused(file.name, runs), journal))
+        elif not refused:
+            refused.append(f"{file.name} is no history, or has no record")
     if runs:
-        _put(tab, runs, following=False)
+        _put(tab, runs[-2:], following=False)
+    if refused:
+        raise ValueError(" ".join(refused))
 
 
 def _open(paths: list[Path]) -> None:

@@ -165,7 +165,7 @@ def _graph(
 
 
 def _shapes(history: GradientHistory, layers: Sequence[str]) -> tuple[str, ...]:
-    """The weights of some layers with their shapes; of several layers each with its layer's name."""
+    """Weights with their shapes, and with their layers' names where there are several layers."""
     return tuple(
         f"{weight.layer} {weight.name} {weight.shape}"
         if len(layers) > 1

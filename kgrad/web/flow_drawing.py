@@ -28,7 +28,7 @@ from kgrad.web.looks import dashes_of, new_figure, plain, special_marker
 
 _SHAPES = 6  # as many weights of a layer are told
 _KEY = 210  # pixels of the longest entry of the key
-WIDTHS = (360, 700, 1000)  # pixels of figures: on a telephone, a tablet and a desk
+WIDTHS = (360, 640, 1000)  # pixels of figures: on a telephone, a tablet and a desk
 _INDENT = "\u2003"  # what stands beside a circle begins outside it
 _INK = "#222222"
 _HALO = "1px 1px 2px white, 1px -1px 2px white, -1px 1px 2px white, -1px -1px 2px white"

@@ -28,8 +28,8 @@ class Arrangement(NamedTuple):
         up: the ends of the y axis.
     """
 
-    x: list[list[int]]
-    y: list[list[int]]
+    x: list[list[float]]
+    y: list[list[float]]
     names: list[str]
     places: list[str]
     across: tuple[float, float]
@@ -50,7 +50,7 @@ def arranged(graph: nx.DiGraph, layout: Layout, width: int) -> Arrangement:
         heads += [middle] * back
     nodes = [grid.at(layout.nodes[name]) for name in graph]
     drawn = (*lines, middles, nodes, nodes, heads)
-    traces = [np.array(points).reshape(-1, 2).round().astype(int) for points in drawn]
+    traces = [np.array(points).reshape(-1, 2).round(1) for points in drawn]
     beside = zip(graph, _room_beside(layout, grid), strict=True)
     letters = {name: int((room - _CIRCLE) / _LETTER) for name, room in beside}
     names = [

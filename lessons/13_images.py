@@ -1,0 +1,197 @@
+# %% [markdown]
+# # 13. Images: twenty convolutions, plain and residual
+#
+# **Question.** Real images, and a convolutional network of 21 layers with Keras's default
+# initialisation. What keeps it from learning, and what do skip connections change?
+#
+# **Predict first.** A convolution is a dense layer that looks at 3 × 3 places, so what was said of
+# dense layers should hold. Keras starts it with Glorot's variance, which for ReLU is half of what
+# He's is. Write down by what factor twenty such layers make the gradient smaller than He's would.
+
+# %%
+import os
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+
+import kgrad
+
+FAST = "KGRAD_FAST" in os.environ  # fewer epochs, the same claims
+IMAGES = "digits"  # or "cifar10", of which Keras downloads 170 MB
+
+
+def load():
+    """Images (samples, height, width, channels) to train with and to test with, standardised."""
+    if IMAGES == "cifar10":
+        (X, y), (X_new, y_new) = keras.datasets.cifar10.load_data()
+        X, X_new = ((images.astype("float32") - 121) / 64 for images in (X, X_new))
+        return X[:10000], y[:10000, 0], X_new[:2000], y_new[:2000, 0]  # a part, for patience
+    data = kgrad.make_dataset("digits")  # 1,797 handwritten digits of 8 × 8 pixels
+    X, y = data.X.reshape(-1, 8, 8, 1), data.y
+    return X[:1400], y[:1400], X[1400:], y[1400:]
+
+
+X, y, X_new, y_new = load()
+print(f"{IMAGES}: {len(X)} images {X.shape[1:]} to train with, {len(X_new)} to test with")
+
+# %% [markdown]
+# ## The experiment
+#
+# Ten blocks of two convolutions with 16 filters. A residual block adds its input to its output.
+
+# %%
+
+
+def network(residual, initializer="glorot_uniform", zero=False):
+    """With `zero` the second convolution of each block is linear and starts at zero."""
+    keras.utils.set_random_seed(0)
+
+    def convolution(name, start=initializer, activation="relu"):
+        return keras.layers.Conv2D(
+            16, 3, padding="same", activation=activation, kernel_initializer=start, name=name
+        )
+
+    inputs = keras.Input(X.shape[1:])
+    x = keras.layers.MaxPooling2D()(convolution("stem")(inputs))
+    for block in range(1, 11):
+        before = x
+        x = convolution(f"block{block}_1")(x)
+        last = ("zeros", None) if zero else ()
+        x = convolution(f"block{block}_2", *last)(x)
+        x = keras.layers.add([before, x]) if residual else x
+    outputs = keras.layers.Dense(10, activation="softmax", name="classes")
+    return keras.Model(inputs, outputs(keras.layers.Flatten()(x)))
+
+
+def train(*which):
+    model = network(*which)
+    history = kgrad.train_and_track_gradients(
+        model,
+        X,
+        y,
+        2 if FAST else 5,
+        batch_size=64,
+        optimizer=keras.optimizers.Adam(0.003),
+        loss="sparse_categorical_crossentropy",
+        seed=0,
+    )
+    right = np.mean(np.argmax(model.predict(X_new, verbose=0), axis=1) == y_new)
+    return history, right
+
+
+runs = {"plain": train(False), "residual": train(True)}
+kgrad.compare_gradients(
+    {name: history for name, (history, _) in runs.items()}, "Twenty convolutions, Glorot"
+)
+plt.show()
+
+for name, (history, right) in runs.items():
+    print(f"{name}: loss {history.logs['loss'][-1]:.3f}, {right:.0%} of new images right")
+
+# %% [markdown]
+# Above: gradient over training, one line a layer, light at the input, and the same as a heatmap.
+# Look at epoch 0 on the left. The lines lie together, and very low. How low, compared with He's
+# variance?
+
+# %%
+loss = "sparse_categorical_crossentropy"
+
+
+def norms(*which):
+    """Gradient norms of the convolutions' kernels before training, and the loss."""
+    history = kgrad.measure_gradients(network(*which), X[:256], y[:256], loss)
+    kernels = [weight.name == "kernel" for weight in history.weights]
+    return history["l2_norm"][0, kernels][:-1], history.logs["loss"][0]
+
+
+glorot, he = norms(False)[0], norms(False, "he_normal")[0]
+figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+for name, values in (("He", he), ("Glorot", glorot)):
+    axes.semilogy(np.arange(1, 22), values, marker=".", label=f"plain, {name}")
+axes.semilogy(np.arange(1, 22), norms(True)[0], marker=".", label="residual, Glorot")
+axes.semilogy(np.arange(1, 22), he * 2.0**-10, "k--", label="He, times (1/√2)²⁰")
+axes.set(xlabel="convolution, input → output", ylabel="gradient norm", title="Before training")
+axes.set(ylim=(1e-5, 1e4), xticks=range(1, 22, 5))
+axes.legend(ncols=2, fontsize=9)
+plt.show()
+
+measured = np.exp(np.mean(np.log(glorot / he)))
+print(f"Glorot ÷ He: measured {measured:.1e}, expected {2.0**-10:.1e}")
+print(f"plain, Glorot: first ÷ last convolution {glorot[0] / glorot[-1]:.2f}")
+
+# %% [markdown]
+# ## What it shows, and why
+#
+# A filter with 3 × 3 × 16 inputs has a fan-in of 144, and so has its fan-out. With weights of
+# variance v and ReLU, a layer multiplies the squared signal on its way up, and the squared error on
+# its way down, by
+#
+# $$\tfrac{1}{2} \cdot 144 \, v = \begin{cases} 1 & \text{He, } v = 2/144 \\
+# \tfrac{1}{2} & \text{Glorot, } v = 2/(144 + 144). \end{cases}$$
+#
+# The gradient of a kernel is the product of what came up to it and what comes down to it. Of the
+# twenty factors 1/√2 every layer gets all, some on the way up and the others on the way down: the
+# gradient is small by 2⁻¹⁰ in *every* layer, and the ratio of first to last does not tell. (Borders
+# take a little more: there part of a filter sees padding.) What tells the classes apart has become
+# as small on its way up. Adam, which scales gradients up, moves all weights the same before it
+# finds that signal, and in this run switches the ReLUs off: from epoch 3 on the gradient of the
+# convolutions is exactly 0.
+#
+# With skip connections the signal passes all blocks unchanged, up and down, and blocks add to it.
+
+# %% [markdown]
+# ## What must hold
+
+# %%
+assert 2.0**-12 < measured < 2.0**-8 and 0.1 < glorot[0] / glorot[-1] < 10
+assert runs["plain"][0].logs["loss"][-1] > 2 > 1 > runs["residual"][0].logs["loss"][-1]
+assert runs["residual"][1] > 0.6 > 0.3 > runs["plain"][1]
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** Does the plain network learn with He's initialisation?
+
+# %% [markdown] tags=["solution"]
+# <details><summary>Solution 1</summary>
+#
+# Yes, though not as fast as the residual one with Keras's default. The variance alone was to blame
+# for the standstill; the depth is for the rest.
+#
+# </details>
+
+# %% tags=["solution"] jupyter={"source_hidden": true, "outputs_hidden": true}
+history, right = train(False, "he_normal")
+print(f"plain, He: loss {history.logs['loss'][-1]:.3f}, {right:.0%} of new images right")
+assert history.logs["loss"][-1] < 1.6 and right > 0.5
+
+# %% [markdown]
+# **2.** Now both, skip connections and He. What is the loss before training, and how could a block
+# begin so as to do no harm?
+
+# %% [markdown] tags=["solution"]
+# <details><summary>Solution 2</summary>
+#
+# Far above guessing, ln 10 = 2.30: each block at least doubles the variance, since it adds a branch
+# that is as large as what it goes around. If the last convolution of each block starts at zero, a
+# block starts as the identity, and the loss is that of the stem alone. The zero kernel gets a
+# gradient all the same, from what comes up to it; the kernel before it gets none until the zeros
+# have moved.
+#
+# </details>
+
+# %% tags=["solution"] jupyter={"source_hidden": true, "outputs_hidden": true}
+for zero in (False, True):
+    values, start = norms(True, "he_normal", zero)
+    print(f"residual, He, zero {zero}: loss {start:.2f}, gradient of the stem {values[0]:.2f}")
+    assert (start > 20) == (not zero)
+assert values[2::2].min() > 0 == values[1::2].max()
+
+# %% [markdown]
+# ## Source
+#
+# K. He et al., *Deep Residual Learning for Image Recognition*, 2015, and *Delving Deep into
+# Rectifiers*, 2015, for the variance of a convolution. H. Zhang, Y. Dauphin, T. Ma, *Fixup
+# Initialization*, 2019, for branches that start at zero. The digits are scikit-learn's, from E.
+# Alpaydin and C. Kaynak, 1998; CIFAR-10 is A. Krizhevsky's, 2009.
