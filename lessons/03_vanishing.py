@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 3. Vanishing: a quarter to the power of depth
 #
-# **Question.** All hidden layers of a sigmoid network are alike. How much smaller is the gradient of
-# the first than that of the last, and what decides it?
+# **Question.** All hidden layers of a sigmoid network are alike. How much smaller is the gradient
+# of the first than that of the last, and what decides it?
 #
 # **Predict first.** Ten layers of 64 sigmoids, Glorot's (Xavier's) initialisation. Write down your
 # guess for the gradient of the first layer divided by that of the tenth: a half? a hundredth? less?
@@ -44,8 +44,8 @@ print(f"mean |gradient|: first layer {gradient[0]:.1e}, tenth {gradient[9]:.1e}"
 print(f"first ÷ tenth = {ratio:.1e}")
 
 # %% [markdown]
-# Nearly a straight line on a logarithmic axis: each layer towards the input gets the same *fraction*
-# of what the next one gets. The same for many depths, with several networks each:
+# Nearly a straight line on a logarithmic axis: each layer towards the input gets the same
+# *fraction* of what the next one gets. The same for many depths, with several networks each:
 
 # %%
 depths = [2, 5, 10] if FAST else [2, 5, 10, 15, 20, 30]

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 19. The worked exercise: five layers, a thousand draws
 #
-# **Question.** A well-known exercise prints the gradient norms of a small network, changes the
+# **Question.** An exercise of a course prints the gradient norms of a small network, changes the
 # activation and then the initialisation, and asks what is to be seen. Its answers rest on one
 # random draw of each network. What do a thousand draws say?
 #
@@ -30,8 +30,9 @@ def leaky_relu(x):
 #
 # A hundred samples of ten standard normal features, a standard normal target, mean squared error.
 # Four layers of ten units and one of a single unit, *each* with the activation behind it, the last
-# one, too. PyTorch draws weights and biases uniformly from ±1/√n, where n is the number of inputs.
-# The norms are listed weight, bias, weight, bias, from the first layer to the last.
+# one, too (so that the sigmoid network cannot reach a negative target). PyTorch draws weights and
+# biases uniformly from ±1/√n, where n is the number of inputs. The norms are listed weight, bias,
+# weight, bias, from the first layer to the last.
 
 # %%
 printed = {
@@ -43,35 +44,28 @@ printed = {
 printed = {name: np.array(line.split(), float) for name, line in printed.items()}
 
 
-def normal(gain2):
-    """Kernels from N(0, gain2(n_in, n_out)), biases 0."""
-
-    def draw(random, n_in, n_out):
-        kernel = random.normal(0, np.sqrt(gain2(n_in, n_out)), (DRAWS, n_in, n_out))
-        return kernel, np.zeros((DRAWS, 1, n_out))
-
-    return draw
-
-
-def pytorch(random, n_in, n_out):
-    """Kernels and biases from U(-1/√n_in, 1/√n_in)."""
-    sizes = (DRAWS, n_in, n_out), (DRAWS, 1, n_out)
-    return [random.uniform(-1, 1, size) / np.sqrt(n_in) for size in sizes]
-
-
-networks = {
-    "sigmoid": (keras.ops.sigmoid, pytorch),
-    "leaky ReLU": (leaky_relu, pytorch),
-    "sigmoid, “He”": (keras.ops.sigmoid, normal(lambda n_in, n_out: 1 / n_in)),
-    "leaky ReLU, Xavier": (leaky_relu, normal(lambda n_in, n_out: 2 / (n_in + n_out))),
-    "leaky ReLU, He": (leaky_relu, normal(lambda n_in, n_out: 2 / n_in)),
+networks = {  # activation, and variance of the kernels; None stands for PyTorch's own start
+    "sigmoid": (keras.ops.sigmoid, None),
+    "leaky ReLU": (leaky_relu, None),
+    "sigmoid, “He”": (keras.ops.sigmoid, lambda n_in, n_out: 1 / n_in),
+    "leaky ReLU, Xavier": (leaky_relu, lambda n_in, n_out: 2 / (n_in + n_out)),
+    "leaky ReLU, He": (leaky_relu, lambda n_in, n_out: 2 / n_in),
 }
+
+
+def draw_layer(random, n_in, n_out, variance):
+    """Kernels and biases of all draws: (DRAWS, n_in, n_out) and (DRAWS, 1, n_out)."""
+    sizes = (DRAWS, n_in, n_out), (DRAWS, 1, n_out)
+    if variance is None:
+        return [random.uniform(-1, 1, size) / np.sqrt(n_in) for size in sizes]
+    return random.normal(0, np.sqrt(variance(n_in, n_out)), sizes[0]), np.zeros(sizes[1])
+
 
 # %% [markdown]
 # Two things to know before reading on. The network that the exercise calls He's has the gain that
 # PyTorch takes for a sigmoid, 1: a variance of 1/n, half of what He derived for ReLU. And its
-# Xavier network is the leaky one, so that no two of the last three rows differ in one thing only.
-# The fifth network is not in the exercise: leaky ReLU with He's own variance.
+# Xavier network is the leaky one, so that its Xavier and its He cannot be compared. The fifth
+# network is not in the exercise: leaky ReLU with He's own variance.
 #
 # ## The experiment
 #
@@ -80,12 +74,14 @@ networks = {
 
 
 # %%
-def gradients(phi, draw):
+def gradients(phi, variance):
     """Norm of the gradient of each weight and bias, (DRAWS, 10), and what they were made from."""
     random = np.random.default_rng(0)
     X = random.standard_normal((DRAWS, SAMPLES, UNITS)).astype("float32")
     y = random.standard_normal((DRAWS, SAMPLES, 1)).astype("float32")
-    weights = [tf.Variable(w, dtype="float32") for n in SIZES for w in draw(random, *n)]
+    weights = [
+        tf.Variable(w, dtype="float32") for n in SIZES for w in draw_layer(random, *n, variance)
+    ]
     with tf.GradientTape() as tape:
         h = X
         for kernel, bias in zip(weights[::2], weights[1::2], strict=True):
@@ -98,7 +94,7 @@ def gradients(phi, draw):
 norms = {name: gradients(*network)[0] for name, network in networks.items()}
 
 # %% [markdown]
-# Is that the same network? Three of the draws, each as a Keras model, measured by kgrad:
+# Is that the same network? Two of the draws, each as a Keras model, measured by kgrad:
 
 # %%
 batched, X, y, weights = gradients(*networks["sigmoid"])
@@ -167,13 +163,14 @@ for name, ratios in first_to_last.items():
     one = f", printed {printed[name][0] / printed[name][-2]:.2g}" if name in printed else ""
     low, high = np.quantile(ratios, [0.025, 0.975])
     print(f"{name:>20}: first ÷ last {median[name]:.2g} ({low:.1g} to {high:.1g}){one}")
+low, high = np.quantile(norms["leaky ReLU"][:, 0], [0.025, 0.975])
+print(f"leaky ReLU, first kernel, 95 % of draws: {low:.1e} to {high:.1e}")
 
 # %% [markdown]
 # ## What it shows, and why: the three questions
 #
 # **The pattern, and why sigmoids do it.** From layer to layer the gradient of the biases, which is
-# δ, falls to an eighth of what it was. PyTorch's range gives σ_w² = n/(3n) = ⅓, and σ′ is at most
-# ¼:
+# δ, is multiplied by 0.13. PyTorch's range gives σ_w² = n/(3n) = ⅓, and σ′ is at most ¼:
 #
 # $$\frac{|\delta^{l}|}{|\delta^{l+1}|} \approx \sigma_w \sqrt{\mathbb{E}[\sigma'(z)^2]} \le
 # \frac{1}{\sqrt 3} \cdot \frac14 = 0.14 .$$
@@ -185,7 +182,7 @@ for name, ratios in first_to_last.items():
 #
 # **Initialisation.** For the sigmoid the variance 1/n in place of 1/(3n) helps by a factor of
 # seven; the exercise's two draws suggest twenty-six. For leaky ReLU Xavier raises the first layer's
-# gradient about fifteen times; the exercise's two draws suggest that it hardly matters. He's
+# gradient about sixteen times; the exercise's two draws suggest that it hardly matters. He's
 # variance raises it further.
 
 # %%

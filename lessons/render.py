@@ -167,7 +167,7 @@ def formula(latex: str, options: dict) -> str:
 def coloured(code: str, language: str, attributes: str) -> str:
     """Code with a class a kind of word, and what was printed: columns scroll, other lines wrap."""
     if language == "text":
-        kind = "columns" if re.search(r"\S  +\S", code) else "lines"
+        kind = "columns" if "  " in code else "lines"
         return f'<pre class="printed {kind}"><code>{escape(code)}</code></pre>'
     if not language:
         return ""

@@ -19,7 +19,7 @@ from playwright.sync_api import expect, sync_playwright
 from kgrad.history import GradientHistory, Weight
 
 SECONDS = 90_000  # milliseconds, on a busy machine
-LONG = "layers=3&units=16&activation=relu&initializer=he&epochs=1000&batch_size=8"
+LONG = "units=128&activation=relu&initializer=he&epochs=1000&batch_size=8"
 SHORT = "layers=3&units=8&activation=relu&initializer=he&epochs=3"
 EVIL = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
 
@@ -50,10 +50,14 @@ class Server:
     def workers(self) -> set[int]:
         """The numbers of the training processes."""
         found = set()
-        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                if "kgrad.app.worker" in Path(f"/proc/{child}/cmdline").read_text():
-                    found.add(int(child))
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = int((process / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                command = (process / "cmdline").read_text()
+            except OSError:  # it ended
+                continue
+            if parent == self.process.pid and "kgrad.app.worker" in command:
+                found.add(int(process.name))
         return found
 
     def training(self) -> set[int]:
@@ -194,7 +198,7 @@ def test_a_training_moves_the_figures_and_stops_at_once(browser, server):
         train(page)
         until(lambda: epoch(page) >= 2 and len(figures(page)) == 2)
         first, at = figures(page), epoch(page)
-        assert [one["names"][-1][:5] for one in first] == ["epoch", "3 × 1"]
+        assert [one["names"][-1][:5] for one in first] == ["epoch", "10 × "]
         until(lambda: epoch(page) >= at + 5)
         for i in (0, 1):
             until(lambda i=i: figures(page)[i]["values"] != first[i]["values"])
@@ -300,9 +304,10 @@ def test_a_growing_file_of_another_process_is_followed(browser, server, tmp_path
         field = page.get_by_label("Or a file to follow while it grows: its path")
         field.fill(str(path))
         field.press("Enter")
-        until(lambda: epoch(page) == 1)
+        until(lambda: epoch(page) == 1 and len(figures(page)) == 2)
         page.keyboard.press("Escape")
         before = figures(page)
+        assert before[0]["names"] == ["epoch 0", "epoch 1"]
         with path.open("ab") as file:
             file.write(b"".join(lines[3:5]) + lines[5][:30])
         until(lambda: epoch(page) == 3)

@@ -32,8 +32,9 @@ def show(configurations: list[Configuration], tab: Tab, open_paths: bool) -> Non
         _opened_once(lambda: _open([path]))
     busy = _busy(tab)
     statistic = _controls(configurations, tab, busy, open_paths)
-    trained = [run.configuration for run in state.runs]
-    if trained != configurations:
+    if state.get("shown_at") is None:
+        state.shown_at = configurations
+    if not state.runs or state.shown_at != configurations:
         _prediction(configurations, statistic)
     for error in filter(None, (tab.error, state.get("open_error"))):
         st.error(escaped(error))
@@ -157,6 +158,7 @@ def _train(configurations: list[Configuration], tab: Tab) -> None:
     state = st.session_state
     state.runs = tab.train(configurations, _names(configurations))
     state.following, state.was_busy = False, True
+    state.shown_at = configurations
     for run in state.runs:
         _predict(run)
 
@@ -256,6 +258,7 @@ def _put(tab: Tab | None, runs: list[Run], *, following: bool) -> None:
     if tab is not None:
         tab.stop()
     state.runs, state.following, state.was_busy = runs, following, following
+    state.shown_at = None  # the knobs as they are found to be next
 
 
 def _unused(name: str, runs: list[Run]) -> str:
