@@ -25,7 +25,8 @@ from kgrad.app.configuration import (
 from kgrad.app.keras_code import keras_code
 from kgrad.app.presets import PRESETS, preset_of
 from kgrad.data import DATASETS as MADE
-from kgrad.experiments import Experiment, prepare
+from kgrad.diagnosis import diagnose
+from kgrad.experiments import Experiment, prepare, run_experiment
 
 ODD = Configuration(
     layers=3,
@@ -145,6 +146,24 @@ def test_presets_have_names_of_their_own_and_two_sentences():
         for configuration in filter(None, (one.first, one.second)):
             assert from_query(to_query(configuration)) == (configuration, [])
     assert preset_of(ODD, None) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("Vanishing: sigmoid", {"vanishing"}, None),
+        ("Healthy: ReLU and He", set(), None),
+        ("Exploding: ReLU, large weights", {"exploding", "nonfinite"}, None),
+        ("Cure: clipping", {"exploding", "nonfinite"}, set()),
+        ("Cure: skip connections", {"vanishing"}, set()),
+    ],
+)
+def test_presets_show_what_they_promise(name, first, second):
+    (preset,) = (one for one in PRESETS if one.name == name)
+    for configuration, rules in ((preset.first, first), (preset.second, second)):
+        if configuration is not None:
+            described = replace(configuration, epochs=4).experiment()
+            assert set(diagnose(run_experiment(Experiment(**described))).rules) == rules
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def telling(values: np.ndarray, most: int) -> np.ndarray:
     away = logs - np.ma.median(logs, axis=0)
     highest = away.max(axis=1).filled(-np.inf)
     lowest = away.min(axis=1).filled(np.inf)
-    bounds = np.linspace(0, count, (most - len(kept)) // 2 + 1).round().astype(int)
+    bounds = np.linspace(0, count, max(0, most - len(kept)) // 2 + 1).round().astype(int)
     for start, stop in pairwise(bounds.tolist()):
         kept |= {
             start + int(highest[start:stop].argmax()),
