@@ -159,6 +159,7 @@ class Training:
         shuffle: bool = True,
         jit_compile: bool | Literal["auto"] = "auto",
     ) -> None:
+        """Refuse what cannot be trained, and make what all runs share."""
         require_trainable(model)
         for name, value in (("epochs", epochs), ("batch_size", batch_size)):
             require_positive(name, value)

@@ -263,7 +263,7 @@ TABLE = {
         "streamlit",
     ),
     "app.main": (
-        "app.configuration app.knobs app.presets app.processes app.results app.runs",
+        "app.configuration app.knobs app.presets app.processes app.results app.runs experiments",
         "streamlit",
     ),
     "command.app": ("", "streamlit"),
