@@ -108,8 +108,9 @@ def test_summary_of_gradients_that_are_zero_or_nan():
 def test_a_prediction_is_of_one_batch_of_the_data_whatever_the_seed(monkeypatch):
     asked = []
 
-    def predict(model, X, y, loss):
+    def predict(model, X, y, loss, rough):
         asked.append((model.count_params(), X, y, loss))
+        assert rough is False
 
     monkeypatch.setattr("kgrad.experiments.predict_gradients", predict)
     for one in replicates(replace(SMALL, batch_size=10), 2):
@@ -249,5 +250,5 @@ def _empty(folder):
 
 
 def test_every_attribute_of_an_experiment_is_an_option():
-    fixed = {"name", "seed", "every", "jit", "statistics"}
+    fixed = {"name", "seed", "every", "jit", "statistics", "distributions", "probe"}
     assert set(script.AXES) | fixed == {field.name for field in fields(Experiment)}
