@@ -26,10 +26,8 @@ KINDS = {"none": None, "batch": "batch", "layer": "layer"}
 
 
 def network(depth, activation, normalization, seed=0, initializer=None):
-    initializer = initializer or ("he" if activation == "relu" else "xavier")
-    return kgrad.create_model(
-        depth, activation, initializer, normalization=normalization, seed=seed
-    )
+    start = initializer or ("he" if activation == "relu" else "xavier")
+    return kgrad.create_model(depth, activation, start, normalization=normalization, seed=seed)
 
 
 # %% [markdown]
@@ -137,8 +135,8 @@ for name, kind in KINDS.items():
 # weights. For the sigmoid, E[φ²] is mostly the square of its mean ½: layer normalisation takes that
 # for signal and the gradient vanishes still. Batch normalisation removes it.
 #
-# So the remedy is real, and has a price that depth multiplies. Very deep networks combine it with
-# skip connections, which are the next lesson.
+# So the remedy is real, and has a price that depth multiplies: very deep networks add skip
+# connections.
 
 # %% [markdown]
 # ## What must hold

@@ -133,10 +133,10 @@ for pieces_a_step in (None, 4):
 # the activations of 32 samples have to be held, not those of 128. Like any larger batch it takes
 # noise from the gradient, by 1/√k for k batches, and it makes fewer steps of the same data.
 #
-# It does nothing for vanishing. The average of four gradients each of which is a millionth of what
-# the last layer gets is about a millionth, too. Nor is a gradient made larger, unless one forgets
-# to divide: the sum of four gradients is four times the mean, as if the learning rate were four
-# times as large.
+# It does nothing for vanishing. The average of four gradients each of which is a few millionths of
+# what the last layer gets is a few millionths, too. Nor is a gradient made larger, unless one
+# forgets to divide: the sum of four gradients is four times the mean, as if the learning rate were
+# four times as large.
 
 # %% [markdown]
 # ## What must hold

@@ -179,8 +179,8 @@ print(", ".join(f"{name} {value:.2g}" for name, value in theory.items()))
 
 # %% [markdown]
 # So there is no best activation function. There is a best one for a start, a depth and a network.
-# In networks with normalisation or skip connections, where differences get through anyway, GELU and
-# SiLU do as well as the others; there they are at home.
+# GELU and SiLU are mostly used together with normalisation and skip connections, which this lesson
+# leaves out.
 #
 # ## What must hold
 

@@ -174,7 +174,8 @@ assert loss["post-norm"] > 0.8 * np.log(WORDS)
 # <details><summary>Solution 1</summary>
 #
 # `CosineDecay` with `warmup_target=0.01` and `warmup_steps=100`. The network that was stuck learns.
-# Small first steps let the upper layers settle before the lower ones are thrown about.
+# The usual explanation: while steps are small, Adam's estimate of each gradient's size and the
+# upper layers settle.
 #
 # </details>
 

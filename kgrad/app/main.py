@@ -1,5 +1,6 @@
 """The page, which Streamlit runs anew from top to bottom whenever somebody turns a knob."""
 
+import gc
 import sys
 import threading
 
@@ -46,6 +47,10 @@ def _warmed() -> threading.Thread:
         spare.give()
         import kgrad.app.results
         import kgrad.experiments  # noqa: F401 (for the prediction: with TensorFlow)
+
+        # Streamlit collects garbage after each run of the page: over all that TensorFlow is made of
+        # that takes longer than a prediction.
+        gc.freeze()
 
     thread = threading.Thread(target=warm_up, daemon=True)
     thread.start()
