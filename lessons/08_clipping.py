@@ -40,8 +40,7 @@ def network(seed):
 # an entry is 30/√1153, so that a gradient of 1,153 entries cannot be longer than 30 there either.
 
 # %%
-size = network(0).count_params()
-bound = LIMIT / np.sqrt(size)
+bound = LIMIT / np.sqrt(network(0).count_params())
 
 
 def train(seed, epochs=EPOCHS, rate=RATE, **clipping):
@@ -76,12 +75,10 @@ first = [norm(history)[0] for history in runs["unclipped"]]
 finite = [int(np.isfinite(history.logs["loss"][1:]).sum()) for history in runs["unclipped"]]
 print("first gradient, norm:", np.round(first), "steps with a finite loss:", finite)
 last = {name: [h.logs["loss"][-16:].mean() for h in runs[name]] for name in runs}
-for name in ("by norm", "by value"):
-    print(f"{name}: loss in the last epoch", np.round(last[name], 3))
+print("loss in the last epoch:", {name: np.round(last[name], 3).tolist() for name in last})
 
 # %% [markdown]
-# What did one step do? The largest singular value of the recurrent matrix, and the largest entry of
-# the state after 50 inputs, before the step and after it:
+# What did one step do to the recurrent matrix, and to the state after 50 inputs?
 
 # %%
 model = network(0)
@@ -95,7 +92,7 @@ for weight, g in zip(model.trainable_variables, gradient, strict=True):
 after = np.abs(rnn(batch[0])).max()
 sigma = np.linalg.norm(rnn.cell.recurrent_kernel, 2)
 print(f"largest singular value: 1 before, {sigma:.2f} after; to the power 50: {sigma**T:.0e}")
-print(f"largest state: {before:.0f} before, {after:.0e} after")
+print(f"largest entry of the state: {before:.0f} before, {after:.0e} after")
 
 # %% [markdown]
 # And what did clipping leave of the gradient, step by step?
@@ -113,15 +110,10 @@ acted = np.array([h["clipped_steps"].max(axis=1)[1:] for h in runs["by norm"]])
 early, late = acted[:, :50].mean(), acted[:, -50:].mean()
 print(f"steps clipped: {early:.0%} of the first 50, {late:.0%} of the last 50")
 
-
-def cosine(g, h):
-    return g @ h / np.linalg.norm(g) / np.linalg.norm(h)
-
-
 flat = np.concatenate([np.ravel(g) for g in gradient])
-bent = cosine(flat, np.clip(flat, -bound, bound))
-straight = cosine(flat, flat * min(1, LIMIT / np.linalg.norm(flat)))
-each = cosine(flat, np.concatenate([np.ravel(tf.clip_by_norm(g, LIMIT)) for g in gradient]))
+parts = np.concatenate([np.ravel(tf.clip_by_norm(g, LIMIT)) for g in gradient])
+left = flat * min(1, LIMIT / np.linalg.norm(flat)), np.clip(flat, -bound, bound), parts
+straight, bent, each = (flat @ g / np.linalg.norm(flat) / np.linalg.norm(g) for g in left)
 print("cosine of what clipping leaves with the first gradient:")
 print(f"by norm {straight:.2f}, by value {bent:.2f}, by the norm of each weight {each:.2f}")
 
@@ -135,17 +127,16 @@ print(f"by norm {straight:.2f}, by value {bent:.2f}, by the norm of each weight 
 # \left\| \frac{\partial h_T}{\partial h_0} \right\| \le \sigma_{\max}(W)^T .$$
 #
 # With W = I nothing grows. The gradient is large all the same, because it is a sum over T steps,
-# all of which want the same change. One step along it makes σ_max so large that the 50th power is
-# beyond all bounds: the loss has a cliff there, and a few steps later it is NaN. Clipping does not
-# remove the cliff. It limits how far one jumps:
+# all of which want the same change. One step along it makes σ_max so large that its 50th power is a
+# million: the loss has a cliff there, and a few steps later it is NaN. Clipping does not remove the
+# cliff. It limits how far one jumps:
 #
 # $$\text{by norm: } g \leftarrow g \cdot \min\!\left(1, \frac{c}{\|g\|}\right), \qquad
 # \text{by value: } g_i \leftarrow \max(-b, \min(b, g_i)).$$
 #
 # By norm the direction stays. By value all entries that are too large become equal, and the
-# direction bends: the steps are as long and lead down less. (A tighter bound trains, too, but
-# slowly.) In Keras the norm of the whole gradient is `global_clipnorm`; `clipnorm` bounds each
-# weight's own norm, which bends the whole, too.
+# direction bends: the steps are as long and lead down less. In Keras the norm of the whole gradient
+# is `global_clipnorm`; `clipnorm` bounds each weight's own, which bends the whole, too.
 
 # %% [markdown]
 # ## What must hold
@@ -178,8 +169,7 @@ print(f"learning rate 0.00001, unclipped: loss in the last epoch {slow:.3f}")
 assert slow > 1.3 * last["by norm"][0]
 
 # %% [markdown]
-# **2.** Ten sigmoid layers have a gradient that vanishes. Train them with `global_clipnorm=1`: in
-# how many steps does clipping act?
+# **2.** Train ten sigmoid layers with `global_clipnorm=1`. How often does clipping act?
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 2</summary>
@@ -199,8 +189,7 @@ for limit in (None, 1.0):
     run = kgrad.train_and_track_gradients(sigmoid, data.X, data.y, 2, optimizer=sgd, seed=0)
     moved[limit] = run.by_layer("update_l2")[1, 0] / run.by_layer("weight_l2")[1, 0]
     print(f"limit {limit}: the first layer moved by {moved[limit]:.1e} of its length")
-steps = int(run["clipped_steps"][1:].max(axis=1).sum())
-print(f"clipped in {steps} of 64 steps")
+print(f"clipped in {run['clipped_steps'][1:].max(axis=1).sum():.0f} of 64 steps")
 assert moved[1.0] < 1.2 * moved[None] < 1e-6
 
 # %% [markdown]

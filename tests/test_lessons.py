@@ -7,6 +7,7 @@ import runpy
 import shutil
 import socket
 import sys
+from io import BytesIO
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -341,6 +342,17 @@ def test_a_lesson_becomes_markdown_with_small_figures(rendered):
     with Image.open(pages / "figures" / "01_tiny_1.png") as figure:
         assert figure.mode == "P"
         assert 500 < figure.width < 6 * 110
+
+
+def test_a_small_figure_keeps_its_colours_also_where_they_are_rare():
+    colours = plt.get_cmap("coolwarm")(np.linspace(0, 1, 1000), bytes=True)[:, :3].astype(int)
+    picture = np.concatenate(
+        [np.tile(colours[:300], (400, 1, 1)), np.tile(colours[-300:], (8, 1, 1))]
+    )
+    file = BytesIO()
+    Image.fromarray(picture.astype(np.uint8)).save(file, "PNG")
+    with Image.open(BytesIO(render.small(file.getvalue()))) as after:
+        assert abs(np.asarray(after.convert("RGB")) - picture).max() <= 8
 
 
 def test_a_lesson_that_fails_is_named_and_leaves_its_old_page(rendered, tmp_path):

@@ -1,0 +1,62 @@
+"""Photographs the app for `docs/app.md`: `python docs/app_figures.py`."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, expect, sync_playwright
+
+FIGURES = Path(__file__).parent / "figures"
+PORT = 8598
+WIDE = {"viewport": {"width": 1300, "height": 1000}, "color_scheme": "light"}
+NARROW = {"viewport": {"width": 400, "height": 1100}, "color_scheme": "dark"}
+
+
+def wait_for_server() -> None:
+    for _ in range(300):
+        try:
+            with urllib.request.urlopen(f"http://localhost:{PORT}/_stcore/health", timeout=1):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError("the app did not start")
+
+
+def photograph(browser: Browser, name: str, query: str, options: dict[str, Any]) -> None:
+    """Train what a link describes, and take the page when it has ended."""
+    page = browser.new_page(**options)
+    page.set_default_timeout(120_000)
+    page.goto(f"http://localhost:{PORT}/?{query}")
+    page.locator(".js-plotly-plot").first.wait_for()
+    page.get_by_role("button", name="Train").click()
+    expect(page.get_by_role("tab", name="Observations")).to_be_visible(timeout=120_000)
+    expect(page.get_by_role("button", name="Stop")).to_be_disabled()
+    page.wait_for_timeout(3000)
+    page.screenshot(path=FIGURES / f"{name}.png")
+    page.close()
+
+
+def main() -> None:
+    command = [sys.executable, "-m", "kgrad", "app", "--no-browser", "--port", str(PORT)]
+    server = subprocess.Popen(command)
+    try:
+        wait_for_server()
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+            )
+            photograph(browser, "app_wide", "", WIDE)
+            photograph(browser, "app_narrow_dark", "activation=relu&initializer=he", NARROW)
+            browser.close()
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(30)
+
+
+if __name__ == "__main__":
+    main()
