@@ -34,6 +34,8 @@ docs: $(READY)
 	$(BIN)/python docs/make_figures.py
 	$(BIN)/python docs/remedies_figure.py
 	$(BIN)/python docs/diagnosis_examples.py
+	$(BIN)/python docs/flow_figure.py
+	$(BIN)/python docs/app_figures.py
 	cd docs/figures && for example in ../../examples/*.py; do ../../$(BIN)/python $$example; done
 
 # Runs the lessons and writes docs/lessons and, to be read without a network, build/lessons.

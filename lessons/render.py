@@ -86,7 +86,7 @@ def execute(lesson: Path) -> NotebookNode:
 
 def small(png: bytes) -> bytes:
     """The same picture in at most 256 colours: a third of the bytes."""
-    palette = {"method": Image.Quantize.MAXCOVERAGE, "dither": Image.Dither.NONE}  # rare ones too
+    palette = {"method": Image.Quantize.MEDIANCUT, "dither": Image.Dither.NONE}  # rare ones too
     file = BytesIO()
     Image.open(BytesIO(png)).convert("RGB").quantize(256, **palette).save(
         file, "PNG", optimize=True
