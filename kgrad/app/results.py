@@ -14,7 +14,7 @@ from kgrad.app.runs import Run, Tab
 from kgrad.app.texts import escaped, time_left
 from kgrad.app.views import STATISTICS, draw, view
 
-_TICK = 0.5  # seconds
+_TICK = 0.8  # seconds; more often would take more than a tenth of a short training
 _HEIGHT = 380  # pixels, of the figures that move
 
 
@@ -91,7 +91,7 @@ def _prediction(configurations: list[Configuration], statistic: str) -> None:
 
 
 def _live(tab: Tab, statistic: str) -> None:
-    """Follow the runs: progress, loss and gradient against depth. Drawn again every half second."""
+    """Follow the runs: progress, loss and gradient against depth. Drawn again at every tick."""
     state = st.session_state
     busy = _busy(tab)
     runs: list[Run] = state.runs

@@ -69,7 +69,8 @@ class SingleNetworks:
             errors, y = errors[:, few], y[few]
         nodes, self._narrower = narrowed(moments.nodes)
         self._moments = moments
-        if self._narrower > 1 or any(u.unit.norm == "batch" for u in moments.units.values()):
+        drawn = any(u.unit.norm == "batch" for u in moments.units.values())
+        if self._narrower > 1 or (drawn and effort.draws > _FEW_DRAWS):
             # Few draws do: what they are wrong by is common to the parts and to the whole.
             self._moments = BatchMoments(nodes, moments.X, most_draws=_FEW_DRAWS)
         self._errors, self._all = errors, NetworkGradients(moments, errors)
