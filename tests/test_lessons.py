@@ -300,6 +300,19 @@ def test_a_name_that_is_not_there_would_be_noticed():
     assert words_not_there(code) == ["norm", "signal", "first", "exploded", "weight"]
 
 
+def test_what_refutes_a_misconception_stands_as_it_was_measured_where_its_link_leads():
+    wrong = re.findall(r'^\*\*"(?:.+\n)+', (PAGES / "teaching.md").read_text("utf-8"), re.MULTILINE)
+    assert len(wrong) > 20
+    numbers = 0
+    for paragraph in wrong:
+        links = re.findall(r"\]\(([^)#]+)", paragraph)
+        measured = "".join((PAGES / link).read_text("utf-8") for link in links)
+        for number in re.findall(r"\d+\.\d+", paragraph):
+            assert re.search(rf"(?<![\d.]){re.escape(number)}(?!\d)", measured), paragraph
+            numbers += 1
+    assert numbers > 30
+
+
 def test_every_link_to_the_app_sets_what_it_says():
     page = (PAGES / "teaching.md").read_text(encoding="utf-8")
     links = re.findall(r"`http://localhost:8501/(\S*)`", page)
