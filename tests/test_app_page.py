@@ -3,13 +3,21 @@
 import time
 from pathlib import Path
 
+import numpy as np
+import plotly.graph_objects as go
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from kgrad.app.figures import losses, themed
 from kgrad.app.presets import PRESETS
+from kgrad.app.results import _unused
+from kgrad.app.runs import Run
+from kgrad.app.texts import escaped
 from kgrad.command.app import is_local, parse
 from kgrad.command.main import main as kgrad_main
+from kgrad.history import GradientHistory, Weight
 
+EVIL = "<script>window.hacked=1</script>"
 PAGE = Path(__file__).parents[1] / "kgrad" / "app" / "main.py"
 
 
@@ -148,3 +156,62 @@ def test_the_command_binds_to_this_machine_unless_it_is_told_otherwise(capsys):
     assert not any(map(is_local, ("0.0.0.0", "192.168.1.2", "example.org", "::")))
     assert kgrad_main(["app", "nothing.jsonl"]) == 2
     assert "RUN must be a .jsonl history or journal, received" in capsys.readouterr().err
+
+
+def test_a_file_that_grows_is_followed_without_a_browser_too(tmp_path, monkeypatch):
+    history = GradientHistory(
+        [Weight(EVIL, "kernel", f"{EVIL}/kernel", (2, 3))], ["mean_abs", "l2_norm"], {"epochs": 9}
+    )
+    for epoch in range(4):
+        history.append(epoch, epoch, {"mean_abs": [0.1], "l2_norm": [np.nan]}, {"loss": np.inf})
+    history.save(tmp_path / "run.jsonl")
+    monkeypatch.setattr("sys.argv", ["app", f"--open={tmp_path / 'run.jsonl'}", "--open-paths"])
+    page = opened()
+    assert not page.exception
+    (run,) = page.session_state.runs
+    assert run.epochs == (3, 9)
+    assert not page.button[1].disabled  # Stop
+    page.button[1].click().run()
+    assert not page.exception
+    said = [one.value for one in page.info]
+    assert any("cannot be diagnosed" in one for one in said)
+    assert all("<script>" not in one.replace("\\<", "") for one in said)
+
+
+def test_a_file_that_is_not_there_or_is_no_history_is_named(tmp_path, monkeypatch):
+    (tmp_path / "x.jsonl").write_text("secret\n")
+    for name, said in (("y.jsonl", "There is no file"), ("x.jsonl", "x.jsonl is no history")):
+        monkeypatch.setattr("sys.argv", ["app", f"--open={tmp_path / name}"])
+        page = opened()
+        assert not page.exception
+        assert said in page.error[0].value.replace("\\", "")
+        assert "secret" not in page.error[0].value
+        assert charts(page)
+
+
+def test_files_are_opened_by_path_only_where_the_app_is_for_this_machine_alone(monkeypatch):
+    assert not [one for one in opened().text_input if one.key == "path"]
+    monkeypatch.setattr("sys.argv", ["app", "--open-paths"])
+    assert [one for one in opened().text_input if one.key == "path"]
+
+
+def test_names_are_shown_as_they_are():
+    assert escaped("<b>*x*\n[y](z)") == r"\<b\>\*x\* \[y\]\(z\)"
+    runs = [Run("a", None), Run("a (2)", None)]
+    assert (_unused("a", runs), _unused("b", runs)) == ("a (3)", "b")
+
+
+def test_a_figure_is_legible_in_either_theme_one_after_the_other():
+    figure = themed(themed(go.Figure(), True), False)
+    assert figure.layout.font.color == "#222"
+    assert themed(figure, True).layout.font.color == "#e8e8ee"
+
+
+def test_what_is_special_in_a_loss_is_marked():
+    history = GradientHistory([Weight("d", "kernel", "d/kernel", (2, 3))], ["mean_abs"])
+    for epoch, loss in enumerate([1.0, 0.5, np.inf, np.nan]):
+        history.append(epoch, epoch, {"mean_abs": [0.1]}, {"loss": loss})
+    figure = losses({"mine": history}, 9)
+    assert [one.name for one in figure.data] == ["mine", "infinite", "NaN"]
+    assert [list(one.x) for one in figure.data[1:]] == [[2], [3]]
+    assert figure.layout.xaxis.range == (-0.5, 9.5)

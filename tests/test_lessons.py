@@ -4,7 +4,6 @@ import ast
 import importlib.util
 import re
 import runpy
-import shutil
 import socket
 import sys
 from io import BytesIO
@@ -17,7 +16,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 import kgrad
 from kgrad import statistics
@@ -413,17 +411,6 @@ def test_a_lesson_that_is_not_there_is_refused(capsys):
         render.main(["77"])
     assert refused.value.code == 2
     assert "there is no lesson 77; there are 01," in capsys.readouterr().err
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.fail("these tests need Chromium: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 def widths(page):

@@ -15,7 +15,7 @@ from kgrad.prediction.networks import numpy_activation, read_dense_network
 from kgrad.theory.network_draws import DrawnNetworks, narrowed
 from kgrad.theory.network_gradients import NetworkGradients, Parameter
 from kgrad.theory.networks import Add, BatchMoments, Dense, Input, Unit
-from kgrad.theory.units import UnitMap, UnitMoments
+from kgrad.theory.units import UnitMap, UnitMoments, mean_of_gaussian
 
 LAYERS = keras.layers
 RELU, TANH = theory.activation("relu"), theory.activation("tanh")
@@ -401,6 +401,11 @@ def test_the_jacobian_of_a_unit_is_that_of_finite_differences(norm, before):
         pushed = np.einsum("mab,bc,mdc->ad", J, G, J) / 7
         np.testing.assert_allclose(moments.pull(G), pulled, atol=1e-7)
         np.testing.assert_allclose(moments.push(G), pushed, atol=1e-7)
+
+
+def test_signals_that_have_all_but_died_out_have_a_mean():
+    means = mean_of_gaussian(theory.activation("softplus"), np.array([-1e-30, 0.0]))
+    np.testing.assert_allclose(means, np.log(2), rtol=1e-12)
 
 
 @pytest.mark.parametrize(("batch_size", "within"), [(8, 0.03), (32, 0.015), (64, 0.015)])

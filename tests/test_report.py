@@ -4,13 +4,13 @@ import itertools
 import json
 import math
 import re
-import shutil
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect
 from plotly.offline import get_plotlyjs
+from waiting import until
 
 from kgrad.command.main import main
 from kgrad.experiments import Experiment, replicates, run_all
@@ -308,17 +308,6 @@ def test_what_cannot_be_reported_is_refused_before_a_file_is_written(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.fail("these tests need Chromium: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 # Plotly fits its figures to a window a moment after that was resized.
 FITTED = """() => [...document.querySelectorAll(".plot")].every((plot) =>
   Math.abs(plot.querySelector(".main-svg").getBoundingClientRect().width - plot.clientWidth) < 2)"""
@@ -337,7 +326,7 @@ class Opened:
         page = self.pages[path]
         page.bring_to_front()
         page.set_viewport_size({"width": width, "height": 800})
-        page.wait_for_function(FITTED)
+        until(lambda: page.evaluate(FITTED))
         page.mouse.move(0, 0)
         page.evaluate("scrollTo(0, 0)")
         if page.locator("#moment").input_value() != "0":
@@ -538,11 +527,9 @@ def test_nothing_that_a_file_names_runs(open_page, evil_report):
     assert page.locator("h1").inner_text() == EVIL[0]
     assert page.locator("img").count() == 0
     # While Plotly draws anew it has every tick twice.
-    page.wait_for_function(
-        "document.querySelector('.plot').querySelectorAll('.ytick').length === 5"
-    )
-    ticks = page.locator(".plot").first.locator(".ytick").all_text_contents()
-    assert ticks == [
+    ticks = page.locator(".plot").first.locator(".ytick")
+    expect(ticks).to_have_count(5, timeout=30_000)
+    assert ticks.all_text_contents() == [
         "…ert(1)</script>",
         "…cked=1</script>",
         "…indow.hacked=1>",

@@ -111,13 +111,12 @@ def losses(histories: Mapping[str, GradientHistory], epochs: int = 0) -> go.Figu
 
 
 def themed(figure: go.Figure, dark: bool) -> go.Figure:
-    """The figure with what stands outside of its white panels legible on a dark page."""
-    if dark:
-        figure.update_layout(
-            font_color="#e8e8ee",
-            legend_font_color="#222",
-            hoverlabel={"bgcolor": "white", "font": {"color": "#222"}},
-        )
+    """The figure with what stands outside of its white panels legible on a page of that theme."""
+    figure.update_layout(
+        font_color="#e8e8ee" if dark else "#222",
+        legend_font_color="#222",
+        hoverlabel={"bgcolor": "white", "font": {"color": "#222"}},
+    )
     return figure
 
 

@@ -29,7 +29,7 @@ def show(configurations: list[Configuration], tab: Tab, open_paths: bool) -> Non
     state = st.session_state
     if state.to_follow:
         path, state.to_follow = Path(state.to_follow), ""
-        _opened_once(lambda: _open([path]))
+        _opened_once(lambda: _open(tab, path))
     busy = _busy(tab)
     statistic = _controls(configurations, tab, busy, open_paths)
     if state.get("shown_at") is None:
@@ -204,7 +204,7 @@ def _opening(tab: Tab, open_paths: bool) -> None:
             "Or a file to follow while it grows: its path",
             key="path",
             placeholder="/home/me/run.jsonl",
-            on_change=lambda: _opened_once(lambda: _open([Path(state.path.strip())])),
+            on_change=lambda: _opened_once(lambda: _open(tab, Path(state.path.strip()))),
         )
 
 
@@ -240,30 +240,26 @@ def _uploaded(tab: Tab) -> None:
         raise ValueError(" ".join(refused))
 
 
-def _open(paths: list[Path]) -> None:
-    """Follow files where they are."""
-    runs: list[Run] = []
-    for path in paths:
-        if not path.is_file():
-            raise ValueError(f"There is no file {str(path)!r}.")
-        journal = Journal(path)
-        journal.read()
-        runs.append(Run(_unused(path.name, runs), journal))
-    _put(None, runs, following=True)
+def _open(tab: Tab, path: Path) -> None:
+    """Follow a file where it is."""
+    if not path.is_file():
+        raise ValueError(f"There is no file {str(path)!r}.")
+    journal = Journal(path)
+    journal.read()
+    _put(tab, [Run(path.name, journal)], following=True)
 
 
-def _put(tab: Tab | None, runs: list[Run], *, following: bool) -> None:
+def _put(tab: Tab, runs: list[Run], *, following: bool) -> None:
     """Show other runs; a training that goes on is ended."""
     state = st.session_state
-    if tab is not None:
-        tab.stop()
+    tab.stop()
     state.runs, state.following, state.was_busy = runs, following, following
     state.shown_at = None  # the knobs as they are found to be next
 
 
 def _unused(name: str, runs: list[Run]) -> str:
-    taken = [run.name for run in runs]
-    return name if name not in taken else f"{name} (2)"
+    taken = sum(run.name == name or run.name.startswith(f"{name} (") for run in runs)
+    return f"{name} ({taken + 1})" if taken else name
 
 
 def _names(configurations: list[Configuration]) -> list[str]:

@@ -22,7 +22,7 @@ TABS = (
     "Download",
 )  # fmt: skip
 _MOST_LAYERS = 400
-_BAR = {"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
+_BAR = {"displayModeBar": False}  # on a narrow page it covers what it belongs to
 
 
 def view(runs: list[Run], statistic: str) -> None:
@@ -45,7 +45,7 @@ def view(runs: list[Run], statistic: str) -> None:
         "Depth": lambda: _beside(runs, lambda run: _depth(run, shown, statistic)),
         "Prediction": lambda: _predictions(runs, shown, statistic),
         "Distributions": lambda: _beside(runs, _distributions),
-        "Flow graph": lambda: _beside(runs, lambda run: _flow(run, len(runs))),
+        "Flow graph": lambda: _beside(runs, _flow),
         "Download": lambda: _beside(runs, downloads),
     }
     for name, place in zip(TABS, places, strict=True):
@@ -162,15 +162,10 @@ def _distributions(run: Run) -> None:
     draw(figure, f"distributions {run.name}")
 
 
-def _flow(run: Run, beside: int) -> None:
+def _flow(run: Run) -> None:
     try:
-        figure = kept(
-            run,
-            ("flow", beside),
-            lambda: flow(
-                flow_graph_from_history(_history(run)), relative=True, width=900 // beside
-            ),
-        )
+        graph = flow_graph_from_history(_history(run))
+        figure = kept(run, "flow", lambda: flow(graph, relative=True))
     except ValueError as error:
         st.info(escaped(error))
         return

@@ -84,7 +84,6 @@ class BatchMoments:
                 self.consumers[source].append(place)
         self.widths: list[int] = []
         self.A: list[np.ndarray] = []
-        self.means: list[np.ndarray] = []
         self.units: dict[int, UnitMoments] = {}
         self._draws: list[np.ndarray] = []
         self._gaussian: list[bool] = []
@@ -116,41 +115,49 @@ class BatchMoments:
         return self.normal[self.random.permutation(len(self.normal))] @ root.T
 
     def _forward(self, place: int, node: Node) -> None:
-        zeros, gaussian = np.zeros(self.B), True
+        gaussian = True
         if isinstance(node, Input):
             width, gaussian = self.X.shape[1], False
-            A, mean = self.X @ self.X.T / width, self.X.mean(axis=1)
+            A = self.X @ self.X.T / width
             draws = _resized(self.X.T, len(self.normal), self.random)
         elif isinstance(node, Dense):
-            n, width, mean = self.widths[node.source], node.width, zeros
+            n, width = self.widths[node.source], node.width
             A = n * node.weight_variance * self.A[node.source] + node.bias_variance
             draws = self.gaussian_draws(A)
         elif isinstance(node, Unit):
             s = node.source
-            unit = UnitMoments(
-                node.map, self.A[s], self.means[s], self._draws[s], self._gaussian[s]
-            )
+            unit = UnitMoments(node.map, self.A[s], self.mean(s), self._draws[s], self._gaussian[s])
             self.units[place] = unit
-            A, mean, draws = unit.A, unit.mean, unit.x
+            A, draws = unit.A, unit.x
             width, gaussian = self.widths[s], False
         else:
-            A, mean, draws, gaussian = self._sum(node)
+            A, draws, gaussian = self._sum(node)
             width = self.widths[node.sources[0]]
         self.A.append(A)
-        self.means.append(mean)
         self.widths.append(width)
         self._draws.append(draws)
         self._gaussian.append(gaussian)
 
-    def _sum(self, node: Add) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+    def mean(self, place: int) -> np.ndarray:
+        """E[x_a] of a node: (B,)."""
+        node = self.nodes[place]
+        if isinstance(node, Input):
+            return self.X.mean(axis=1)
+        if isinstance(node, Unit):
+            return self.units[place].mean
+        if isinstance(node, Add):
+            return np.sum([self.mean(source) for source in node.sources], axis=0)
+        return np.zeros(self.B)  # of Dense: the weights have mean 0
+
+    def _sum(self, node: Add) -> tuple[np.ndarray, np.ndarray, bool]:
         A, mean = np.zeros((self.B, self.B)), np.zeros(self.B)
         draws, gaussian = np.zeros_like(self.normal), True
         for source in node.sources:
-            m = self.means[source]
+            m = self.mean(source)
             A = A + self.A[source] + np.outer(mean, m) + np.outer(m, mean)
             mean, draws = mean + m, draws + self.shuffled(source)
             gaussian = gaussian and self._gaussian[source]
-        return A, mean, draws, gaussian
+        return A, draws, gaussian
 
     def backward(self, G_out: np.ndarray) -> list[np.ndarray]:
         """G of each node: covariances of the errors in one of its units, (B, B).

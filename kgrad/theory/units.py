@@ -52,7 +52,6 @@ class UnitMoments:
 
     Attributes:
         A: E[x_a x_b] of what comes out.
-        mean: E[x_a] of what comes out.
         x: draws of what comes out, row by row those of `h`.
         x_hat: draws of φ_2's argument.
         after_slope: draws of φ_2'.
@@ -74,21 +73,31 @@ class UnitMoments:
         self.x = unit.after.f(self.x_hat)
         self.after_slope = unit.after.df(self.x_hat)
         self._inner, self._outer = self.after_slope / scale, unit.before.df(h)
-        exact = gaussian and unit.norm != "batch" and unit.before.name == "linear"
-        if exact:  # the argument of φ_2 is Gaussian, whose moments need no draws
-            self.A, slopes = gram_moments(unit.after, A / _outer(scale))
+        # Of a Gaussian argument: an activation, its variances, and the mean that draws of it have.
+        self._known: tuple[Activation, np.ndarray, np.ndarray] | None = None
+        if gaussian and unit.norm != "batch" and unit.before.name == "linear":
+            argument = A / _outer(scale)
+            self.A, slopes = gram_moments(unit.after, argument)
             self._slopes = slopes / _outer(scale)
-            self.mean = mean_of_gaussian(unit.after, np.diag(A / _outer(scale)))
+            self._known = unit.after, np.diag(argument), self.x.mean(axis=0)
         elif gaussian and unit.norm is None and unit.after.name == "linear":
             self.A, self._slopes = gram_moments(unit.before, A)
-            self.mean = mean_of_gaussian(unit.before, np.diag(A))
+            self._known = unit.before, np.diag(A), self.x.mean(axis=0)
         else:
             self.A = self.x.T @ self.x / len(h)
             w = self._inner * self._outer
             self._slopes = w.T @ w / len(h)
-            self.mean = self.x.mean(axis=0)
             if gaussian and unit.norm == "batch" and unit.before.name == "linear":
                 self._correct(u)
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """E[x_a] of what comes out: (B,)."""
+        mean = self.x.mean(axis=0)
+        if self._known is None:
+            return mean
+        phi, variances, drawn = self._known
+        return mean_of_gaussian(phi, variances) + (mean - drawn)
 
     def _correct(self, u: np.ndarray) -> None:
         """Control variates: what the draws give beyond a normalisation by a fixed number.
@@ -102,7 +111,7 @@ class UnitMoments:
         A, slopes = gram_moments(phi, C / scale**2)
         self.A = self.A + A - x.T @ x / len(x)
         self._slopes = self._slopes + (slopes - slope.T @ slope / len(x)) / scale**2
-        self.mean = self.mean + mean_of_gaussian(phi, np.diag(C) / scale**2) - x.mean(axis=0)
+        self._known = phi, np.diag(C) / scale**2, x.mean(axis=0)
 
     def pull(self, G: np.ndarray) -> np.ndarray:
         """E[Jᵀ G J]: covariances of an error before the map from those after it."""
@@ -170,7 +179,8 @@ def _outer(scale: float | np.ndarray) -> float | np.ndarray:
 
 def mean_of_gaussian(phi: Activation, q: np.ndarray) -> np.ndarray:
     """E[φ(u_a)] of Gaussian u_a with variances q: (B,)."""
-    return np.array([expectation(phi.f, variance, phi.kinks) for variance in q])
+    # Of signals that have all but died out, rounding may leave a variance just below 0.
+    return np.array([expectation(phi.f, max(variance, 0.0), phi.kinks) for variance in q])
 
 
 def _first_moments(
