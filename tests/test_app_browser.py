@@ -144,10 +144,15 @@ def train(page):
 
 
 def open_tab(page, name):
-    page.get_by_role("tab", name=name, exact=True).click()
-    expect(page.get_by_role("tab", name=name, exact=True)).to_have_attribute(
-        "aria-selected", "true", timeout=SECONDS
-    )
+    """Opens a tab; a page that still draws the one before may undo a click."""
+    tab = page.get_by_role("tab", name=name, exact=True)
+
+    def opened():
+        tab.click()
+        time.sleep(0.5)
+        return tab.get_attribute("aria-selected") == "true"
+
+    until(opened)
 
 
 def grown(path, last, names=("dense", "output"), **metadata):

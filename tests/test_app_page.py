@@ -1,5 +1,6 @@
 """The app's page without a browser: Streamlit runs it as it would for one, and widgets are set."""
 
+import json
 import time
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def opened(**query):
 
 def charts(page):
     """The figures' numbers, as they are sent to the browser."""
-    return [element.proto.spec for element in page.get("plotly_chart")]
+    return [json.loads(element.proto.json) for element in page.get("bidi_component")]
 
 
 def test_the_first_page_has_a_title_knobs_a_preset_and_a_prediction(page):

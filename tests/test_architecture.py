@@ -248,6 +248,7 @@ TABLE = {
         "history plots.parts plots.scale predicted web.figures web.looks web.thinning",
         "numpy plotly",
     ),
+    "app.drawing": ("app.figures", "plotly streamlit"),
     "app.texts": ("diagnosis history summary", ""),
     "app.knobs": ("app.configuration", "streamlit"),
     "app.downloads": (
@@ -255,11 +256,12 @@ TABLE = {
         "matplotlib streamlit",
     ),
     "app.views": (
-        "app.downloads app.figures app.runs app.texts flow history plots.scale web",
-        "plotly streamlit",
+        "app.downloads app.drawing app.figures app.runs app.texts flow history plots.scale web",
+        "streamlit",
     ),
     "app.results": (
-        "app.configuration app.figures app.journal app.predicting app.runs app.texts app.views",
+        "app.configuration app.drawing app.figures app.journal app.predicting app.runs app.texts "
+        "app.views",
         "streamlit",
     ),
     "app.main": (

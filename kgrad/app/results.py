@@ -7,12 +7,13 @@ from typing import Any
 import streamlit as st
 
 from kgrad.app.configuration import Configuration, from_experiment
+from kgrad.app.drawing import draw
 from kgrad.app.figures import losses, profiles
 from kgrad.app.journal import Journal
 from kgrad.app.predicting import predicted
 from kgrad.app.runs import Run, Tab
 from kgrad.app.texts import escaped, time_left
-from kgrad.app.views import STATISTICS, draw, view
+from kgrad.app.views import STATISTICS, view
 
 _TICK = 0.8  # seconds; more often would take more than a tenth of a short training
 _HEIGHT = 380  # pixels, of the figures that move

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import plotly.graph_objects as go
 import streamlit as st
 
 from kgrad.app.downloads import downloads
-from kgrad.app.figures import profiles, themed
+from kgrad.app.drawing import draw
+from kgrad.app.figures import profiles
 from kgrad.app.runs import Run
 from kgrad.app.texts import escaped, observations
 from kgrad.flow import flow_graph_from_history
@@ -22,7 +22,6 @@ TABS = (
     "Download",
 )  # fmt: skip
 _MOST_LAYERS = 400
-_BAR = {"displayModeBar": False}  # on a narrow page it covers what it belongs to
 
 
 def view(runs: list[Run], statistic: str) -> None:
@@ -52,12 +51,6 @@ def view(runs: list[Run], statistic: str) -> None:
         if place.open:
             with place:
                 contents[name]()
-
-
-def draw(figure: go.Figure, key: str) -> None:
-    """Show a figure in the page's theme."""
-    dark = st.context.theme.type == "dark"
-    st.plotly_chart(themed(figure, dark), theme=None, key=key, config=_BAR)
 
 
 def kept(run: Run, key: Any, make: Callable[[], Any]) -> Any:
