@@ -40,6 +40,7 @@ def track(
     loop.reset_logs()
     steps = epochs * loop.steps_per_epoch
     done = 0
+    begun = False
     seconds_a_step = math.inf  # the first call compiles, and tells nothing
     with _progress(steps, verbose) as show:
         try:
@@ -54,12 +55,14 @@ def track(
                     steps_a_record - pending,
                     _STEPS_BETWEEN_READINGS - pending % _STEPS_BETWEEN_READINGS,
                 )
-                count = loop.run(first, most)
+                count = loop.run(first, most if begun else 1)
                 seconds_a_step = (time.perf_counter() - start) / count
                 done += count
                 show(epoch + 1, done, loop.logs)
                 with _interrupt_deferred():
-                    if done == 1:
+                    # Where an optimizer accumulates gradients, its first update is not the first step.
+                    if not begun and (recorder.pending_steps or done == steps_a_record):
+                        begun = True
                         recorder.record(
                             0, 0, loop.logs(), before_training=True, activations=activations_before
                         )

@@ -42,6 +42,7 @@ CITED = re.compile(  # X. Glorot, Y. Bengio, *Title*, 2010
 )
 NUMBERED = "[0-9][0-9]_*"
 DPI = 110  # 6 inches are 660 pixels: sharp enough on a telephone, small enough to be committed
+WIDE = 700  # pixels, from which on a figure's labels are lost on a telephone
 SECONDS_A_CELL = 600
 
 
@@ -182,8 +183,10 @@ def as_html(text: str, pages: Path, build: Path) -> str:
     for token in itertools.chain.from_iterable(token.children or [] for token in tokens):
         source, target = token.attrGet("src"), token.attrGet("href")
         if source is not None:
-            picture = base64.b64encode((pages / str(source)).read_bytes()).decode()
-            token.attrSet("src", f"data:image/png;base64,{picture}")
+            picture = (pages / str(source)).read_bytes()
+            token.attrSet("src", f"data:image/png;base64,{base64.b64encode(picture).decode()}")
+            if Image.open(BytesIO(picture)).width > WIDE:
+                token.attrSet("class", "wide")
         if target is not None and not re.match(r"#|\w+:", str(target)):
             path, mark, place = str(target).partition("#")
             if "/" not in path and path.endswith(".md"):

@@ -428,6 +428,11 @@ def test_no_page_scrolls_sideways_on_a_telephone(browser, tmp_path):
         page.goto(file.as_uri())
         page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
         assert widths(page) == [400, 400], file.name
+        for figure in page.locator("img").all():
+            shown, drawn = figure.evaluate("one => [one.clientWidth, one.naturalWidth]")
+            # Labels are drawn 15 pixels high, or 18 in a figure of several panels.
+            height = 15 if drawn < 700 else 18
+            assert height * shown / drawn > 7, file.name
     page.close()
     assert said == []
 

@@ -433,6 +433,34 @@ def test_the_gradient_is_recorded_unscaled(data, kind, jit):
     np.testing.assert_allclose(histories[1].logs["loss"], histories[0].logs["loss"], rtol=1e-6)
 
 
+@pytest.mark.parametrize("jit", [False, True])
+def test_four_accumulated_batches_are_recorded_as_one_of_four_times_the_size(data, jit):
+    X, y = data
+    accumulated, whole = (
+        train_and_track_gradients(
+            small_model(), X[:24], y[:24], 3, batch_size=size, shuffle=False, jit_compile=jit,
+            optimizer=keras.optimizers.SGD(0.5, gradient_accumulation_steps=count),
+        )
+        for size, count in ((6, 4), (24, None))
+    )  # fmt: skip
+    for name in whole.statistics:
+        np.testing.assert_allclose(
+            accumulated[name], whole[name], rtol=1e-4, atol=1e-7, err_msg=name
+        )
+    assert accumulated.steps.tolist() == [0, 4, 8, 12]
+    assert accumulated.epochs.tolist() == [0, 1, 2, 3]
+
+
+def test_epochs_without_an_update_have_no_gradient(data):
+    X, y = data
+    history = train_and_track_gradients(
+        small_model(), X[:16], y[:16], 3, batch_size=8,
+        optimizer=keras.optimizers.SGD(0.5, gradient_accumulation_steps=4),
+    )  # fmt: skip
+    assert history.epochs.tolist() == [0, 1, 2, 3]
+    assert np.isnan(history["l2_norm"]).all(axis=1).tolist() == [True, True, False, True]
+
+
 @pytest.mark.parametrize("bias", [False, True])
 def test_without_biases_a_relu_net_shares_one_product_of_weight_and_gradient(random, bias):
     """⟨W_l, ∂L/∂W_l⟩ is the same in every layer where each is homogeneous of degree 1."""
