@@ -60,7 +60,7 @@ def track(
                 done += count
                 show(epoch + 1, done, loop.logs)
                 with _interrupt_deferred():
-                    # Where an optimizer accumulates gradients, its first update is not the first step.
+                    # An optimizer that accumulates gradients updates nothing in its first step.
                     if not begun and (recorder.pending_steps or done == steps_a_record):
                         begun = True
                         recorder.record(
