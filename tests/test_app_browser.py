@@ -345,3 +345,22 @@ def test_a_narrow_page_has_no_sideways_scrolling(browser, server, theme):
         assert dark == (theme == "dark")
         ink = page.evaluate("document.querySelector('.js-plotly-plot').layout.font.color")
         assert ink == ("#e8e8ee" if dark else "#222")
+
+
+def test_a_figure_stays_the_same_element_and_fills_its_place(browser, server):
+    fits = """() => { const plot = document.querySelector(".js-plotly-plot");
+      const drawn = plot.querySelector(".main-svg").getBoundingClientRect().width;
+      return Math.abs(drawn - plot.clientWidth) < 2 && plot.clientWidth; }"""
+    with page_of(browser, server, "layers=4") as page:
+        until(lambda: page.evaluate(fits))
+        width = page.evaluate(fits)
+        page.evaluate("document.querySelector('.js-plotly-plot').marked = true")
+        page.get_by_role("slider", name="Hidden layers").press("ArrowRight")
+        until(lambda: len(json.loads(figures(page)[0]["values"])[2]) == 6)
+        assert page.evaluate("document.querySelector('.js-plotly-plot').marked")
+        page.set_viewport_size({"width": 900, "height": 1000})
+        until(lambda: page.evaluate(fits) < width - 100)
+        narrow = page.evaluate(fits)
+        page.get_by_test_id("stSidebar").hover()
+        page.locator("[data-testid=stSidebarCollapseButton] button").click()
+        until(lambda: page.evaluate(fits) > narrow + 100)

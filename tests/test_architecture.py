@@ -240,7 +240,7 @@ TABLE = {
     "app.presets": ("app.configuration", ""),
     "app.keras_code": ("app.configuration", ""),
     "app.journal": ("history jsonl", ""),
-    "app.worker": ("experiments training", "keras"),
+    "app.worker": ("experiments", "keras"),
     "app.processes": ("", ""),
     "app.predicting": ("app.configuration experiments predicted", ""),
     "app.runs": ("app.configuration app.journal app.processes history predicted", ""),

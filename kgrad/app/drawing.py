@@ -25,9 +25,11 @@ export default async function ({ data, parentElement }) {
   const figure = JSON.parse(data);
   place.style.height = `${figure.layout.height ?? 450}px`;
   const Plotly = await loaded();
-  await Plotly.react(place, {
-    ...figure, config: { responsive: true, displayModeBar: false },
-  });
+  await Plotly.react(place, { ...figure, config: { displayModeBar: false } });
+  if (!place.watched) {
+    place.watched = new ResizeObserver(() => place.clientWidth && Plotly.Plots.resize(place));
+    place.watched.observe(place);
+  }
 }
 """
 

@@ -14,9 +14,6 @@ import sys
 import threading
 from typing import Any
 
-# Of a larger batch a probe tells little more, and it costs a pass a record.
-_PROBED = 64
-
 
 class Jobs:
     """What the input asks for, read by a thread of its own."""
@@ -61,27 +58,9 @@ class Jobs:
 
 def train(settings: dict[str, Any], journal: str) -> None:
     """Train an experiment, with all that the page can show: distributions, a probe's signals."""
-    from dataclasses import asdict
+    from kgrad.experiments import Experiment, run_experiment
 
-    from kgrad.experiments import Experiment, prepare
-    from kgrad.training import train_and_track_gradients
-
-    experiment, data, model, optimizer = prepare(Experiment(**settings))
-    train_and_track_gradients(
-        model,
-        data.X,
-        data.y,
-        experiment.epochs,
-        batch_size=experiment.batch_size,
-        optimizer=optimizer,
-        loss=data.loss,
-        distributions=True,
-        probe=(data.X[:_PROBED], data.y[:_PROBED]),
-        seed=experiment.seed,
-        jit_compile=experiment.jit,
-        journal=journal,
-        metadata={"experiment": asdict(experiment)},
-    )
+    run_experiment(Experiment(**settings, distributions=True, probe=True), journal)
 
 
 def main() -> None:
