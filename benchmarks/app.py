@@ -1,0 +1,188 @@
+"""What the app costs whoever looks at it, in Chromium: the first page, a knob, a training.
+
+Every round measures each of the three and what it is compared with, in turn; the figures are
+medians over the rounds.
+
+    python benchmarks/app.py --rounds 9
+"""
+
+import argparse
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from kgrad.app.configuration import Configuration
+from kgrad.app.processes import Worker
+
+TRAINED = Configuration(activation="relu", initializer="he")  # ten layers of 64, 30 epochs
+LINK = "activation=relu&initializer=he"
+KNOBS = {
+    "10 to 19 layers": "layers=9",
+    "10 to 19 layers, batch normalisation": "layers=9&normalization=batch",
+    "31 to 40 layers": "layers=30",
+}
+TURNS = 5
+# From the key to the first frame in which the figure has other numbers, in milliseconds.
+REDRAWN = """() => {
+  const drawn = () => {
+    const plot = document.querySelector(".js-plotly-plot");
+    return plot?.calcdata ? JSON.stringify(plot.calcdata.map((t) => t.map((p) => p.y))) : "";
+  };
+  const before = drawn();
+  window.redrawn = new Promise((done) => {
+    document.addEventListener("keydown", () => {
+      const start = performance.now();
+      const look = () => drawn() && drawn() !== before
+        ? done(performance.now() - start) : requestAnimationFrame(look);
+      look();
+    }, { once: true, capture: true });
+  });
+}"""
+
+
+def bare_import() -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import tensorflow"], check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+@contextmanager
+def app() -> Iterator[str]:
+    """The app in a process of its own; its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "kgrad", "app", "--no-browser", "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while True:
+            try:
+                socket.create_connection(("localhost", port), timeout=0.2).close()
+                break
+            except OSError:
+                time.sleep(0.02)
+        yield f"http://localhost:{port}/"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def page_at(browser: Browser, address: str) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1300, "height": 1000})
+    context.set_default_timeout(90_000)
+    page = context.new_page()
+    page.goto(address)
+    yield page
+    context.close()
+
+
+def first_page(browser: Browser) -> tuple[float, float]:
+    """Seconds from the command to the page with its knobs, and to the first prediction."""
+    start = time.perf_counter()
+    with app() as address, page_at(browser, address) as page:
+        page.get_by_role("slider", name="Hidden layers").wait_for()
+        knobs = time.perf_counter() - start
+        page.locator(".js-plotly-plot .main-svg").first.wait_for()
+        return knobs, time.perf_counter() - start
+
+
+def knob(browser: Browser, address: str) -> list[float]:
+    """Milliseconds from a knob to the redrawn prediction, of each turn."""
+    with page_at(browser, address) as page:
+        page.locator(".js-plotly-plot .main-svg").first.wait_for()
+        page.wait_for_timeout(2000)
+        page.get_by_role("slider", name="Hidden layers").focus()
+        turns = []
+        for _ in range(TURNS):
+            page.evaluate(REDRAWN)
+            page.keyboard.press("ArrowRight")
+            turns.append(page.evaluate("window.redrawn"))
+            page.wait_for_timeout(300)
+        return turns
+
+
+def seconds_of(journal: Path) -> float:
+    """From the birth of a file to its last line."""
+    told = subprocess.check_output(["stat", "--format=%w|%y", journal], text=True)
+    times = (re.sub(r"(\.\d{6})\d* (.*)", r"\1\2", one.strip()) for one in told.split("|"))
+    born, written = map(datetime.fromisoformat, times)
+    return (written - born).total_seconds()
+
+
+def trained_alone(worker: Worker, folder: Path) -> float:
+    """The same process, with nobody who looks."""
+    journal = Path(tempfile.mkdtemp(dir=folder)) / "run.jsonl"
+    worker.start([TRAINED.experiment()], [journal])
+    while worker.running:
+        time.sleep(0.05)
+    return seconds_of(journal)
+
+
+def trained_in_app(page: Page, folder: Path) -> float:
+    known = set(folder.rglob("*.jsonl"))
+    page.get_by_role("button", name="Train", exact=True).click()
+    expect(page.get_by_role("button", name="Train", exact=True)).to_be_disabled()
+    expect(page.get_by_role("button", name="Train", exact=True)).to_be_enabled(timeout=90_000)
+    (journal,) = set(folder.rglob("*.jsonl")) - known
+    page.wait_for_timeout(2000)
+    return seconds_of(journal)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    rounds = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
+        folder = Path(name)
+        os.environ["TMPDIR"] = name  # where the app's processes write their journals
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        opened = np.array([[bare_import(), *first_page(browser)] for _ in range(rounds)])
+        turns: dict[str, list[float]] = {name: [] for name in KNOBS}
+        worker = Worker()
+        worker.ready.wait()
+        with app() as address, page_at(browser, f"{address}?{LINK}") as page:
+            page.locator(".js-plotly-plot .main-svg").first.wait_for()
+            trained_in_app(page, folder), trained_alone(worker, folder)  # the first ones warm up
+            trained = np.array(
+                [
+                    [trained_alone(worker, folder), trained_in_app(page, folder)]
+                    for _ in range(rounds)
+                ]
+            )
+            for _ in range(max(1, rounds // 3)):
+                for name, query in KNOBS.items():
+                    turns[name] += knob(browser, f"{address}?{query}")
+        worker.close()
+        browser.close()
+    tensorflow, knobs, prediction = np.median(opened, axis=0)
+    print("| | median | aimed at |\n|---|---|---|")
+    ratio = np.median(opened[:, 1] / opened[:, 0])
+    print(f"| `import tensorflow` | {tensorflow:.1f} s | |")
+    print(f"| command to first page | {knobs:.1f} s, {ratio:.2f} × that | ≤ 1.5 × |")
+    ratio = np.median(opened[:, 2] / opened[:, 0])
+    print(f"| command to first prediction | {prediction:.1f} s, {ratio:.2f} × that | |")
+    for name, found in turns.items():
+        print(f"| knob to prediction, {name} | {np.median(found):.0f} ms | ≤ 300 ms |")
+    alone, watched = np.median(trained, axis=0)
+    ratio = np.median(trained[:, 1] / trained[:, 0])
+    print(f"| 10×64, 30 epochs: alone {alone:.2f} s, in the app {watched:.2f} s | "
+          f"{ratio:.2f} × | ≤ 1.2 × |")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
