@@ -20,6 +20,7 @@ lint: $(READY)
 benchmark: $(READY)
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/callback.py
+	$(BIN)/python benchmarks/app.py
 
 # Compares what theory predicts with what networks do, and writes docs/validation.md: minutes.
 validate: $(READY)
