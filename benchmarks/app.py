@@ -29,9 +29,9 @@ from kgrad.app.processes import Worker
 TRAINED = Configuration(activation="relu", initializer="he")  # ten layers of 64, 30 epochs
 LINK = "activation=relu&initializer=he"
 KNOBS = {
-    "10 to 19 layers": "layers=9",
-    "10 to 19 layers, batch normalisation": "layers=9&normalization=batch",
-    "31 to 40 layers": "layers=30",
+    "10 to 14 layers": "layers=9",
+    "10 to 14 layers, batch normalisation": "layers=9&normalization=batch",
+    "31 to 35 layers": "layers=30",
 }
 TURNS = 5
 # From the key to the first frame in which the figure has other numbers, in milliseconds.
