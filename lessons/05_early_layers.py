@@ -105,11 +105,11 @@ print(f"            layer 6 {spread[5]:.5f}")
 # %% [markdown]
 # ## What it shows, and why
 #
-# Training moves a weight by the learning rate η times its gradient,
+# Training moves a weight by the learning rate η times its gradient, and with ΔW of an epoch it takes
+# about n epochs to move by its own length:
 #
 # $$\Delta W^{l} = -\eta\, \frac{\partial L}{\partial W^{l}}, \qquad
-# \text{epochs to move by its own length} \approx
-# \frac{\lVert W^{l} \rVert}{\lVert \Delta W^{l} \rVert \text{ in an epoch}}.$$
+# n \approx \frac{\lVert W^{l} \rVert}{\lVert \Delta W^{l} \rVert}.$$
 #
 # All layers share η. Where gradients differ by a factor of hundreds, so do the steps: any η that
 # suits the last layer leaves the first where it was drawn, and any that suits the first throws the

@@ -123,8 +123,8 @@ plt.show()
 # A SimpleRNN multiplies by one matrix and by slopes of tanh that are at most 1, so that no more can
 # be left than
 #
-# $$\left\| \frac{\partial h_T}{\partial h_t} \right\| = \left\| \prod_{k=t+1}^{T}
-# \operatorname{diag}(1 - h_k^2) \, W \right\| \le \sigma_{\max}(W)^{T-t} .$$
+# $$\left\| \frac{\partial h_T}{\partial h_t} \right\| = \left\| \prod_{k=t+1}^{T} D_k W
+# \right\| \le \sigma_{\max}(W)^{T-t}, \quad D_k = \operatorname{diag}(1 - h_k^2) .$$
 #
 # Keras starts with an orthogonal W, whose singular values are all 1. What vanishes here is the
 # slopes' doing. An LSTM carries its cell by a sum, and one step back multiplies by a gate:

@@ -128,7 +128,7 @@ print(f"plain, Glorot: first ÷ last convolution {glorot[0] / glorot[-1]:.2f}")
 # its way down, by
 #
 # $$\tfrac{1}{2} \cdot 144 \, v = \begin{cases} 1 & \text{He, } v = 2/144 \\
-# \tfrac{1}{2} & \text{Glorot, } v = 2/(144 + 144). \end{cases}$$
+# \tfrac{1}{2} & \text{Glorot, } v = 2/288. \end{cases}$$
 #
 # The gradient of a kernel is the product of what came up to it and what comes down to it. Of the
 # twenty factors 1/√2 every layer gets all, some on the way up and the others on the way down: the

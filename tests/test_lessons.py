@@ -428,6 +428,8 @@ def test_no_page_scrolls_sideways_on_a_telephone(browser, tmp_path):
         page.goto(file.as_uri())
         page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
         assert widths(page) == [400, 400], file.name
+        for formula in page.locator(".math.block").all():  # in whatever font there is
+            assert formula.evaluate("one => one.scrollWidth <= 1.1 * one.clientWidth"), file.name
         for figure in page.locator("img").all():
             shown, drawn = figure.evaluate("one => [one.clientWidth, one.naturalWidth]")
             # Labels are drawn 15 pixels high, or 18 in a figure of several panels.
