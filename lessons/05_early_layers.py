@@ -105,8 +105,8 @@ print(f"            layer 6 {spread[5]:.5f}")
 # %% [markdown]
 # ## What it shows, and why
 #
-# Training moves a weight by the learning rate η times its gradient, and with ΔW of an epoch it takes
-# about n epochs to move by its own length:
+# Training moves a weight by the learning rate η times its gradient. If ΔW is what an epoch does,
+# n epochs move it by its own length:
 #
 # $$\Delta W^{l} = -\eta\, \frac{\partial L}{\partial W^{l}}, \qquad
 # n \approx \frac{\lVert W^{l} \rVert}{\lVert \Delta W^{l} \rVert}.$$

@@ -15,7 +15,7 @@ from kgrad.command.main import main
 from kgrad.experiments import Experiment, replicates, run_all
 from kgrad.flow import flow_graph_from_history
 from kgrad.history import GradientHistory, Weight
-from kgrad.web import write_flow_graph, write_report
+from kgrad.web import depth_profile, write_flow_graph, write_report
 from kgrad.web.page import page
 from kgrad.web.runs import command_of
 
@@ -539,6 +539,18 @@ def test_nothing_that_a_file_names_runs(open_page, evil_report):
     label = page.locator(".hoverlayer .hovertext").first
     label.wait_for()
     assert EVIL[0] in label.text_content()
+
+
+def test_the_last_layer_is_named_where_there_is_little_room(browser, tmp_path):
+    history = make_run(np.ones((1, 11)))
+    figure = depth_profile(history).update_layout(width=500, height=380)
+    figure.write_html(tmp_path / "depth.html")
+    page = browser.new_page()
+    page.goto((tmp_path / "depth.html").as_uri())
+    page.locator(".xtick").first.wait_for()
+    names = page.locator(".xtick text >> visible=true").all_text_contents()
+    page.close()
+    assert names == list(history.layers)
 
 
 def test_a_special_value_of_the_marked_epoch_stands_in_its_strip(open_page, evil_report):

@@ -133,6 +133,7 @@ def layer_axis_of(layers: Sequence[str], first: int, most: int) -> dict[str, Any
         "tickmode": "array",
         "tickvals": (named + first).tolist(),
         "ticktext": [plain(shortened(layers[i])) for i in named],
+        "ticklabeloverflow": "allow",  # or the last name is left out where it is narrow
         "automargin": True,
         "zeroline": False,
     }
