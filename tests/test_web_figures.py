@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import plotly.graph_objects as go
+import plotly.io as pio
 import pytest
 from matplotlib.colors import to_hex
 from numpy.testing import assert_allclose, assert_array_equal
@@ -303,6 +304,16 @@ def test_drawing_leaves_the_history_as_it_was() -> None:
         draw(history)
     comparison({"a": history})
     assert_array_equal(history["mean_abs"], values)
+
+
+@pytest.mark.parametrize("draw", [lines, heatmap, depth_profile, distributions])
+def test_a_template_that_somebody_else_chose_changes_nothing(draw, monkeypatch) -> None:
+    history, _ = with_distributions(4, 2)
+    drawn = []
+    for template in ("plotly", "plotly_dark"):  # Streamlit sets one, too
+        monkeypatch.setattr(pio.templates, "default", template)
+        drawn.append(draw(history).to_json())
+    assert drawn[0] == drawn[1]
 
 
 def test_the_core_does_not_import_plotly_and_the_web_says_what_to_install() -> None:

@@ -102,6 +102,7 @@ def _distribution_figure(
     rows = -(-len(panels) // 2)
     height = 170 * rows + 130
     figure = make_subplots(
+        figure=new_figure(title, height, bargap=0, barmode="overlay"),
         rows=rows,
         cols=min(2, len(panels)),
         shared_xaxes=True,
@@ -110,7 +111,6 @@ def _distribution_figure(
         horizontal_spacing=0.03,
         subplot_titles=[f"<b>{panel.title}</b>" for panel in panels],
     )
-    figure.update_layout(new_figure(title, height, bargap=0, barmode="overlay").layout)
     figure.update_annotations(font_size=13)
     places, texts = span.ticks()
     y_axis = {"tickvals": places, "ticktext": [superscript(text) for text in texts]}

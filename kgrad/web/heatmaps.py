@@ -91,6 +91,7 @@ def _heatmaps(
     heights = [float(np.interp(one.shape[1], [5, 40], [150, 420])) for one in values]
     whole = sum(heights) + 46 * len(heights)
     figure = make_subplots(
+        figure=new_figure(title, whole + 110),
         rows=len(heights),
         cols=1,
         shared_xaxes=True,
@@ -98,7 +99,6 @@ def _heatmaps(
         vertical_spacing=46 / whole,
         subplot_titles=[f"<b>{plain(name)}</b>" if name else "" for name in histories],
     )
-    figure.update_layout(new_figure(title, whole + 110).layout)
     figure.update_annotations(x=0, xanchor="left", font_size=13)
     every = [Columns.of(v, t, scale, most) for v, t in zip(values, times, strict=True)]
     for row, (history, columns) in enumerate(zip(histories.values(), every, strict=True), start=1):
