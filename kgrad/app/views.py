@@ -157,8 +157,9 @@ def _distributions(run: Run) -> None:
 
 def _flow(run: Run) -> None:
     try:
-        graph = flow_graph_from_history(_history(run))
-        figure = kept(run, "flow", lambda: flow(graph, relative=True))
+        figure = kept(
+            run, "flow", lambda: flow(flow_graph_from_history(_history(run)), relative=True)
+        )
     except ValueError as error:
         st.info(escaped(error))
         return

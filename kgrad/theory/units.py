@@ -9,6 +9,7 @@ with x̂ the normalised values and s = √(variance + ε). Layer normalisation i
 where a sample's mean and variance over the units are known numbers.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -73,16 +74,16 @@ class UnitMoments:
         self.x = unit.after.f(self.x_hat)
         self.after_slope = unit.after.df(self.x_hat)
         self._inner, self._outer = self.after_slope / scale, unit.before.df(h)
-        # Of a Gaussian argument: an activation, its variances, and the mean that draws of it have.
-        self._known: tuple[Activation, np.ndarray, np.ndarray] | None = None
+        # Called where a mean is asked for: few networks need any.
+        self._mean: Callable[[], np.ndarray] = lambda: np.mean(self.x, axis=0)
         if gaussian and unit.norm != "batch" and unit.before.name == "linear":
             argument = A / _outer(scale)
             self.A, slopes = gram_moments(unit.after, argument)
             self._slopes = slopes / _outer(scale)
-            self._known = unit.after, np.diag(argument), self.x.mean(axis=0)
+            self._mean = lambda: mean_of_gaussian(unit.after, np.diag(argument))
         elif gaussian and unit.norm is None and unit.after.name == "linear":
             self.A, self._slopes = gram_moments(unit.before, A)
-            self._known = unit.before, np.diag(A), self.x.mean(axis=0)
+            self._mean = lambda: mean_of_gaussian(unit.before, np.diag(A))
         else:
             self.A = self.x.T @ self.x / len(h)
             w = self._inner * self._outer
@@ -93,11 +94,7 @@ class UnitMoments:
     @cached_property
     def mean(self) -> np.ndarray:
         """E[x_a] of what comes out: (B,)."""
-        mean = self.x.mean(axis=0)
-        if self._known is None:
-            return mean
-        phi, variances, drawn = self._known
-        return mean_of_gaussian(phi, variances) + (mean - drawn)
+        return self._mean()
 
     def _correct(self, u: np.ndarray) -> None:
         """Control variates: what the draws give beyond a normalisation by a fixed number.
@@ -111,7 +108,8 @@ class UnitMoments:
         A, slopes = gram_moments(phi, C / scale**2)
         self.A = self.A + A - x.T @ x / len(x)
         self._slopes = self._slopes + (slopes - slope.T @ slope / len(x)) / scale**2
-        self._known = phi, np.diag(C) / scale**2, x.mean(axis=0)
+        rest = self.x.mean(axis=0) - x.mean(axis=0)
+        self._mean = lambda: mean_of_gaussian(phi, np.diag(C) / scale**2) + rest
 
     def pull(self, G: np.ndarray) -> np.ndarray:
         """E[Jᵀ G J]: covariances of an error before the map from those after it."""
