@@ -102,19 +102,7 @@ def prepare(experiment: Experiment) -> Prepared:
     if experiment.every != "epoch":
         require_positive("every", experiment.every)
     select(experiment.statistics)
-    dataset = make_dataset(experiment.dataset, experiment.samples, experiment.features)
-    model = create_model(
-        experiment.layers,
-        experiment.activation,
-        _initializer(experiment.initializer),
-        units=experiment.units,
-        input_shape=dataset.X.shape[1:],
-        output_units=dataset.output_units,
-        output_activation=dataset.output_activation,
-        normalization=experiment.normalization,
-        skip_connections=experiment.skip,
-        seed=experiment.seed,
-    )
+    dataset, model = _network(experiment)
     return Prepared(experiment, dataset, model, _optimizer(experiment))
 
 
@@ -204,11 +192,15 @@ def predict_experiment(experiment: Experiment | Prepared, *, rough: bool = False
         rough: as in `predict_gradients`.
 
     Raises:
-        ValueError: if the experiment cannot be run, or theory does not cover its network.
+        ValueError: if the network cannot be built, or theory does not cover it.
     """
-    if isinstance(experiment, Experiment):
-        experiment = prepare(experiment)
-    asked, dataset, model, _ = experiment
+    if isinstance(experiment, Prepared):
+        asked, dataset, model, _ = experiment
+    else:
+        asked = experiment
+        # Theory asks what the initializers draw with; that they draw takes half the building.
+        with keras.StatelessScope(initialize_variables=False):
+            dataset, model = _network(asked)
     batch = np.random.default_rng(0).permutation(len(dataset.X))[: asked.batch_size]
     return predict_gradients(model, dataset.X[batch], dataset.y[batch], dataset.loss, rough=rough)
 
@@ -293,6 +285,23 @@ def load_histories(paths: Iterable[str | os.PathLike[str]]) -> list[GradientHist
     if not files:
         raise ValueError(f"no .jsonl history in {', '.join(map(repr, map(str, paths)))}")
     return [history for file in files if len(history := GradientHistory.load(file))]
+
+
+def _network(experiment: Experiment) -> tuple[Dataset, keras.Model]:
+    dataset = make_dataset(experiment.dataset, experiment.samples, experiment.features)
+    model = create_model(
+        experiment.layers,
+        experiment.activation,
+        _initializer(experiment.initializer),
+        units=experiment.units,
+        input_shape=dataset.X.shape[1:],
+        output_units=dataset.output_units,
+        output_activation=dataset.output_activation,
+        normalization=experiment.normalization,
+        skip_connections=experiment.skip,
+        seed=experiment.seed,
+    )
+    return dataset, model
 
 
 def _word(value: Any) -> str:

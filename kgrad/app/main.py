@@ -6,14 +6,8 @@ import threading
 
 import streamlit as st
 
-from kgrad.app.configuration import (
-    SECOND,
-    Configuration,
-    from_query,
-    to_query,
-    unknown,
-)
-from kgrad.app.knobs import knobs, put
+from kgrad.app.configuration import SECOND, Configuration, from_query, to_query, unknown
+from kgrad.app.knobs import draw_knobs, put_knobs, read_knobs
 from kgrad.app.presets import OWN, PRESETS, preset_of
 from kgrad.app.processes import Spare
 from kgrad.app.runs import Tab
@@ -67,17 +61,22 @@ def page() -> None:
     st.markdown(_ABOUT)
     for refusal in st.session_state.refusals:
         st.warning(refusal)
-    configurations = _sidebar()  # first: which preset it is hangs on the knobs
+    configurations = _configurations()
     _choose_preset()
     _write_link(configurations)
     waiting = st.empty()
-    if _warmed().is_alive():
+    waits = _warmed().is_alive()
+    if waits:
+        _sidebar(configurations)
         waiting.info("TensorFlow is being imported; the prediction will stand here.")
         _warmed().join()  # the page as far as it goes is there already
     from kgrad.app.results import show
 
     waiting.empty()
     show(configurations, _tab(), "--open-paths" in sys.argv)
+    if not waits:
+        # After what somebody who turned one waits for: to a browser, so many are as much work.
+        _sidebar(configurations)
 
 
 def _begin() -> None:
@@ -124,25 +123,32 @@ def _apply_preset() -> None:
         state.compare = chosen.second is not None
         state.configurations = [chosen.first, chosen.second or state.configurations[1]]
         for letter, configuration in zip("ab", state.configurations, strict=True):
-            put(letter, configuration)
+            put_knobs(letter, configuration)
 
 
 def _pair(configurations: list[Configuration]) -> tuple[Configuration, Configuration | None]:
     return configurations[0], configurations[1] if st.session_state.compare else None
 
 
-def _sidebar() -> list[Configuration]:
-    """The knobs: one configuration, or two in two tabs."""
+def _configurations() -> list[Configuration]:
+    """One configuration, or two."""
     state = st.session_state
+    count = 2 if state.compare else 1
+    for i, letter in enumerate("ab"[:count]):
+        state.configurations[i] = read_knobs(letter, state.configurations[i])
+    return list(state.configurations[:count])
+
+
+def _sidebar(configurations: list[Configuration]) -> None:
+    """The knobs: one configuration's, or two in two tabs."""
     with st.sidebar:
         st.toggle("Compare two configurations", key="compare", on_change=_begin_comparison)
-        if not state.compare:
-            state.configurations[0] = knobs("a", state.configurations[0])
-            return state.configurations[:1]
-        for letter, place, index in zip("ab", st.tabs(["A", "B"]), (0, 1), strict=True):
+        if len(configurations) == 1:
+            draw_knobs("a", configurations[0])
+            return
+        for letter, place, one in zip("ab", st.tabs(["A", "B"]), configurations, strict=True):
             with place:
-                state.configurations[index] = knobs(letter, state.configurations[index])
-        return list(state.configurations)
+                draw_knobs(letter, one)
 
 
 def _begin_comparison() -> None:
@@ -150,7 +156,7 @@ def _begin_comparison() -> None:
     state = st.session_state
     if state.compare and state.configurations[1] == Configuration():
         state.configurations[1] = state.configurations[0]
-        put("b", state.configurations[1])
+        put_knobs("b", state.configurations[1])
 
 
 def _write_link(configurations: list[Configuration]) -> None:

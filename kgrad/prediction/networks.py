@@ -253,13 +253,22 @@ class _Reader:
             variable = getattr(layer, name, None)
             if variable is None:
                 continue
-            if not np.all(np.asarray(variable) == start):
+            if not self._is_constant(layer, name, start):
                 raise ValueError(
                     f"{name} of layer {layer.name!r} must be {start:g} everywhere, as it is "
                     "initialised, for a prediction"
                 )
             kind: Any = name
             self.network.parameters[id(variable)] = Parameter(kind, here)
+
+    def _is_constant(self, layer: Any, name: str, value: float) -> bool:
+        if self._variances == "weights":
+            return bool(np.all(np.asarray(getattr(layer, name)) == value))
+        initializer = getattr(layer, f"{name}_initializer")
+        kinds = keras.initializers
+        constants = {kinds.Zeros: 0.0, kinds.Ones: 1.0}
+        found = constants.get(type(initializer), getattr(initializer, "value", None))
+        return bool(found == value)
 
     def _variance(self, layer: Any, name: str) -> float:
         variable = getattr(layer, name)

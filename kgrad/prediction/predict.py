@@ -1,12 +1,13 @@
 """`predict_gradients`: how large a model's gradients will be, from its layers and one batch."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from kgrad.inputs import as_arrays, choose_loss, require_one_of, require_trainable
 from kgrad.predicted import Prediction
@@ -81,7 +82,7 @@ def predict_gradients(
     weights = [described[id(variable)] for variable in model.trainable_variables]
     parameters = [network.parameters[id(variable)] for variable in model.trainable_variables]
     # Of matrices this small, threads that wait for each other take longer than one alone.
-    with threadpool_limits(1, "blas"):
+    with _threads().limit(limits=1, user_api="blas"):
         effort = ROUGH if rough else FULL
         flat = X.reshape(len(X), -1)
         moments = BatchMoments(tuple(network.nodes), flat, most_draws=effort.draws)
@@ -104,6 +105,11 @@ def predict_gradients(
             if isinstance(node, Unit) and node.source in layers
         },
     )
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    return ThreadpoolController()  # to look for the libraries takes as long as a layer
 
 
 def _drawn_outputs(moments: BatchMoments, most: int) -> np.ndarray:

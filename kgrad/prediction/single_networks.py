@@ -89,7 +89,7 @@ class SingleNetworks:
     def _dtype(self) -> type[np.floating]:
         sizes = np.array([np.trace(M) for M in (*self._moments.A[1:], *self._all.G)])
         sizes = sizes[sizes > 0]
-        return np.float32 if sizes.min() > 1e-40 and sizes.max() < 1e40 else np.float64
+        return np.float32 if sizes.min() > 1e-60 and sizes.max() < 1e60 else np.float64
 
     def relative(self, parameter: Parameter) -> tuple[float, float, float, float]:
         """Of ‖g‖ over its root mean square: lower quantile, mean, upper; mean |g| over ‖g‖.

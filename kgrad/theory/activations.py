@@ -219,6 +219,11 @@ def _gelu(approximate: bool) -> _Parts:
     return lambda x: x * (1 + t(x)) / 2, df, ()
 
 
+def _logistic_density(x: np.ndarray) -> np.ndarray:
+    e = np.exp(-np.abs(x))  # so that neither tail is a difference of near numbers
+    return e / (1 + e) ** 2
+
+
 def _silu() -> _Parts:
     sigma = special.expit
     return lambda x: x * sigma(x), lambda x: sigma(x) * (1 + x * sigma(-x)), ()
@@ -273,7 +278,7 @@ _TABLE: dict[str, Callable[..., _Parts]] = {
     "relu6": lambda: _clipped(0.0, 6.0),
     # α and λ of Klambauer et al., "Self-Normalizing Neural Networks" (2017).
     "selu": lambda: _elu(1.6732632423543772848, 1.0507009873554804934),
-    "sigmoid": lambda: (special.expit, lambda x: special.expit(x) * special.expit(-x), ()),
+    "sigmoid": lambda: (special.expit, _logistic_density, ()),
     "silu": _silu,
     "soft_shrink": lambda threshold: _shrink(threshold, soft=True),
     "softplus": lambda: (lambda x: np.logaddexp(0, x), special.expit, ()),

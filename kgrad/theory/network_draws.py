@@ -71,7 +71,7 @@ class DrawnNetworks:
         self._x: list[np.ndarray] = []
         for place, node in enumerate(nodes):
             self._x.append(self._forward(place, node, X).astype(dtype, copy=False))
-        self._e: list[np.ndarray] = [np.zeros(())] * len(nodes)
+        self._e: list[np.ndarray] = [np.zeros((), dtype)] * len(nodes)
         self.output_errors = output_errors(self._x[-1])
         self._e[-1] = self.output_errors.astype(dtype)
         for place in reversed(range(1, len(nodes))):
@@ -124,7 +124,9 @@ class DrawnNetworks:
                 axis = _axis(node.map)
                 along = x_hat * np.mean(e * x_hat, axis=axis, keepdims=True)
                 e = (e - e.mean(axis=axis, keepdims=True) - along) / scale
-            self._e[node.source] = self._e[node.source] + e * self._slope(node.map.before, h)
+            if node.map.before.name != "linear":
+                e = e * self._slope(node.map.before, h)
+            self._e[node.source] = self._e[node.source] + e
         else:
             for source in sources(node):
                 self._e[source] = self._e[source] + e

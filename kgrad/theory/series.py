@@ -87,15 +87,14 @@ def _series(
     rest = at_one - sum(sign * terms @ terms.T for sign, terms in signed)
     if np.abs(rest).max() > most_left * np.abs(whole).max():
         return None
-    count = polynomials.shape[1]
-    total = rest * c**count
-    power = np.ones_like(c)
-    matters = [np.abs(terms).max(axis=0) > 1e-9 for _, terms in signed]  # worth their time
-    for k in range(count):
-        for (sign, terms), matter in zip(signed, matters, strict=True):
-            if matter[k]:
-                total += sign * power * terms[:, k, None] * terms[:, k]
-        power = power * c
+    left = np.stack([sign * terms.T for sign, terms in signed], axis=2)  # (terms, B, 1 or 2)
+    right = np.stack([terms.T for _, terms in signed], axis=1)
+    worth = np.abs(right).max(axis=(1, 2)) > 1e-9  # its time
+    total = rest
+    for k in reversed(range(len(worth))):  # Horner's rule
+        total *= c
+        if worth[k]:
+            total += left[k] @ right[k]
     return total
 
 

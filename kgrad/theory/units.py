@@ -113,11 +113,11 @@ class UnitMoments:
 
     def pull(self, G: np.ndarray) -> np.ndarray:
         """E[Jᵀ G J]: covariances of an error before the map from those after it."""
-        return self._sandwich(G, self._inner, self._outer)
+        return self._sandwich(G, 0, 1)
 
     def push(self, Q: np.ndarray) -> np.ndarray:
         """E[J Q Jᵀ], the adjoint of `pull`."""
-        return self._sandwich(Q, self._outer, self._inner)
+        return self._sandwich(Q, 1, 0)
 
     def signal_adjoint(self, R: np.ndarray) -> np.ndarray:
         """∂⟨R, E[x xᵀ]⟩/∂A, A being the second moments of what goes in.
@@ -155,20 +155,28 @@ class UnitMoments:
         x_hat = self.x_hat[rows]
         return y - x_hat * np.mean(x_hat * y, axis=1, keepdims=True)
 
-    def _sandwich(self, M: np.ndarray, inner: np.ndarray, outer: np.ndarray) -> np.ndarray:
+    def _sandwich(self, M: np.ndarray, first: int, last: int) -> np.ndarray:
         """E[o o ∘ Π (i i ∘ M) Π], Π = I - 1 1ᵀ/B - x̂ x̂ᵀ/B, or without Π."""
         total = M * self._slopes
         if self.unit.norm != "batch":
             return total
-        draws, B = inner.shape
-        columns = np.stack([np.ones_like(inner), self.x_hat])
-        products = inner * ((inner * columns) @ M)
-        # ΠNΠ = N - Σ_c (c q_cᵀ + q_c cᵀ)/B over the columns c of 1 and x̂, q_c = (I - Σ c cᵀ/2B) N c
-        inside = np.einsum("cma,dma->cdm", products, columns)
-        products = products - np.einsum("cdm,dma->cma", inside, columns) / (2 * B)
-        rows = (outer * columns).reshape(-1, B), (outer * products).reshape(-1, B)
-        cross = rows[0].T @ rows[1] / (draws * B)
+        inner, outer = self._columns[first], self._columns[last]
+        _, draws, B = inner.shape
+        # With N = i i ∘ M, ΠNΠ = N - Σ_c (c q_cᵀ + q_c cᵀ)/B over the columns c of 1 and x̂, where
+        # q_c = (I - Σ_d d dᵀ/2B) N c. Of N c the factor i is left out at first.
+        products = (inner.reshape(-1, B) @ M).reshape(inner.shape)
+        inside = [np.einsum("ma,cma->cm", one, products) / (2 * B) for one in inner]
+        products *= self._inner * self._outer
+        for one, share in zip(outer, inside, strict=True):
+            products -= share[:, :, None] * one
+        cross = outer.reshape(-1, B).T @ products.reshape(-1, B) / (draws * B)
         return total - cross - cross.T
+
+    @cached_property
+    def _columns(self) -> tuple[np.ndarray, np.ndarray]:
+        """1 and x̂ times what stands inside and outside of a normalisation: (2, draws, B) each."""
+        columns = np.stack([np.ones_like(self.x_hat), self.x_hat])
+        return self._inner * columns, self._outer * columns
 
 
 def _outer(scale: float | np.ndarray) -> float | np.ndarray:
