@@ -42,6 +42,7 @@ ends = {}  # between these two the function is not saturated
 for name, (_, slope) in curves.items():
     ends[name] = z[np.abs(slope) >= 0.01 * np.abs(slope).max()][[0, -1]]
 
+# %%
 figure, panels = plt.subplots(4, 2, figsize=(6, 8), sharex=True, sharey=True, layout="constrained")
 for (name, (a, slope)), axes in zip(curves.items(), panels.flat, strict=True):
     axes.plot(z, a, color="0.45", linestyle="--", label="φ(z)")

@@ -48,6 +48,7 @@ def by_hand(w1, b1, w2, b2):
     return {"z₁": (z1, d_z1), "a₁": (a1, d_a1), "z₂": (z2, d_z2), "a₂": (a2, d_a2)}, L, weights
 
 
+# %%
 nodes, L, gradient = by_hand(**start)
 for name, (value, slope) in nodes.items():
     print(f"{name} = {value:8.5f}     ∂L/∂{name} = {slope:8.5f}")
@@ -109,6 +110,7 @@ path = np.linspace(-4, 6, 101)
 losses = [loss_at("w1", w) for w in path]
 near = start["w1"] + np.array([-2.5, 2.5])
 
+# %%
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 axes.plot(path, losses, color="tab:blue", label="loss, w₁ varied")
 axes.plot(near, L + gradient["w1"] * (near - start["w1"]), "k--", label="slope by the chain rule")

@@ -62,6 +62,7 @@ def first_to_last(depth, seed, **ingredients):
 ratios = np.array([[first_to_last(depth, seed) for seed in seeds] for depth in depths])
 steps = np.array(depths) - 1  # from the last hidden layer down to the first
 
+# %%
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 axes.semilogy(depths, ratios, "o", color="tab:blue", alpha=0.5)
 axes.semilogy(depths, 0.25**steps, "k--", label="(1/4) per layer")

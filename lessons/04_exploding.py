@@ -44,6 +44,7 @@ for name in STDDEV:
     norms = np.array([history["l2_norm"][0, :20] for history in runs])
     kernels[name], biases[name] = norms[:, ::2], norms[:, 1::2]
 
+# %%
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, marker in (("relu", "o"), ("tanh", "s")):
     axes.semilogy(layers, np.median(kernels[name], axis=0), marker + "-", label=name)
@@ -99,6 +100,8 @@ lengths = [f"{length:.3g}" for length in histories["relu"]["weight_l2"][:4, 2]]
 print("ReLU, length of the second kernel:", *lengths)
 moved = histories["tanh"]["update_l2"][1, :20:2] / histories["tanh"]["weight_l2"][0, :20:2]
 print(f"tanh, the first step moves kernel 1 by {moved[0]:.1g} of its length, 10 by {moved[9]:.1g}")
+
+# %%
 kgrad.visualize_gradients(histories["relu"], "ReLU, N(0, 0.5²): eight steps of training")
 plt.show()
 

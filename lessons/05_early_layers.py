@@ -46,6 +46,7 @@ _, relu = trained(6, "relu")
 losses = {f"sigmoid, {d} layers": h.logs["loss"] for d, h in zip(depths, histories, strict=True)}
 losses["ReLU, 6 layers"] = relu.logs["loss"]
 
+# %%
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for (name, loss), style in zip(losses.items(), ["-", "--", "-.", ":"], strict=True):
     axes.plot(range(1, EPOCHS + 1), loss[1:], style, linewidth=2, label=name)

@@ -46,6 +46,8 @@ def sizes(model):
 
 layers = np.arange(1, 31)
 factors = {}
+
+# %%
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for (name, variance), marker in zip(VARIANCES.items(), "sov", strict=True):
     signal = np.exp(np.mean([np.log(sizes(network(name, seed))) for seed in range(SEEDS)], axis=0))
@@ -72,6 +74,8 @@ histories = {
     )
     for name in ("xavier", "he")
 }
+
+# %%
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for (name, history), style in zip(histories.items(), ["o--", "v-"], strict=True):
     axes.plot(range(1, EPOCHS + 1), history.logs["loss"][1:], style, label=name)

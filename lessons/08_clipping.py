@@ -60,6 +60,7 @@ def norm(history, statistic="l2_norm"):
     return np.sqrt((history[statistic] ** 2).sum(axis=1))[1:]
 
 
+# %%
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, color in (("by value", "tab:orange"), ("by norm", "tab:blue")):
     loss = runs[name][0].logs["loss"][1:].reshape(-1, 16).mean(axis=1)

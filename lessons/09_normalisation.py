@@ -69,6 +69,8 @@ def norms(depth, activation, kind, seed=0, size=32, initializer=None):
 
 
 relu = {}
+
+# %%
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for (name, kind), marker in zip(KINDS.items(), "o^s", strict=True):
     drawn = [[norms(depth, "relu", kind, seed) for seed in seeds] for depth in depths]

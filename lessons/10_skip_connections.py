@@ -36,6 +36,8 @@ measured = {
     name: kgrad.measure_gradients(network(20, "sigmoid", skip), data.X, data.y)
     for name, skip in KINDS.items()
 }
+
+# %%
 kgrad.plot_gradient_by_depth(measured, title="Twenty sigmoid layers")
 plt.show()
 
@@ -53,6 +55,8 @@ def first_to_last(depth, activation, skip, **how):
 
 
 ratios = {}
+
+# %%
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for activation, color in (("sigmoid", "tab:red"), ("tanh", "tab:blue")):
     for (name, skip), line in zip(KINDS.items(), ("--", "-"), strict=True):
@@ -80,6 +84,8 @@ def final_loss(depth, activation, skip, rate=0.01, initializer="xavier"):
 
 
 losses = {}
+
+# %%
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for (name, skip), marker in zip(KINDS.items(), "os", strict=True):
     losses[name] = np.array([final_loss(depth, "tanh", skip) for depth in depths])

@@ -23,6 +23,7 @@ T, UNITS, FEATURES = 100, 32, 8
 inputs = np.random.default_rng(0).normal(size=(4, T, FEATURES)).astype("float32")
 
 
+# %%
 def layer(name, seed=0, **options):
     keras.utils.set_random_seed(seed)
     kind, _, gate = name.partition(", ")
@@ -38,30 +39,40 @@ def layer(name, seed=0, **options):
 # %% [markdown]
 # ## The experiment
 #
-# One step of the cell at a time, with the Jacobian of its new state by its old one; then the
-# product of the last k of them. The state of an LSTM is h and c together; of the product we take ∂h
-# by ∂h.
+# One step of the cell at a time, with the Jacobian of its new state by its old one. The state of an
+# LSTM is h and c together.
+
 
 # %%
-
-
-def jacobian_norms(rnn):
-    """‖∂h_T/∂h_t‖ (largest singular value) for T - t = 0 … 100, each sequence in a row."""
-    states = len(rnn.cell.state_size) if isinstance(rnn.cell.state_size, list) else 1
+def step_jacobians(rnn):
+    """Of each step's state by the one before: T arrays (sequences, state, state)."""
+    sizes = tf.nest.flatten(rnn.cell.state_size)
 
     @tf.function(autograph=False)
     def step(x, state):
         with tf.GradientTape() as tape:
             tape.watch(state)
-            _, new = rnn.cell(x, tf.split(state, states, axis=1))
+            _, new = rnn.cell(x, tf.split(state, sizes, axis=1))
             new = tf.concat(tf.nest.flatten(new), axis=1)
         return new, tape.batch_jacobian(new, state)
 
-    state, jacobians = tf.zeros((len(inputs), states * UNITS)), []
+    state, found = tf.zeros((len(inputs), sum(sizes))), []
     for t in range(T):
         state, jacobian = step(tf.constant(inputs[:, t]), state)
-        jacobians.append(jacobian.numpy().astype(np.float64))
-    product = np.broadcast_to(np.eye(states * UNITS)[:UNITS], (len(inputs), UNITS, states * UNITS))
+        found.append(jacobian.numpy().astype(np.float64))
+    return found
+
+
+# %% [markdown]
+# By the chain rule the product of the last k of them is ∂h_T/∂h_t, with t = T - k. We take the norm
+# (the largest singular value) of the part of it that is h by h.
+
+
+# %%
+def jacobian_norms(rnn):
+    """‖∂h_T/∂h_t‖ for T - t = 0 … 100, each sequence in a row."""
+    jacobians = step_jacobians(rnn)
+    product = np.eye(jacobians[0].shape[-1])[:UNITS]
     norms = [np.ones(len(inputs))]
     for jacobian in reversed(jacobians):
         product = product @ jacobian
@@ -69,6 +80,7 @@ def jacobian_norms(rnn):
     return np.transpose(norms)
 
 
+# %%
 names = ["SimpleRNN", "GRU", "LSTM", "GRU, update gate 0.95", "LSTM, forget gate 0.95"]
 colors = {name: f"C{i}" for i, name in enumerate(names)}
 seeds = range(1 if FAST else 3)
@@ -89,10 +101,8 @@ for name, value in left.items():
 # %% [markdown]
 # Does it matter? The task: was the very first of 100 inputs positive? All after it is noise.
 
+
 # %%
-EPOCHS = 4 if FAST else 6
-
-
 def task(seed, samples):
     random = np.random.default_rng(seed)
     X = random.normal(size=(samples, T, FEATURES)).astype("float32")
@@ -102,16 +112,23 @@ def task(seed, samples):
 
 X, y = task(0, 1024)
 X_new, y_new = task(1, 512)
-accuracy = {}
-figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+
+# %%
+EPOCHS = 4 if FAST else 6
+losses, accuracy = {}, {}
 for name in names[2::2] if FAST else ("SimpleRNN", "GRU", "LSTM", names[-1]):
     model = keras.Sequential([layer(name), keras.layers.Dense(1, activation="sigmoid")])
     model.build((None, T, FEATURES))
     how = {"optimizer": keras.optimizers.Adam(0.005, global_clipnorm=1.0), "batch_size": 64}
     history = kgrad.train_and_track_gradients(model, X, y, EPOCHS, seed=0, **how)
+    losses[name] = history.logs["loss"]
     accuracy[name] = np.mean((model(X_new).numpy() > 0.5) == y_new)
-    axes.plot(history.logs["loss"], marker=".", color=colors[name], label=name)
-    print(f"{name}: loss {history.logs['loss'][-1]:.3f}, new cases right {accuracy[name]:.0%}")
+    print(f"{name}: loss {losses[name][-1]:.3f}, new cases right {accuracy[name]:.0%}")
+
+# %%
+figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+for name, loss in losses.items():
+    axes.plot(loss, marker=".", color=colors[name], label=name)
 axes.axhline(np.log(2), color="0.5", linestyle=":", label="guessing")
 axes.set(xlabel="epoch", ylabel="loss", title="Remember the first of 100 inputs", ylim=(0, None))
 axes.legend(fontsize=9)

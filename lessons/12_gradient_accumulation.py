@@ -22,6 +22,7 @@ FAST = "KGRAD_FAST" in os.environ  # fewer draws, the same claims
 data = kgrad.make_dataset("classification", seed=0)
 
 
+# %%
 def train(batch, pieces=None, depth=5, activation="relu", weights="he", normalization=None):
     """One epoch of 1,024 samples in their order; the history has a record every 128 samples."""
     model = kgrad.create_model(depth, activation, weights, normalization=normalization, seed=0)
@@ -45,6 +46,8 @@ runs = {
     "4 × 32, accumulated": train(32, pieces=4),
     "32, a step each": train(32),
 }
+
+# %%
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for (name, (history, _)), look in zip(runs.items(), ("o", ".", "x--"), strict=True):
     first = history.by_layer("l2_norm")[1:, 0]
@@ -86,6 +89,7 @@ def gradient(X, y):
     return tf.concat([tf.reshape(part, [-1]) for part in parts], axis=0)
 
 
+# %%
 everything = gradient(data.X, data.y).numpy()
 rows = [random.choice(len(data.X), 32) for _ in range(draws)]
 small = np.array([gradient(data.X[i], data.y[i]) for i in rows])
@@ -96,6 +100,7 @@ for k in pieces:
     noise.append(np.sqrt(((averages - everything) ** 2).sum(axis=1).mean()))
 noise = np.array(noise) / np.linalg.norm(everything)
 
+# %%
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 axes.loglog(pieces, noise, "o", color="tab:blue", label="measured")
 axes.loglog(pieces, noise[0] / np.sqrt(pieces), "k--", label="1/√k")

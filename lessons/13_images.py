@@ -21,6 +21,7 @@ FAST = "KGRAD_FAST" in os.environ  # fewer epochs, the same claims
 IMAGES = "digits"  # or "cifar10", of which Keras downloads 170 MB
 
 
+# %%
 def load():
     """Images (samples, height, width, channels) to train with and to test with, standardised."""
     if IMAGES == "cifar10":
@@ -40,47 +41,43 @@ print(f"{IMAGES}: {len(X)} images {X.shape[1:]} to train with, {len(X_new)} to t
 #
 # Ten blocks of two convolutions with 16 filters. A residual block adds its input to its output.
 
+
 # %%
+def convolution(name, initializer, activation="relu"):
+    look = {"padding": "same", "activation": activation, "kernel_initializer": initializer}
+    return keras.layers.Conv2D(16, 3, name=name, **look)
 
 
 def network(residual, initializer="glorot_uniform", zero=False):
     """With `zero` the second convolution of each block is linear and starts at zero."""
     keras.utils.set_random_seed(0)
-
-    def convolution(name, start=initializer, activation="relu"):
-        return keras.layers.Conv2D(
-            16, 3, padding="same", activation=activation, kernel_initializer=start, name=name
-        )
-
+    last = ("zeros", None) if zero else (initializer,)
     inputs = keras.Input(X.shape[1:])
-    x = keras.layers.MaxPooling2D()(convolution("stem")(inputs))
+    x = keras.layers.MaxPooling2D()(convolution("stem", initializer)(inputs))
     for block in range(1, 11):
-        before = x
-        x = convolution(f"block{block}_1")(x)
-        last = ("zeros", None) if zero else ()
-        x = convolution(f"block{block}_2", *last)(x)
-        x = keras.layers.add([before, x]) if residual else x
+        branch = convolution(f"block{block}_1", initializer)(x)
+        branch = convolution(f"block{block}_2", *last)(branch)
+        x = keras.layers.add([x, branch]) if residual else branch
     outputs = keras.layers.Dense(10, activation="softmax", name="classes")
     return keras.Model(inputs, outputs(keras.layers.Flatten()(x)))
 
 
+# %%
+LOSS, EPOCHS = "sparse_categorical_crossentropy", 2 if FAST else 5
+
+
 def train(*which):
-    model = network(*which)
+    model, adam = network(*which), keras.optimizers.Adam(0.003)
     history = kgrad.train_and_track_gradients(
-        model,
-        X,
-        y,
-        2 if FAST else 5,
-        batch_size=64,
-        optimizer=keras.optimizers.Adam(0.003),
-        loss="sparse_categorical_crossentropy",
-        seed=0,
+        model, X, y, EPOCHS, batch_size=64, optimizer=adam, loss=LOSS, seed=0
     )
     right = np.mean(np.argmax(model.predict(X_new, verbose=0), axis=1) == y_new)
     return history, right
 
 
 runs = {"plain": train(False), "residual": train(True)}
+
+# %%
 kgrad.compare_gradients(
     {name: history for name, (history, _) in runs.items()}, "Twenty convolutions, Glorot"
 )
@@ -94,18 +91,18 @@ for name, (history, right) in runs.items():
 # Look at epoch 0 on the left. The lines lie together, and very low. How low, compared with He's
 # variance?
 
+
 # %%
-loss = "sparse_categorical_crossentropy"
-
-
 def norms(*which):
     """Gradient norms of the convolutions' kernels before training, and the loss."""
-    history = kgrad.measure_gradients(network(*which), X[:256], y[:256], loss)
+    history = kgrad.measure_gradients(network(*which), X[:256], y[:256], LOSS)
     kernels = [weight.name == "kernel" for weight in history.weights]
     return history["l2_norm"][0, kernels][:-1], history.logs["loss"][0]
 
 
 glorot, he = norms(False)[0], norms(False, "he_normal")[0]
+
+# %%
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, values in (("He", he), ("Glorot", glorot)):
     axes.semilogy(np.arange(1, 22), values, marker=".", label=f"plain, {name}")

@@ -50,12 +50,12 @@ def reader(kind, seed):
     if kind == "attention":
         weights = layers.Softmax(axis=1, name="weights")(layers.Dense(1, name="score")(read))
         read = keras.ops.sum(weights * read, axis=1)
-    answer = layers.Dense(KEYS, activation="softmax", name="answer")(read)
-    model = keras.Model(words, answer)
+    model = keras.Model(words, layers.Dense(KEYS, activation="softmax", name="answer")(read))
     model.compile(keras.optimizers.Adam(0.03), LOSS, jit_compile=False)
     return model
 
 
+# %%
 def gradient_by_place(model):
     """Norm of the loss's gradient with respect to the word vector at each place."""
     embedding = model.get_layer("words")
@@ -74,6 +74,7 @@ profiles = {
     for kind in kinds
 }
 
+# %%
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for kind, color in kinds.items():
     axes.semilogy(range(1, LENGTH + 1), profiles[kind], color=color, label=kind)
@@ -102,6 +103,8 @@ histories = {
     kind: kgrad.train_and_track_gradients(model, X, y, epochs, **options)
     for kind, model in models.items()
 }
+
+# %%
 kgrad.compare_gradients(histories, "The key stands in the middle of the sentence", "l2_norm")
 plt.show()
 

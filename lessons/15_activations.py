@@ -21,6 +21,7 @@ data = kgrad.make_dataset("digits", 1024)
 X, y = data.X, data.y
 
 
+# %%
 def network(activation):
     model = kgrad.create_model(
         DEPTH, activation, "he", input_shape=(64,), output_units=10, output_activation="softmax"
@@ -30,6 +31,7 @@ def network(activation):
     return model
 
 
+# %%
 def draw(model, sigma_w2, sigma_b2, seed):
     """New weights of variance σ_w²/n and biases of variance σ_b²; the output layer stays plain."""
     random = np.random.default_rng(seed)
@@ -57,6 +59,8 @@ own = {
     "silu": (1.988, 0.555),
 }
 starts = {"He's weights for all": dict.fromkeys(own, (2, 0)), "to each its own": own}
+
+# %%
 models = {name: network(name) for name in own}
 seeds = range(1 if FAST else 4)
 
@@ -72,6 +76,8 @@ def profile(name, start):
 
 
 profiles = {title: {name: profile(name, start) for name in own} for title, start in starts.items()}
+
+# %%
 styles = dict(zip(own, ("k-", "k--", "C0-", "C1-", "C2-", "C3-"), strict=True))
 for title, lines in profiles.items():
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
@@ -110,6 +116,8 @@ losses = {
     title: {name: loss_after_training(name, start) for name in trained}
     for title, start in starts.items()
 }
+
+# %%
 print(f"{'loss, guessing is 2.30':>24}", *(f"{name:>10}" for name in trained))
 for title, by_name in losses.items():
     print(f"{title:>24}", *(f"{loss:>10.2f}" for loss in by_name.values()))
@@ -131,6 +139,8 @@ def what_is_left(name, seed):
 
 
 left = {name: np.mean([what_is_left(name, seed) for seed in seeds]) for name in own}
+
+# %%
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name in trained:
     axes.semilogx(left[name], losses["to each its own"][name], "o", color="tab:blue")

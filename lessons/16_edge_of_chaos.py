@@ -24,6 +24,7 @@ data = kgrad.make_dataset("digits", 1024)
 BIAS = 0.05  # σ_b²
 
 
+# %%
 def network(depth, sigma_w2, sigma_b2=BIAS, model=None):
     """A network of `depth` layers, or `model` with new weights, drawn with σ_w² and σ_b²."""
     if model is None:
@@ -72,6 +73,8 @@ def decades_a_layer(sigma_w2, sigma_b2=BIAS):
 measured = [decades_a_layer(scale) for scale in scales]
 fine = np.linspace(0.3, 5.5, 60)
 expected = [np.log10(kgrad.theory.chi_1(phi, scale, BIAS)) / 2 for scale in fine]
+
+# %%
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 axes.plot(fine, expected, "k-", label="theory")
 axes.plot(scales, measured, "o", label="forty layers, measured")
@@ -99,6 +102,8 @@ for depth in depths:
         accuracy[depth, scale] = record.history["accuracy"][-1]
 
 limit = [row.trainable for row in kgrad.theory.trainable_depths(phi, [(s, BIAS) for s in fine])]
+
+# %%
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 y, x = zip(*accuracy, strict=True)
 squares = axes.scatter(x, y, c=list(accuracy.values()), s=330, marker="s", vmin=0, vmax=0.8)

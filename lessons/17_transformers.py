@@ -9,6 +9,7 @@
 # block change, before training, in either design?
 
 # %%
+import itertools
 import os
 
 import keras
@@ -24,31 +25,41 @@ X = np.random.default_rng(0).integers(WORDS, size=(2048, LENGTH))
 y = X[:, ::-1]  # to be learnt: say the sequence backwards
 LOSS = "sparse_categorical_crossentropy"
 
+# %% [markdown]
+# ## The experiment
+#
+# A block is attention and two dense layers, each a branch that adds to its input. The two designs
+# differ in one line.
 
+
+# %%
+def block(kind, x, number):
+    attention = layers.MultiHeadAttention(2, WIDTH // 2, name=f"attention_{number}")
+    wide = layers.Dense(2 * WIDTH, activation="relu", name=f"wide_{number}")
+    narrow = layers.Dense(WIDTH, name=f"narrow_{number}")
+    for name, branch in {"a": lambda z: attention(z, z), "b": lambda z: narrow(wide(z))}.items():
+        norm = layers.LayerNormalization(name=f"norm_{number}{name}")
+        x = norm(x + branch(x)) if kind == "post-norm" else x + branch(norm(x))
+    return x
+
+
+# %%
 def transformer(kind, blocks, seed):
     keras.utils.set_random_seed(seed)
     small = keras.initializers.RandomNormal(stddev=0.1)
     tokens = keras.Input((LENGTH,), dtype="int32")
     x = layers.Embedding(WORDS, WIDTH, small, name="words")(tokens)
     x = x + layers.Embedding(LENGTH, WIDTH, small, name="places")(keras.ops.arange(LENGTH))
-    for block in range(1, blocks + 1):
-        attention = layers.MultiHeadAttention(2, WIDTH // 2, name=f"attention_{block}")
-        wide = layers.Dense(2 * WIDTH, activation="relu", name=f"wide_{block}")
-        narrow = layers.Dense(WIDTH, name=f"narrow_{block}")
-        branches = {"a": lambda z, f=attention: f(z, z), "b": lambda z, f=narrow, g=wide: f(g(z))}
-        for branch_name, branch in branches.items():
-            norm = layers.LayerNormalization(name=f"norm_{block}{branch_name}")
-            x = norm(x + branch(x)) if kind == "post-norm" else x + branch(norm(x))
+    for number in range(1, blocks + 1):
+        x = block(kind, x, number)
     if kind == "pre-norm":
         x = layers.LayerNormalization(name="norm")(x)
     return keras.Model(tokens, layers.Dense(WORDS, activation="softmax", name="word")(x))
 
 
 # %% [markdown]
-# ## The experiment
-#
-# The two designs differ in one line. What is measured is the gradient of each block's last matrix,
-# called `narrow`, in networks of more and more blocks.
+# What is measured is the gradient of each block's last matrix, called `narrow`, in networks of more
+# and more blocks.
 
 # %%
 depths = [2, 8] if FAST else [2, 4, 8, 16]
@@ -59,16 +70,15 @@ colors = {"post-norm": "tab:orange", "pre-norm": "tab:blue"}
 def gradient_by_block(kind, blocks, seed):
     history = kgrad.measure_gradients(transformer(kind, blocks, seed), X[:128], y[:128], LOSS)
     norms = history.by_layer("l2_norm")[0]
-    return [norms[history.layers.index(f"narrow_{block}")] for block in range(1, blocks + 1)]
+    return [norms[history.layers.index(f"narrow_{i}")] for i in range(1, blocks + 1)]
 
 
-profiles = {
-    (kind, blocks): np.exp(
-        np.mean([np.log(gradient_by_block(kind, blocks, seed)) for seed in seeds], axis=0)
-    )
-    for kind in colors
-    for blocks in depths
-}
+profiles = {}
+for kind, blocks in itertools.product(colors, depths):
+    found = [gradient_by_block(kind, blocks, seed) for seed in seeds]
+    profiles[kind, blocks] = np.exp(np.log(found).mean(axis=0))
+
+# %%
 last = {kind: np.array([profiles[kind, blocks][-1] for blocks in depths]) for kind in colors}
 
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
@@ -82,6 +92,7 @@ axes.minorticks_off()
 axes.legend()
 plt.show()
 
+# %%
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for kind, color in colors.items():
     axes.plot(range(1, depths[-1] + 1), profiles[kind, depths[-1]], "o-", color=color, label=kind)
@@ -117,6 +128,8 @@ def train(kind, learning_rate):
 
 
 histories = {kind: train(kind, 0.01) for kind in colors}
+
+# %%
 kgrad.compare_gradients(histories, "Adam, learning rate 0.01, no warm-up", "l2_norm")
 plt.show()
 loss = {kind: history.logs["loss"][-4:].mean() for kind, history in histories.items()}

@@ -47,6 +47,7 @@ broken = {
 }
 histories = {name: train(model) for name, model in broken.items()}
 
+# %%
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, history in histories.items():
     axes.semilogy(history.epochs, history.logs["loss"], "o-", label=name)
@@ -90,6 +91,8 @@ trials = {
 for name, tried in trials.items():
     for trial in tried:
         print(f"{name}: {trial.name:<33} loss {trial.loss:.3g}")
+
+# %%
 kgrad.plot_remedies(trials["A"])
 plt.show()
 

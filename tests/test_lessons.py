@@ -93,6 +93,8 @@ assert found == 3
 # See: N. Nobody et al., 2000.
 """
 
+A_DOZEN = 14
+
 
 def load(path):
     specification = importlib.util.spec_from_file_location(path.stem, path)
@@ -156,7 +158,26 @@ def faults(text, name):
             if cell.cell_type == "code"
         ),
     }
+    shown = [cell for cell in cells if cell.cell_type == "code" and cell not in solutions]
+    longest = max(map(code_lines, shown), default=0)
+    found[f"cells of a dozen lines: {longest}"] = longest <= A_DOZEN
     return [what for what, there in found.items() if not there]
+
+
+def code_lines(cell):
+    """Lines of a cell, without imports, what explains and, where it draws a figure, all of it."""
+    tree = ast.parse(cell.source)
+    if any(isinstance(node, ast.Name) and node.id == "plt" for node in ast.walk(tree)):
+        return 0
+    texts = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    ]
+    left_out = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)] + texts
+    beside = {n for node in left_out for n in range(node.lineno, node.end_lineno + 1)}
+    lines = enumerate(cell.source.splitlines(), start=1)
+    return sum(line.split("#")[0].strip() != "" and n not in beside for n, line in lines)
 
 
 def test_a_lesson_without_its_form_is_noticed():
@@ -164,6 +185,12 @@ def test_a_lesson_without_its_form_is_noticed():
     assert "its number and name" in missing
     assert {"the sections", "two exercises", "two solutions", "an assertion"} < set(missing)
     assert not {"a question", "a prediction", "a formula", "hidden code"} & set(missing)
+
+
+def test_a_cell_that_is_too_long_is_noticed():
+    cell = '# %%\nimport os\n\n\n# %%\ndef f():\n    """Explains."""\n{}    return 1\n'
+    assert "cells of a dozen lines: 15" in faults(cell.format("    x = 1  # why\n" * 13), "02_t")
+    assert "cells of a dozen lines: 14" not in faults(cell.format("    x = 1\n" * 12), "02_t")
 
 
 @each_lesson
