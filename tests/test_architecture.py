@@ -265,7 +265,8 @@ TABLE = {
         "streamlit",
     ),
     "app.main": (
-        "app.configuration app.knobs app.presets app.processes app.results app.runs experiments",
+        "app.configuration app.knobs app.predicting app.presets app.processes app.results app.runs "
+        "experiments",
         "streamlit",
     ),
     "command.app": ("", "streamlit"),

@@ -452,6 +452,28 @@ def test_drawn_networks_are_differentiated_as_keras_does():
             assert np.sqrt(squares[1]) == pytest.approx(norm, rel=1e-3, abs=1e-6)
 
 
+def test_drawn_networks_whose_errors_die_out_are_the_same_in_float32():
+    """∂L/∂W of 1e-40 and less in float32, to which 1e-38 is 0, with another unit of errors."""
+    nodes = [Input()]
+    for _ in range(44):
+        nodes += [
+            Dense(len(nodes) - 1, 16, 0.005),
+            Unit(len(nodes), UnitMap(after=theory.activation("sigmoid"))),
+        ]
+    nodes = (*nodes, Dense(len(nodes) - 1, 1, 0.1))
+    X, _ = batch(10)
+    exact, small = (
+        DrawnNetworks(nodes, X, 3, np.ones_like, np.random.default_rng(0), dtype, unit)
+        for dtype, unit in ((np.float64, 1.0), (np.float32, 1e16))
+    )
+    for place in (1, 45, 89):
+        squares = exact.norm_squared(Parameter("kernel", place))
+        np.testing.assert_allclose(
+            small.norm_squared(Parameter("kernel", place)), squares, rtol=1e-4
+        )
+        assert (squares[0] < 1e-80) == (place == 1)
+
+
 def test_networks_are_narrowed_with_the_variance_of_their_signals_kept():
     nodes = (Input(), Dense(0, 256, 0.1), Unit(1, UnitMap(after=TANH)), Dense(2, 128, 0.02, 0.3))
     nodes = (*nodes, Dense(3, 3, 0.01))

@@ -8,6 +8,7 @@ import streamlit as st
 
 from kgrad.app.configuration import SECOND, Configuration, from_query, to_query, unknown
 from kgrad.app.knobs import draw_knobs, put_knobs, read_knobs
+from kgrad.app.predicting import predicted
 from kgrad.app.presets import OWN, PRESETS, preset_of
 from kgrad.app.processes import Spare
 from kgrad.app.runs import Tab
@@ -62,10 +63,14 @@ def page() -> None:
     for refusal in st.session_state.refusals:
         st.warning(refusal)
     configurations = _configurations()
+    waits = _warmed().is_alive()
+    if not waits:
+        # Kept for when it is drawn; now a browser has nothing to draw on the same cores.
+        for one in configurations:
+            predicted(one)
     _choose_preset()
     _write_link(configurations)
     waiting = st.empty()
-    waits = _warmed().is_alive()
     if waits:
         _sidebar(configurations)
         waiting.info("TensorFlow is being imported; the prediction will stand here.")

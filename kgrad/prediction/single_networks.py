@@ -13,6 +13,7 @@ from kgrad.theory.networks import BatchMoments, Dense
 _COVERAGE = 0.95
 _MOST_SAMPLES, _FEW_DRAWS, _MOST_NETWORKS = 64, 512, 512
 _LEAST_RATIO = 1e-6
+_WIDEST = 1e60  # of a square of numbers that float32 holds, and others near to them
 
 
 class Effort(NamedTuple):
@@ -78,7 +79,7 @@ class SingleNetworks:
         numbers = moments.B * max(sum(hidden), moments.widths[-1])
         count = int(np.clip(effort.numbers // numbers, effort.networks, _MOST_NETWORKS))
         self._drawn = DrawnNetworks(
-            nodes, moments.X, count, lambda h: errors_of(h, y), moments.random, self._dtype()
+            nodes, moments.X, count, lambda h: errors_of(h, y), moments.random, *self._scale()
         )
         # Of a normal distribution, where the next one lies after so many.
         half = stats.t.ppf((1 + _COVERAGE) / 2, count - 1) * np.sqrt(1 + 1 / count)
@@ -86,10 +87,16 @@ class SingleNetworks:
         chosen = moments.random.choice(len(errors), effort.given, replace=False)
         self._given = [NetworkGradients(moments, errors[t : t + 1]) for t in chosen]
 
-    def _dtype(self) -> type[np.floating]:
-        sizes = np.array([np.trace(M) for M in (*self._moments.A[1:], *self._all.G)])
-        sizes = sizes[sizes > 0]
-        return np.float32 if sizes.min() > 1e-60 and sizes.max() < 1e60 else np.float64
+    def _scale(self) -> tuple[type[np.floating], float]:
+        """A type that holds what networks are made of, and the unit of errors that it takes."""
+        signals, errors = (
+            [size for M in found if (size := np.trace(M)) > 0] or [1.0]
+            for found in (self._moments.A[1:], self._all.G)
+        )
+        spread = np.sqrt(max(errors) / min(errors))  # of squares, like the others
+        if max(spread, *signals, 1 / min(signals)) < _WIDEST:
+            return np.float32, float(min(errors) ** -0.25 * max(errors) ** -0.25)
+        return np.float64, 1.0
 
     def relative(self, parameter: Parameter) -> tuple[float, float, float, float]:
         """Of ‖g‖ over its root mean square: lower quantile, mean, upper; mean |g| over ‖g‖.

@@ -51,6 +51,7 @@ class DrawnNetworks:
         output_errors: output pre-activations, (R, B, n_L), to each sample's ∂ℓ_a/∂h_a.
         random: what draws.
         dtype: float32 takes half the time, where numbers between 1e-30 and 1e30 do.
+        unit: what errors are multiplied by on their way down, so that they do.
 
     Attributes:
         output_errors: those that came of it, (R, B, n_L).
@@ -64,8 +65,10 @@ class DrawnNetworks:
         output_errors: Callable[[np.ndarray], np.ndarray],
         random: np.random.Generator,
         dtype: type[np.floating] = np.float64,
+        unit: float = 1.0,
     ) -> None:
         self._nodes, self._count, self._random, self._dtype = nodes, count, random, dtype
+        self._unit = unit
         self._weights: dict[int, np.ndarray] = {}
         self._normalised: dict[int, _Normalised] = {}
         self._x: list[np.ndarray] = []
@@ -73,14 +76,14 @@ class DrawnNetworks:
             self._x.append(self._forward(place, node, X).astype(dtype, copy=False))
         self._e: list[np.ndarray] = [np.zeros((), dtype)] * len(nodes)
         self.output_errors = output_errors(self._x[-1])
-        self._e[-1] = self.output_errors.astype(dtype)
+        self._e[-1] = (self.output_errors * unit).astype(dtype)
         for place in reversed(range(1, len(nodes))):
             self._backward(place, nodes[place])
 
     def norm_squared(self, parameter: Parameter) -> np.ndarray:
         """‖g‖² of each network, L being the mean over the batch: (R,)."""
         place = parameter.place
-        node, e = self._nodes[place], self._e[place].astype(np.float64)
+        node, e = self._nodes[place], self._e[place].astype(np.float64) / self._unit
         if parameter.kind == "kernel" and isinstance(node, Dense):
             x = self._x[node.source].astype(np.float64)
             products = (x @ x.swapaxes(1, 2)) * (e @ e.swapaxes(1, 2))

@@ -166,7 +166,7 @@ class UnitMoments:
         # q_c = (I - Σ_d d dᵀ/2B) N c. Of N c the factor i is left out at first.
         products = (inner.reshape(-1, B) @ M).reshape(inner.shape)
         inside = [np.einsum("ma,cma->cm", one, products) / (2 * B) for one in inner]
-        products *= self._inner * self._outer
+        products *= inner[0] * outer[0]
         for one, share in zip(outer, inside, strict=True):
             products -= share[:, :, None] * one
         cross = outer.reshape(-1, B).T @ products.reshape(-1, B) / (draws * B)
