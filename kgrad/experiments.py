@@ -19,7 +19,7 @@ import numpy as np
 from kgrad.data import Dataset, make_dataset
 from kgrad.history import GradientHistory
 from kgrad.inputs import require_positive
-from kgrad.models import create_model
+from kgrad.models import create_model, undrawn
 from kgrad.predicted import Prediction
 from kgrad.prediction.predict import predict_gradients
 from kgrad.statistics import select
@@ -192,14 +192,15 @@ def predict_experiment(experiment: Experiment | Prepared, *, rough: bool = False
         rough: as in `predict_gradients`.
 
     Raises:
-        ValueError: if the network cannot be built, or theory does not cover it.
+        ValueError: if the batch size is not positive, the network cannot be built, or theory does
+            not cover it.
     """
     if isinstance(experiment, Prepared):
         asked, dataset, model, _ = experiment
     else:
         asked = experiment
-        # Theory asks what the initializers draw with; that they draw takes half the building.
-        with keras.StatelessScope(initialize_variables=False):
+        require_positive("batch_size", asked.batch_size)
+        with undrawn():
             dataset, model = _network(asked)
     batch = np.random.default_rng(0).permutation(len(dataset.X))[: asked.batch_size]
     return predict_gradients(model, dataset.X[batch], dataset.y[batch], dataset.loss, rough=rough)

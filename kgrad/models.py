@@ -5,12 +5,14 @@ The names of the layers, and with a seed their weights, depend on the arguments 
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 import keras
 import numpy as np
+from keras.src.backend.common import global_state
 
 # What students call them → what Keras does.
 _ACTIVATIONS = {
@@ -131,6 +133,22 @@ def create_model(
             x = keras.layers.Add(name=f"skip_{k // 2}")([start, x])
     outputs = activated(x, "output", int(output_units), output_f, "output_activation")
     return keras.Model(inputs, outputs, name="dense_network")
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Models built inside are without values: that initializers draw takes half of the building.
+
+    Theory asks only what they draw with.
+    """
+    # Keras would draw them after all, as soon as another such scope ends anywhere.
+    waiting = global_state.get_global_attribute("uninitialized_variables", [], set_to_default=True)
+    before = len(waiting)
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        del waiting[before:]
 
 
 def _checked_sizes(

@@ -44,14 +44,17 @@ def sizes(model):
     return [np.sqrt(np.mean(np.square(a))) for a in outputs(digits.X[:256])]
 
 
-layers = np.arange(1, 31)
-factors = {}
+signals = {
+    name: np.exp(np.mean([np.log(sizes(network(name, seed))) for seed in range(SEEDS)], axis=0))
+    for name in VARIANCES
+}
+factors = {name: (signal[29] / signal[0]) ** (1 / 29) for name, signal in signals.items()}
 
 # %%
+layers = np.arange(1, 31)
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for (name, variance), marker in zip(VARIANCES.items(), "sov", strict=True):
-    signal = np.exp(np.mean([np.log(sizes(network(name, seed))) for seed in range(SEEDS)], axis=0))
-    factors[name] = (signal[29] / signal[0]) ** (1 / 29)
+    signal = signals[name]
     (points,) = axes.semilogy(layers, signal, marker, label=name)
     axes.semilogy(
         layers, signal[0] * (variance / 2) ** ((layers - 1) / 2), color=points.get_color()

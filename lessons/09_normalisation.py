@@ -69,12 +69,13 @@ def norms(depth, activation, kind, seed=0, size=32, initializer=None):
 
 
 relu = {}
+for name, kind in KINDS.items():
+    drawn = [[norms(depth, "relu", kind, seed) for seed in seeds] for depth in depths]
+    relu[name] = np.array([[g[0] / g[-1] for g in some] for some in drawn])
 
 # %%
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-for (name, kind), marker in zip(KINDS.items(), "o^s", strict=True):
-    drawn = [[norms(depth, "relu", kind, seed) for seed in seeds] for depth in depths]
-    relu[name] = np.array([[g[0] / g[-1] for g in some] for some in drawn])
+for name, marker in zip(KINDS, "o^s", strict=True):
     axes.semilogy(depths, np.exp(np.log(relu[name]).mean(axis=1)), marker=marker, label=name)
 growth = np.sqrt(theory.batch_norm_relu_rate(32))
 axes.semilogy(depths, growth ** (np.array(depths) - 1), "k--", label=f"{growth:.3f} a layer")

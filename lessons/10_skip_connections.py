@@ -54,17 +54,19 @@ def first_to_last(depth, activation, skip, **how):
     return norms[0] / norms[-2]
 
 
-ratios = {}
+ratios = {
+    (activation, name): np.array([first_to_last(depth, activation, skip) for depth in depths])
+    for activation in ("sigmoid", "tanh")
+    for name, skip in KINDS.items()
+}
 
 # %%
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-for activation, color in (("sigmoid", "tab:red"), ("tanh", "tab:blue")):
-    for (name, skip), line in zip(KINDS.items(), ("--", "-"), strict=True):
-        some = np.array([first_to_last(depth, activation, skip) for depth in depths])
-        ratios[activation, name] = some
-        label = f"{activation}, {name}"
-        axes.semilogy(depths, some, line, color=color, marker=".", label=label)
-        print(f"{label}: first ÷ last", *(f"{value:.1e}" for value in some))
+for (activation, name), some in ratios.items():
+    color = {"sigmoid": "tab:red", "tanh": "tab:blue"}[activation]
+    line = "-" if KINDS[name] else "--"
+    axes.semilogy(depths, some, line, color=color, marker=".", label=f"{activation}, {name}")
+    print(f"{activation}, {name}: first ÷ last", *(f"{value:.1e}" for value in some))
 axes.set(xlabel="layers", ylabel="gradient norm, first ÷ last", title="Skip connections and depth")
 axes.legend()
 plt.show()
@@ -83,12 +85,14 @@ def final_loss(depth, activation, skip, rate=0.01, initializer="xavier"):
     return history.logs["loss"][-1]
 
 
-losses = {}
+losses = {
+    name: np.array([final_loss(depth, "tanh", skip) for depth in depths])
+    for name, skip in KINDS.items()
+}
 
 # %%
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-for (name, skip), marker in zip(KINDS.items(), "os", strict=True):
-    losses[name] = np.array([final_loss(depth, "tanh", skip) for depth in depths])
+for name, marker in zip(KINDS, "os", strict=True):
     axes.plot(depths, losses[name], marker=marker, label=f"tanh, {name}")
     print(f"tanh, {name}: loss after 8 epochs", np.round(losses[name], 3))
 axes.set(xlabel="layers", ylabel="loss after 8 epochs", title="Does depth help?", ylim=(0, None))

@@ -64,6 +64,26 @@ def test_a_knob_changes_the_prediction_and_the_link_and_leaves_the_preset():
     assert not page.exception
 
 
+def test_a_bound_on_the_norm_that_is_taken_away_is_none():
+    page = opened(clip_norm="2")
+    page.number_input(key="a_clip_norm").set_value(None).run()
+    assert page.number_input(key="a_clip_norm").value is None
+    assert "clip_norm" not in page.query_params
+    assert not page.exception
+
+
+def test_a_page_that_fails_keeps_its_knobs(monkeypatch):
+    page = opened()
+
+    def fails(*_):
+        raise RuntimeError("as nobody thought of")
+
+    monkeypatch.setattr("kgrad.app.results._prediction", fails)
+    page.slider(key="a_layers").set_value(4).run()
+    assert page.exception[0].message == "as nobody thought of"
+    assert [one.label for one in page.sidebar.expander] == ["Network", "Training", "Data"]
+
+
 def test_a_preset_of_two_shows_two_predictions_on_one_scale():
     page = opened()
     cure = next(one for one in PRESETS if one.second is not None)

@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 import keras
 import numpy as np
 import pytest
+from keras.src.backend.common import global_state
 
 import ann_gradient_visualization as script
 from kgrad.data import make_dataset
@@ -124,6 +125,27 @@ def test_a_prediction_is_of_one_batch_of_the_data_whatever_the_seed(monkeypatch)
         assert loss == dataset.loss
     assert np.array_equal(asked[0][1], asked[1][1])
     assert asked[0][0] == 3 * 4 + 4 + 4 * 4 + 4 + 4 + 1
+
+
+def test_a_prediction_leaves_nothing_for_keras_to_draw_later():
+    waiting = global_state.get_global_attribute("uninitialized_variables", [])
+    before = len(waiting)
+    predict_experiment(SMALL)
+    with pytest.raises(ValueError, match="activation"):
+        predict_experiment(replace(SMALL, activation="none such"))
+    assert len(global_state.get_global_attribute("uninitialized_variables")) == before
+
+
+def test_a_prediction_is_that_of_the_experiment_prepared():
+    for one in (SMALL, replace(SMALL, normalization="batch", skip=True, layers=4)):
+        alone, prepared = predict_experiment(one), predict_experiment(prepare(one))
+        for statistic in alone.statistics:
+            assert np.array_equal(alone[statistic], prepared[statistic])
+
+
+def test_a_prediction_of_no_samples_is_refused():
+    with pytest.raises(ValueError, match="batch_size"):
+        predict_experiment(replace(SMALL, batch_size=-1))
 
 
 def test_a_prediction_is_near_the_mean_over_many_seeds():

@@ -517,3 +517,50 @@ def test_what_passes_down_is_what_was_sent_up():
     sent = moments.widths[1] * np.sum(adjoint[1] * gradients.G[1])
     arrived = moments.widths[last] * np.sum(adjoint[last] * gradients.G[last])
     assert arrived == pytest.approx(sent, rel=1e-9)
+
+
+@pytest.mark.parametrize(("depth", "level", "small"), [(30, 0.1, 0.01), (100, 0.14, 0.05)])
+def test_signals_that_die_out_are_followed_to_the_end(depth, level, small):
+    """ReLU without biases: of weights s times as large each gradient is s^depth times as large."""
+    X, y = batch(32)
+    found = []
+    for stddev in (level, small):
+        weights = keras.initializers.RandomNormal(stddev=stddev)
+        model = kgrad.create_model(depth, "relu", weights, seed=0)
+        one = kgrad.predict_gradients(model, X, y, "binary_crossentropy", rough=True)
+        kernels = [weight.name == "kernel" for weight in one.weights]
+        found.append([part["l2_norm"][0, kernels] for part in (one, one.lower, one.upper)])
+    for before, after in zip(*found, strict=True):
+        expected = np.log(before) + depth * np.log(small / level)
+        np.testing.assert_allclose(np.log(after), expected, atol=0.01)
+
+
+def test_a_signal_whose_square_float32_does_not_hold_has_a_band():
+    X, y = batch(32)
+    large = keras.initializers.RandomNormal(stddev=20)
+    stack = [LAYERS.Dense(32, "relu", kernel_initializer=large) for _ in range(10)]
+    end = [LAYERS.Dense(32), LAYERS.BatchNormalization(), LAYERS.Activation("tanh")]
+    model = keras.Sequential([keras.Input((20,)), *stack, *end, LAYERS.Dense(1, "sigmoid")])
+    with np.errstate(over="raise"):
+        found = kgrad.predict_gradients(model, X, y, "binary_crossentropy", rough=True)
+    some = found["l2_norm"] > 0
+    assert (found.upper["l2_norm"][some] > 1.2 * found.lower["l2_norm"][some]).all()
+
+
+@pytest.mark.parametrize(
+    "ones",
+    [
+        keras.initializers.Constant(np.ones(64)),
+        keras.initializers.Constant(1.0),
+        lambda shape, dtype=None: np.ones(shape, dtype),
+    ],
+)
+def test_whatever_begins_at_one_may_be_a_gamma(ones):
+    X, y = batch(8)
+    model = keras.Sequential([keras.Input((20,)), LAYERS.Dense(64)])
+    model.add(LAYERS.BatchNormalization(gamma_initializer=ones, name="norm"))
+    model.add(LAYERS.Dense(1, "sigmoid"))
+    assert np.isfinite(kgrad.predict_gradients(model, X, y, "mse", rough=True)["l2_norm"]).all()
+    model.get_layer("norm").gamma.assign(np.full(64, 3.0))
+    with pytest.raises(ValueError, match="gamma of layer 'norm' must be 1 everywhere"):
+        kgrad.predict_gradients(model, X, y, "mse", variances="weights")

@@ -70,6 +70,7 @@ def _draw_knob(letter: str, name: str, value: Any) -> None:
         st.number_input(
             min_value=knob.low,
             max_value=knob.high,
+            value=None if knob.optional else "min",
             step=0.01 if name == "learning_rate" else 0.5,
             format="%g",
             placeholder="never",

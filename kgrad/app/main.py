@@ -63,15 +63,28 @@ def page() -> None:
     for refusal in st.session_state.refusals:
         st.warning(refusal)
     configurations = _configurations()
-    waits = _warmed().is_alive()
-    if not waits:
+    if _warmed().is_alive():
+        _main(configurations, knobs_first=True)
+        return
+    try:
+        _main(configurations, knobs_first=False)
+    except Exception:  # whoever turned a knob to what fails must be able to turn it back
+        _sidebar(configurations)
+        raise
+    # After what somebody who turned one waits for: to a browser, so many are as much work.
+    _sidebar(configurations)
+
+
+def _main(configurations: list[Configuration], knobs_first: bool) -> None:
+    """All but the knobs, which come first where it takes seconds."""
+    if not knobs_first:
         # Kept for when it is drawn; now a browser has nothing to draw on the same cores.
         for one in configurations:
             predicted(one)
     _choose_preset()
     _write_link(configurations)
     waiting = st.empty()
-    if waits:
+    if knobs_first:
         _sidebar(configurations)
         waiting.info("TensorFlow is being imported; the prediction will stand here.")
         _warmed().join()  # the page as far as it goes is there already
@@ -79,9 +92,6 @@ def page() -> None:
 
     waiting.empty()
     show(configurations, _tab(), "--open-paths" in sys.argv)
-    if not waits:
-        # After what somebody who turned one waits for: to a browser, so many are as much work.
-        _sidebar(configurations)
 
 
 def _begin() -> None:

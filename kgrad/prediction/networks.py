@@ -262,13 +262,13 @@ class _Reader:
             self.network.parameters[id(variable)] = Parameter(kind, here)
 
     def _is_constant(self, layer: Any, name: str, value: float) -> bool:
+        variable = getattr(layer, name)
         if self._variances == "weights":
-            return bool(np.all(np.asarray(getattr(layer, name)) == value))
-        initializer = getattr(layer, f"{name}_initializer")
-        kinds = keras.initializers
-        constants = {kinds.Zeros: 0.0, kinds.Ones: 1.0}
-        found = constants.get(type(initializer), getattr(initializer, "value", None))
-        return bool(found == value)
+            return bool(np.all(np.asarray(variable) == value))
+        initializer, kinds = getattr(layer, f"{name}_initializer"), keras.initializers
+        if type(initializer) in (kinds.Zeros, kinds.Ones):  # as nearly always: not to be drawn
+            return type(initializer) is (kinds.Ones if value else kinds.Zeros)
+        return bool(np.all(np.asarray(initializer(variable.shape, variable.dtype)) == value))
 
     def _variance(self, layer: Any, name: str) -> float:
         variable = getattr(layer, name)

@@ -13,7 +13,8 @@ from kgrad.theory.networks import BatchMoments, Dense
 _COVERAGE = 0.95
 _MOST_SAMPLES, _FEW_DRAWS, _MOST_NETWORKS = 64, 512, 512
 _LEAST_RATIO = 1e-6
-_WIDEST = 1e60  # of a square of numbers that float32 holds, and others near to them
+# Squares of signals, which are squared once more to be normalised, and of errors, which are not.
+_MOST_SIGNAL, _MOST_ERROR = 1e36, 1e60
 
 
 class Effort(NamedTuple):
@@ -94,7 +95,7 @@ class SingleNetworks:
             for found in (self._moments.A[1:], self._all.G)
         )
         spread = np.sqrt(max(errors) / min(errors))  # of squares, like the others
-        if max(spread, *signals, 1 / min(signals)) < _WIDEST:
+        if spread < _MOST_ERROR and max(*signals, 1 / min(signals)) < _MOST_SIGNAL:
             return np.float32, float(min(errors) ** -0.25 * max(errors) ** -0.25)
         return np.float64, 1.0
 

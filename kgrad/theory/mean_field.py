@@ -19,7 +19,7 @@ from kgrad.theory.gaussian import expectation, pair_expectation, pair_nodes
 from kgrad.theory.series import series_moments
 
 # Where q falls to 0, φ' is taken on both sides of 0: ReLU's E[φ'²] stays ½.
-_LEAST_Q = 1e-24
+_LEAST_Q = 1e-200
 _MOST_PAIRS = 400
 _Q_NODES, _ANGLE_NODES = 6, 20
 

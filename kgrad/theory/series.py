@@ -89,7 +89,8 @@ def _series(
         return None
     left = np.stack([sign * terms.T for sign, terms in signed], axis=2)  # (terms, B, 1 or 2)
     right = np.stack([terms.T for _, terms in signed], axis=1)
-    worth = np.abs(right).max(axis=(1, 2)) > 1e-9  # its time
+    largest = np.abs(right).max(axis=(1, 2))
+    worth = largest > 1e-9 * largest.max()  # its time
     total = rest
     for k in reversed(range(len(worth))):  # Horner's rule
         total *= c

@@ -160,23 +160,25 @@ class UnitMoments:
         total = M * self._slopes
         if self.unit.norm != "batch":
             return total
-        inner, outer = self._columns[first], self._columns[last]
-        _, draws, B = inner.shape
+        sides = (self._inner, self._times_x_hat[0]), (self._outer, self._times_x_hat[1])
+        inner, outer = sides[first], sides[last]
+        draws, B = self._inner.shape
         # With N = i i ∘ M, ΠNΠ = N - Σ_c (c q_cᵀ + q_c cᵀ)/B over the columns c of 1 and x̂, where
         # q_c = (I - Σ_d d dᵀ/2B) N c. Of N c the factor i is left out at first.
-        products = (inner.reshape(-1, B) @ M).reshape(inner.shape)
-        inside = [np.einsum("ma,cma->cm", one, products) / (2 * B) for one in inner]
-        products *= inner[0] * outer[0]
-        for one, share in zip(outer, inside, strict=True):
-            products -= share[:, :, None] * one
-        cross = outer.reshape(-1, B).T @ products.reshape(-1, B) / (draws * B)
+        both, cross = self._inner * self._outer, np.zeros((B, B))
+        for column, left in zip(inner, outer, strict=True):
+            product = column @ M
+            inside = [np.einsum("ma,ma->m", one, product) / (2 * B) for one in inner]
+            product *= both
+            for one, share in zip(outer, inside, strict=True):
+                product -= share[:, None] * one
+            cross += left.T @ product / (draws * B)
         return total - cross - cross.T
 
     @cached_property
-    def _columns(self) -> tuple[np.ndarray, np.ndarray]:
-        """1 and x̂ times what stands inside and outside of a normalisation: (2, draws, B) each."""
-        columns = np.stack([np.ones_like(self.x_hat), self.x_hat])
-        return self._inner * columns, self._outer * columns
+    def _times_x_hat(self) -> tuple[np.ndarray, np.ndarray]:
+        """What stands inside and outside of a normalisation, times x̂: (draws, B) each."""
+        return self._inner * self.x_hat, self._outer * self.x_hat
 
 
 def _outer(scale: float | np.ndarray) -> float | np.ndarray:
