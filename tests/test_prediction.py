@@ -519,14 +519,20 @@ def test_what_passes_down_is_what_was_sent_up():
     assert arrived == pytest.approx(sent, rel=1e-9)
 
 
-@pytest.mark.parametrize(("depth", "level", "small"), [(30, 0.1, 0.01), (100, 0.14, 0.05)])
-def test_signals_that_die_out_are_followed_to_the_end(depth, level, small):
-    """ReLU without biases: of weights s times as large each gradient is s^depth times as large."""
+@pytest.mark.parametrize(
+    ("activation", "depth", "level", "small"),
+    [("relu", 30, 0.1, 0.01), ("relu", 100, 0.14, 0.05), ("tanh", 30, 0.01, 0.002)],
+)
+def test_signals_that_die_out_are_followed_to_the_end(activation, depth, level, small):
+    """Of weights s times as large each gradient is s^depth times as large.
+
+    So it is with ReLU, and with tanh where it is as good as linear.
+    """
     X, y = batch(32)
     found = []
     for stddev in (level, small):
         weights = keras.initializers.RandomNormal(stddev=stddev)
-        model = kgrad.create_model(depth, "relu", weights, seed=0)
+        model = kgrad.create_model(depth, activation, weights, seed=0)
         one = kgrad.predict_gradients(model, X, y, "binary_crossentropy", rough=True)
         kernels = [weight.name == "kernel" for weight in one.weights]
         found.append([part["l2_norm"][0, kernels] for part in (one, one.lower, one.upper)])
