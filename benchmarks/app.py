@@ -164,9 +164,10 @@ def main() -> None:
                     for _ in range(rounds)
                 ]
             )
-            for _ in range(max(1, rounds // 3)):
+            for i in range(max(1, rounds // 3)):
                 for name, query in KNOBS.items():
-                    turns[name] += knob(browser, f"{address}?{query}")
+                    # A unit less each time, for what was predicted once is kept.
+                    turns[name] += knob(browser, f"{address}?{query}&units={64 - i}")
         worker.close()
         browser.close()
     tensorflow, knobs, prediction = np.median(opened, axis=0)
