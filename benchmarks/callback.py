@@ -5,6 +5,7 @@ step and Keras's callback list, called as `fit` calls them. The kinds take turns
 in another order each round, so that a machine whose speed drifts slows all of them; a ratio is the
 median over the rounds of the ratio within a round, and "untracked again" shows what is chance. The
 first rounds, which trace the steps and warm up, are not counted; the making of the records is.
+ResNet-50 trains in processes of its own, one at a time.
 
     python benchmarks/callback.py
     python benchmarks/callback.py --models mlp cnn --rounds 50
@@ -12,6 +13,8 @@ first rounds, which trace the steps and warm up, are not counted; the making of 
 
 import argparse
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -140,10 +143,20 @@ def resnet() -> Case:
         return model
 
     kinds = ("untracked", "untracked again", "default statistics")
-    return Case(make, *images(32, 224, 3, 1000), 8, 9, kinds, {"default statistics": 1.02})
+    return Case(make, *images(32, 224, 3, 1000), 8, 5, kinds, {"default statistics": 1.02})
 
 
 CASES = {"mlp": mlp, "cnn": cnn, "transformer": transformer, "resnet": resnet}
+
+
+def measure_apart(name: str, case: Case, rounds: int) -> dict[str, np.ndarray]:
+    """As `measure`, each way in a process of its own: of large models, memory decides the speed."""
+    random, times = np.random.default_rng(0), {kind: [] for kind in case.trackers}
+    for _ in range(rounds):
+        for kind in random.permutation(list(times)):
+            command = [sys.executable, __file__, "--models", name, "--only", kind]
+            times[kind].append(float(subprocess.check_output(command, text=True)))
+    return {kind: np.array(row) for kind, row in times.items()}
 
 
 def measure(case: Case, rounds: int) -> dict[str, np.ndarray]:
@@ -160,14 +173,21 @@ def measure(case: Case, rounds: int) -> dict[str, np.ndarray]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, help="counted rounds (default 40; 9 for resnet)")
+    parser.add_argument("--rounds", type=int, help="counted rounds (default 40; 5 for resnet)")
     parser.add_argument("--models", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--only", choices=TRACKERS, help="print one way's time alone")
     arguments = parser.parse_args()
+    if arguments.only:
+        training = Training(CASES[arguments.models[0]](), TRACKERS[arguments.only]())
+        print(np.median([training.epoch() for _ in range(6)][1:]))  # the first traces
+        return
     print("| model | ms a step | " + " | ".join(list(TRACKERS)[1:]) + " |")
     print("|---|" + "---|" * len(TRACKERS))
     for name in arguments.models:
         case = CASES[name]()
-        times = measure(case, arguments.rounds or case.rounds)
+        rounds = arguments.rounds or case.rounds
+        apart = name == "resnet"
+        times = measure_apart(name, case, rounds) if apart else measure(case, rounds)
         cells = [f"{np.median(times['untracked']):.1f}"]
         for kind in list(TRACKERS)[1:]:
             ratio = f"{np.median(times[kind] / times['untracked']):.3f}" if kind in times else "–"
