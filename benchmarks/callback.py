@@ -41,7 +41,10 @@ TARGETS = {"default statistics": 1.05, "distributions": 1.15, "every=10": 1.05}
 
 
 class Case(NamedTuple):
-    """A model, made anew for each way of training, with data for one epoch."""
+    """A model, made anew for each way of training, with data for one epoch.
+
+    Apart: each way in a process of its own, for of large models memory decides the speed.
+    """
 
     make: Callable[[], keras.Model]
     X: np.ndarray
@@ -50,6 +53,7 @@ class Case(NamedTuple):
     rounds: int
     trackers: tuple[str, ...] = tuple(TRACKERS)
     targets: dict[str, float] = TARGETS
+    apart: bool = False
 
 
 class Training:
@@ -143,14 +147,14 @@ def resnet() -> Case:
         return model
 
     kinds = ("untracked", "untracked again", "default statistics")
-    return Case(make, *images(32, 224, 3, 1000), 8, 5, kinds, {"default statistics": 1.02})
+    return Case(make, *images(32, 224, 3, 1000), 8, 5, kinds, {"default statistics": 1.02}, True)
 
 
 CASES = {"mlp": mlp, "cnn": cnn, "transformer": transformer, "resnet": resnet}
 
 
 def measure_apart(name: str, case: Case, rounds: int) -> dict[str, np.ndarray]:
-    """As `measure`, each way in a process of its own: of large models, memory decides the speed."""
+    """As `measure`, each way in a process of its own."""
     random, times = np.random.default_rng(0), {kind: [] for kind in case.trackers}
     for _ in range(rounds):
         for kind in random.permutation(list(times)):
@@ -186,8 +190,7 @@ def main() -> None:
     for name in arguments.models:
         case = CASES[name]()
         rounds = arguments.rounds or case.rounds
-        apart = name == "resnet"
-        times = measure_apart(name, case, rounds) if apart else measure(case, rounds)
+        times = measure_apart(name, case, rounds) if case.apart else measure(case, rounds)
         cells = [f"{np.median(times['untracked']):.1f}"]
         for kind in list(TRACKERS)[1:]:
             ratio = f"{np.median(times[kind] / times['untracked']):.3f}" if kind in times else "–"

@@ -64,10 +64,14 @@ def page() -> None:
         st.warning(refusal)
     configurations = _configurations()
     if _warmed().is_alive():
-        _main(configurations, knobs_first=True)
+        _sidebar(configurations)
+        _main(configurations)
         return
     try:
-        _main(configurations, knobs_first=False)
+        # Kept for when it is drawn; now a browser has nothing to draw on the same cores.
+        for one in configurations:
+            predicted(one)
+        _main(configurations)
     except Exception:  # whoever turned a knob to what fails must be able to turn it back
         _sidebar(configurations)
         raise
@@ -75,17 +79,12 @@ def page() -> None:
     _sidebar(configurations)
 
 
-def _main(configurations: list[Configuration], knobs_first: bool) -> None:
-    """All but the knobs, which come first where it takes seconds."""
-    if not knobs_first:
-        # Kept for when it is drawn; now a browser has nothing to draw on the same cores.
-        for one in configurations:
-            predicted(one)
+def _main(configurations: list[Configuration]) -> None:
+    """All but the knobs."""
     _choose_preset()
     _write_link(configurations)
     waiting = st.empty()
-    if knobs_first:
-        _sidebar(configurations)
+    if _warmed().is_alive():
         waiting.info("TensorFlow is being imported; the prediction will stand here.")
         _warmed().join()  # the page as far as it goes is there already
     from kgrad.app.results import show

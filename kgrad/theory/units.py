@@ -113,11 +113,11 @@ class UnitMoments:
 
     def pull(self, G: np.ndarray) -> np.ndarray:
         """E[Jᵀ G J]: covariances of an error before the map from those after it."""
-        return self._sandwich(G, 0, 1)
+        return self._sandwich(G, down=True)
 
     def push(self, Q: np.ndarray) -> np.ndarray:
         """E[J Q Jᵀ], the adjoint of `pull`."""
-        return self._sandwich(Q, 1, 0)
+        return self._sandwich(Q, down=False)
 
     def signal_adjoint(self, R: np.ndarray) -> np.ndarray:
         """∂⟨R, E[x xᵀ]⟩/∂A, A being the second moments of what goes in.
@@ -155,13 +155,12 @@ class UnitMoments:
         x_hat = self.x_hat[rows]
         return y - x_hat * np.mean(x_hat * y, axis=1, keepdims=True)
 
-    def _sandwich(self, M: np.ndarray, first: int, last: int) -> np.ndarray:
+    def _sandwich(self, M: np.ndarray, *, down: bool) -> np.ndarray:
         """E[o o ∘ Π (i i ∘ M) Π], Π = I - 1 1ᵀ/B - x̂ x̂ᵀ/B, or without Π."""
         total = M * self._slopes
         if self.unit.norm != "batch":
             return total
-        sides = (self._inner, self._times_x_hat[0]), (self._outer, self._times_x_hat[1])
-        inner, outer = sides[first], sides[last]
+        inner, outer = self._sides if down else self._sides[::-1]
         draws, B = self._inner.shape
         # With N = i i ∘ M, ΠNΠ = N - Σ_c (c q_cᵀ + q_c cᵀ)/B over the columns c of 1 and x̂, where
         # q_c = (I - Σ_d d dᵀ/2B) N c. Of N c the factor i is left out at first.
@@ -176,9 +175,9 @@ class UnitMoments:
         return total - cross - cross.T
 
     @cached_property
-    def _times_x_hat(self) -> tuple[np.ndarray, np.ndarray]:
-        """What stands inside and outside of a normalisation, times x̂: (draws, B) each."""
-        return self._inner * self.x_hat, self._outer * self.x_hat
+    def _sides(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """What stands inside and outside of a normalisation, by itself and times x̂."""
+        return tuple((one, one * self.x_hat) for one in (self._inner, self._outer))
 
 
 def _outer(scale: float | np.ndarray) -> float | np.ndarray:
