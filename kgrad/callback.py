@@ -68,7 +68,7 @@ class GradientTracker(keras.callbacks.Callback):
         clipped: whether to record what clipping left and how often it acted, as `clipped_l2` and
             `clipped_steps`; by default if the optimizer clips.
         distributions: whether to count each gradient's entries by magnitude: a histogram of
-            log10 |g| of at most 4,096 entries a weight and step, in `history.distributions`.
+            log10 |g| of at most 2,048 entries a weight and step, in `history.distributions`.
         probe: (X, y): a fixed batch on which the activations and the signals that come back to
             them are measured at each record, in `history.activations`.
         log_dir: folder for TensorBoard to which every record is written too.

@@ -413,7 +413,7 @@ def test_a_large_gradient_is_sampled_in_every_row_and_column():
     gradient[:, ::2] = 2.0  # every other column
     counter.update([tf.constant(gradient), tf.zeros((3, 3, 64, 64))])
     counts = counter.counts()
-    assert (counts.sum(axis=1) <= 4096).all() and (counts.sum(axis=1) > 3000).all()
+    assert (counts.sum(axis=1) <= 2048).all() and (counts.sum(axis=1) > 1500).all()
     assert counts[0, [0, 128]] == pytest.approx(counts[0].sum() / 2, rel=0.02)
 
 

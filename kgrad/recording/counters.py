@@ -19,7 +19,7 @@ class ExponentCounts:
         shapes: shape of each weight.
     """
 
-    SAMPLE = 4096
+    SAMPLE = 2048
 
     def __init__(self, shapes: Sequence[tuple[int, ...]]) -> None:
         self._strides = [_stride(shape, self.SAMPLE) for shape in shapes]
