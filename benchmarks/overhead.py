@@ -24,6 +24,7 @@ import tensorflow as tf
 from kgrad.inputs import choose_loss
 from kgrad.loop import TrainingLoop
 from kgrad.models import create_model
+from kgrad.recording.accumulators import cheapest_way
 from kgrad.recording.recorder import Recorder
 
 LAYERS, FEATURES = 10, 20
@@ -58,7 +59,7 @@ def kgrad_way(width: int, batch: int, optimizer: str, steps: int, jit: bool, tra
     model = make_model(width, optimizer)
     X, y = make_data(batch * steps)
     model.optimizer.build(model.trainable_variables)
-    recorder = Recorder(model, by_entry=jit) if track else None
+    recorder = Recorder(model, way=cheapest_way(jit, model.optimizer)) if track else None
     loss = choose_loss(model, y, "binary_crossentropy")
     loop = TrainingLoop(model, X, y, batch, model.optimizer, loss, jit, recorder)
     epoch = 0

@@ -26,9 +26,10 @@ from kgrad.inputs import (
 )
 from kgrad.loop import TrainingLoop, backward
 from kgrad.probe.measure import Probe
+from kgrad.recording.accumulators import cheapest_way
 from kgrad.recording.descriptions import describe_run
 from kgrad.recording.hooks import clips
-from kgrad.recording.recorder import Recorder, cheaper_by_entry
+from kgrad.recording.recorder import Recorder
 from kgrad.track import track
 
 # XLA compiles for about a second and then saves 0.1 to 1 ms a step: it pays beyond this many.
@@ -188,7 +189,7 @@ class Training:
             clipped=clips(optimizer) if clipped is None else clipped,
             distributions=distributions,
             outputs=() if self._probe is None else self._probe.outputs,
-            by_entry=cheaper_by_entry(jit),
+            way=cheapest_way(jit, optimizer),
         )
         self._loop = TrainingLoop(
             model, X, y, batch_size, optimizer, loss_function, jit, self._recorder

@@ -101,7 +101,7 @@ TABLE = {
     "tensorboard": ("distributions", "numpy tensorflow"),
     "inputs": ("", "numpy keras tensorflow"),
     "recording.counters": ("distributions", "numpy tensorflow"),
-    "recording.accumulators": ("recording.counters statistics", "numpy tensorflow"),
+    "recording.accumulators": ("recording.counters statistics", "keras numpy tensorflow"),
     "recording.names": ("", "keras"),
     "recording.topology": ("recording.names", "keras"),
     "recording.descriptions": (
@@ -116,7 +116,7 @@ TABLE = {
     "recording.hooks": ("recording.unshared", "keras tensorflow"),
     "recording.position": ("", "keras"),
     "recording.tracks": (
-        "recording.descriptions history recording.hooks recording.recorder",
+        "recording.accumulators recording.descriptions history recording.hooks recording.recorder",
         "keras tensorflow",
     ),
     "recording.summaries": ("distributions history tensorboard", "numpy"),
@@ -133,8 +133,8 @@ TABLE = {
         "numpy keras tensorflow",
     ),
     "training": (
-        "recording.descriptions recording.hooks loop probe.measure recording.recorder track "
-        "history inputs",
+        "recording.accumulators recording.descriptions recording.hooks loop probe.measure "
+        "recording.recorder track history inputs",
         "numpy keras tensorflow",
     ),
     "track": ("loop probe.measure recording.recorder history", "numpy rich"),

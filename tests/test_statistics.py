@@ -1,5 +1,6 @@
 """The statistics of a run against a backpropagation in float64, and the accumulators by hand."""
 
+import functools
 import itertools
 
 import keras
@@ -9,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from kgrad.models import create_model
-from kgrad.recording.accumulators import EntryTotals, StepTotals
+from kgrad.recording.accumulators import EntryTotals, StepTotals, cheapest_way
 from kgrad.recording.counters import ExponentCounts
 from kgrad.recording.recorder import Recorder
 from kgrad.statistics import L2_NORM, select
@@ -197,11 +198,30 @@ def test_norms_where_squares_leave_the_range_of_float32(random, scale, low, high
 
 
 WAYS = [
-    pytest.param(way, jit, id=f"{way.__name__}-{'xla' if jit else 'tf'}")
-    for way in (StepTotals, EntryTotals)
+    pytest.param(way, jit, id=f"{name}-{'xla' if jit else 'tf'}")
+    for name, way in {
+        "StepTotals": StepTotals,
+        "EntryTotals": EntryTotals,
+        "EntryTotals-keep": functools.partial(EntryTotals, keep=True),
+    }.items()
     for jit in (False, True)
 ]
-SHAPES = [(3, 4), (), (50, 30), (7,), (2, 3, 5, 40)]  # below and above 1024 entries
+# Below 1,024 entries, from there on, and from 16,384 on.
+SHAPES = [(3, 4), (), (50, 30), (170, 100), (7,), (2, 3, 5, 40), (2, 100, 90)]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "jit", "kept"),
+    [("sgd", True, 1), ("adam", True, 0), (None, True, 0), ("sgd", False, None)],
+)
+def test_gradients_are_kept_where_the_optimizer_keeps_nothing_of_them(optimizer, jit, kept):
+    optimizer = keras.optimizers.get(optimizer) if optimizer else None
+    if optimizer is not None:
+        optimizer.build([keras.Variable(np.zeros((50, 30)))])
+    accumulator = cheapest_way(jit, optimizer)([(50, 30), (7,)], select([]))
+    assert isinstance(accumulator, EntryTotals if jit else StepTotals)
+    if jit:
+        assert len(accumulator._kept) == kept
 
 
 def fold(way, jit, steps, statistics=ALL):
@@ -223,14 +243,14 @@ def fold(way, jit, steps, statistics=ALL):
 @pytest.mark.parametrize(("way", "jit"), WAYS)
 def test_accumulators_on_handmade_gradients(random, way, jit):
     """Shapes of every rank, each weight with a magnitude of its own that drifts over the steps."""
-    scales = 10.0 ** np.array([-25, 20, -3, 0, 12])
+    scales = 10.0 ** np.array([-25, 20, -23, -24, 0, 12, 18])
     steps = []
     for t in range(5):
         step = [
             (s * 30.0**t * random.normal(size=shape)).astype(np.float32)
             for s, shape in zip(scales, SHAPES, strict=True)
         ]
-        step[3][: t + 1] = 0
+        step[4][: t + 1] = 0
         steps.append(step)
     values, bad = fold(way, jit, steps)
     expected = oracle.statistics([[np.float64(g) for g in step] for step in steps])
@@ -241,9 +261,9 @@ def test_accumulators_on_handmade_gradients(random, way, jit):
 
 @pytest.mark.parametrize(("way", "jit"), WAYS)
 def test_nan_and_infinity_reach_every_statistic(way, jit):
-    """In a small and in a large weight, in the first, a middle and the last step."""
+    """In a small, a medium and a large weight, in the first, a middle and the last step."""
     for shape, value, when in itertools.product(
-        [(3, 4), (40, 40)], [np.nan, np.inf, -np.inf], [0, 1, 2]
+        [(3, 4), (40, 40), (130, 130)], [np.nan, np.inf, -np.inf], [0, 1, 2]
     ):
         steps = [[np.ones(shape), np.ones(2)] for _ in range(3)]
         steps[when][0][-1, 0] = value
@@ -258,11 +278,12 @@ def test_nan_and_infinity_reach_every_statistic(way, jit):
 @pytest.mark.parametrize(("way", "jit"), WAYS)
 def test_large_is_not_infinite(way, jit):
     """Every entry is finite, and their squares are far beyond float32."""
-    values, bad = fold(way, jit, [[np.full((3, 4), 2e34), np.full((40, 40), -1e34)]] * 4)
+    step = [np.full((3, 4), 2e34), np.full((40, 40), -1e34), np.full((130, 130), 1e34)]
+    values, bad = fold(way, jit, [step] * 4)
     assert not bad.any()
-    assert_close(values["max_abs"], [2e34, 1e34])
-    assert_close(values["mean_abs"], [2e34, 1e34])
-    assert_close(values["l2_norm"], [2e34 * np.sqrt(12), 1e34 * 40])
+    assert_close(values["max_abs"], [2e34, 1e34, 1e34])
+    assert_close(values["mean_abs"], [2e34, 1e34, 1e34])
+    assert_close(values["l2_norm"], [2e34 * np.sqrt(12), 1e34 * 40, 1e34 * 130])
 
 
 @pytest.mark.parametrize(("way", "jit"), WAYS)
@@ -287,12 +308,12 @@ def test_a_new_record_starts_from_nothing(way, jit):
     assert {name: pytest.approx(total) for name, total in expected.items()} == totals
 
 
-@pytest.mark.parametrize("by_entry", [False, True])
+@pytest.mark.parametrize("way", [StepTotals, EntryTotals])
 @pytest.mark.parametrize("jit", [False, True])
-def test_nonfinite_steps_of_weights_and_of_their_layer(by_entry, jit):
+def test_nonfinite_steps_of_weights_and_of_their_layer(way, jit):
     """Two weights of a layer fail in different steps: one step each, two for the layer."""
     model = create_model(1, "relu", "he", units=3, input_shape=(2,), seed=0)
-    recorder = Recorder(model, by_entry=by_entry)
+    recorder = Recorder(model, way=way)
     update = tf.function(lambda g: recorder.update(recorder.variables, g, g), jit_compile=jit)
     steps = [[np.ones(v.shape, np.float32) for v in model.trainable_variables] for _ in range(4)]
     steps[1][0][1, 2] = np.nan  # kernel of hidden_1
@@ -365,10 +386,10 @@ def test_a_skipped_step_is_counted_and_not_averaged(jit):
     assert history.logs["skipped_steps"].tolist() == [2, 1]
 
 
-@pytest.mark.parametrize("by_entry", [False, True])
-def test_what_clipping_left_and_in_how_many_steps_it_acted(random, by_entry):
+@pytest.mark.parametrize("way", [StepTotals, EntryTotals])
+def test_what_clipping_left_and_in_how_many_steps_it_acted(random, way):
     model = create_model(1, "relu", "he", units=3, input_shape=(2,), seed=0)
-    recorder = Recorder(model, clipped=True, by_entry=by_entry)
+    recorder = Recorder(model, clipped=True, way=way)
     shapes = [v.shape for v in model.trainable_variables]
     steps = [[random.normal(size=s).astype(np.float32) for s in shapes] for _ in range(3)]
     steps[2][0][0, 0] = np.nan

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from kgrad.history import GradientHistory
 from kgrad.jsonl import LineWriter
-from kgrad.recording.accumulators import Accumulator, EntryTotals, StepTotals
+from kgrad.recording.accumulators import Accumulator, StepTotals, Way
 from kgrad.recording.counters import ExponentCounts, StepCounts, variable_per_replica
 from kgrad.recording.descriptions import describe_weights
 from kgrad.statistics import ALWAYS, CLIPPED, L2_NORM, RECORDED_BESIDE, select
@@ -30,7 +30,7 @@ class Recorder:
         clipped: whether to measure what clipping makes of the gradients.
         distributions: whether to count the entries of each gradient by magnitude.
         outputs: names of the layer outputs of which `record` will be given activations.
-        by_entry: fold entry by entry, cheaper under XLA on a CPU; see `accumulators`.
+        way: how to fold gradients, see `accumulators.cheapest_way`.
         journal: file that each record is written to as it is made.
         metadata: what the history shall say about the run.
 
@@ -52,7 +52,7 @@ class Recorder:
         clipped: bool = False,
         distributions: bool = False,
         outputs: Sequence[str] = (),
-        by_entry: bool = False,
+        way: Way = StepTotals,
         journal: str | os.PathLike[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
@@ -64,7 +64,6 @@ class Recorder:
         names += list(CLIPPED) if clipped else []
         self._columns = weights, names, tuple(outputs)
         shapes = [weight.shape for weight in weights]
-        way = EntryTotals if by_entry else StepTotals
         self._accumulator: Accumulator = way(shapes, self._statistics)
         self._clipped: Accumulator | None = way(shapes, ALWAYS) if clipped else None
         self._exponents = ExponentCounts(shapes) if distributions else None
@@ -299,11 +298,6 @@ class Recorder:
     def _write(self, line: Mapping[str, Any]) -> None:
         if self._journal is not None:
             self._journal.write(line)
-
-
-def cheaper_by_entry(jit_compile: bool) -> bool:
-    """Whether to fold entry by entry: under XLA on a CPU, see `kgrad.recording.accumulators`."""
-    return jit_compile and not tf.config.list_logical_devices("GPU")
 
 
 def _is_finite(gradient: Any) -> tf.Tensor:

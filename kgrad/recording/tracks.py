@@ -10,9 +10,10 @@ import keras
 import tensorflow as tf
 
 from kgrad.history import GradientHistory
+from kgrad.recording.accumulators import StepTotals, Way, cheapest_way
 from kgrad.recording.descriptions import Selection, describe_run, describe_weights, select_weights
 from kgrad.recording.hooks import Gradients, clips, listen_to_updates
-from kgrad.recording.recorder import Recorder, cheaper_by_entry
+from kgrad.recording.recorder import Recorder
 
 # The name of the optimizer that a model was compiled with.
 COMPILED = "optimizer"
@@ -61,7 +62,7 @@ class Track:
         *,
         outputs: Sequence[str] = (),
         alone: bool = True,
-        by_entry: bool = False,
+        way: Way = StepTotals,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         """Listen to an optimizer from now on.
@@ -72,12 +73,12 @@ class Track:
             outputs: names of the layer outputs of which `record` will be given activations.
             alone: whether the optimizer trains all weights of the model; which of them one of
                 several trains is known once it is built.
-            by_entry: see `Recorder`.
+            way: see `Recorder`.
             metadata: what the history shall say beside what the options say.
         """
         self._optimizer, self._model = optimizer, model
         self._watches_nothing = False  # as it trains none of the weights to watch
-        self._outputs, self._by_entry, self._fit_metadata = outputs, by_entry, dict(metadata or {})
+        self._outputs, self._way, self._fit_metadata = outputs, way, dict(metadata or {})
         self._inner = getattr(optimizer, "inner_optimizer", optimizer)
         self._ready: Recorder | None = None  # before it is known which weights this is about
         self._has_values = self._inner.built or model.built
@@ -148,7 +149,7 @@ class Track:
             clipped=clipped,
             distributions=self._options.distributions,
             outputs=self._outputs,
-            by_entry=self._by_entry,
+            way=self._way,
             journal=self._journal(),
             metadata=describe_run(self._model, self._optimizer)
             | self._fit_metadata
@@ -247,7 +248,7 @@ class Tracks:
                 model,
                 outputs=outputs,
                 alone=alone,
-                by_entry=cheaper_by_entry(bool(model.jit_compile)),
+                way=cheapest_way(bool(model.jit_compile)),
                 metadata=metadata,
             )
 
