@@ -32,7 +32,6 @@ _SMALL = 1024
 # From here on they are large: a pass in float64 costs more than to look whether float32 lost
 # a square.
 _LARGE = 16384
-_FOLDS = {"sum": tf.reduce_sum, "max": tf.reduce_max}
 
 
 class Accumulator(Protocol):
@@ -66,8 +65,8 @@ def cheapest_way(jit_compile: bool, optimizer: keras.optimizers.Optimizer | None
     """
     if not jit_compile or tf.config.list_logical_devices("GPU"):
         return StepTotals
-    slots = optimizer is None or any(len(variable.shape) for variable in optimizer.variables)
-    return EntryTotals if slots else functools.partial(EntryTotals, keep=True)
+    has_slots = optimizer is None or any(len(variable.shape) for variable in optimizer.variables)
+    return functools.partial(EntryTotals, keep=not has_slots)
 
 
 class StepTotals:
@@ -138,38 +137,28 @@ class StepTotals:
     def _fold_medium(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
         """Fold each on its own: one float64 (medium weights,) a statistic."""
         wide = [tf.cast(g, tf.float64) for g in gradients]
-        # l2_loss is half a sum of squares, in a single operation.
-        return [
-            2.0 * tf.stack([tf.nn.l2_loss(g) for g in wide])
-            if s is L2_NORM
-            else tf.stack([_FOLDS[s.fold](s.entry(g)) for g in wide])
-            for s in self._statistics
-        ]
+        return [_fold_each(s, wide) for s in self._statistics]
 
     def _fold_large(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
         """Fold each in float32 as long as nothing is lost: float64 (large weights,) a statistic."""
-        abs_sum = tf.stack([tf.reduce_sum(MEAN_ABS.entry(g)) for g in gradients])
-        halves = tf.stack([tf.nn.l2_loss(g) for g in gradients])
+        folds = {s: _fold_each(s, gradients) for s in self._statistics}
+        abs_sum, squares = folds[MEAN_ABS], folds[L2_NORM]
         # A mean square above 1e-30 has lost nothing to squares below float32's 1e-38.
-        in_range = (halves >= 5e-31 * self._large_sizes) & (halves <= 1e38) | (abs_sum == 0)
-        squares = tf.cond(
+        in_range = (squares >= 1e-30 * self._large_sizes) & (squares <= 2e38) | (abs_sum == 0)
+        folds[L2_NORM] = tf.cond(
             tf.reduce_all(in_range),
-            lambda: tf.cast(2.0 * halves, tf.float64),
+            lambda: tf.cast(squares, tf.float64),
             lambda: self._scaled_squares(gradients, abs_sum),
         )
-        folds = {MEAN_ABS: tf.cast(abs_sum, tf.float64), L2_NORM: squares}
-        for statistic in self._statistics[2:]:
-            parts = tf.stack([_FOLDS[statistic.fold](statistic.entry(g)) for g in gradients])
-            folds[statistic] = tf.cast(parts, tf.float64)
-        return [folds[statistic] for statistic in self._statistics]
+        return [tf.cast(folds[s], tf.float64) for s in self._statistics]
 
     def _scaled_squares(self, gradients: list[tf.Tensor], abs_sum: tf.Tensor) -> tf.Tensor:
         """Sums of squares of any magnitude; a pass over the gradients more than `_fold_large`."""
         # The scale that brings the mean |g| to 1; 0 where every entry is 0.
         scale = tf.minimum(tf.math.divide_no_nan(self._large_sizes, abs_sum), 1e30)
-        halves = [tf.nn.l2_loss(g * k) for g, k in zip(gradients, tf.unstack(scale), strict=True)]
-        square = tf.square(tf.cast(scale, tf.float64))
-        return tf.math.divide_no_nan(tf.cast(2.0 * tf.stack(halves), tf.float64), square)
+        scaled = [g * k for g, k in zip(gradients, tf.unstack(scale), strict=True)]
+        squares = tf.cast(_fold_each(L2_NORM, scaled), tf.float64)
+        return tf.math.divide_no_nan(squares, tf.square(tf.cast(scale, tf.float64)))
 
 
 class EntryTotals:
@@ -291,6 +280,14 @@ def _with_nonfinite(totals: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     if MAX_ABS.name in totals:
         shown[MAX_ABS.name] = np.where(np.isnan(abs_sum), np.nan, totals[MAX_ABS.name])
     return shown
+
+
+def _fold_each(statistic: Statistic, gradients: list[tf.Tensor]) -> tf.Tensor:
+    """Fold each gradient on its own, in its dtype: (gradients,)."""
+    if statistic is L2_NORM:  # l2_loss is half a sum of squares, in a single operation
+        return 2.0 * tf.stack([tf.nn.l2_loss(g) for g in gradients])
+    fold = tf.reduce_sum if statistic.fold == "sum" else tf.reduce_max
+    return tf.stack([fold(statistic.entry(g)) for g in gradients])
 
 
 def _column_means(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
