@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from kgrad.app.configuration import Configuration
-from kgrad.app.processes import Worker
+from kgrad.apps.page.configuration import Configuration
+from kgrad.apps.page.processes import Worker
 
 TRAINED = Configuration(activation="relu", initializer="he")  # ten layers of 64, 30 epochs
 LINK = "activation=relu&initializer=he"

@@ -21,11 +21,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kgrad.inputs import choose_loss
-from kgrad.loop import TrainingLoop
-from kgrad.models import create_model
-from kgrad.recording.accumulators import cheapest_way
-from kgrad.recording.recorder import Recorder
+from kgrad.experiments.models import create_model
+from kgrad.measure.backends.tensorflow.accumulators import cheapest_way
+from kgrad.measure.backends.tensorflow.recorder import Recorder
+from kgrad.measure.backends.tensorflow.steps import TrainingLoop
+from kgrad.measure.inputs import choose_loss
 
 LAYERS, FEATURES = 10, 20
 SIZES = {"10×64, batch 32": (64, 32), "10×256, batch 128": (256, 128)}

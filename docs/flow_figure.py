@@ -19,8 +19,8 @@ import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
 import kgrad
-from kgrad.experiments import PRESETS, replicates, run_all
-from kgrad.web import write_flow_graph, write_report
+from kgrad.apps.report import write_flow_graph, write_report
+from kgrad.experiments.experiment import PRESETS, replicates, run_all
 
 FIGURES = Path(__file__).parent / "figures"
 THRESHOLD = 0.05

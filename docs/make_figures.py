@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 
 import kgrad
 from kgrad import theory
-from kgrad.experiments import PRESETS, Experiment, prepare, replicates, run_experiment
-from kgrad.summary import summarize
+from kgrad.experiments.experiment import PRESETS, Experiment, prepare, replicates, run_experiment
+from kgrad.records.summary import summarize
 from kgrad.theory.depths import depth_table, trainable_depths
 
 FIGURES = Path(__file__).parent / "figures"

@@ -7,7 +7,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import kgrad
-from kgrad.experiments import Experiment
+from kgrad.experiments.experiment import Experiment
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 import sys
 
-from kgrad.command.main import main
+from kgrad.apps.command.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,9 +15,9 @@ import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
+from kgrad.probe import Probe
 
 import kgrad
-from kgrad.probe import Probe
 
 FAST = "KGRAD_FAST" in os.environ  # fewer networks, the same claims
 seeds = range(2 if FAST else 8)

@@ -18,10 +18,10 @@ import pytest
 from PIL import Image
 
 import kgrad
-from kgrad import statistics
-from kgrad.app.configuration import SECOND, from_query, to_query
+from kgrad.apps.page.configuration import SECOND, from_query, to_query
 from kgrad.diagnosis.texts import TEXTS
-from kgrad.probe import measure
+from kgrad.measure.backends.tensorflow import probe as measure
+from kgrad.records import statistics
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "lessons"

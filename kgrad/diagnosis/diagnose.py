@@ -1,6 +1,5 @@
 """`diagnose`: what is wrong with a run, where, since when, how that is known and what to change."""
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,7 +12,8 @@ from kgrad.diagnosis.model_rules import MODEL_RULES
 from kgrad.diagnosis.of_models import read_output
 from kgrad.diagnosis.rules import HISTORY_RULES
 from kgrad.diagnosis.thresholds import Thresholds
-from kgrad.history import GradientHistory
+from kgrad.records.checks import did_you_mean
+from kgrad.records.history import GradientHistory, require_history
 
 RULES = tuple(dict.fromkeys(("nonfinite", *HISTORY_RULES, *MODEL_RULES)))
 _NEEDED = ("l2_norm", "weight_l2", "update_l2", "nonfinite_steps")
@@ -111,13 +111,7 @@ def _first_records(history: GradientHistory, count: int) -> GradientHistory:
 
 
 def _check(history: Any, model: Any, y: Any, thresholds: Any) -> None:
-    if not isinstance(history, GradientHistory):
-        raise TypeError(
-            f"history must be a GradientHistory, received {type(history).__name__}: pass "
-            "tracker.history or GradientHistory.load(path)"
-        )
-    if not len(history):
-        raise ValueError("history must have at least one record, received none: train first")
+    require_history("history", history)
     missing = [name for name in _NEEDED if name not in history.statistics]
     if missing:
         raise ValueError(
@@ -162,9 +156,8 @@ def checked_rules(argument: str, rules: Iterable[str]) -> list[str]:
     names = [rules] if isinstance(rules, str) else list(rules)
     for name in names:
         if name not in RULES:
-            near = difflib.get_close_matches(str(name), RULES, 1, 0.4)
-            hint = f", did you mean {near[0]!r}?" if near else ""
             raise ValueError(
-                f"{argument} must be among {', '.join(RULES)}, received {name!r}{hint}"
+                f"{argument} must be among {', '.join(RULES)}, received {name!r}"
+                f"{did_you_mean(name, RULES)}"
             )
     return [name for name in RULES if name in names]

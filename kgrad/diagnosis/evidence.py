@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from kgrad.history import GradientHistory, Weight
+from kgrad.records.history import GradientHistory, Weight
 
 
 class Evidence:

@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 
 from kgrad.diagnosis.diagnose import checked_rules, diagnose
 from kgrad.diagnosis.findings import Finding
-from kgrad.history import GradientHistory
+from kgrad.records.history import GradientHistory
 
 # Below this many records each is looked at; later every tenth: looking costs more the longer the
 # history, and what ails a long run does not come and go from record to record.

@@ -1,0 +1,1 @@
+"""The `kgrad` command and its subcommands."""

@@ -1,0 +1,76 @@
+"""`kgrad app [RUN]`: the Streamlit app, for this machine's browser."""
+
+import argparse
+import ipaddress
+import os
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+_MOST_UPLOADED = 64  # MB
+
+
+def main(arguments: Sequence[str], program: str) -> int:
+    """Serve the app until it is interrupted.
+
+    Returns:
+        0.
+    """
+    options = parse(arguments, program)
+    missing = [name for name in ("plotly", "streamlit") if find_spec(name) is None]
+    if missing:
+        raise ValueError(f'the app needs {" and ".join(missing)}: pip install "kgrad[app]"')
+    if options.run is not None and not options.run.is_file():
+        raise ValueError(f"RUN must be a .jsonl history or journal, received {str(options.run)!r}")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from streamlit.web import bootstrap
+
+    page = Path(__file__).parents[1] / "page" / "main.py"
+    settings = {
+        "server_address": options.host,
+        "server_port": options.port,
+        "server_headless": options.no_browser,
+        "server_maxUploadSize": _MOST_UPLOADED,
+        "server_fileWatcherType": "none",
+        "browser_gatherUsageStats": False,
+        "browser_serverAddress": options.host if is_local(options.host) else None,
+        "client_toolbarMode": "minimal",
+        "client_showErrorDetails": "none",
+        "global_developmentMode": False,
+        "theme_light_primaryColor": "#2a6f97",
+        "theme_dark_primaryColor": "#5fa8d3",
+    }
+    given = [] if options.run is None else [f"--open={options.run.absolute()}"]
+    # What a page may open by its path is on the machine of whoever looks at it.
+    given += ["--open-paths"] if is_local(options.host) else []
+    bootstrap.load_config_options(settings)
+    bootstrap.run(str(page), False, given, settings)
+    return 0
+
+
+def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description="Set a network's knobs in a browser, see gradients predicted, and train it.",
+        epilog='It needs streamlit and plotly: pip install "kgrad[app]".',
+    )
+    parser.add_argument(
+        "run", nargs="?", type=Path, metavar="RUN",
+        help="a .jsonl history to show, or a journal to follow while it grows",
+    )  # fmt: skip
+    parser.add_argument("--port", type=int, default=8501, help="where to serve (8501)")
+    parser.add_argument(
+        "--host", default="localhost", metavar="ADDRESS",
+        help="for whom: 0.0.0.0 for the whole network (localhost)",
+    )  # fmt: skip
+    parser.add_argument("--no-browser", action="store_true", help="open none")
+    return parser.parse_args(arguments)
+
+
+def is_local(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

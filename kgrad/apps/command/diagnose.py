@@ -1,0 +1,43 @@
+"""`kgrad diagnose RUN…`: what is wrong with recorded runs, without TensorFlow."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str], program: str) -> int:
+    """Print a table of findings for each run.
+
+    Returns:
+        0 if nothing was found in any of them, 1 if something was, as a linter does.
+    """
+    options = parse(arguments, program)
+    from rich.console import Console
+    from rich.text import Text
+
+    from kgrad.apps.command.histories import load
+    from kgrad.diagnosis import diagnose
+
+    console = Console()
+    found = 0
+    for path, history in load(options.runs).items():
+        diagnosis = diagnose(history)
+        found += len(diagnosis)
+        # As text: what a file is called is no markup.
+        console.print(Text(f"{path}: {len(history)} records", style="bold"))
+        console.print(diagnosis)
+    return 1 if found else 0
+
+
+def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description="Say what is wrong with recorded runs, how that is known and what to do.",
+        epilog="Exit status: 0 if nothing is wrong, 1 if something is, 2 for bad input.",
+    )
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN",
+        help="a .jsonl history or journal, or a folder of them",
+    )  # fmt: skip
+    return parser.parse_args(arguments)

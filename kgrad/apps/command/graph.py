@@ -1,0 +1,113 @@
+"""`kgrad graph RUN -o FILE`: a recorded run as a flow graph, drawn, as a page or as JSON."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+FIGURES = (".png", ".svg", ".pdf")
+
+
+def main(arguments: Sequence[str], program: str) -> int:
+    """Write the flow graph of one run.
+
+    Returns:
+        0.
+    """
+    options = parse(arguments, program)
+    output: Path = options.output
+    if output.suffix not in (".html", ".json", *FIGURES):
+        raise ValueError(
+            f"--output must end in .html, .json, {', '.join(FIGURES)}, received {str(output)!r}"
+        )
+    graph = _read(options)
+    write = {".json": _write_json, ".html": _write_page}.get(output.suffix, _draw)
+    write(graph, options)
+    print(output)
+    return 0
+
+
+def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description="Draw a recorded run as a flow graph, or write it as JSON.",
+        epilog="Edges have numbers if the run was recorded with GradientTracker(probe=(X, y)).",
+    )
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="a .jsonl history, or a .json graph written before"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE",
+        help="where to: .html, with all epochs, .png, .svg, .pdf or .json",
+    )  # fmt: skip
+    parser.add_argument(
+        "--epoch",
+        type=int,
+        help="its last record (the run's last); of a page the first that it shows",
+    )
+    parser.add_argument(
+        "--nested", choices=("folded", "opened"), default="folded", help="models in it (folded)"
+    )
+    parser.add_argument(
+        "--every-record", action="store_true", help="JSON: the numbers of all records, too"
+    )
+    parser.add_argument("--title", help="of a figure or page (the name of the file)")
+    parser.add_argument(
+        "--threshold", type=float, default=0.01, help="up to this an edge is red (0.01)"
+    )
+    parser.add_argument(
+        "--relative", action="store_true", help="the threshold is a share of the largest edge"
+    )
+    return parser.parse_args(arguments)
+
+
+def _read(options: argparse.Namespace) -> Any:
+    """The graph of a history, or of a file that holds a graph."""
+    from kgrad.records.flow_files import graph_from_json
+    from kgrad.records.flow_graph import flow_graph_from_history
+
+    path: Path = options.run
+    if path.suffix == ".json":
+        if options.epoch is not None or options.nested != "folded":
+            raise ValueError("--epoch and --nested are for a history, received a graph")
+        try:
+            return graph_from_json(json.loads(path.read_bytes()))
+        except (RecursionError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from error
+    from kgrad.records.history import GradientHistory
+
+    return flow_graph_from_history(
+        GradientHistory.load(path), epoch=options.epoch, nested=options.nested
+    )
+
+
+def _write_json(graph: Any, options: argparse.Namespace) -> None:
+    from kgrad.records.flow_files import graph_to_json
+
+    content = graph_to_json(graph, every_record=options.every_record)
+    text = json.dumps(content, indent=1, allow_nan=False)
+    options.output.write_text(text + "\n", encoding="utf-8")
+
+
+def _look(options: argparse.Namespace) -> dict[str, Any]:
+    title = options.run.stem if options.title is None else options.title
+    return {"title": title, "threshold": options.threshold, "relative": options.relative}
+
+
+def _draw(graph: Any, options: argparse.Namespace) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from kgrad.figures.static.flow import plot_flow_graph
+
+    plot_flow_graph(graph, **_look(options)).savefig(options.output, dpi=150)
+
+
+def _write_page(graph: Any, options: argparse.Namespace) -> None:
+    try:
+        from kgrad.apps.report import write_flow_graph
+    except ModuleNotFoundError as error:
+        raise ValueError(str(error)) from error
+    write_flow_graph(graph, options.output, **_look(options))

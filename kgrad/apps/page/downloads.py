@@ -1,0 +1,108 @@
+"""What the page gives away: the history, figures, a report, and the Keras code."""
+
+import io
+import re
+import tempfile
+import threading
+import zipfile
+from pathlib import Path
+
+import matplotlib
+import streamlit as st
+from matplotlib.figure import Figure
+
+from kgrad.apps.page.keras_code import keras_code
+from kgrad.apps.page.runs import Run
+from kgrad.apps.report import write_report
+from kgrad.figures import static as plots
+from kgrad.records.flow_graph import flow_graph_from_history
+from kgrad.records.history import GradientHistory
+
+_drawing = threading.Lock()  # pyplot knows one figure at a time
+
+
+def downloads(run: Run) -> None:
+    """Buttons for all that there is of a run; each is made when it is asked for."""
+    history = run.history
+    if history is None:
+        return
+    name = re.sub(r"[^A-Za-z0-9]+", "_", run.name).strip("_")[:60] or "run"
+    for label, ending, kind, make in (
+        ("History", ".jsonl", "application/jsonl", lambda: history_bytes(history)),
+        ("Figures", ".zip", "application/zip", lambda: figures_zip(run)),
+        ("Report", ".html", "text/html", lambda: report_bytes(run)),
+    ):
+        st.download_button(
+            f"{label} ({ending})",
+            data=make,
+            file_name=name + ending,
+            mime=kind,
+            key=f"{label} {run.name}",
+            on_click="ignore",
+            width="stretch",
+        )
+    if run.configuration is not None:
+        code = keras_code(run.configuration)
+        st.download_button(
+            "Keras code (.py)",
+            data=code,
+            file_name=name + ".py",
+            mime="text/x-python",
+            key=f"Code {run.name}",
+            on_click="ignore",
+            width="stretch",
+        )
+        with st.expander("The Keras code of this configuration"):
+            st.code(code, language="python")
+
+
+def history_bytes(history: GradientHistory) -> bytes:
+    """The history as its file has it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "history.jsonl"
+        history.save(path)
+        return path.read_bytes()
+
+
+def report_bytes(run: Run) -> bytes:
+    """The report, with the page's own prediction."""
+    if run.history is None:
+        raise ValueError(f"{run.name} has no record")
+    predictions = {run.name: run.prediction} if run.prediction is not None else {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "report.html"
+        write_report({run.name: run.history}, path, run.name, predictions=predictions)
+        return path.read_bytes()
+
+
+def figures_zip(run: Run) -> bytes:
+    """The static figures of a run as PNG, in one archive."""
+    with _drawing:
+        matplotlib.use("Agg")
+        import matplotlib.pyplot as plt
+
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as packed:
+            for name, figure in _figures(run).items():
+                drawn = io.BytesIO()
+                figure.savefig(drawn, dpi=150, format="png")
+                plt.close(figure)
+                packed.writestr(f"{name}.png", drawn.getvalue())
+        return archive.getvalue()
+
+
+def _figures(run: Run) -> dict[str, Figure]:
+    """Those that the history has the numbers for."""
+    history, title = run.history, run.name
+    if history is None:
+        return {}
+    figures = {
+        "gradients": plots.visualize_gradients(history, title),
+        "depth": plots.plot_gradient_by_depth(history, title=title),
+        "flow": plots.plot_flow_graph(flow_graph_from_history(history), title, relative=True),
+    }
+    if history.distributions.any():
+        figures["distributions"] = plots.plot_distributions(history, title)
+    if run.prediction is not None and 0 in history.epochs:
+        figures["prediction"] = plots.plot_prediction(history, run.prediction, title)
+    return figures

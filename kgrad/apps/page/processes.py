@@ -1,0 +1,143 @@
+"""Training processes as the page holds them, and one that waits warm for the next training."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+_SECONDS_TO_STOP = 2.0
+
+
+class Worker:
+    """A process that runs `kgrad.apps.page.worker`.
+
+    Attributes:
+        ready: set once TensorFlow is imported.
+        error: why the last job failed, in a sentence; empty if it did not.
+    """
+
+    def __init__(self) -> None:
+        self._idle = threading.Event()
+        self._idle.set()
+        self.error = ""
+        self._number = 0
+        self._printed = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "kgrad.apps.page.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._printed,
+            text=True,
+            bufsize=1,
+            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": _search_path()},
+            # Ctrl-C in a terminal is for the app, which then closes its workers' inputs.
+            start_new_session=True,
+        )
+        self.ready = threading.Event()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    @property
+    def running(self) -> bool:
+        """Whether a job is being done."""
+        return not self._idle.is_set()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process is there."""
+        return self._process.poll() is None
+
+    def start(self, experiments: Sequence[Mapping[str, Any]], journals: Sequence[Path]) -> None:
+        """Begin a job: train the experiments one after the other, each into its journal."""
+        self._number += 1
+        self.error = ""
+        self._idle.clear()
+        paths = [str(journal) for journal in journals]
+        job = {"number": self._number, "experiments": list(experiments), "journals": paths}
+        self._write(job)
+
+    def stop(self) -> None:
+        """End the job, and wait for that; a process that does not answer soon is ended itself."""
+        if not self.ready.is_set():  # it imports TensorFlow, and hears nothing
+            self.close()
+            return
+        self._write({"stop": self._number})
+        self._idle.wait(_SECONDS_TO_STOP)
+        if self.running:
+            self.close()
+
+    def close(self) -> None:
+        """End the process."""
+        self._idle.set()
+        self._process.kill()
+        self._process.wait()
+
+    def _write(self, content: Mapping[str, Any]) -> None:
+        pipe = self._pipe(self._process.stdin)
+        try:
+            pipe.write(json.dumps(content) + "\n")
+        except OSError:
+            self.error = "The training process has ended."
+            self._idle.set()
+
+    def _listen(self) -> None:
+        """Take the process's answers; the last one is its end."""
+        pipe = self._pipe(self._process.stdout)
+        for line in pipe:
+            answer = json.loads(line)
+            if "ready" in answer:
+                self.ready.set()
+            elif answer["number"] == self._number:
+                self.error = answer["error"]
+                self._idle.set()
+        status = self._process.wait()
+        if self.running:  # nobody here ended it
+            self.error = f"The training process ended: {self._last_line() or status}"
+        self._idle.set()
+        self.ready.set()
+
+    def _last_line(self) -> str:
+        self._printed.seek(0)
+        lines = self._printed.read().decode(errors="replace").strip().splitlines()
+        return lines[-1][:300] if lines else ""
+
+    @staticmethod
+    def _pipe(pipe: IO[str] | None) -> IO[str]:
+        if pipe is None:
+            raise RuntimeError("the process was started without pipes")
+        return pipe
+
+
+class Spare:
+    """Keeps one worker that has TensorFlow imported and waits: a training starts at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: Worker | None = None
+
+    def take(self) -> Worker:
+        """A worker; the one that waits, if there is one."""
+        with self._lock:
+            worker, self._waiting = self._waiting, None
+        return worker if worker is not None and worker.alive else Worker()
+
+    def give(self, worker: Worker | None = None) -> None:
+        """Keep a worker that has nothing to do, or start one, for the next training."""
+        with self._lock:
+            if self._waiting is None or not self._waiting.alive:
+                if worker is None or not worker.alive:
+                    worker = Worker()
+                worker, self._waiting = None, worker
+        if worker is not None:
+            worker.close()
+
+
+def _search_path() -> str:
+    """Where a new process finds kgrad: where this one did."""
+    here = str(Path(__file__).parents[3])
+    given = os.environ.get("PYTHONPATH")
+    return os.pathsep.join([here, given] if given else [here])

@@ -1,1 +1,0 @@
-"""What `kgrad` and `python -m kgrad` do in a terminal."""

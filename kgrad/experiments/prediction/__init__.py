@@ -1,0 +1,1 @@
+"""Predict a Keras model's gradients before training, and recommend initializers."""

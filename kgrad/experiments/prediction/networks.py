@@ -1,0 +1,336 @@
+"""Reads a Keras model of dense layers as the network that `kgrad.theory` knows."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kgrad import theory
+from kgrad.experiments.prediction.initializers import initial_variance
+from kgrad.theory.network_gradients import Parameter
+from kgrad.theory.networks import Add, Dense, Input, Node, Unit
+from kgrad.theory.units import UnitMap
+
+Variances = Literal["initializer", "weights"]
+_L = keras.layers
+_ACCEPTED = (
+    "Input, Flatten, Dense, BatchNormalization, LayerNormalization, Add and layers that apply an "
+    "activation function"
+)
+_NORMS = (_L.BatchNormalization, _L.LayerNormalization)
+_KNOWN = (
+    _L.InputLayer,
+    _L.Flatten,
+    _L.Dense,
+    *_NORMS,
+    _L.Add,
+    _L.Activation,
+    _L.ReLU,
+    _L.LeakyReLU,
+    _L.ELU,
+    _L.Softmax,
+)
+
+
+@dataclass
+class DenseNetwork:
+    """A model as theory sees it.
+
+    Attributes:
+        nodes: of `theory.networks`; the last one is the output's pre-activations.
+        head: what is applied to them: pre-activations to the model's output, as tensors.
+        parameters: by the `id` of their variable.
+        layers: the dense layers that have activations, by the place of their node.
+    """
+
+    nodes: list[Node] = field(default_factory=list)
+    head: list[Callable[[Any], Any]] = field(default_factory=list)
+    parameters: dict[int, Parameter] = field(default_factory=dict)
+    layers: dict[int, keras.layers.Dense] = field(default_factory=dict)
+
+    def output(self, h: tf.Tensor) -> tf.Tensor:
+        """The model's output from its last pre-activations."""
+        for function in self.head:
+            h = function(h)
+        return h
+
+
+def read_dense_network(model: keras.Model, variances: Variances) -> DenseNetwork:
+    """The network of a functional or sequential Keras model.
+
+    Args:
+        model: a built model with one input and one output.
+        variances: "initializer" for what the initializers draw with, "weights" for the mean square
+            of the values that are there.
+
+    Raises:
+        ValueError: if the model holds what theory does not cover, naming the layers.
+    """
+    _require_readable(model)
+    reader = _Reader(variances)
+    for layer, inputs, output in _operations(model):
+        reader.read(layer, inputs, output)
+    return reader.finished(model)
+
+
+def _operations(model: keras.Model) -> list[tuple[Any, list[Any], Any]]:
+    """(layer, input tensors, output tensor) of every call that the output needs, in order."""
+    found: dict[int, tuple[Any, list[Any], Any]] = {}
+    stack = [model.outputs[0]]
+    while stack:
+        tensor = stack[-1]
+        layer, node_index, _ = tensor._keras_history
+        inputs = layer._inbound_nodes[node_index].input_tensors
+        missing = [one for one in inputs if id(one) not in found]
+        stack.extend(missing)
+        if not missing:
+            found[id(tensor)] = layer, inputs, tensor
+            stack.pop()
+    calls = list(found.values())
+    seen = [id(layer) for layer, _, _ in calls]
+    shared = [layer for layer, _, _ in calls if seen.count(id(layer)) > 1]
+    if shared:
+        raise _refusal(model, shared, "each called once")
+    unknown = [layer for layer, _, _ in calls if type(layer) not in _KNOWN]
+    if unknown:
+        raise _refusal(model, unknown, "alone")
+    regularised = [layer for layer, _, _ in calls if _regularised(layer)]
+    if regularised:
+        raise _refusal(model, regularised, "without regularizers")
+    return calls
+
+
+def _require_readable(model: keras.Model) -> None:
+    if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
+        raise ValueError(
+            f"model {model.name!r} must be functional or sequential for a prediction, received a "
+            f"{type(model).__name__}, whose layers' order cannot be read: build it of {_ACCEPTED}"
+        )
+
+
+def _refusal(model: keras.Model, layers: list[Any], how: str) -> ValueError:
+    unique = dict.fromkeys(f"{layer.name!r} ({type(layer).__name__})" for layer in layers)
+    return ValueError(
+        f"model {model.name!r} must consist of {_ACCEPTED}, {how}, for a prediction, "
+        f"received {', '.join(unique):.300}"
+    )
+
+
+def _regularised(layer: Any) -> bool:
+    names = [name for name in vars(layer) if name.endswith("_regularizer")]
+    return any(getattr(layer, name) is not None for name in [*names, "activity_regularizer"])
+
+
+class _Reader:
+    """Builds the nodes one by one; what is applied to units waits until a layer reads it."""
+
+    def __init__(self, variances: Variances) -> None:
+        self.network = DenseNetwork()
+        self._variances = variances
+        self._nodes = self.network.nodes
+        # Tensor → the node that its units come from, and what was applied to them since.
+        self._chains: dict[int, tuple[int, list[Any]]] = {}
+        self._read: dict[int, int] = {}  # tensor → node, once a layer has read it
+        self._norms: list[Any] = []
+        # Node → the nodes whose weights its units differ by.
+        self._origins: dict[int, frozenset[int]] = {}
+
+    def read(self, layer: Any, inputs: list[Any], output: Any) -> None:
+        """Add a layer's call."""
+        applied: list[Any] = []
+        if isinstance(layer, _L.InputLayer):
+            place = self._append(Input(), frozenset([0]))
+        elif isinstance(layer, _L.Dense):
+            place = self._dense(layer, inputs[0])
+            applied = [] if _is_linear(layer.activation) else [layer.activation]
+        elif isinstance(layer, _L.Add):
+            place = self._add(layer, inputs)
+        else:
+            place, applied = self._chains[id(inputs[0])]
+            if isinstance(layer, _L.Flatten):
+                if len(inputs[0].shape) > 2 and (place or applied):
+                    raise ValueError(
+                        f"layer {layer.name!r} must come right after the input for a prediction"
+                    )
+            elif not _is_linear(getattr(layer, "activation", layer)):
+                applied = [*applied, layer]
+        self._chains[id(output)] = place, applied
+
+    def _append(self, node: Node, origins: frozenset[int] | None = None) -> int:
+        self._nodes.append(node)
+        here = len(self._nodes) - 1
+        self._origins[here] = frozenset([here]) if origins is None else origins
+        return here
+
+    def _dense(self, layer: Any, source: Any) -> int:
+        if len(source.shape) != 2:
+            raise ValueError(
+                f"layer {layer.name!r} must take (batch, features) for a prediction, received "
+                f"{tuple(source.shape)}: add a Flatten before it"
+            )
+        place = self._node_of(source, to_dense=True)
+        kernel = self._variance(layer, "kernel")
+        bias = self._variance(layer, "bias") if layer.use_bias else 0.0
+        here = self._append(Dense(place, int(layer.units), kernel, bias))
+        self.network.layers[here] = layer
+        self.network.parameters[id(layer.kernel)] = Parameter("kernel", here)
+        if layer.use_bias:
+            self.network.parameters[id(layer.bias)] = Parameter("bias", here)
+        return here
+
+    def _add(self, layer: Any, inputs: list[Any]) -> int:
+        places = [self._node_of(tensor) for tensor in inputs]
+        origins = [self._origins[place] for place in places]
+        together = frozenset().union(*origins)
+        shapes = {tuple(tensor.shape) for tensor in inputs}
+        if len(shapes) > 1 or len(together) < sum(map(len, origins)):
+            raise ValueError(
+                f"layer {layer.name!r} must add tensors of one shape, with a Dense layer on the "
+                "way that each is from the others, for a prediction"
+            )
+        return self._append(Add(tuple(places)), together)
+
+    def _node_of(self, tensor: Any, *, to_dense: bool = False) -> int:
+        """The node of a tensor, with a unit map for what was applied to its units."""
+        place, applied = self._chains[id(tensor)]
+        if not applied and not (to_dense and isinstance(self._nodes[place], Dense)):
+            return place
+        if id(tensor) not in self._read:
+            if applied and self._sums_activations(place):
+                raise ValueError(
+                    f"{getattr(applied[0], 'name', applied[0])!r} must not follow an Add of "
+                    "activations for a prediction, as what it lets through depends on what they "
+                    "let through: put it before the Add"
+                )
+            unit_map = self._unit_map(applied, len(self._nodes))
+            self._read[id(tensor)] = self._append(Unit(place, unit_map), self._origins[place])
+        return self._read[id(tensor)]
+
+    def _sums_activations(self, place: int) -> bool:
+        node = self._nodes[place]
+        if not isinstance(node, Add):
+            return False
+        return any(
+            isinstance(self._nodes[one], Unit) or self._sums_activations(one)
+            for one in node.sources
+        )
+
+    def _unit_map(self, applied: list[Any], here: int) -> UnitMap:
+        norms = [one for one in applied if isinstance(one, _NORMS)]
+        at = applied.index(norms[0]) if norms else 0
+        before, after = applied[:at], applied[at + 1 :] if norms else applied
+        twice = any(norm is one for norm in norms for one in self._norms)
+        self._norms += norms
+        if len(norms) > 1 or len(before) > 1 or len(after) > 1 or twice:
+            names = ", ".join(repr(getattr(one, "name", one)) for one in applied)
+            raise ValueError(
+                "between two Dense layers there must be one normalisation and, before and after "
+                f"it, one activation at most for a prediction, received {names}"
+            )
+        phi = [theory.activation("linear"), theory.activation("linear")]
+        for i, one in enumerate((before, after)):
+            if one:
+                phi[i] = numpy_activation(one[0])
+        if not norms:
+            return UnitMap(after=phi[1])
+        self._norm_parameters(norms[0], here)
+        kind: Any = "batch" if isinstance(norms[0], _L.BatchNormalization) else "layer"
+        return UnitMap(phi[0], kind, phi[1], float(norms[0].epsilon))
+
+    def _norm_parameters(self, layer: Any, here: int) -> None:
+        plain = tuple(np.atleast_1d(layer.axis)) in ((-1,), (1,))
+        plain = plain and not getattr(layer, "rms_scaling", False)
+        plain = plain and not getattr(layer, "renorm", False)
+        if not plain or not (layer.trainable or isinstance(layer, _L.LayerNormalization)):
+            raise ValueError(
+                f"layer {layer.name!r} must normalise the last axis of (batch, features), by the "
+                "batch's or the sample's mean and variance, for a prediction"
+            )
+        for name, start in (("gamma", 1.0), ("beta", 0.0)):
+            variable = getattr(layer, name, None)
+            if variable is None:
+                continue
+            if not self._is_constant(layer, name, start):
+                raise ValueError(
+                    f"{name} of layer {layer.name!r} must be {start:g} everywhere, as it is "
+                    "initialised, for a prediction"
+                )
+            kind: Any = name
+            self.network.parameters[id(variable)] = Parameter(kind, here)
+
+    def _is_constant(self, layer: Any, name: str, value: float) -> bool:
+        variable = getattr(layer, name)
+        if self._variances == "weights":
+            return bool(np.all(np.asarray(variable) == value))
+        initializer, kinds = getattr(layer, f"{name}_initializer"), keras.initializers
+        if type(initializer) in (kinds.Zeros, kinds.Ones):  # as nearly always: not to be drawn
+            return type(initializer) is (kinds.Ones if value else kinds.Zeros)
+        return bool(np.all(np.asarray(initializer(variable.shape, variable.dtype)) == value))
+
+    def _variance(self, layer: Any, name: str) -> float:
+        variable = getattr(layer, name)
+        if self._variances == "weights":
+            return float(np.mean(np.asarray(variable, np.float64) ** 2))
+        try:
+            return initial_variance(getattr(layer, f"{name}_initializer"), tuple(variable.shape))
+        except ValueError as error:
+            raise ValueError(f"{name} of layer {layer.name!r}: {error}") from None
+
+    def finished(self, model: keras.Model) -> DenseNetwork:
+        """The network, once its end has been found to be a dense layer."""
+        place, applied = self._chains[id(model.outputs[0])]
+        last = place == len(self._nodes) - 1 and isinstance(self._nodes[place], Dense)
+        if not last or any(isinstance(one, _NORMS) for one in applied):
+            raise ValueError(
+                f"model {model.name!r} must end in a Dense layer and its activation for a "
+                f"prediction, received {model.layers[-1].name!r} as the last layer"
+            )
+        self.network.head = applied
+        return self.network
+
+
+def numpy_activation(function: Any) -> theory.Activation:
+    """The activation of a Keras layer or function, in NumPy.
+
+    Raises:
+        ValueError: if it is not elementwise.
+    """
+    if type(function) is _L.Activation:
+        function = function.activation
+    if isinstance(function, _L.Softmax):
+        function = keras.activations.softmax
+    elif isinstance(function, _L.LeakyReLU):
+        return _rectifier(float(function.negative_slope))
+    elif isinstance(function, _L.ELU):
+        return theory.activation("elu", alpha=float(function.alpha))
+    elif isinstance(function, _L.ReLU) and function.max_value is None and not function.threshold:
+        return _rectifier(float(function.negative_slope))
+    name = getattr(function, "__name__", "")
+    if name and getattr(keras.activations, name, None) is function:
+        try:
+            return theory.activation(name)
+        except ValueError as error:
+            if name in ("softmax", "log_softmax", "glu", "sparsemax"):
+                raise ValueError(
+                    f"a hidden activation must be elementwise for a prediction, received {name!r}"
+                ) from error
+
+    def f(x: np.ndarray) -> np.ndarray:
+        return np.asarray(function(tf.constant(x, tf.float64)), np.float64)
+
+    found = theory.activation(f)
+    label = name or getattr(function, "name", type(function).__name__)
+    return theory.Activation(str(label), found.f, found.df, found.kinks)
+
+
+def _rectifier(slope: float) -> theory.Activation:
+    if slope == 0:
+        return theory.activation("relu")
+    return theory.activation("leaky_relu", negative_slope=slope)
+
+
+def _is_linear(function: Any) -> bool:
+    return function is None or function is keras.activations.linear

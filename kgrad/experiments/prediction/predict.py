@@ -1,0 +1,190 @@
+"""`predict_gradients`: how large a model's gradients will be, from its layers and one batch."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from threadpoolctl import ThreadpoolController
+
+from kgrad.experiments.prediction.networks import DenseNetwork, Variances, read_dense_network
+from kgrad.experiments.prediction.single_networks import (
+    FULL,
+    ROUGH,
+    Effort,
+    OutputErrors,
+    SingleNetworks,
+)
+from kgrad.measure.descriptions import describe_weights
+from kgrad.measure.inputs import as_arrays, choose_loss, require_trainable
+from kgrad.records.checks import require_one_of
+from kgrad.records.prediction import Prediction
+from kgrad.theory.network_gradients import NetworkGradients, Parameter
+from kgrad.theory.networks import BatchMoments, Dense, Unit, standard_normal
+
+_MOST_SAMPLES = 2048
+_MOST_OUTPUTS, _LEAST_OUTPUTS = 2**17, 64
+
+
+def predict_gradients(
+    model: keras.Model,
+    X: Any,
+    y: Any,
+    loss: Any = None,
+    *,
+    variances: Variances = "initializer",
+    rough: bool = False,
+) -> Prediction:
+    """Predict the gradients of a batch, over networks drawn as the model's initializers draw.
+
+    Mean-field theory of wide networks: second moments of signals and errors over the pairs of
+    samples are followed through the layers, up and down; see `kgrad.theory` and docs/theory.md. The
+    model itself is read, not run; of the output layer, activation and loss are.
+
+    `l2_norm` is √E‖∂L/∂W‖², what `measure_gradients` gives as the root mean square over seeds, and
+    `mean_abs` the mean over seeds. Single networks scatter about it, the more the narrower and
+    deeper they are: 95 % of them lie from `lower` to `upper`.
+
+    Args:
+        model: a built Keras model, functional or sequential, of Dense layers with activations,
+            BatchNormalization or LayerNormalization, and Add; it is left as it was.
+        X: inputs, (samples, ...): one batch, of at most 2,048 samples.
+        y: targets, (samples,) or (samples, ...).
+        loss: as in `measure_gradients`.
+        variances: "initializer" predicts networks drawn anew; "weights" takes the mean square of
+            the values that each kernel and bias has now.
+        rough: draw less, for a figure that follows a slider: in a third of the time, the line of a
+            network of ten layers is within 15 % and its band 0.7 to 1.6 times as wide. Of deeper
+            networks the line lies in the band, no more.
+
+    Returns:
+        The prediction, read as a history with one record is.
+
+    Raises:
+        TypeError: if the model is not a Keras model or the data are not numbers that fit it.
+        ValueError: if the model holds what theory does not cover, or another argument cannot be
+            used.
+
+    Example:
+        >>> from kgrad import create_model, make_dataset
+        >>> data = make_dataset("moons", 32)
+        >>> model = create_model(2, "tanh", "xavier", units=64, input_shape=(2,))
+        >>> prediction = predict_gradients(model, data.X, data.y)
+        >>> prediction.by_layer("l2_norm").shape  # (1, layers)
+        (1, 3)
+    """
+    require_trainable(model)
+    require_one_of("variances", variances, ("initializer", "weights"))
+    X, y = as_arrays(model, X, y)
+    if len(X) > _MOST_SAMPLES:
+        raise ValueError(
+            f"X must hold at most {_MOST_SAMPLES:,} samples, received {len(X):,}: pass a "
+            "mini-batch, such as X[:32] and y[:32]"
+        )
+    loss_function = choose_loss(model, y, loss)
+    network = read_dense_network(model, variances)
+    described = describe_weights(model)
+    weights = [described[id(variable)] for variable in model.trainable_variables]
+    parameters = [network.parameters[id(variable)] for variable in model.trainable_variables]
+    # Of matrices this small, threads that wait for each other take longer than one alone.
+    with _threads().limit(limits=1, user_api="blas"):
+        effort = ROUGH if rough else FULL
+        flat = X.reshape(len(X), -1)
+        moments = BatchMoments(tuple(network.nodes), flat, most_draws=effort.draws)
+        errors_of = _output_errors(model, network, loss_function)
+        values = _values(moments, y, errors_of, parameters, effort)
+    layers = {place: described[id(layer.kernel)].layer for place, layer in network.layers.items()}
+    dense = {layers[i]: node for i, node in enumerate(network.nodes) if isinstance(node, Dense)}
+    return Prediction(
+        weights,
+        values["centre"],
+        lower=values["lower"],
+        upper=values["upper"],
+        sigma_w2={
+            name: moments.widths[node.source] * node.weight_variance for name, node in dense.items()
+        },
+        sigma_b2={name: node.bias_variance for name, node in dense.items()},
+        activations={
+            layers[node.source]: node.map.after
+            for node in network.nodes
+            if isinstance(node, Unit) and node.source in layers
+        },
+    )
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    return ThreadpoolController()  # to look for the libraries takes as long as a layer
+
+
+def _drawn_outputs(moments: BatchMoments, most: int) -> np.ndarray:
+    """Pre-activations of the output layer of networks drawn: (draws, B, n_L)."""
+    B, width = moments.B, moments.widths[-1]
+    draws = int(np.clip(_MOST_OUTPUTS // (B * width), _LEAST_OUTPUTS, most))
+    values, vectors = np.linalg.eigh(moments.A[-1])
+    root = vectors * np.sqrt(np.maximum(values, 0))
+    z = standard_normal(draws * width, B, moments.random)
+    return np.swapaxes((z @ root.T).reshape(draws, width, B), 1, 2)
+
+
+def _output_errors(
+    model: keras.Model, network: DenseNetwork, loss: Callable[[Any, Any], Any] | None
+) -> OutputErrors:
+    """A function of pre-activations h, (draws, B, n_L), and targets: ∂ℓ_a/∂h_a, shaped as h."""
+
+    def errors(h: np.ndarray, y: np.ndarray) -> np.ndarray:
+        draws, B, width = h.shape
+        whole = _slopes(model, network, h.reshape(-1, width), np.concatenate([y] * draws), loss)
+        one = _slopes(model, network, h[0], y, loss)
+        # A mean over more samples has smaller slopes; a sum over them has the same.
+        scale = np.sum(one * one) / max(np.sum(one * whole[:B]), 1e-300)
+        return np.asarray(B * scale * whole.reshape(draws, B, width))
+
+    return errors
+
+
+def _slopes(
+    model: keras.Model,
+    network: DenseNetwork,
+    h: np.ndarray,
+    y: np.ndarray,
+    loss: Callable[[Any, Any], Any] | None,
+) -> np.ndarray:
+    """The loss's derivative by the output's pre-activations, as the training step takes it."""
+    x, target = tf.constant(h, model.compute_dtype), tf.constant(y)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        answer = network.output(x)
+        if loss is None:
+            value = model.compute_loss(x=None, y=target, y_pred=answer, training=True)
+        else:
+            if target.shape.rank == answer.shape.rank - 1 and answer.shape[-1] == 1:
+                target = tf.expand_dims(target, -1)
+            value = tf.reduce_mean(loss(target, answer))
+    return np.asarray(tape.gradient(value, x), np.float64)
+
+
+def _values(
+    moments: BatchMoments,
+    y: np.ndarray,
+    errors_of: OutputErrors,
+    parameters: list[Parameter],
+    effort: Effort,
+) -> dict[str, dict[str, np.ndarray]]:
+    """Centre, lower, upper → statistic → one number a parameter."""
+    errors = errors_of(_drawn_outputs(moments, effort.outputs), y)
+    expected = NetworkGradients(moments, errors)
+    single = SingleNetworks(moments, y, errors, errors_of, effort)
+    table = np.zeros((2, 3, len(parameters)))
+    for i, parameter in enumerate(parameters):
+        norm = np.sqrt(expected.norm_squared(parameter))
+        if norm > 0:
+            lower, middle, upper, entry = single.relative(parameter)
+            table[0, :, i] = norm, norm * lower, norm * upper
+            table[1, :, i] = norm * entry * np.array([middle, lower, upper])
+    return {
+        bound: {"l2_norm": table[0, j], "mean_abs": table[1, j]}
+        for j, bound in enumerate(("centre", "lower", "upper"))
+    }

@@ -1,0 +1,1 @@
+"""Try remedies: train the same run again with one thing changed."""

@@ -1,0 +1,190 @@
+"""Clones of a Keras model with one thing changed: the model itself is only read.
+
+A clone is made from the layers' configs and begins with weights of its own, drawn from a seed. What
+a change leaves as it is begins with the same weights, and the same state of its random generators,
+as in the unchanged clone.
+"""
+
+import inspect
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+
+from kgrad.experiments.remedies.layers import LayerGraph, is_activation
+from kgrad.experiments.remedies.plans import Change, Plan, plan_change
+
+DEFAULT_LEARNING_RATE = 0.01  # of the SGD that trains a model which was not compiled
+_OF_OPTIMIZER = {"global_clipnorm", "learning_rate"}
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Put Python's and NumPy's random state back in the end, whatever was drawn and seeded."""
+    # TensorFlow's cannot be put back; nothing here seeds it or draws from it.
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (the global one)
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+
+
+def seed_all(seed: int) -> None:
+    """Seed what layers and initializers without a seed of their own draw theirs from."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+
+
+def changed_clone(
+    model: keras.Model, X: Any, change: Change | None = None, seed: int = 0
+) -> tuple[keras.Model, str]:
+    """Clone a model with one change, compiled as the model is.
+
+    Args:
+        model: a built Keras model; it is left as it is.
+        X: inputs; a subclassed model is called on one of them to be built.
+        change: what to change; None for nothing.
+        seed: of the initial weights.
+
+    Returns:
+        The clone, compiled with an optimizer of its own, and what was changed, in words.
+
+    Raises:
+        ValueError: if the model cannot be cloned, or the change cannot be made to it; in one
+            sentence.
+    """
+    settings = {} if change is None else dict(change.settings)
+    with random_state_kept():
+        optimizer, words = _optimizer(model, settings)
+        if getattr(model, "inputs", None):
+            graph = LayerGraph(model)
+            clone, made = _cloned(graph, Plan(), seed)
+            plan = plan_change(graph, settings)
+            if plan.words:
+                unchanged = made
+                clone, made = _cloned(graph, plan, seed)
+                _copy_variables(unchanged, made, plan)
+                words = plan.words
+        elif settings.keys() <= _OF_OPTIMIZER:
+            clone = _subclassed_clone(model, X, seed)
+        else:
+            LayerGraph(model)  # says why not
+    options = {}
+    if model.compiled:
+        options = {"loss": model.loss, "run_eagerly": model.run_eagerly}
+        options["loss_weights"] = model._compile_config.config["loss_weights"]
+    clone.compile(optimizer, **options)
+    return clone, words
+
+
+def _cloned(graph: LayerGraph, plan: Plan, seed: int) -> tuple[keras.Model, dict[int, Any]]:
+    """A clone by a plan, and its layers by the ids of those that they were made of."""
+    made: dict[int, Any] = {}
+    originals: dict[int, Any] = {}
+
+    def copy(layer: Any) -> Any:
+        made[id(layer)] = new = _copied(layer, plan.configs.get(id(layer), {}))
+        originals[id(new)] = layer
+        return new
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        if plan.call is None:
+            return layer(*args, **kwargs)
+        return plan.call(originals.get(id(layer)), layer, *args, **kwargs)
+
+    seed_all(seed)
+    try:
+        clone = keras.models.clone_model(
+            graph.model, clone_function=copy, call_function=call, recursive=True
+        )
+    except Exception as error:
+        raise ValueError(_not_anew(graph.model, error)) from error
+    return clone, made
+
+
+def _copied(layer: Any, entries: Mapping[str, Any]) -> Any:
+    if is_activation(layer) and "activation" in entries:
+        return keras.layers.Activation(entries["activation"], name=layer.name)
+    config = layer.get_config()
+    f = getattr(layer, "activation", None)
+    if isinstance(config.get("activation"), dict) and inspect.isfunction(f):
+        config["activation"] = f  # Keras would not find the user's function by its name
+    return type(layer).from_config(_with(config, entries))
+
+
+def _with(config: dict[str, Any], entries: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with those of the entries that it has, and likewise those it wraps."""
+    config = config | {key: value for key, value in entries.items() if key in config}
+    for key in ("layer", "backward_layer"):
+        if isinstance(wrapped := config.get(key), dict):
+            config[key] = wrapped | {"config": _with(wrapped["config"], entries)}
+    return config
+
+
+def _copy_variables(unchanged: dict[int, Any], made: dict[int, Any], plan: Plan) -> None:
+    """Let what a plan leaves as it is begin as in the unchanged clone."""
+    for key, layer in unchanged.items():
+        redrawn = "kernel_initializer" in plan.configs.get(key, {})
+        pair = [getattr(one, "variables", ()) for one in (layer, made[key])]
+        for before, after in zip(*pair, strict=False):
+            if before.shape == after.shape and not (redrawn and before.name == "kernel"):
+                after.assign(before)
+
+
+def _subclassed_clone(model: keras.Model, X: Any, seed: int) -> keras.Model:
+    seed_all(seed)
+    try:
+        clone = type(model).from_config(model.get_config())
+        clone(keras.tree.map_structure(lambda x: np.asarray(x)[:1], X))
+    except Exception as error:
+        raise ValueError(_not_anew(model, error)) from error
+    return clone
+
+
+def _optimizer(
+    model: keras.Model, settings: Mapping[str, Any]
+) -> tuple[keras.optimizers.Optimizer, str]:
+    """An optimizer like the model's, with its settings changed, and the change in words."""
+    compiled = model.optimizer if model.compiled else None
+    optimizer = compiled or keras.optimizers.SGD(DEFAULT_LEARNING_RATE)
+    config = optimizer.get_config()
+    inner = config["inner_optimizer"]["config"] if "inner_optimizer" in config else config
+    words = ""
+    if "global_clipnorm" in settings:
+        bounds = [
+            (key, inner[key])
+            for key in ("clipnorm", "global_clipnorm", "clipvalue")
+            if inner.get(key) is not None
+        ]
+        words = changed_clipping(settings["global_clipnorm"], *(bounds or [("", None)])[0])
+        inner |= {key: None for key, _ in bounds}
+        inner["global_clipnorm"] = settings["global_clipnorm"]
+    if "learning_rate" in settings:
+        rate = inner["learning_rate"]
+        if not isinstance(rate, int | float):
+            raise ValueError("the learning rate follows a schedule, which sets it step by step")
+        inner["learning_rate"] = rate * settings["learning_rate"]
+        words = f"learning rate {rate:.3g} → {inner['learning_rate']:.3g}"
+    return type(optimizer).from_config(config), words
+
+
+def changed_clipping(wanted: float | None, key: str, bound: float | None) -> str:
+    """A change of clipping in words; None is no clipping.
+
+    Raises:
+        ValueError: if it clips already, or there is no clipping to take away.
+    """
+    if wanted is None and bound is None:
+        raise ValueError("the optimizer does not clip")
+    if wanted is not None and bound is not None:
+        raise ValueError(f"the optimizer clips already: {key}={bound:g}")
+    return f"no {key}={bound:g}" if wanted is None else f"global_clipnorm={wanted:g}"
+
+
+def _not_anew(model: keras.Model, error: Exception) -> str:
+    reason = " ".join(str(error).split())
+    return f"model {model.name!r} cannot be made anew from its config: {reason:.200}"

@@ -1,0 +1,110 @@
+"""The interactive flow graph: the layers, what flows back between them, and a slider of epochs."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import networkx as nx
+import plotly.graph_objects as go
+
+from kgrad.figures.interactive.flow_drawing import FlowDrawing
+from kgrad.figures.interactive.looks import plain
+from kgrad.figures.thinning import telling
+
+_LETTERS = 62  # of a line that a telephone shows
+_LINE, _TITLE, _SLIDER = 17, 40, 75  # pixels of height
+
+
+def flow(
+    graph: nx.DiGraph,
+    title: str = "",
+    *,
+    threshold: float = 0.01,
+    relative: bool = False,
+    width: int = 400,
+    most: int = 50,
+) -> go.Figure:
+    """A flow graph with a slider of epochs, read as `kgrad.plot_flow_graph` draws it.
+
+    A layer is as large as the gradient of its weights, an edge as thick as the signal that it
+    carries back, on logarithmic scales of all epochs. Edges above the threshold are green and
+    solid, others red and dashed, those that were not measured grey and dotted. 0, NaN and infinity
+    have a marker. The slider begins at the graph's own epoch; of a long history it has the records
+    that `kgrad.figures.thinning.telling` finds.
+
+    Args:
+        graph: what `flow_graph`, `flow_graph_from_history` or `graph_from_json` returned.
+        title: stands above the figure.
+        threshold: the norm up to which an edge is red, or with `relative` a share of the largest.
+        relative: measure edges by the largest one of their epoch.
+        width: pixels that the figure is arranged for. It is legible there and where it is wider; a
+            deep graph goes on in as many columns as there is room for.
+        most: how many records the slider has at most, at least 5; 1 draws the graph's own alone,
+            without a slider.
+
+    Returns:
+        The figure.
+
+    Raises:
+        TypeError: if `graph` is not a graph.
+        ValueError: if it has no nodes, or the threshold is no norm or share.
+
+    Example:
+        >>> graph = nx.DiGraph([("dense", "output")], epoch=1)
+        >>> graph.nodes["output"]["gradient_norm"] = 0.8
+        >>> graph.edges["dense", "output"]["gradient_norm"] = 0.002
+        >>> flow(graph).data[0].line.color  # red: below the threshold
+        '#c1272d'
+    """
+    drawing = FlowDrawing(graph, threshold, relative)
+    records = [drawing.own]
+    if most > 1:
+        records = sorted({drawing.own, *telling(drawing.values, most - 1).tolist()})
+    arrangement = drawing.arranged(width)
+    figure = drawing.figure(arrangement, drawing.own, records, title)
+    slider = _slider(drawing, records, arrangement.names) if len(records) > 1 else None
+    _add_above(figure, drawing.notes, slider)
+    return figure
+
+
+def _slider(drawing: FlowDrawing, records: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
+    """A slider that restyles the traces; what is the same in all records it leaves alone."""
+    states = [drawing.restyled(record, names) for record in records]
+    moving = [key for key in states[0] if any(one[key] != states[0][key] for one in states)]
+    # Below the slider there is room for numbers.
+    prefix = "epoch " if "step" not in drawing.labels[0] else ""
+    traces = list(range(len(states[0]["text"])))
+    steps = [
+        {
+            "label": drawing.labels[record].removeprefix(prefix),
+            "method": "restyle",
+            "args": [{key: state[key] for key in moving}, traces],
+        }
+        for record, state in zip(records, states, strict=True)
+    ]
+    return {
+        "active": list(records).index(drawing.own),
+        "steps": steps,
+        "currentvalue": {"font": {"size": 15}, "prefix": prefix},
+        "y": 1,
+        "yanchor": "bottom",
+        "pad": {"t": 0, "b": 6, "l": 6, "r": 6},
+    }
+
+
+def _add_above(figure: go.Figure, notes: Sequence[str], slider: dict[str, Any] | None) -> None:
+    """The notes between the title and the graph, and the slider below them."""
+    lines = textwrap.wrap(" ".join(notes), _LETTERS)
+    below = _SLIDER if slider else 6
+    above = below + _LINE * len(lines) + (_TITLE if figure.layout.title.text else 8)
+    figure.add_annotation(
+        text="<br>".join(plain(line) for line in lines),
+        x=0, xref="paper", xanchor="left", y=1, yref="paper", yanchor="bottom", yshift=below,
+        align="left", showarrow=False, font_size=12,
+    )  # fmt: skip
+    figure.update_layout(
+        sliders=[slider] if slider else [],
+        title={"yref": "container", "y": 1, "yanchor": "top", "pad": {"t": 12}},
+        margin_t=above,
+        height=figure.layout.height + above - figure.layout.margin.t,
+    )

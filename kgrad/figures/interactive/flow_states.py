@@ -1,0 +1,193 @@
+"""What a flow graph looks like at each of its records: numbers of looks in two short tables.
+
+A page's script, which moves from one record to another, has nothing to compute: it looks up.
+"""
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import networkx as nx
+import numpy as np
+from matplotlib.colors import to_hex
+
+from kgrad.figures.flow_looks import (
+    AREAS,
+    BARE_AREA,
+    LOOKS,
+    NODE,
+    SPECIAL,
+    WIDTHS,
+    between,
+    scale_of,
+    share_of,
+    text_of,
+)
+from kgrad.figures.flow_verdicts import Verdict, limit_of, verdict_of
+from kgrad.figures.interactive.looks import SYMBOLS, dashes_of, plain
+from kgrad.figures.scale import Scale
+from kgrad.records.flow_graph import NOT_IN_RECORD
+
+_LEVELS = 25  # of widths and of sizes: neighbours cannot be told apart
+_UNSEEN = "rgba(0,0,0,0)"
+_SHOWN: dict[Verdict, str] = {"zero": "0", "NaN": "NaN", "infinite": "∞", "not measured": ""}
+Looks = dict[str, list[Any]]
+
+
+class States(NamedTuple):
+    """All nodes or all edges of a graph at all records.
+
+    Attributes:
+        values: their norms, negative where there is none, (records, parts).
+        codes: the numbers of their looks, (records, parts).
+        looks: what is drawn, by its name → one a look. Under "shown" is the number where it is the
+            same for all that look so, else None; under "words" what else pointing at it tells.
+        missing: of each part why it has no number where it has none.
+    """
+
+    values: np.ndarray
+    codes: np.ndarray
+    looks: Looks
+    missing: list[str]
+
+    def drawn(self, name: str, record: int) -> list[Any]:
+        """What is drawn of each part at a record."""
+        table = self.looks[name]
+        return [table[code] for code in self.codes[record]]
+
+    def shown(self, record: int) -> list[str]:
+        """The number of each part at a record."""
+        fixed = self.drawn("shown", record)
+        norms = self.values[record].tolist()
+        return [
+            text_of(norm) if one is None else one for one, norm in zip(fixed, norms, strict=True)
+        ]
+
+    def told(self, record: int, label: str) -> list[str]:
+        """What pointing at each part tells."""
+        found = zip(
+            self.drawn("shown", record),
+            self.drawn("words", record),
+            self.values[record].tolist(),
+            self.missing,
+            strict=True,
+        )
+        return [
+            f"{label}: " + (f"{norm:.3g}{words}" if one is None else words if one else why)
+            for one, words, norm, why in found
+        ]
+
+    def occurring(self, records: Sequence[int]) -> set[Verdict]:
+        """The verdicts that occur at some records."""
+        verdicts = self.looks["verdict"]
+        return {verdicts[code] for code in np.unique(self.codes[list(records)]).tolist()}
+
+    def packed(self, records: Sequence[int]) -> dict[str, Any]:
+        """The same in JSON's types, for the page's script."""
+        values = self.values[list(records)]
+        logs = np.log10(np.where(np.isfinite(values) & (values > 0), values, 1.0))
+        return {
+            "count": values.shape[1],
+            "codes": _base64(self.codes[list(records)], "u1"),
+            "logs": _base64(logs, "<f4"),  # six digits of every magnitude
+            "looks": self.looks,
+            "missing": self.missing,
+        }
+
+
+def edge_states(graph: nx.DiGraph, threshold: float, relative: bool) -> States:
+    """The edges of a graph, green and red as `kgrad.plot_flow_graph` has them."""
+    parts = list(graph.edges.values())
+    values = norms_of(graph, parts)
+    limits = [
+        limit_of([None if norm < 0 else norm for norm in row], threshold, relative)
+        for row in values.tolist()
+    ]
+    measure = f"{threshold:g} of the largest" if relative else f"{threshold:g}"
+    words = {"above": f", above {measure}", "below": f", at or below {measure}"}
+    rows = []
+    for verdict, (color, dashes) in LOOKS.items():
+        special = SPECIAL.get(verdict)
+        for width in np.linspace(*WIDTHS, _LEVELS if verdict in words else 1).round(2).tolist():
+            row = {"verdict": verdict, "color": to_hex(color), "width": width}
+            row |= {"dash": dashes_of(dashes), "shown": _SHOWN.get(verdict)}
+            row |= {"symbol": SYMBOLS[special.marker] if special else "circle"}
+            row |= {"marked": to_hex(special.color) if special else _UNSEEN}
+            row |= {"size": 10 if special else 8, "words": words.get(verdict, "")}
+            rows.append(row | ({"words": special.name} if special else {}))
+    missing = [f"not measured: {_missing(part)}" for part in parts]
+    return _states(values, limits, rows, scale_of(parts), missing)
+
+
+def node_states(graph: nx.DiGraph) -> States:
+    """The nodes of a graph, as large as `kgrad.plot_flow_graph` has them."""
+    parts = list(graph.nodes.values())
+    values = norms_of(graph, parts)
+    rows: list[dict[str, Any]] = [
+        {"verdict": "above", "symbol": "circle", "color": to_hex(NODE), "size": size}
+        | {"shown": None, "words": ""}
+        for size in np.sqrt(between(AREAS, np.linspace(0, 1, _LEVELS))).round(1).tolist()
+    ]
+    for verdict, special in SPECIAL.items():
+        row = {"verdict": verdict, "symbol": SYMBOLS[special.marker], "size": 14}
+        row |= {"color": to_hex(special.color), "shown": _SHOWN[verdict], "words": special.name}
+        rows.append(row)
+    bare = {"verdict": "not measured", "symbol": "circle", "size": round(math.sqrt(BARE_AREA), 1)}
+    rows.append(bare | {"color": "#ffffff", "shown": "", "words": ""})
+    missing = [f"no gradient: {_missing(part)}" for part in parts]
+    return _states(values, [0.0] * len(values), rows, scale_of(parts), missing)
+
+
+def records_of(graph: nx.DiGraph) -> tuple[list[str], int]:
+    """What the records of a graph are called, and which of them the graph itself is of."""
+    epochs, steps = graph.graph.get("epochs", ()), graph.graph.get("steps", ())
+    epoch, step = graph.graph.get("epoch"), graph.graph.get("step")
+    if not epochs:
+        return ["no epoch" if epoch is None else f"epoch {epoch}"], 0
+    times = list(zip(epochs, steps, strict=True))
+    own = len(times) - 1 - times[::-1].index((epoch, step)) if (epoch, step) in times else 0
+    if len(set(epochs)) == len(epochs):
+        return [f"epoch {one}" for one in epochs], own
+    return [f"epoch {one}, step {at}" for one, at in times], own
+
+
+def norms_of(graph: nx.DiGraph, parts: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """The norms of nodes or edges at all records, -1 where there is none: (records, parts)."""
+    records = len(graph.graph.get("epochs", ()))
+    values = np.full((max(records, 1), len(parts)), -1.0)
+    for column, part in zip(values.T, parts, strict=True):
+        norms = part.get("norms", ()) if records else (part.get("gradient_norm"),)
+        if norms:
+            column[:] = [-1.0 if norm is None else norm for norm in norms]
+    return values
+
+
+def _missing(part: Mapping[str, Any]) -> str:
+    return plain(NOT_IN_RECORD if part.get("norms") else part.get("reason") or "no number")
+
+
+def _states(
+    values: np.ndarray,
+    limits: Sequence[float],
+    rows: Sequence[Mapping[str, Any]],
+    scale: Scale,
+    missing: list[str],
+) -> States:
+    """Each part's look at each record: the first of its verdict's, and how far on it is."""
+    looks = {key: [row[key] for row in rows] for key in rows[0]}
+    first = {verdict: looks["verdict"].index(verdict) for verdict in looks["verdict"]}
+    codes = np.array(
+        [
+            [first[verdict_of(None if norm < 0 else norm, limit)] for norm in row]
+            for row, limit in zip(values.tolist(), limits, strict=True)
+        ],
+        dtype=int,
+    ).reshape(values.shape)
+    ordinary = np.isfinite(values) & (values > 0)
+    levels = share_of(np.where(ordinary, values, scale.low), scale) * (_LEVELS - 1)
+    return States(values, codes + levels.round().astype(int), looks, missing)
+
+
+def _base64(values: np.ndarray, kind: str) -> str:
+    return base64.b64encode(values.astype(kind).tobytes()).decode()

@@ -1,0 +1,189 @@
+"""`Scale`: where the values of a statistic stand, on an axis and in a colour ramp.
+
+Magnitudes are logarithmic, and a logarithmic axis has no place for 0, NaN and infinity. Here each
+has one, a strip along the axis's edge and a colour outside the ramp, so that none is a mere gap.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, Self
+
+import numpy as np
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.ticker import MaxNLocator
+
+from kgrad.records.statistics import STATISTICS
+
+STRIP = 0.07  # height of the strip of one special value, as a fraction of the axis
+MARGIN = 0.03
+SMALLEST, LARGEST = -323.0, 307.9  # log10 of what float64 and a colour bar hold
+STRANDED = 10.0  # decades from its neighbour at which a lone value leaves the scale
+FEW = 0.02  # share of the values that may
+EXTEND = {
+    (False, False): "neither",
+    (True, False): "min",
+    (False, True): "max",
+    (True, True): "both",
+}
+SINGULAR = -280.0  # log10; a range that lies far below is empty to matplotlib
+
+
+class Special(NamedTuple):
+    """A value that has no place on a logarithmic axis, and how it is drawn."""
+
+    name: str
+    marker: str
+    color: str
+    at_top: bool
+
+    def found(self, values: np.ndarray) -> np.ndarray:
+        """True where `values` has it: bool, of the shape of `values`."""
+        if self is ZERO:
+            return values == 0
+        return np.isnan(values) if self is NAN else np.isinf(values)
+
+
+ZERO = Special("0 (exactly)", "o", "black", at_top=False)
+INFINITE = Special("infinite", "^", "#d55e00", at_top=True)
+NAN = Special("NaN", "X", "0.35", at_top=True)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where the values of one statistic stand, on an axis and in a colour ramp.
+
+    Attributes:
+        statistic: its name.
+        low: the least value on the ramp and the axis, above 0 where the scale is logarithmic.
+        high: the greatest, finite.
+        special: which of 0, infinity and NaN occur and need a place of their own.
+        blank: whether nothing else occurs.
+        extend: at which ends values lie outside, as a colour bar takes it.
+    """
+
+    statistic: str
+    low: float
+    high: float
+    special: tuple[Special, ...]
+    blank: bool
+    extend: str = "neither"
+
+    @classmethod
+    def of(cls, statistic: str, arrays: Sequence[np.ndarray]) -> Self:
+        """The scale that holds the values of `arrays`; it spans at least one decade.
+
+        A few values that stand many decades away from all others, as in the last step before a
+        run breaks down, are left outside, where lines leave the axis and colours saturate.
+        """
+        values = np.concatenate([array.ravel() for array in arrays])
+        ordinary = values[np.isfinite(values)]
+        if _is_linear(statistic):
+            low, high = 0.0, ordinary.max(initial=1.0)
+        else:
+            ordinary = ordinary[ordinary > 0]
+            ends = _without_stranded(np.log10(ordinary)) if ordinary.size else np.zeros(2)
+            wider = max(0.0, 1 - (ends[1] - ends[0])) / 2
+            low, high = 10 ** np.clip(
+                [ends[0] - wider, ends[1] + wider], [SMALLEST, SINGULAR], LARGEST
+            )
+        candidates = (INFINITE, NAN) if _is_linear(statistic) else (ZERO, INFINITE, NAN)
+        special = tuple(one for one in candidates if one.found(values).any())
+        extend = EXTEND[
+            bool((ordinary < low * (1 - 1e-9)).any()), bool((ordinary > high * (1 + 1e-9)).any())
+        ]
+        return cls(statistic, float(low), float(high), special, not ordinary.size, extend)
+
+    @property
+    def label(self) -> str:
+        """The statistic's name on an axis."""
+        row = STATISTICS.get(self.statistic)
+        return self.statistic if row is None else row.label
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether decades are equally far apart."""
+        return not _is_linear(self.statistic)
+
+    @cached_property
+    def norm(self) -> Normalize:
+        """The scale as a colour norm, the same object for every panel."""
+        return (LogNorm if self.logarithmic else Normalize)(self.low, self.high)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Ends of the axis: `low` and `high`, and room for the strips."""
+        low, high = self._forward(np.array([self.low, self.high]))
+        tops = sum(one.at_top for one in self.special)
+        below = STRIP * (len(self.special) - tops) + MARGIN
+        above = STRIP * tops + MARGIN
+        span = (high - low) / (1 - below - above)
+        ends = np.array([low - below * span, high + above * span])
+        if self.logarithmic:
+            ends = 10 ** np.clip(ends, SMALLEST, LARGEST)
+        return float(ends[0]), float(ends[1])
+
+    def ordinary(self, values: np.ndarray) -> np.ndarray:
+        """True where a value has its place between `low` and `high`."""
+        return np.isfinite(values) & ((values > 0) | (not self.logarithmic))
+
+    def height(self, special: Special) -> float:
+        """Where a special value's strip is centred, as a fraction of the axis."""
+        tops = [one for one in self.special if one.at_top]
+        return 1 - STRIP * (tops.index(special) + 0.5) if special.at_top else STRIP / 2
+
+    def heights(self, values: np.ndarray) -> np.ndarray:
+        """Where each value is drawn, as a fraction of the axis."""
+        bottom, top = self._forward(np.array(self.limits))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            heights = (self._forward(values) - bottom) / (top - bottom)
+        for special in self.special:
+            heights[special.found(values)] = self.height(special)
+        return heights
+
+    def ticks(self, most: int = 7) -> np.ndarray:
+        """At most about `most` round values from `low` to `high`; none on a blank scale."""
+        if self.blank:
+            return np.empty(0)
+        if not self.logarithmic:
+            whole = self.statistic == "nonfinite_steps"
+            locator = MaxNLocator(most - 1, integer=whole)
+            ticks = np.array(locator.tick_values(self.low, self.high))
+            return ticks[(ticks >= self.low) & (ticks <= self.high)]
+        slack = 1e-9
+        first = np.ceil(np.log10(self.low) - slack)
+        last = np.floor(np.log10(self.high) + slack)
+        if last - first >= 2:
+            step = next(s for s in (1, 2, 3, 5, 10, 20, 50, 100, 200) if (last - first) / s < most)
+            return 10.0 ** np.arange(np.ceil(first / step) * step, last + 1, step)
+        decades = 10.0 ** np.arange(first - 1, last + 1)
+        mantissas = [1, 3] if self.high > 30 * self.low else [1, 2, 5]
+        with np.errstate(over="ignore"):  # beyond float64 is beyond `high`
+            ticks = np.outer(decades, mantissas).ravel()
+        return ticks[(ticks >= self.low * (1 - slack)) & (ticks <= self.high * (1 + slack))]
+
+    def tick_label(self, value: float, position: int | None = None) -> str:
+        """A tick's text: 0.02 near 1, a power of ten elsewhere."""
+        if not self.logarithmic or (self.low >= 1e-3 and self.high <= 1e4):
+            return f"{value:g}"
+        exponent = int(np.floor(np.log10(value) + 1e-9))
+        mantissa = round(float(value / 10.0**exponent))
+        return f"${'' if mantissa == 1 else f'{mantissa}·'}10^{{{exponent}}}$"
+
+    def _forward(self, values: np.ndarray) -> np.ndarray:
+        return np.log10(values) if self.logarithmic else values
+
+
+def _without_stranded(exponents: np.ndarray) -> np.ndarray:
+    """The ends of the sorted exponents without a few that stand far from all others."""
+    exponents = np.sort(exponents)
+    few = int(FEW * len(exponents))
+    gaps = np.diff(exponents) > STRANDED
+    low = gaps[:few].nonzero()[0].max(initial=-1) + 1
+    high = len(gaps) - few + gaps[len(gaps) - few :].nonzero()[0].min(initial=few)
+    return exponents[[low, high]]
+
+
+def _is_linear(statistic: str) -> bool:
+    """Shares and counts are linear; everything else is a magnitude."""
+    return statistic in STATISTICS and STATISTICS[statistic].linear

@@ -1,0 +1,243 @@
+"""The flow graph as a figure: nodes as large, edges as thick as the gradient that they carry."""
+
+import math
+import textwrap
+from typing import Any
+
+import networkx as nx
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import PathPatch
+from matplotlib.patheffects import AbstractPathEffect, withStroke
+
+from kgrad.figures.flow_grid import Grid, Room, middle_of
+from kgrad.figures.flow_layout import Layout, layered
+from kgrad.figures.flow_looks import (
+    AREAS,
+    BARE_AREA,
+    LOOKS,
+    NODE,
+    NODE_EDGE,
+    SPECIAL,
+    WIDTHS,
+    between,
+    labels_of,
+    notes_of,
+    numbered,
+    require_graph,
+    scale_of,
+    share_of,
+    text_of,
+)
+from kgrad.figures.flow_verdicts import Verdict, limit_of, verdict_of
+from kgrad.figures.scale import Scale
+from kgrad.figures.static.panels import shortened, special_style
+from kgrad.figures.static.parts import new_figure, style
+
+LANES, LETTER = (1.3, 2.2), 0.09  # inches from a node to the next, least and most; of a letter
+STEEP = 0.5  # inches to the side, below which an edge counts as going straight down
+HALO: list[AbstractPathEffect] = [
+    withStroke(linewidth=3, foreground="white")
+]  # text stays legible across a line
+
+
+def plot_flow_graph(
+    graph: nx.DiGraph, title: str, *, threshold: float = 0.01, relative: bool = False
+) -> Figure:
+    """Draw a flow graph: the forward pass from top to bottom, and the gradients that come back.
+
+    A node is as large as the gradient of its weights, an edge as thick as the signal that it
+    carries back, both on a logarithmic scale from the smallest to the largest. Edges above the
+    threshold are green and solid, others red and dashed. 0, NaN and infinity have a marker, what
+    was not measured is dotted. A number stands at each node, and one below it: the signal at its
+    output, once for all edges that carry the same. A deep graph goes on in another column.
+
+    Args:
+        graph: what `flow_graph` or `graph_from_json` returned.
+        title: stands above the figure.
+        threshold: the norm up to which an edge is red, or with `relative` a share of the largest.
+        relative: measure edges by the largest one: what is small depends on the model.
+
+    Returns:
+        The figure.
+
+    Raises:
+        TypeError: if `graph` is not a graph.
+        ValueError: if it has no nodes, or the threshold is no norm or share.
+    """
+    require_graph(graph)
+    norms = [edge.get("gradient_norm") for edge in graph.edges.values()]
+    limit = limit_of(norms, threshold, relative)
+    layout = layered(graph)
+    grid = Grid(layout, _room(graph))
+    with style():
+        height = grid.drawn + 2.4
+        figure = new_figure(title, height)
+        figure.set_size_inches(grid.width, height)
+        figure.suptitle(textwrap.fill(title, int(6.5 * grid.width)))
+        ax = figure.add_subplot()
+        ax.set(
+            xlim=(-grid.room.margin, grid.width - grid.room.margin), ylim=(-grid.drawn + 0.3, 0.45)
+        )
+        ax.set_axis_off()
+        edges, nodes = scale_of(graph.edges.values()), scale_of(graph.nodes.values())
+        _draw_edges(ax, graph, layout, grid, edges, limit)
+        _draw_nodes(ax, graph, layout, grid, nodes)
+        epoch = graph.graph.get("epoch")
+        notes = " ".join(
+            [
+                *([] if epoch is None else [f"Epoch {epoch}."]),
+                *notes_of(graph, relative, threshold),
+            ]
+        )
+        ax.set_title(textwrap.fill(notes, int(12 * grid.width)), fontsize=11, loc="left")
+        handles = _handles(graph, limit, nodes)
+        figure.legend(
+            handles=handles,
+            loc="outside lower center",
+            ncols=2 if grid.width < 8 else 3,
+            frameon=False,
+            fontsize=11,
+            labelspacing=0.8,
+        )
+    return figure
+
+
+def _room(graph: nx.DiGraph) -> Room:
+    """In inches."""
+    lane = 0.45 + LETTER * max(len(_label(name)) for name in graph)
+    return Room(
+        row=0.75,
+        lane=min(max(LANES[0], lane), LANES[1]),
+        gutter=0.5,
+        loop=0.7,
+        margin=0.45,
+        least=5.4,
+        widest=11.5,
+        rows=16,
+    )
+
+
+def _draw_edges(
+    ax: Axes, graph: nx.DiGraph, layout: Layout, grid: Grid, scale: Scale, limit: float
+) -> None:
+    with_number = set(numbered(graph, layout))
+    for source, target in graph.edges:
+        edge = graph.edges[source, target]
+        norm, way = edge.get("gradient_norm"), layout.ways[source, target]
+        verdict = verdict_of(norm, limit)
+        color = LOOKS[verdict][0]
+        width = WIDTHS[0]
+        if verdict in ("above", "below"):
+            width = between(WIDTHS, share_of(norm, scale))
+        is_back = (source, target) in layout.back
+        path = grid.loop(way) if is_back else grid.path(way)
+        patch = PathPatch(
+            path, fill=False, edgecolor=color, linestyle=_dashes(verdict, width), linewidth=width
+        )
+        patch.set_gid(f"{source} → {target}")
+        ax.add_patch(patch)
+        middle, slope = middle_of(path, STEEP)
+        if is_back:
+            ax.plot(*middle, marker="^", color=color, markersize=8)
+        if verdict in SPECIAL:
+            ax.plot(*middle, **special_style(SPECIAL[verdict]))
+        if norm is not None and (source, target) in with_number:
+            place, across, up = (9.0, 0.0), "left", "center"
+            if is_back:
+                place, across = (-9.0, 0.0), "right"
+            elif slope is None:  # a turn to another column, above which there is room
+                place, across, up = (0.0, 3.0), "center", "bottom"
+            elif slope:
+                place, up = (5.0, 4.0 * slope), "bottom" if slope > 0 else "top"
+            text = ax.annotate(
+                text_of(norm),
+                middle,
+                place,
+                textcoords="offset points",
+                ha=across,
+                va=up,
+                color=color if verdict in ("above", "below") else "black",
+                fontsize=11,
+                zorder=2.5,
+            )
+            text.set_path_effects(HALO)
+
+
+def _dashes(verdict: Verdict, width: float) -> Any:
+    """Dashes as matplotlib takes them, which multiplies them by the width of the line."""
+    dashes = LOOKS[verdict][1]
+    return (0, tuple(dash / width for dash in dashes)) if dashes else "solid"
+
+
+def _draw_nodes(ax: Axes, graph: nx.DiGraph, layout: Layout, grid: Grid, scale: Scale) -> None:
+    for name, node in graph.nodes.items():
+        x, y = grid.at(layout.nodes[name])
+        norm = node.get("gradient_norm")
+        verdict = verdict_of(norm, 0.0)
+        if verdict in SPECIAL:
+            ax.plot(x, y, zorder=3, **special_style(SPECIAL[verdict]) | {"markersize": 14})
+        else:
+            look = _node_look(norm, scale)
+            ax.scatter([x], [y], zorder=3, gid=name, **look)
+        second = "" if norm is None else f"\n{text_of(norm)}"
+        ax.annotate(
+            _label(name) + second,
+            (x, y),
+            (15, 0),
+            textcoords="offset points",
+            ha="left",
+            va="center",
+            fontsize=11.5,
+            linespacing=1.05,
+            parse_math=False,
+            zorder=2.6,
+        ).set_path_effects(HALO)
+
+
+def _node_look(norm: float | None, scale: Scale) -> dict[str, Any]:
+    if norm is None:
+        return {"s": BARE_AREA, "facecolor": "white", "edgecolor": "0.5", "linewidth": 1.2}
+    area = between(AREAS, share_of(norm, scale))
+    return {"s": area, "facecolor": NODE, "edgecolor": NODE_EDGE, "linewidth": 1.2}
+
+
+def _label(name: str) -> str:
+    return shortened(name, 18)
+
+
+def _handles(graph: nx.DiGraph, limit: float, scale: Scale) -> list[Any]:
+    """The key: what lines and markers mean, as far as they occur; the sizes of nodes."""
+    edges = [edge.get("gradient_norm") for edge in graph.edges.values()]
+    nodes = [node.get("gradient_norm") for node in graph.nodes.values()]
+    occur = {verdict_of(norm, limit) for norm in edges}
+    handles: list[Any] = []
+    for verdict, label in labels_of(f"{limit:.2g}").items():
+        if verdict in occur or (verdict == "below" and "zero" in occur):
+            look = {"color": LOOKS[verdict][0], "linestyle": _dashes(verdict, 2.5)}
+            handles.append(Line2D([], [], linewidth=2.5, label=label, **look))
+    occur |= {verdict_of(norm, 0.0) for norm in nodes}
+    for verdict, special in SPECIAL.items():
+        if verdict in occur:
+            handles.append(Line2D([], [], label=special.name, **special_style(special)))
+    finite = [n for n in nodes if n is not None and 0 < n < math.inf]
+    for norm in sorted({min(finite), max(finite)}) if finite else []:
+        look = _node_look(norm, scale)
+        handles.append(_circle(look, f"node: {norm:.2g}"))
+    if None in nodes:
+        handles.append(_circle(_node_look(None, scale), "node without a gradient"))
+    return handles
+
+
+def _circle(look: dict[str, Any], label: str) -> Line2D:
+    return Line2D(
+        [],
+        [],
+        linestyle="none",
+        marker="o",
+        markersize=math.sqrt(look["s"]),
+        markerfacecolor=look["facecolor"],
+        markeredgecolor=look["edgecolor"],
+        label=label,
+    )

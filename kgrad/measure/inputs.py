@@ -1,0 +1,215 @@
+"""What can be trained on what: every refusal in one sentence, before work starts."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+# Losses that fit an output, for a model that was not compiled with one.
+_LOSSES = {"sigmoid": "binary_crossentropy", "linear": "mean_squared_error"}
+
+
+def require_built(model: Any) -> None:
+    """Raise unless `model` is a built Keras model."""
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"model must be a keras.Model, received {type(model).__name__}")
+    if not model.built:
+        raise ValueError(
+            f"model {model.name!r} must be built, received one without weights: "
+            "give it a keras.Input, or call it once on a batch"
+        )
+
+
+def require_trainable(model: Any) -> None:
+    """Raise unless `model` is a built Keras model with trainable weights and one output."""
+    require_built(model)
+    if not model.trainable_variables:
+        raise ValueError(
+            f"model {model.name!r} must have trainable weights, received none: "
+            "set trainable = True on a layer"
+        )
+    for ends, fix in (
+        ("inputs", "concatenate them into one"),
+        ("outputs", "make a keras.Model with the output to study"),
+    ):
+        count = len(getattr(model, ends, None) or [None])
+        if count > 1:
+            raise ValueError(
+                f"model {model.name!r} must have one {ends[:-1]}, received {count}: {fix}"
+            )
+
+
+def as_arrays(model: keras.Model, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Check the data against each other and against the model.
+
+    Args:
+        model: a model that `require_trainable` accepts.
+        X: inputs, (samples, ...).
+        y: targets, (samples, ...).
+
+    Returns:
+        X and y as arrays, floats as Keras's float type.
+
+    Raises:
+        TypeError: if one is not numeric, or X is of integers where the model wants floats.
+        ValueError: if they are empty, differ in length, hold NaN or infinity, or X does not fit
+            the model's input.
+    """
+    arrays = {name: _numeric(name, value) for name, value in (("X", X), ("y", y))}
+    X, y = arrays["X"], arrays["y"]
+    if len(X) != len(y):
+        raise ValueError(
+            f"X and y must have the same length, received {len(X)} and {len(y)} samples"
+        )
+    shape = getattr(model, "input_shape", None)
+    if isinstance(shape, tuple) and not _fits(X.shape, shape):
+        raise ValueError(
+            f"X must have the shape {shape} that model {model.name!r} takes, received {X.shape}"
+        )
+    if X.dtype.kind not in "f" and not _takes_integers(model):
+        raise TypeError(
+            f"X must be floating point for model {model.name!r}, received {X.dtype}: "
+            "use X.astype('float32')"
+        )
+    _require_output_for(model, X, y)
+    return X, y
+
+
+def require_fit_strategy(model: keras.Model) -> None:
+    """Refuse the distribution strategy under which Keras's `fit` fails.
+
+    Raises:
+        ValueError: if the model was made under it.
+    """
+    if isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        raise ValueError(
+            "GradientTracker works in fit under every strategy that fit supports, received "
+            "MultiWorkerMirroredStrategy, under which Keras's fit fails: train with "
+            "kgrad.train_and_track_gradients or a loop of your own"
+        )
+
+
+def choose_loss(model: keras.Model, y: np.ndarray, loss: Any) -> Callable[[Any, Any], Any] | None:
+    """The loss to train with.
+
+    Args:
+        model: the model; its compiled loss is used if no other is named.
+        y: targets, (samples, ...).
+        loss: a Keras loss, its name, a function of (y_true, y_pred), or None.
+
+    Returns:
+        A function of (y_true, y_pred), or None where it is the model's compiled loss. With neither,
+        the last layer's activation decides: binary cross-entropy for a sigmoid, categorical for a
+        softmax, mean squared error for a linear output.
+
+    Raises:
+        ValueError: if the name is unknown, or nothing says which loss is wanted.
+    """
+    if loss is None and model.compiled and model.loss is not None:
+        return None
+    if loss is None:
+        activation = getattr(getattr(model.layers[-1], "activation", None), "__name__", None)
+        if activation == "softmax":
+            one_hot = y.ndim > 1 and y.shape[-1] == model.output_shape[-1] > 1
+            loss = "categorical_crossentropy" if one_hot else "sparse_categorical_crossentropy"
+        elif activation in _LOSSES:
+            loss = _LOSSES[activation]
+        else:
+            raise ValueError(
+                f"loss must be named for model {model.name!r}, which is not compiled and ends in "
+                f"the activation {activation!r}: pass loss='mean_squared_error' or another"
+            )
+    try:
+        return keras.losses.get(loss)
+    except ValueError as error:
+        raise ValueError(
+            f"loss must be a Keras loss, its name or a function, received {loss!r}"
+        ) from error
+
+
+def choose_optimizer(model: keras.Model, optimizer: Any) -> keras.optimizers.Optimizer:
+    """The optimizer to train with, built for the model's weights.
+
+    Args:
+        model: the model; its compiled optimizer is used if no other is named.
+        optimizer: a Keras optimizer, its name or configuration, or None: then plain SGD with
+            learning rate 0.01, whose update is the gradient itself.
+
+    Raises:
+        ValueError: if the name is unknown, or the optimizer belongs to another model.
+    """
+    if optimizer is None:
+        compiled = model.optimizer if model.compiled else None
+        optimizer = compiled or keras.optimizers.SGD(0.01)
+    try:
+        chosen = keras.optimizers.get(optimizer)
+    except ValueError as error:
+        raise ValueError(
+            f"optimizer must be a Keras optimizer or its name, received {optimizer!r}"
+        ) from error
+    variables = model.trainable_variables
+    if not chosen.built:
+        chosen.build(variables)
+    elif {id(v) for v in chosen._trainable_variables} != {id(v) for v in variables}:
+        raise ValueError(
+            f"optimizer {chosen.name!r} was built for the weights of another model, "
+            f"model {model.name!r} needs one of its own: pass a new optimizer"
+        )
+    return chosen
+
+
+def _require_output_for(model: keras.Model, X: np.ndarray, y: np.ndarray) -> None:
+    """Raise unless the model answers X with one tensor that y can be compared with."""
+    output = model.compute_output_spec(keras.KerasTensor((None, *X.shape[1:]), X.dtype.name))
+    if not isinstance(output, keras.KerasTensor):
+        count = len(keras.tree.flatten(output))
+        raise ValueError(
+            f"model {model.name!r} must have one output, received {count}: "
+            "make a keras.Model with the output to study"
+        )
+    rank = len(output.shape)
+    # A last axis of 1 may hold class labels, or be missing.
+    labels = y.ndim == rank and y.shape[-1] == 1
+    if not (y.ndim == rank - 1 or labels or _fits(y.shape, output.shape)):
+        raise ValueError(
+            f"y must have the shape {output.shape} that model {model.name!r} returns, "
+            f"received {y.shape}"
+        )
+
+
+def _numeric(name: str, value: Any) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array of numbers, received {error}") from error
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must be an array of numbers, received dtype {array.dtype}")
+    if array.ndim == 0 or array.size == 0:
+        raise ValueError(f"{name} must hold at least one sample, received shape {array.shape}")
+    if array.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            array = array.astype(keras.config.floatx(), copy=False)
+        bad = int(array.size - np.isfinite(array).sum())
+        if bad:
+            raise ValueError(
+                f"{name} must be finite, received {bad} NaN or infinite entries: "
+                "remove or impute them"
+            )
+    return array
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(wanted) and all(
+        want is None or have == want for have, want in zip(shape[1:], wanted[1:], strict=True)
+    )
+
+
+def _takes_integers(model: keras.Model) -> bool:
+    """Whether integers are what the model wants: it looks rows up, or says so, or does not say."""
+    inputs = getattr(model, "inputs", None)
+    if not inputs:
+        return True
+    lookups = [lay for lay in model._flatten_layers() if isinstance(lay, keras.layers.Embedding)]
+    return bool(lookups) or "int" in str(inputs[0].dtype)

@@ -1,1 +1,0 @@
-"""From the gradients of compiled training steps to the records of a history."""

@@ -1,0 +1,1 @@
+"""What was measured, as values and as files. Imports nothing of kgrad, no Keras and no backend."""

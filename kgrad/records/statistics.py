@@ -1,0 +1,192 @@
+"""The statistics that a history can hold: one row each, with all that is particular to it.
+
+A statistic of a gradient is an elementwise map and a fold of the mapped entries, a sum or a
+maximum. Both folds are associative and commutative: entries, steps, weights and replicas may be
+folded in any order and grouping, and the result stays exact.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from kgrad.records.checks import did_you_mean
+
+Tensor = Any  # a tensor of any backend, or a NumPy array
+Ops = Any  # keras.ops inside a training step; NumPy has the same functions
+
+
+@dataclass(frozen=True, eq=False)
+class Statistic:
+    """One number per weight and record.
+
+    Attributes:
+        name: its name in a history.
+        label: its name on an axis.
+        recorded: "always", "on request" (named in `statistics=`) or "clipped" (if clipping is
+            measured).
+        by_layer: function of (values, sizes) that combines the weights of a layer: values is
+            (records, weights of the layer), sizes their numbers of entries (weights of the layer,);
+            it returns (records,).
+        linear: whether its axis is linear, as for shares and counts; otherwise logarithmic.
+        entry: function of (ops, gradient) that maps a gradient entry by entry to a tensor of the
+            same shape and dtype; None for a statistic that is not a fold of one gradient.
+        fold: how mapped entries combine, over a weight and over steps.
+        finish: function of (total of the fold, number of entries, number of steps) that returns
+            the statistic in float64.
+    """
+
+    name: str
+    label: str
+    recorded: Literal["always", "on request", "clipped"]
+    by_layer: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    linear: bool = False
+    entry: Callable[[Ops, Tensor], Tensor] | None = None
+    fold: Literal["sum", "max"] = "sum"
+    finish: Callable[[np.ndarray, np.ndarray, int], np.ndarray] = lambda total, n, steps: total
+
+
+def _mean(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Average over entries: weights count by their size."""
+    return values @ (sizes / sizes.sum())
+
+
+def _norm(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Compute the norm of all entries as one vector."""
+    # hypot neither overflows nor underflows where a sum of squares would.
+    return np.hypot.reduce(values, axis=1)
+
+
+def _largest(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    return values.max(axis=1)
+
+
+def _earliest(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return the smallest number above 0, or 0 if there is none."""
+    first = np.where(values == 0, np.inf, values).min(axis=1)
+    return np.where(np.isinf(first), 0, first)
+
+
+# (1/T) Σ_t (1/n) Σ_i |g_ti|
+MEAN_ABS = Statistic(
+    "mean_abs",
+    "mean |gradient|",
+    "always",
+    _mean,
+    entry=lambda ops, g: ops.abs(g),
+    finish=lambda total, n, steps: total / (n * steps),
+)
+# √((1/T) Σ_t Σ_i g_ti²)
+L2_NORM = Statistic(
+    "l2_norm",
+    "gradient L2 norm",
+    "always",
+    _norm,
+    entry=lambda ops, g: ops.square(g),
+    finish=lambda total, n, steps: np.sqrt(total / steps),
+)
+# max_t max_i |g_ti|
+MAX_ABS = Statistic(
+    "max_abs",
+    "max |gradient|",
+    "on request",
+    _largest,
+    entry=lambda ops, g: ops.abs(g),
+    fold="max",
+)
+# (1/T) Σ_t (1/n) Σ_i [g_ti = 0]
+ZERO_FRACTION = Statistic(
+    "zero_fraction",
+    "share of exact zeros",
+    "on request",
+    _mean,
+    linear=True,
+    entry=lambda ops, g: ops.where(ops.equal(g, 0), ops.ones_like(g), ops.zeros_like(g)),
+    finish=lambda total, n, steps: total / (n * steps),
+)
+# The statistics below are no folds of one gradient. The recorder counts steps, and measures each
+# weight and its change once per record.
+_ROWS = (
+    MEAN_ABS,
+    L2_NORM,
+    MAX_ABS,
+    ZERO_FRACTION,
+    Statistic("nonfinite_steps", "non-finite steps", "always", _largest, linear=True),
+    Statistic(
+        "first_nonfinite_step", "first non-finite step, 0: none", "always", _earliest, linear=True
+    ),
+    Statistic("weight_l2", "‖W‖₂", "always", _norm),
+    Statistic("update_l2", "‖ΔW‖₂ over the record", "always", _norm),
+    Statistic("clipped_l2", "L2 norm of the clipped gradient", "clipped", _norm),
+    Statistic("clipped_steps", "steps that were clipped", "clipped", _largest, linear=True),
+)
+STATISTICS: dict[str, Statistic] = {row.name: row for row in _ROWS}
+"""Every statistic by its name."""
+
+
+class _Weight(Protocol):
+    @property
+    def layer(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+
+
+def layers_of(weights: Iterable[_Weight]) -> tuple[str, ...]:
+    """Return the names of the layers that own the weights, each once, in order."""
+    return tuple(dict.fromkeys(weight.layer for weight in weights))
+
+
+def by_layer(statistic: str, values: np.ndarray, weights: Sequence[_Weight]) -> np.ndarray:
+    """Combine the weights of each layer, taken as one vector.
+
+    Args:
+        statistic: a name in `STATISTICS`.
+        values: (records, weights).
+        weights: the weights, in the order of the columns.
+
+    Returns:
+        float64 of shape (records, layers), the layers in the order of `layers_of`.
+
+    Raises:
+        ValueError: if the statistic is unknown.
+    """
+    if statistic not in STATISTICS:
+        raise ValueError(f"there is no rule to combine the weights of a layer for {statistic!r}")
+    columns = []
+    for layer in layers_of(weights):
+        members = [i for i, weight in enumerate(weights) if weight.layer == layer]
+        sizes = np.array([weights[i].size for i in members], dtype=np.float64)
+        columns.append(STATISTICS[statistic].by_layer(values[:, members], sizes))
+    return np.stack(columns, axis=1)
+
+
+def select(names: Iterable[str]) -> tuple[Statistic, ...]:
+    """Return the folds of gradients to record: those always recorded, and those asked for.
+
+    Args:
+        names: names of further statistics; one that is always recorded may be named too.
+
+    Raises:
+        TypeError: if `names` is one string.
+        ValueError: if a name is unknown; suggests the nearest one.
+
+    Example:
+        >>> [statistic.name for statistic in select(["max_abs"])]
+        ['mean_abs', 'l2_norm', 'max_abs']
+    """
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        hint = f": [{names!r}]?" if isinstance(names, str) else ""
+        raise TypeError(f"statistics must be a sequence of names, received {names!r}{hint}")
+    wanted = set(names)
+    known = [name for name, row in STATISTICS.items() if row.recorded != "clipped"]
+    for name in sorted(wanted - set(known), key=str):
+        raise ValueError(
+            f"statistics must be among {', '.join(known)}, received {name!r}"
+            f"{did_you_mean(name, known)}"
+        )
+    return tuple(
+        row
+        for row in STATISTICS.values()
+        if row.entry is not None and (row.recorded == "always" or row.name in wanted)
+    )

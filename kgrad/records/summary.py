@@ -1,0 +1,58 @@
+"""A run in six numbers, and what theory expects of three of them: the rows of a table."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kgrad.records.history import GradientHistory
+from kgrad.records.prediction import Prediction
+
+
+def summarize(history: GradientHistory) -> dict[str, float]:
+    """A run in six numbers.
+
+    Returns:
+        loss_first, loss_last: the loss of the first and the last record.
+        gradient_first, gradient_last: mean |gradient| of the first and the last hidden layer
+            before training, at epoch 0.
+        ratio: gradient_first / gradient_last.
+        decades_per_layer: log10(ratio) over the number of layers between the two: by how many
+            powers of ten the gradient changes from one layer to the next, towards the input.
+    """
+    gradient = history.by_layer("mean_abs")[0]
+    first, last, ratio, layers = _ends(history.layers, gradient)
+    with np.errstate(all="ignore"):  # zero and infinity are among the answers
+        decades = np.log10(ratio) / (layers - 1) if layers > 1 else np.float64(0.0)
+    loss = history.logs["loss"]
+    return {
+        "loss_first": float(loss[0]),
+        "loss_last": float(loss[-1]),
+        "gradient_first": first,
+        "gradient_last": last,
+        "ratio": ratio,
+        "decades_per_layer": float(decades),
+    }
+
+
+def summarize_prediction(prediction: Prediction) -> dict[str, float]:
+    """What theory expects of `summarize`.
+
+    Returns:
+        predicted_first, predicted_last: mean |gradient| of the first and the last hidden layer.
+        predicted_ratio: the first divided by the last.
+    """
+    first, last, ratio, _ = _ends(prediction.layers, prediction.by_layer("mean_abs")[0])
+    return {"predicted_first": first, "predicted_last": last, "predicted_ratio": ratio}
+
+
+def _ends(layers: Sequence[str], gradient: np.ndarray) -> tuple[float, float, float, int]:
+    """Of the hidden layers: the first's gradient, the last's, their ratio, and how many there are.
+
+    A model that `create_model` did not make has none of these names: there all layers count.
+    """
+    hidden = [i for i, layer in enumerate(layers) if layer.startswith("hidden_")]
+    hidden = hidden or list(range(len(layers)))
+    first, last = gradient[hidden[0]], gradient[hidden[-1]]
+    with np.errstate(all="ignore"):
+        ratio = np.divide(first, last)
+    return float(first), float(last), float(ratio), len(hidden)

@@ -1,0 +1,268 @@
+"""The front door: options, files, exit status, and one sentence for bad input."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import kgrad.apps.command.run as script
+from kgrad import GradientHistory, Weight
+from kgrad.experiments.data import DATASETS
+
+TINY = ["--layers", "2", "--units", "4", "--epochs", "1", "--seeds", "2", "--samples", "64"]
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def read_table(folder):
+    with (folder / "table.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def printed_table(printed):
+    """The second line of the head, and a line a network."""
+    return printed.split("median over seeds")[1].split("\n\n")[0].splitlines()[1:]
+
+
+def test_help_does_not_import_tensorflow():
+    code = (
+        "import sys, kgrad.apps.command.run as script\n"
+        "try: script.main(['--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "heavy = {'tensorflow', 'keras', 'numpy', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    root = Path(__file__).parents[3]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in DATASETS)
+
+
+def test_the_main_job_leaves_figures_a_table_and_histories(tmp_path, capsys):
+    assert script.main([*TINY, "--output", str(tmp_path)]) == 0
+    names = ["vanishing", "healthy", "exploding-relu", "exploding-tanh"]
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {
+        *(f"{name}.png" for name in [*names, "comparison", "depth", "seeds", "prediction"]),
+        *(f"{name}-seed-{seed}.jsonl" for name in names for seed in (0, 1)),
+        "table.csv",
+        "findings.csv",
+        "report.html",
+    }
+    rows = read_table(tmp_path)
+    assert len(rows) == 8
+    assert float(rows[0]["loss_first"]) > 0
+    printed = capsys.readouterr().out
+    for head in ("first hidden", "last hidden", "ratio", "predicted", "decades", "comparison.png"):
+        assert head in printed
+    assert "no prediction" not in printed
+
+
+def test_findings_are_printed_in_words_and_written(tmp_path, capsys):
+    long_enough = ["--epochs", "3", "--layers", "8", "--seeds", "2", "--samples", "256"]
+    presets = ["--preset", "vanishing", "healthy"]
+    assert script.main([*long_enough, *presets, "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out.split("\nfindings\n")[1]
+    assert "vanishing: vanishing in hidden_1 …" in printed
+    assert "since epoch 0, with 2 of 2 seeds" in printed
+    assert "→ match initializer and activation" in printed
+    assert "healthy: nothing is wrong" in printed
+    with (tmp_path / "findings.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["name"], row["seed"], row["rule"]) for row in rows} == {
+        ("vanishing", "0", "vanishing"),
+        ("vanishing", "1", "vanishing"),
+    }
+    assert float(rows[0]["value"]) < float(rows[0]["threshold"]) == 1e-4
+
+
+def test_a_history_that_cannot_be_diagnosed_is_drawn_all_the_same(tmp_path, capsys):
+    history = GradientHistory([Weight("a", "kernel", "a/kernel", (2, 2))], ["mean_abs"])
+    history.append(1, 1, {"mean_abs": [0.5]}, {"loss": 1.0})
+    history.save(tmp_path / "of_others.jsonl")
+    folder = str(tmp_path / "drawn")
+    assert script.main(["--load", str(tmp_path), "--output", folder]) == 0
+    printed = capsys.readouterr().out
+    assert "no findings for history 1: history must have l2_norm" in printed
+
+
+def test_the_predicted_ratio_stands_beside_the_measured_one(tmp_path, capsys):
+    # Wide enough that single networks lie close to the mean.
+    arguments = ["--preset", "vanishing", "--layers", "4", "--units", "128", "--epochs", "1"]
+    assert (
+        script.main([*arguments, "--samples", "64", "--seeds", "3", "--output", str(tmp_path)]) == 0
+    )
+    rows = read_table(tmp_path)
+    assert len({row["predicted_ratio"] for row in rows}) == 1  # of all seeds
+    first, last, ratio = (
+        float(rows[0][f"predicted_{name}"]) for name in ("first", "last", "ratio")
+    )
+    assert ratio == pytest.approx(first / last)
+    measured = sorted(float(row["ratio"]) for row in rows)[1]
+    assert ratio == pytest.approx(measured, rel=0.5)
+    assert measured < 1e-2
+    head, line = printed_table(capsys.readouterr().out)
+    assert line.split()[-3:-1] == [f"{measured:.3g}", f"{ratio:.3g}"]
+    assert head.split()[-4:-2] == ["ratio", "predicted"]
+
+
+def test_what_theory_cannot_read_is_left_blank_and_said_once(tmp_path, capsys):
+    arguments = ["--activation", "prelu", "relu", "--initializer", "he"]
+    assert script.main([*TINY, *arguments, "--skip", "off", "on", "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    (line,) = [line for line in printed.splitlines() if line.startswith("no prediction")]
+    start = "no prediction for he, activation prelu, skip off; he, activation prelu, skip on: model"
+    assert line.startswith(start)
+    _, *lines = printed_table(printed)
+    assert [line.split()[-2] == "–" for line in lines] == [True, True, False, False]
+    rows = read_table(tmp_path)
+    assert [row["predicted_ratio"] == "" for row in rows] == [True] * 4 + [False] * 4
+    assert all(float(row["ratio"]) for row in rows)
+    assert (tmp_path / "prediction.png").exists()
+
+
+def test_without_any_prediction_there_is_no_figure_of_it(tmp_path, capsys):
+    arguments = ["--activation", "prelu", "--output", str(tmp_path)]
+    assert script.main([*TINY, *arguments]) == 0
+    assert not (tmp_path / "prediction.png").exists()
+    assert "prediction.png" not in capsys.readouterr().out
+
+
+def test_a_history_that_names_no_experiment_or_another_has_no_prediction(tmp_path, capsys):
+    script.main([*TINY, "--preset", "healthy", "--seeds", "1", "--output", str(tmp_path)])
+    journal = tmp_path / "healthy-seed-0.jsonl"
+    text = journal.read_text()
+    assert '"layers": 2' in text
+    for known, other, reason in (
+        ('"experiment"', '"trial"', "its history does not say which experiment it is of"),
+        ('"layers": 2', '"layers": 3', "its history has other layers than the experiment it names"),
+        ('"layers": 2', '"layers": 0', "num_layers must be an integer of at least 1, received 0"),
+        ('"layers": 2', '"depth": 2', "its history does not say which experiment it is of"),
+    ):
+        capsys.readouterr()
+        journal.write_text(text.replace(known, other))
+        assert script.main(["--load", str(journal), "--output", str(tmp_path / "again")]) == 0
+        printed = capsys.readouterr().out
+        assert f": {reason}" in printed
+        assert printed_table(printed)[1].split()[-2] == "–"
+
+
+def test_saved_histories_are_redrawn_without_training(tmp_path, capsys, monkeypatch):
+    script.main([*TINY, "--preset", "healthy", "--output", str(tmp_path / "run")])
+    table = capsys.readouterr().out.split("median over seeds")[1].split("\n\n")[0]
+
+    def no_training(*_):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(script, "train", no_training)
+    arguments = ["--load", str(tmp_path / "run"), "--output", str(tmp_path / "again")]
+    assert script.main([*arguments, "--format", "svg"]) == 0
+    assert (tmp_path / "again" / "healthy.svg").stat().st_size > 1000
+    assert table in capsys.readouterr().out
+
+
+def test_what_is_recorded_on_request_is_drawn_too(tmp_path):
+    asked = [*TINY, "--preset", "healthy", "--seeds", "1", "--distributions", "--probe"]
+    assert script.main([*asked, "--output", str(tmp_path)]) == 0
+    for figure in ("distributions", "activations", "flow"):
+        assert (tmp_path / f"healthy-{figure}.png").stat().st_size > 10_000
+    (journal,) = tmp_path.glob("*.jsonl")
+    history = GradientHistory.load(journal)
+    assert np.isfinite(history.activations["signal_l2"]).all()
+    assert history.metadata["experiment"]["probe"] is True
+
+
+def test_several_values_make_a_grid(tmp_path):
+    arguments = ["--activation", "relu", "tanh", "--skip", "off", "on", "--seeds", "1"]
+    assert script.main([*TINY, *arguments, "--output", str(tmp_path)]) == 0
+    assert len(list(tmp_path.glob("*.jsonl"))) == 4
+    assert (tmp_path / "he-activation-relu-skip-on.png").exists()
+
+
+def test_every_option_reaches_the_experiment():
+    options = script.parse(
+        "--activation gelu --initializer normal:0.1 --layers 3 --units 8,6,4 "
+        "--normalization layer --skip on --dataset moons --samples 100 --features 3 "
+        "--optimizer adam --learning-rate 0.01 --clip-norm 2 --epochs 4 --batch-size 10 "
+        "--every 5 --statistics max_abs --distributions --probe --jit off --seeds 1".split()
+    )
+    (asked,) = script.experiments(options)
+    assert (asked.activation, asked.initializer, asked.layers) == ("gelu", "normal:0.1", 3)
+    assert (asked.units, asked.normalization, asked.skip) == ((8, 6, 4), "layer", True)
+    assert (asked.dataset, asked.samples, asked.features) == ("moons", 100, 3)
+    assert (asked.optimizer, asked.learning_rate, asked.clip_norm) == ("adam", 0.01, 2.0)
+    assert (asked.epochs, asked.batch_size, asked.every) == (4, 10, 5)
+    assert (asked.statistics, asked.jit, asked.seed) == (("max_abs",), False, 0)
+    assert asked.distributions is asked.probe is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--activation", "rellu"], "'rellu'"),
+        (["--initializer", "hee"], "'hee'"),
+        (["--dataset", "moon"], "moons"),
+        (["--layers", "0"], "num_layers must be an integer of at least 1, received 0"),
+        (["--epochs", "0"], "epochs must be an integer of at least 1, received 0"),
+        (["--batch-size", "-3"], "batch_size must be an integer of at least 1, received -3"),
+        (["--statistics", "mean"], "did you mean 'mean_abs'?"),
+        (["--seeds", "0"], "--seeds must be at least 1, received 0"),
+        (["--preset", "healthy", "--activation", "relu"], "--preset fixes the activation"),
+        (["--load", "nowhere.jsonl"], "nowhere.jsonl"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_status_2(arguments, sentence, tmp_path, capsys):
+    small = [] if "--layers" in arguments else ["--layers", "2"]
+    assert script.main([*small, *arguments, "--output", str(tmp_path)]) == 2
+    output = capsys.readouterr()
+    assert sentence in output.err
+    assert len(output.err.strip().splitlines()) == 1
+    assert "seed 0" not in output.out  # nothing was trained
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path, capsys):
+    (tmp_path / "file").write_text("not a folder")
+    assert script.main(["--output", str(tmp_path / "file")]) == 2
+    assert "--output must name a folder that can be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--skip", "maybe"], ["--layers", "many"], ["--jit", "yes"]])
+def test_unreadable_options_end_with_status_2(arguments):
+    with pytest.raises(SystemExit) as end:
+        script.parse(arguments)
+    assert end.value.code == 2
+
+
+def test_an_interrupt_draws_what_was_recorded(tmp_path, monkeypatch, capsys):
+    import kgrad.experiments.experiment
+
+    run = kgrad.experiments.run_replicates
+
+    def interrupted(*arguments, **options):
+        for history in run(*arguments, **options):
+            history.metadata["interrupted"] = True
+            yield history
+
+    monkeypatch.setattr(kgrad.experiments, "run_replicates", interrupted)
+    assert script.main([*TINY, "--output", str(tmp_path)]) == 130
+    assert len(list(tmp_path.glob("*.jsonl"))) == 1
+    assert (tmp_path / "vanishing.png").exists()
+
+
+def test_a_run_killed_before_its_first_record_does_not_spoil_the_folder(tmp_path, capsys):
+    script.main([*TINY, "--preset", "healthy", "--output", str(tmp_path)])
+    journal = tmp_path / "healthy-seed-0.jsonl"
+    journal.write_bytes(journal.read_bytes().split(b"\n")[0] + b"\n")
+    again = ["--output", str(tmp_path / "again")]
+    assert script.main(["--load", str(tmp_path), *again]) == 0
+    assert script.main(["--load", str(journal), *again]) == 2
+    assert "--load found no record to draw" in capsys.readouterr().err

@@ -1,0 +1,602 @@
+"""The report: what is in the file, what cannot get out of it, and how it behaves in a browser."""
+
+import itertools
+import json
+import math
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from plotly.offline import get_plotlyjs
+from waiting import until
+
+from kgrad.apps.command.main import main
+from kgrad.apps.report import write_flow_graph, write_report
+from kgrad.apps.report.page import page
+from kgrad.apps.report.runs import command_of
+from kgrad.experiments.experiment import Experiment, replicates, run_all
+from kgrad.figures.interactive import depth_profile
+from kgrad.records.flow_graph import flow_graph_from_history
+from kgrad.records.history import GradientHistory, Weight
+
+EVIL = (
+    "<script>alert(1)</script>",
+    "</script><script>window.hacked=1</script>",
+    "<img src=x onerror=window.hacked=1>",
+    "\"quotes\" & 'more' %{x}",
+    "Ünï→層 \u2028",
+)
+ALWAYS = (
+    "mean_abs",
+    "l2_norm",
+    "nonfinite_steps",
+    "first_nonfinite_step",
+    "weight_l2",
+    "update_l2",
+)
+
+
+class Structure(HTMLParser):
+    """The elements of a page with their attributes, and the text outside of scripts and styles."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.text = ""
+        self._inside = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag):
+        self._inside = ""
+
+    def handle_data(self, data):
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif self._inside != "style":
+            self.text += data
+
+
+def structure(path) -> Structure:
+    return Structure(path.read_text(encoding="utf-8"))
+
+
+def data_of(page: Structure) -> dict:
+    return json.loads(page.scripts[0])
+
+
+def make_run(values: np.ndarray, names=None, **metadata) -> GradientHistory:
+    """One kernel a layer, all that is always recorded, and a loss that falls."""
+    names = names or [f"dense_{i}" for i in range(values.shape[1])]
+    weights = [Weight(name, "kernel", f"{i}/kernel", (4, 4)) for i, name in enumerate(names)]
+    signals = {"outputs": names} if "graph" in metadata else {}
+    history = GradientHistory(weights, ALWAYS, metadata, **signals)
+    for epoch, row in enumerate(values):
+        known = dict.fromkeys(ALWAYS, np.ones(len(names))) | {"mean_abs": row, "l2_norm": 4 * row}
+        known["nonfinite_steps"] = 1.0 * ~np.isfinite(row)
+        known["update_l2"] = np.full(len(names), 0.01)
+        probed = {"activations": {"signal_l2": row}} if signals else {}
+        history.append(epoch, 10 * epoch, known, {"loss": 1 / (1 + epoch)}, **probed)
+    return history
+
+
+def joined(names) -> dict:
+    """The graph of layers of which each hands its output to the next."""
+    nodes = [{"id": name, "kind": name, "layers": [name]} for name in names]
+    edges = [[a, b, [a]] for a, b in itertools.pairwise(names)]
+    return {"nodes": nodes, "edges": edges, "assumed": False}
+
+
+@pytest.fixture(scope="module")
+def runs():
+    small = {"layers": 3, "units": 8, "epochs": 4, "samples": 128}
+    bad = Experiment(name="bad", activation="sigmoid", initializer="normal", **small)
+    good = Experiment(name="good", **small)
+    return run_all([*replicates(bad, 2), good])
+
+
+@pytest.fixture(scope="module")
+def report(runs, tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(runs, path, "Sigmoid or ReLU")
+    return path
+
+
+@pytest.fixture(scope="module")
+def evil_report(tmp_path_factory):
+    values = 10.0 ** np.linspace(-9, -1, 5) * np.ones((6, 1))
+    values[2, 0], values[3, 1], values[4, 2] = 0, np.nan, np.inf
+    path = tmp_path_factory.mktemp("evil") / "report.html"
+    claims = {"seed": EVIL[0], "model": list(EVIL), "graph": joined(EVIL)}
+    evil = make_run(values, EVIL, experiment={"name": EVIL[1]}, **claims)
+    write_report({EVIL[1]: evil, EVIL[2]: evil}, path, EVIL[0])
+    return path
+
+
+def test_the_report_says_what_was_run_found_and_how_to_do_it_again(report):
+    page = structure(report)
+    for words in (
+        "Sigmoid or ReLU",
+        "3 hidden layers of 8 units, sigmoid, normal.",
+        "Trained for 4 epochs in batches of 32 by sgd with learning rate 0.05.",
+        "2 runs, seeds 0, 1. The figures show the first.",
+        "1 run, seed 0.",
+        "--activation sigmoid --initializer normal --layers 3 --units 8 --samples 128 --epochs 4",
+        "activation='sigmoid',\n    initializer='normal',\n    layers=3,\n    units=8,",
+        "replicates(experiment, [0, 1])",
+    ):
+        assert words in page.text, words
+    assert "No prediction" not in page.text
+
+
+def test_findings_come_with_evidence_and_remedies(tmp_path):
+    values = np.tile(10.0 ** np.arange(-8, -1), (6, 1))
+    values[3:, 2] = np.nan
+    write_report([make_run(values)], tmp_path / "r.html")
+    text = structure(tmp_path / "r.html").text
+    assert re.search(r"critical: nonfinite in .*since epoch 3", text)
+    assert "A NaN or an infinity entered the gradients" in text
+    assert "lower the learning rate" in text
+    assert "Measured: steps with a NaN or infinity in dense_2 at epoch 3: 1" in text
+
+
+def test_the_table_has_a_row_a_run_with_its_numbers(report, runs):
+    html = report.read_text(encoding="utf-8")
+    table = html[html.index('<table id="table">') : html.index("</table>")]
+    rows = [re.findall(r"<t[dh]>(.*?)</t[dh]>", row) for row in table.split("<tr>")[1:]]
+    head, *lines = rows
+    assert [line[:2] for line in lines] == [["bad", "0"], ["bad", "1"], ["good", "0"]]
+    for line, history in zip(lines, runs, strict=True):
+        cells = dict(zip(head, line, strict=True))
+        gradient = history.by_layer("mean_abs")[0]
+        assert cells["loss, last"] == f"{history.logs['loss'][-1]:.3g}"
+        assert cells["ratio"] == f"{gradient[0] / gradient[2]:.3g}"
+        assert float(cells["ratio predicted"]) > 0
+
+
+def test_every_network_is_predicted_and_drawn(report):
+    figures = data_of(structure(report))["figures"]
+    names = [{trace.get("name") for trace in one["figure"]["data"]} for one in figures]
+    assert sum("predicted" in some for some in names) == 2
+    # The comparison, and of each network lines, the profile and the flow graph.
+    assert len(figures) == 7
+
+
+def test_the_file_is_small_and_names_no_address(report):
+    html = report.read_text(encoding="utf-8")
+    assert report.stat().st_size <= 6_000_000
+    assert html.count(get_plotlyjs()) == 1
+    rest = html.replace(get_plotlyjs(), "")
+    assert not re.findall(r"(?:https?:)?//[\w-]+\.\w+", rest)
+    page = Structure(rest)
+    assert not [a for _, a in page.elements if "src" in a or a.get("href", "data:,") != "data:,"]
+
+
+def test_the_policy_forbids_the_network_and_every_other_script(report):
+    policies = [
+        attributes["content"]
+        for tag, attributes in structure(report).elements
+        if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert len(policies) == 1
+    directives = dict(part.strip().split(" ", 1) for part in policies[0].split(";"))
+    assert directives["default-src"] == "'none'"
+    assert "connect-src" not in directives
+    assert re.fullmatch(r"('sha256-[\w+/]{43}=' ?){2}", directives["script-src"])
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_no_name_becomes_markup(evil_report, name):
+    html = evil_report.read_text(encoding="utf-8").replace(get_plotlyjs(), "")
+    if "<" in name:
+        assert name not in html
+    page = Structure(html)
+    assert len(page.scripts) == 3
+    assert "img" not in [tag for tag, _ in page.elements]
+    assert not [a for _, a in page.elements if any(key.startswith("on") for key in a)]
+    assert EVIL[0] in page.text  # the title, as it is
+
+
+def test_no_json_ends_its_script():
+    html = page("t", [], json.dumps(list(EVIL), ensure_ascii=False), "0")
+    found = Structure(html)
+    assert len(found.scripts) == 3
+    assert json.loads(found.scripts[0]) == list(EVIL)
+    assert not {"<", ">", "&", "\u2028"} & set(found.scripts[0])
+
+
+def test_names_reach_the_figures_as_they_are(evil_report):
+    (first, *_) = data_of(structure(evil_report))["figures"]
+    assert first["figure"]["layout"]["annotations"][0]["text"] == (
+        "<b>&lt;/script&gt;&lt;script&gt;window.hacked=1&lt;/script&gt;</b>"
+    )
+
+
+def test_a_thousand_epochs_of_a_hundred_layers_fit(tmp_path, random):
+    values = 10 ** random.normal(-30, 10, (1000, 100))  # beyond float32: the numbers take twice
+    values[600:, 3] = np.nan
+    names = [f"dense_{i}" for i in range(100)]
+    write_report([make_run(values, names, graph=joined(names))], tmp_path / "r.html")
+    assert (tmp_path / "r.html").stat().st_size <= 6_000_000
+    data = data_of(structure(tmp_path / "r.html"))
+    assert data["labels"][0] == "epoch 0"
+    assert data["labels"][-1] == "epoch 999"
+    assert 90 <= len(data["labels"]) <= 200
+    assert "epoch 600" in data["labels"]  # of the first NaN
+
+
+def test_a_run_that_was_not_an_experiment_is_reported_all_the_same(tmp_path):
+    write_report([make_run(np.full((3, 2), 0.1))], tmp_path / "r.html")
+    text = structure(tmp_path / "r.html").text
+    assert "its history does not say which experiment it is of" in text
+    assert "Nothing is wrong: the gradients look healthy." in text
+    assert "model.fit(X, y, epochs=2, callbacks=[tracker])" in text
+
+
+@pytest.mark.parametrize("recorded", [ALWAYS[:1], ALWAYS[:4]])
+def test_a_history_that_lacks_what_the_rules_look_at_is_not_diagnosed(tmp_path, recorded):
+    history = GradientHistory([Weight("d", "kernel", "d/kernel", (2, 2))], recorded)
+    for epoch in range(3):
+        history.append(epoch, epoch, {name: [np.nan] for name in recorded})
+    write_report([history], tmp_path / "r.html")
+    assert "Not diagnosed: " in structure(tmp_path / "r.html").text
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"layers": 10**9},
+        {"units": 10**9},
+        {"samples": 10**12},
+        {"layers": "many"},
+        {"units": None},
+        {"activation": ["relu"]},
+        {"activation": {"class_name": "x"}},
+        {"every": -1},
+        {"unknown": 1},
+    ],
+    ids=str,
+)
+def test_a_history_that_claims_nonsense_is_reported_and_not_rebuilt(tmp_path, claim):
+    history = make_run(np.full((3, 4), 0.1), experiment={"name": "x", "layers": 3} | claim)
+    write_report([history], tmp_path / "r.html")
+    assert "No prediction" in structure(tmp_path / "r.html").text
+
+
+def test_a_single_measurement_has_no_slider(tmp_path):
+    write_report([make_run(np.full((1, 3), 0.1))], tmp_path / "r.html")
+    page = structure(tmp_path / "r.html")
+    assert "input" not in [tag for tag, _ in page.elements]
+    assert len(data_of(page)["figures"]) == 2
+
+
+def test_runs_of_other_networks_under_one_name_stay_apart(tmp_path):
+    both = [make_run(np.full((2, n), 0.1), experiment={"name": "same"}) for n in (2, 3)]
+    write_report(both, tmp_path / "r.html")
+    headings = re.findall("<h2>(.*?)</h2>", (tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert headings[-2:] == ["same", "same (2)"]
+
+
+def test_a_command_cannot_carry_another():
+    experiment = Experiment(activation="relu; rm -rf ~", initializer="$(id)")
+    words = command_of(experiment, 1)
+    assert "--activation 'relu; rm -rf ~' --initializer '$(id)'" in words
+
+
+@pytest.mark.parametrize(
+    ("histories", "error", "message"),
+    [
+        ([], ValueError, "must hold at least one history"),
+        ({"a": []}, ValueError, "must hold at least one history"),
+        (3, TypeError, r"received int: pass \[history\]"),
+        ([3], TypeError, "must be a GradientHistory, received int"),
+        ([make_run(np.ones((0, 1)))], ValueError, "must have at least one record"),
+    ],
+)
+def test_what_cannot_be_reported_is_refused_before_a_file_is_written(
+    tmp_path, histories, error, message
+):
+    with pytest.raises(error, match=message):
+        write_report(histories, tmp_path / "r.html")
+    assert not list(tmp_path.iterdir())
+
+
+# Plotly fits its figures to a window a moment after that was resized.
+FITTED = """() => [...document.querySelectorAll(".plot")].every((plot) =>
+  Math.abs(plot.querySelector(".main-svg").getBoundingClientRect().width - plot.clientWidth) < 2)"""
+
+
+class Opened:
+    """Pages opened without a network, each file once, and whatever they complained about."""
+
+    def __init__(self, browser):
+        self.context = browser.new_context(offline=True)
+        self.pages, self.said, self.asked = {}, [], []
+
+    def __call__(self, path, width=1000):
+        if path not in self.pages:
+            self.pages[path] = self._new(path)
+        page = self.pages[path]
+        page.bring_to_front()
+        page.set_viewport_size({"width": width, "height": 800})
+        until(lambda: page.evaluate(FITTED))
+        page.mouse.move(0, 0)
+        page.evaluate("scrollTo(0, 0)")
+        if page.locator("#moment").input_value() != "0":
+            move(page, "Home", 0)
+        return page
+
+    def _new(self, path):
+        page = self.context.new_page()
+        page.on("console", lambda message: self.said.append(message.text))
+        page.on("pageerror", lambda error: self.said.append(str(error)))
+        page.on("dialog", lambda dialog: (self.said.append(dialog.message), dialog.dismiss()))
+        page.on("request", lambda request: self.asked.append(request.url))
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-ready]", timeout=30_000)
+        return page
+
+
+@pytest.fixture(scope="module")
+def pages(browser):
+    opened = Opened(browser)
+    yield opened
+    opened.context.close()
+
+
+@pytest.fixture
+def open_page(pages):
+    """Opens a file; on the way out nothing must have been complained about or asked for."""
+    yield pages
+    assert pages.said == []
+    assert [url for url in pages.asked if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+MARKED = """() => [...document.querySelectorAll(".plot")].map((plot) => ({
+  lines: (plot.layout.shapes ?? []).filter((one) => one.name === "marked").map((one) => one.x0),
+  profile: plot.data.filter((one) => one.name?.startsWith("epoch")).at(-2)?.y,
+  names: plot.data.map((one) => one.name),
+}))"""
+
+
+def move(page, key, position):
+    """Moves the slider, and waits until all figures have followed."""
+    page.locator("#moment").press(key)
+    page.wait_for_selector(f'html[data-marked="{position}"]')
+
+
+def test_the_slider_marks_the_same_epoch_in_all_figures(open_page, report, runs):
+    page = open_page(report)
+    assert page.locator(".plot .main-svg").count() >= 5
+    for position, key in ((1, "ArrowRight"), (4, "End")):
+        move(page, key, position)
+        assert page.locator("#said").inner_text() == f"epoch {position}"
+        compared, *each = page.evaluate(MARKED)
+        assert compared["lines"] == [position, position]
+        for (over_time, against_depth, _), history in zip(
+            (each[:3], each[3:]), (runs[0], runs[2]), strict=True
+        ):
+            assert over_time["lines"] == [position]
+            expected = history.by_layer("mean_abs")[position]
+            assert against_depth["profile"] == pytest.approx(expected.tolist())
+            assert against_depth["names"][-1] == f"epoch {position}"
+
+
+FLOW = """(place) => { const plot = [...document.querySelectorAll(".plot")].at(place);
+  const edges = plot.data.filter((one) => one.hovertemplate && one.mode === "lines");
+  const [numbers, nodes, beside] = plot.data.slice(edges.length);
+  return { colors: edges.map((one) => one.line.color), dashes: edges.map((one) => one.line.dash),
+    widths: edges.map((one) => one.line.width), told: edges.map((one) => one.meta),
+    numbers: numbers.text, symbols: [...numbers.marker.symbol], sizes: [...nodes.marker.size],
+    nodes: nodes.text, beside: beside.text, columns: new Set(nodes.x).size,
+    height: plot.clientHeight }; }"""
+
+
+def test_the_flow_graph_follows_the_slider(open_page, report, runs):
+    page = open_page(report)
+    for position, key in ((0, "Home"), (1, "ArrowRight"), (4, "End")):
+        if position:
+            move(page, key, position)
+        for place, history in ((3, runs[0]), (-1, runs[2])):
+            told = page.evaluate(FLOW, place)["nodes"]
+            assert told[0].startswith(f"epoch {position}: no gradient: ")
+            shown = [text.split(": ") for text in told[1:]]
+            assert {epoch for epoch, _ in shown} == {f"epoch {position}"}
+            expected = history.by_layer("l2_norm")[position]
+            assert [float(number) for _, number in shown] == pytest.approx(expected, rel=5e-3)
+
+
+NORMS = np.array([[1e-3, 0.01, 1.0], [0.5, 0.0101, 1.0], [2e-7, 0, 1], [math.nan, math.inf, 1]])
+
+
+@pytest.fixture(scope="module")
+def flow_page(tmp_path_factory):
+    path = tmp_path_factory.mktemp("flow") / "graph.html"
+    history = make_run(NORMS, graph=joined([f"dense_{i}" for i in range(3)]))
+    write_flow_graph(flow_graph_from_history(history, epoch=0), path, EVIL[0])
+    return path
+
+
+def test_a_page_of_a_flow_graph_looks_at_every_epoch_as_the_norms_demand(open_page, flow_page):
+    page = open_page(flow_page)
+    seen = [page.evaluate(FLOW, 0)]
+    for position in range(1, 4):
+        move(page, "ArrowRight", position)
+        seen.append(page.evaluate(FLOW, 0))
+    green, red = "#00915f", "#c1272d"
+    assert [one["colors"] for one in seen[:3]] == [[red, red], [green, green], [red, red]]
+    assert [one["dashes"] for one in seen[:2]] == [["7px,4px"] * 2, ["solid"] * 2]
+    # From 2e-7 to 0.5 on a logarithmic scale, from 1.2 to 6 pixels.
+    shares = np.log10(NORMS[:2, :2] / 2e-7) / np.log10(0.5 / 2e-7)
+    assert np.allclose([one["widths"] for one in seen[:2]], 1.2 + 4.8 * shares, atol=0.11)
+    assert [one["numbers"] for one in seen] == [
+        ["0.001", "0.01"], ["0.5", "0.01"], ["2e-7", "0"], ["NaN", "∞"]
+    ]  # fmt: skip
+    assert [one["symbols"] for one in seen[2:]] == [["circle", "circle"], ["x", "triangle-up"]]
+    assert [one["told"][1] for one in seen] == [
+        "epoch 0: 0.01, at or below 0.01", "epoch 1: 0.0101, above 0.01",
+        "epoch 2: 0 (exactly)", "epoch 3: infinite",
+    ]  # fmt: skip
+    assert seen[3]["beside"][0] == "\u2003dense_0<br>\u2003NaN"
+    assert seen[1]["beside"][0] == "\u2003dense_0<br>\u20032"  # 4 × |g|
+    largest = 23  # pixels, of the largest node
+    assert seen[0]["sizes"][2] == pytest.approx(largest, abs=0.5)
+
+
+def test_pointing_at_an_edge_tells_between_whom_when_and_how_much(open_page, flow_page):
+    page = open_page(flow_page)
+    for _ in range(2):
+        line = page.locator(".plot .scatterlayer .trace path.js-line").first
+        box = line.bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 0.3 * box["height"])
+        label = page.locator(".hoverlayer .hovertext").first
+        label.wait_for()
+        assert label.text_content() == "dense_0 → dense_1‖∂L/∂a‖, epoch 0: 0.001, at or below 0.01"
+
+
+def test_a_deep_flow_graph_has_more_columns_where_the_page_is_wide(open_page, tmp_path):
+    names = [f"dense_{i}" for i in range(60)]
+    path = tmp_path / "deep.html"
+    history = make_run(np.full((2, 60), 0.5), names, graph=joined(names))
+    write_flow_graph(flow_graph_from_history(history, epoch=0), path)
+    for width, columns in ((400, 3), (1100, 4), (400, 3)):
+        page = open_page(path, width=width)
+        found = page.evaluate(FLOW, 0)
+        assert found["columns"] == columns
+        assert found["beside"][59] == "\u2003dense_59<br>\u20032"
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_page_of_a_flow_graph_has_the_reports_policy_and_no_address(flow_page):
+    page = structure(flow_page)
+    (policy,) = (
+        a["content"]
+        for t, a in page.elements
+        if t == "meta" and "content" in a and "default-src" in a["content"]
+    )
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    rest = flow_page.read_text(encoding="utf-8").replace(get_plotlyjs(), "")
+    assert not re.findall(r"(?:https?:)?//[\w-]+\.\w+", rest)
+    assert len(page.scripts) == 3
+    assert EVIL[0] in page.text
+    assert "Down: the forward pass." in page.text
+
+
+@pytest.mark.parametrize(
+    ("graph", "sentence"),
+    [
+        (3, "No flow graph: graph must have lists of nodes and of edges, received 3."),
+        (joined([f"<b>{i}" for i in range(600)]), "it has 1,199 layers and edges, more than 1,000"),
+    ],
+    ids=["malformed", "enormous"],
+)
+def test_a_graph_that_cannot_be_drawn_is_named_in_the_report(tmp_path, graph, sentence):
+    history = make_run(np.full((2, 2), 0.1), graph=graph)
+    write_report([history], tmp_path / "r.html")
+    assert sentence in structure(tmp_path / "r.html").text
+
+
+def test_pointing_at_a_cell_tells_layer_shape_epoch_and_value(open_page, report, runs):
+    page = open_page(report)
+    plot = page.locator(".plot").first
+    box = plot.locator(".nsewdrag").first.bounding_box()
+    # The second of four rows, the third of five columns.
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.375)
+    label = plot.locator(".hoverlayer .hovertext").first
+    label.wait_for()
+    value = runs[0].by_layer("mean_abs")[2, 1]
+    exponent = int(np.floor(np.log10(value)))
+    text = label.text_content()
+    assert text.startswith("hidden_2kernel (8, 8), bias (8,)epoch 2: ")
+    shown = text.rsplit(": ", 1)[1].replace("−", "-")
+    assert float(shown) == pytest.approx(value, abs=0.006 * 10**exponent)
+
+
+def test_nothing_that_a_file_names_runs(open_page, evil_report):
+    page = open_page(evil_report)
+    for position in range(1, 6):
+        move(page, "ArrowRight", position)
+        assert page.evaluate("window.hacked") is None, position
+    assert page.locator("h1").inner_text() == EVIL[0]
+    assert page.locator("img").count() == 0
+    assert page.locator(".plot").first.locator(".ytick text").all_text_contents() == [
+        "…ert(1)</script>",
+        "…cked=1</script>",
+        "…indow.hacked=1>",
+        "…\" & 'more' %{x}",
+        "Ünï→層 \u2028",
+    ]
+    box = page.locator(".nsewdrag").first.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.1, box["y"] + box["height"] * 0.1)
+    label = page.locator(".hoverlayer .hovertext").first
+    label.wait_for()
+    assert EVIL[0] in label.text_content()
+
+
+def test_the_last_layer_is_named_where_there_is_little_room(browser, tmp_path):
+    history = make_run(np.ones((1, 11)))
+    figure = depth_profile(history).update_layout(width=500, height=380)
+    figure.write_html(tmp_path / "depth.html")
+    page = browser.new_page()
+    page.goto((tmp_path / "depth.html").as_uri())
+    page.locator(".xtick").first.wait_for()
+    names = page.locator(".xtick text >> visible=true").all_text_contents()
+    page.close()
+    assert names == list(history.layers)
+
+
+def test_a_special_value_of_the_marked_epoch_stands_in_its_strip(open_page, evil_report):
+    page = open_page(evil_report)
+    shown = []
+    for position in range(1, 5):
+        move(page, "ArrowRight", position)
+        symbols = page.evaluate(
+            """() => { const plot = [...document.querySelectorAll(".plot")].at(-2);
+            const one = plot.data.at(-1);
+            return one.y.map((y, i) => y === null ? "" : one.marker.symbol[i]); }"""
+        )
+        shown.append([(i, symbol) for i, symbol in enumerate(symbols) if symbol])
+    assert shown == [[], [(0, "circle")], [(1, "x")], [(2, "triangle-up")]]
+
+
+def test_the_page_is_no_wider_than_a_telephone(open_page, report, evil_report):
+    for path in (report, evil_report):
+        page = open_page(path, width=400)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_a_click_in_a_figure_moves_the_slider_there(open_page, report):
+    page = open_page(report)
+    box = page.locator(".nsewdrag").first.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + 5)
+    page.locator(".hoverlayer .hovertext").first.wait_for()
+    page.mouse.down()
+    page.mouse.up()
+    page.wait_for_selector('html[data-marked="3"]')
+    assert page.locator("#said").inner_text() == "epoch 3"
+
+
+def test_the_command_writes_a_report(tmp_path, runs, capsys):
+    for i, history in enumerate(runs):
+        history.save(tmp_path / f"{i}.jsonl")
+    out = tmp_path / "out.html"
+    arguments = ["report", str(tmp_path), "-o", str(out), "--title", "From files"]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    assert re.findall("<h2>(.*?)</h2>", out.read_text(encoding="utf-8"))[-2:] == ["bad", "good"]
+    assert "From files" in structure(out).text
+
+
+def test_the_command_says_in_a_sentence_what_it_cannot_read(tmp_path, capsys):
+    (tmp_path / "x.jsonl").write_text("nonsense\n")
+    assert main(["report", str(tmp_path / "x.jsonl"), "-o", str(tmp_path / "r.html")]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(f"kgrad report: {tmp_path / 'x.jsonl'}, line 1: ")
+    assert not (tmp_path / "r.html").exists()

@@ -1,0 +1,475 @@
+"""Rules on histories made by hand, whose numbers are known, and on runs that are really ill."""
+
+import dataclasses
+import io
+import json
+import logging
+import time
+
+import keras
+import numpy as np
+import pytest
+import rich.console
+
+import kgrad
+from kgrad import GradientHistory, Weight
+from kgrad.diagnosis import RULES, Diagnosis, Finding, Measurement, Thresholds, diagnose
+from kgrad.diagnosis.evidence import Evidence
+from kgrad.diagnosis.texts import TEXTS
+from kgrad.experiments.experiment import Experiment, run_experiment
+
+WIDTH = 64
+FALLING = (1.0, 0.9, 0.6, 0.4, 0.3, 0.2)
+FLAT = (0.7, 0.7, 0.699, 0.7, 0.699, 0.699)
+ROOT = np.sqrt(WIDTH)
+
+
+def history_of(
+    level=1.0,
+    loss=FALLING,
+    *,
+    layers=5,
+    error=1.0,
+    weight=ROOT,
+    update=0.1,
+    bias_size=0.0,
+    statistics=(),
+    outputs=(),
+    metadata=None,
+):
+    """Dense layers of 64 units; `level` is broadcast to (records, layers), as are the others.
+
+    The last bias has the gradient `error`, that of others follows the level: inputs are about 1.
+    """
+    shape = (len(loss), layers)
+    names = [f"hidden_{k}" for k in range(1, layers)] + ["output"]
+    weights = []
+    for name in names:
+        weights += [
+            Weight(name, "kernel", f"{name}/kernel", (WIDTH, WIDTH)),
+            Weight(name, "bias", f"{name}/bias", (WIDTH,)),
+        ]
+    always = ("mean_abs", "l2_norm", "nonfinite_steps", "first_nonfinite_step")
+    history = GradientHistory(
+        weights, (*always, "weight_l2", "update_l2", *statistics), metadata, outputs=outputs
+    )
+    kernel = np.broadcast_to(level, shape) * error * ROOT
+    bias = np.where(np.arange(layers) < layers - 1, kernel / ROOT, error)
+    sizes = np.broadcast_to(weight, shape)
+    moved = np.broadcast_to(update, shape)
+    for r in range(shape[0]):
+        interleaved = np.ravel(np.column_stack([kernel[r], bias[r]]))
+        values = {
+            "l2_norm": interleaved,
+            "mean_abs": interleaved / WIDTH,
+            "nonfinite_steps": (~np.isfinite(interleaved)).astype(float),
+            "first_nonfinite_step": np.where(np.isfinite(interleaved), 0, max(10 * r, 1)),
+            "weight_l2": np.ravel(np.column_stack([sizes[r], np.full(layers, bias_size)])),
+            "update_l2": np.ravel(np.column_stack([moved[r] * (r > 0), np.zeros(layers)])),
+        }
+        values |= {name: np.zeros(2 * layers) for name in statistics}
+        history.append(r, 10 * r, values, {} if np.isnan(loss[0]) else {"loss": loss[r]})
+    return history
+
+
+def rules_of(*arguments, **options):
+    return diagnose(history_of(*arguments, **options)).rules
+
+
+def test_the_level_is_the_gradient_over_that_of_the_recursion_at_its_critical_point():
+    from kgrad.theory import DenseStack, activation, propagate
+
+    linear = activation("linear")
+    stack = DenseStack((64,) * 6, (1 / 64,) * 5, (linear,) * 4)
+    critical = np.sqrt(propagate(stack, a_0=1.0, S_L=9.0).weight_norm_squared)
+    history = history_of(np.full(5, 0.25), error=3.0)
+    np.testing.assert_allclose(history["l2_norm"][0, ::2], 0.25 * critical)
+    np.testing.assert_allclose(Evidence(history).level, 0.25)
+
+
+def test_sigma_w2_is_the_variance_of_the_weights_times_the_fan_in(random):
+    kernel = random.normal(0, 0.3, (WIDTH, WIDTH))
+    found = Evidence(history_of(weight=np.linalg.norm(kernel))).sigma_w2
+    np.testing.assert_allclose(found, WIDTH * np.mean(kernel**2))
+
+
+def test_a_healthy_run_has_no_findings():
+    diagnosis = diagnose(history_of())
+    assert len(diagnosis) == 0 and not diagnosis
+    assert "No findings" in str(diagnosis)
+    assert diagnosis.to_dict() == [] and diagnosis.to_frame().empty
+
+
+@pytest.mark.parametrize(
+    ("level", "loss", "expected"),
+    [
+        (1e-5, FLAT, ("vanishing",)),
+        (1e-5, FALLING, ()),  # a network that learns is not ill
+        (5e-3, FLAT, ("vanishing",)),
+        (5e-3, (1.0, 1.0, 0.9, 0.85, 0.8, 0.75), ()),
+        (5e-5, (1.0, 1.0, 0.9, 0.85, 0.8, 0.75), ("vanishing",)),
+        (2e-2, FLAT, ("vanishing",)),
+        (5e-2, FLAT, ()),
+        (2e3, FLAT, ("exploding",)),
+        (2e2, FLAT, ("exploding",)),
+        (2e2, FALLING, ()),
+        (50, FLAT, ()),
+    ],
+)
+def test_levels_are_judged_together_with_the_loss(level, loss, expected):
+    levels = np.array([level, level, 1, 1, 1])
+    assert rules_of(levels, loss) == expected
+
+
+def test_converged_is_not_vanished():
+    """The error itself fell, and with it every gradient: levels stay."""
+    history = history_of(loss=(1.0, 0.5, 0.1, 1e-3, 1e-4, 1e-5), error=1e-9)
+    assert diagnose(history).rules == ()
+
+
+def test_a_relu_networks_disease_is_a_level_and_not_a_ratio_between_layers():
+    levels = np.full(5, 1e-6)
+    history = history_of(levels, FLAT)
+    norms = history["l2_norm"][0, ::2]
+    assert norms.max() == norms.min()
+    assert diagnose(history).rules == ("vanishing",)
+
+
+def test_a_finding_says_where_since_when_and_by_which_numbers():
+    level = np.ones((6, 5))
+    level[2:, :2] = 1e-6
+    level[3, 0] = 1e-7
+    finding = diagnose(history_of(level, FLAT))[0]
+    assert finding.layers == ("hidden_1", "hidden_2")
+    assert finding.first_epoch == 2
+    first = finding.evidence[0]
+    assert (first.layer, first.epoch, first.threshold) == ("hidden_1", 2, 1e-4)
+    np.testing.assert_allclose(first.value, 1e-6)
+    assert "1e-06" in str(finding) and "hidden_1" in str(finding) and "epoch 2" in str(finding)
+
+
+def test_a_record_that_is_no_rule_is_no_finding():
+    level = np.ones((6, 5))
+    level[2] = 1e-6
+    assert rules_of(level, FLAT) == ()
+
+
+def test_nan_is_found_with_its_layer_and_its_first_step():
+    level = np.ones((6, 5))
+    level[2:, 1:] = np.nan
+    finding = diagnose(history_of(level, (1, 0.9, np.nan, np.nan, np.nan, np.nan)))[0]
+    assert finding.rule == "nonfinite"
+    assert finding.severity == "critical"
+    assert finding.layers == ("hidden_2", "hidden_3", "hidden_4", "output")
+    assert [m.value for m in finding.evidence[:2]] == [1, 20]
+    assert finding.first_epoch == 2
+
+
+def test_steps_that_a_loss_scale_skipped_are_not_nonfinite():
+    history = history_of()
+    for r in range(len(history)):
+        history.record(r)["values"]["nonfinite_steps"][:] = 1
+        history.record(r)["logs"]["skipped_steps"] = 1.0
+    assert diagnose(history).rules == ()
+    history.record(3)["values"]["nonfinite_steps"][0] = 2
+    assert diagnose(history).rules == ("nonfinite",)
+
+
+def test_weights_that_do_not_move_are_found_where_gradients_are_well():
+    assert rules_of(1.0, FLAT, update=1e-9) == ("not_moving",)
+    assert rules_of(1e-6, FLAT, update=1e-9) == ("vanishing",)
+    assert rules_of(1.0, FALLING, update=1e-9) == ()
+
+
+def test_weights_that_move_too_far_are_found():
+    rising = (0.7, 0.9, 3.0, 2.0, 4.0, 3.0)
+    assert rules_of(1.0, rising, update=3 * ROOT) == ("moving_too_far",)
+    assert rules_of(1.0, FALLING, update=3 * ROOT) == ()
+
+
+def test_a_layer_out_of_line_is_found_by_its_weights():
+    weight = np.array([ROOT, ROOT, ROOT / 1000, ROOT, ROOT])
+    finding = diagnose(history_of(1.0, FLAT, weight=weight, update=1e-3))[0]
+    assert (finding.rule, finding.layers) == ("layer_out_of_line", ("hidden_3",))
+    np.testing.assert_allclose(finding.evidence[0].value, 1e6)
+
+
+def test_a_loss_that_does_not_fall_is_said_only_where_nothing_else_explains_it():
+    rising = (0.7, 0.7, 0.9, 1.2, 1.3, 1.4)
+    assert rules_of(1.0, rising) == ("not_improving",)
+    assert rules_of(1e-6, rising) == ("vanishing",)
+    assert rules_of(1.0, (1e-4, 1e-4, 1.1e-4, 1e-4, 1.2e-4, 1.1e-4)) == ()  # is low already
+
+
+def test_a_cross_entropy_no_better_than_guessing_is_not_improving():
+    binary = {"loss": "binary_crossentropy"}
+    above = (5.0, 3.0, 1.0, 0.8, 0.75, 0.72)
+    assert diagnose(history_of(1.0, above, metadata=binary)).rules == ("not_improving",)
+    assert diagnose(history_of(1.0, above)).rules == ()  # of another loss nothing is known
+    below = (5.0, 3.0, 1.0, 0.6, 0.5, 0.4)
+    assert diagnose(history_of(1.0, below, metadata=binary)).rules == ()
+    ten = {"loss": "sparse_categorical_crossentropy"}  # the last layer has 64 units: ln 64 = 4.16
+    assert diagnose(history_of(1.0, (5, 5, 4.8, 4.5, 4.3, 4.2), metadata=ten)).rules == (
+        "not_improving",
+    )
+
+
+def test_a_network_that_begins_as_a_constant_is_not_ill():
+    """Its last kernel is 0, or nearly, and no gradient passes it in the first step."""
+    level, weight = np.ones((6, 5)), np.full((6, 5), ROOT)
+    level[0, :-1], weight[0, -1] = 0.0, 0.0
+    weight[1, -1] = ROOT / 300
+    level[1, :-1] = 1 / 300
+    assert rules_of(level, FLAT, weight=weight) == ()
+
+
+def test_one_record_tells_only_what_is_far_out():
+    assert rules_of(1e-6, (0.7,)) == ("vanishing",)
+    assert rules_of(1e-3, (0.7,)) == ()
+
+
+def with_activations(history, **shares):
+    for r in range(len(history)):
+        rows = {
+            f"activation_{n}": np.broadcast_to(v, len(history.outputs)) for n, v in shares.items()
+        }
+        history.record(r)["activations"] = rows
+    return history
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"),
+    [
+        ({"dead": [0, 0.95], "zero_fraction": 0.5, "saturated": 0.5}, ("dead_units",)),
+        ({"dead": [0, 0.4], "zero_fraction": 0.5, "saturated": 0.5}, ()),
+        ({"dead": 0.0, "zero_fraction": 0.0, "saturated": [0.9, 0.1]}, ("saturated",)),
+        ({"dead": 0.0, "zero_fraction": 0.9, "saturated": 0.9}, ()),  # a ReLU's zeros
+    ],
+)
+def test_dead_and_saturated_units_are_found_in_the_probe(shares, expected):
+    history = with_activations(history_of(1.0, FLAT, outputs=("a", "b")), **shares)
+    assert diagnose(history).rules == expected
+
+
+def test_clipping_that_leaves_little_at_every_step_is_found():
+    history = history_of(1.0, FLAT, statistics=("clipped_l2", "clipped_steps"))
+    for r in range(len(history)):
+        values = history.record(r)["values"]
+        values["clipped_l2"] = values["l2_norm"] / 1000
+        values["clipped_steps"][:] = 10
+    finding = diagnose(history)[0]
+    assert finding.rule == "always_clipped"
+    np.testing.assert_allclose(finding.evidence[0].value, 1e-3)
+    for r in range(len(history)):
+        values = history.record(r)["values"]
+        values["clipped_l2"] = values["l2_norm"] / 2  # clipped, but not by much
+    assert diagnose(history).rules == ()
+
+
+def test_thresholds_can_be_moved_and_rules_chosen():
+    history = history_of(np.array([5e-3, 5e-3, 1, 1, 1]), FLAT)
+    assert diagnose(history).rules == ("vanishing",)
+    assert diagnose(history, thresholds=Thresholds(vanishing_level=1e-3)).rules == ()
+    assert diagnose(history, rules=["exploding"]).rules == ()
+
+
+def test_every_rule_has_its_words_and_every_threshold_its_reason():
+    assert set(TEXTS) == set(RULES)
+    for text in TEXTS.values():
+        assert text.explanation and text.remedies and text.reference
+    described = Thresholds.__doc__
+    for field in dataclasses.fields(Thresholds):
+        assert field.name in described, field.name
+
+
+def test_a_diagnosis_can_be_printed_and_converted():
+    diagnosis = diagnose(history_of(1e-6, FLAT))
+    assert json.loads(json.dumps(diagnosis.to_dict()))[0]["rule"] == "vanishing"
+    frame = diagnosis.to_frame()
+    assert list(frame["rule"]) == ["vanishing"] * len(frame)
+    assert set(frame["quantity"]) == {m.quantity for m in diagnosis[0].evidence}
+    console = rich.console.Console(width=80, record=True, file=io.StringIO())
+    console.print(diagnosis)
+    shown = console.export_text()
+    assert "vanishing" in shown and "1e-06" in shown and "→" in shown
+    assert isinstance(diagnosis, Diagnosis) and isinstance(diagnosis[0], Finding)
+    assert isinstance(diagnosis[0].evidence[0], Measurement)
+
+
+def test_a_long_and_deep_history_is_diagnosed_in_a_moment(random):
+    level = np.exp(random.normal(size=(1000, 100)))
+    history = history_of(level, np.linspace(1, 0.2, 1000), layers=100)
+    start = time.process_time()  # others may be using the machine
+    diagnose(history)
+    assert time.process_time() - start < 0.2
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (lambda: ([1, 2],), TypeError, "received list: pass tracker.history"),
+        (lambda: (history_of(loss=()),), ValueError, "received none: train first"),
+    ],
+)
+def test_what_is_no_history_is_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        diagnose(*arguments())
+
+
+def test_a_history_without_the_usual_statistics_is_refused():
+    history = GradientHistory([Weight("a", "kernel", "a/kernel", (2, 2))], ["l2_norm"])
+    history.append(0, 0, {"l2_norm": [1.0]})
+    with pytest.raises(ValueError, match="without weight_l2, update_l2, nonfinite_steps"):
+        diagnose(history)
+
+
+def test_an_unknown_rule_is_refused_with_the_nearest():
+    with pytest.raises(ValueError, match="'vanish', did you mean 'vanishing'"):
+        diagnose(history_of(), rules=["vanish"])
+
+
+# The model.
+
+
+def compiled(*layers, loss, **options):
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    model.compile("sgd", loss, **options)
+    return model
+
+
+def dense(units, activation=None, **options):
+    return keras.layers.Dense(units, activation, name="last", **options)
+
+
+Y = np.array([[0.0], [1.0]])
+
+
+@pytest.mark.parametrize(
+    ("model", "y", "value"),
+    [
+        (lambda: compiled(dense(1, "softmax"), loss="binary_crossentropy"), None, 1),
+        (lambda: compiled(dense(1, "sigmoid"), loss="categorical_crossentropy"), None, 1),
+        (lambda: compiled(dense(1), loss="binary_crossentropy"), None, -np.inf),
+        (lambda: compiled(dense(3, "relu"), loss="categorical_crossentropy"), None, np.inf),
+        (lambda: compiled(dense(3), loss="sparse_categorical_crossentropy"), None, -np.inf),
+        (
+            lambda: compiled(
+                dense(3, "softmax"),
+                loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            ),
+            None,
+            1,
+        ),
+        (lambda: compiled(dense(1, "sigmoid"), loss="mse"), 3 * Y, 0.5),
+        (lambda: compiled(dense(1, "relu"), loss="mse"), Y - 1, 0.5),
+        (lambda: compiled(dense(1, "sigmoid"), loss="binary_crossentropy"), 2 * Y - 1, 0.5),
+        (lambda: compiled(dense(3, "softmax"), loss="sparse_categorical_crossentropy"), 5 * Y, 0.5),
+        (
+            lambda: compiled(dense(1), keras.layers.Activation("tanh", name="last2"), loss="mse"),
+            3 * Y,
+            0.5,
+        ),
+        (lambda: compiled(dense(1, "sigmoid"), loss="binary_crossentropy"), Y, None),
+        (
+            lambda: compiled(dense(1), loss=keras.losses.BinaryCrossentropy(from_logits=True)),
+            Y,
+            None,
+        ),
+        (
+            lambda: compiled(dense(3, "softmax"), loss="sparse_categorical_crossentropy"),
+            2 * Y,
+            None,
+        ),
+        (lambda: compiled(dense(1), loss="mse"), 100 * Y, None),
+        (lambda: compiled(dense(2, "sigmoid"), loss="binary_crossentropy"), None, None),
+    ],
+)
+def test_an_output_that_cannot_meet_the_loss_is_found(model, y, value):
+    found = diagnose(history_of(), model(), y)
+    if value is None:
+        assert found.rules == ()
+        return
+    assert found.rules == ("output_loss_mismatch",)
+    assert found[0].evidence[0].value == value
+    assert found[0].layers[0].startswith("last")
+
+
+def test_units_that_start_equal_are_found():
+    layers = [keras.layers.Dense(4, "relu", name="equal", kernel_initializer="ones"), dense(1)]
+    finding = diagnose(history_of(), compiled(*layers, loss="mse"))[0]
+    assert (finding.rule, finding.layers) == ("badly_scaled_weights", ("equal",))
+    healthy = [keras.layers.Dense(4, "relu"), dense(1)]
+    assert diagnose(history_of(), compiled(*healthy, loss="mse")).rules == ()
+
+
+def test_weights_too_large_everywhere_are_found_where_the_loss_does_not_fall():
+    model = compiled(dense(1), loss="mse")
+    history = history_of(1.0, FLAT, weight=10 * ROOT)
+    assert diagnose(history, model).rules == ("badly_scaled_weights",)
+    assert diagnose(history_of(1.0, FALLING, weight=10 * ROOT), model).rules == ()
+
+
+# Real runs.
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({}, None),
+        ({"activation": "sigmoid", "initializer": "normal"}, "vanishing"),
+        ({"initializer": "normal"}, "vanishing"),
+        ({"activation": "tanh", "initializer": "normal:1"}, "exploding"),
+        ({"learning_rate": 100.0}, "nonfinite"),
+        ({"learning_rate": 1e-9}, "not_moving"),
+    ],
+)
+def test_ill_runs_of_five_epochs_are_named(changes, rule):
+    run = Experiment(epochs=5, samples=512, learning_rate=0.1)
+    found = diagnose(run_experiment(dataclasses.replace(run, **changes)))
+    assert (rule in found.rules) if rule else found.rules == ()
+
+
+# While training.
+
+
+def fit(tracker, activation="sigmoid", initializer="normal", epochs=4, loss="mse", optimizer="sgd"):
+    data = kgrad.make_dataset("moons", 64)
+    model = kgrad.create_model(8, activation, initializer, units=16, input_shape=(2,), seed=0)
+    model.compile(optimizer, loss)
+    return model.fit(data.X, data.y, epochs=epochs, verbose=0, callbacks=[tracker])
+
+
+def test_a_tracker_warns_of_each_finding_once_in_a_line(caplog):
+    with caplog.at_level(logging.WARNING, "kgrad"):
+        fit(kgrad.GradientTracker(diagnose=True))
+    told = [record.getMessage() for record in caplog.records]
+    assert sum("vanishing" in line for line in told) == 1
+    assert told[0].startswith("epoch 1: vanishing (hidden_1")
+    assert "\n" not in told[0]
+
+
+def test_a_tracker_without_it_says_nothing(caplog):
+    with caplog.at_level(logging.WARNING, "kgrad"):
+        fit(kgrad.GradientTracker())
+    assert not caplog.records
+
+
+def test_a_tracker_stops_where_it_was_told_to(caplog):
+    tracker = kgrad.GradientTracker(stop_on=["vanishing"])
+    assert len(fit(tracker, epochs=9).epoch) == 1
+    assert list(tracker.history.epochs) == [0, 1]
+    other = kgrad.GradientTracker(stop_on=["nonfinite"])
+    assert len(fit(other, epochs=3).epoch) == 3
+
+
+def test_a_tracker_refuses_unknown_rules_and_to_stop_what_is_not_fit():
+    with pytest.raises(ValueError, match="received 'non_finite', did you mean 'nonfinite'"):
+        kgrad.GradientTracker(stop_on=["non_finite"])
+    with pytest.raises(TypeError, match="stop_on must be a sequence of rules"):
+        kgrad.GradientTracker(stop_on="nonfinite")
+    model = compiled(dense(1), loss="mse")
+    with pytest.raises(ValueError, match="stop_on are for fit"):
+        kgrad.GradientTracker(stop_on=["nonfinite"]).attach(model.optimizer, model)

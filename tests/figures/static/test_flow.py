@@ -1,0 +1,307 @@
+"""The flow graph's layout, and its figure by reading the artists back."""
+
+import itertools
+import math
+
+import matplotlib.pyplot as plt
+import networkx as nx
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from numpy.testing import assert_allclose
+
+import kgrad
+from kgrad.figures.flow_layout import layered
+from kgrad.figures.flow_looks import AREAS, LOOKS, WIDTHS
+from kgrad.figures.flow_verdicts import limit_of, verdict_of
+from kgrad.figures.scale import INFINITE, NAN, ZERO
+
+pytestmark = pytest.mark.usefixtures("nothing_leaks")
+
+
+def graph_of(edges, nodes=None):
+    """A graph from {"a b": norm}; every node has its norm from `nodes`, or 1."""
+    graph = nx.DiGraph(name="model", epoch=3, step=30, assumed=False)
+    for pair in edges:
+        for name in pair.split():
+            graph.add_node(name, gradient_norm=(nodes or {}).get(name, 1.0))
+    for pair, norm in edges.items():
+        source, target = pair.split()
+        graph.add_edge(source, target, gradient_norm=norm, outputs=(source,), reason="")
+    return graph
+
+
+def chain(norms, **options):
+    names = [f"layer_{i}" for i in range(len(norms) + 1)]
+    pairs = itertools.pairwise(names)
+    return graph_of(
+        {f"{a} {b}": norm for (a, b), norm in zip(pairs, norms, strict=True)}, **options
+    )
+
+
+def edges_drawn(figure):
+    return {patch.get_gid(): patch for patch in figure.axes[0].patches}
+
+
+def nodes_drawn(figure):
+    return {one.get_gid(): one for one in figure.axes[0].collections}
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def legend(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def look(patch):
+    """Its colour, and whether it is dashed."""
+    return patch.get_edgecolor()[:3], patch.get_linestyle() != "solid"
+
+
+def markers(figure):
+    return [line.get_marker() for line in figure.axes[0].lines]
+
+
+# Verdicts
+
+
+@pytest.mark.parametrize(
+    ("norm", "verdict"),
+    [
+        (0.0101, "above"), (0.01, "below"), (1e-30, "below"), (0.0, "zero"),
+        (math.nan, "NaN"), (math.inf, "infinite"), (None, "not measured"),
+    ],
+)  # fmt: skip
+def test_at_the_threshold_is_below_it(norm, verdict):
+    assert verdict_of(norm, 0.01) == verdict
+
+
+def test_a_relative_threshold_is_a_share_of_the_largest_finite_norm():
+    assert limit_of([2.0, None, math.nan, math.inf, 50.0], 0.1, True) == 5.0
+    assert limit_of([2.0, 50.0], 0.1, False) == 0.1
+    assert limit_of([None], 0.1, True) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("threshold", "relative"),
+    [(-1, False), (math.nan, False), (math.inf, False), ("1", False), (True, False), (1.5, True)],
+)
+def test_a_threshold_that_is_none_is_refused(threshold, relative):
+    with pytest.raises(ValueError, match="threshold must be"):
+        kgrad.plot_flow_graph(chain([1.0]), "x", threshold=threshold, relative=relative)
+
+
+# Layout
+
+
+def segments(layout):
+    for edge, way in layout.ways.items():
+        for before, after in itertools.pairwise(way):
+            yield edge, before, after
+
+
+def test_edges_lead_down_one_row_at_a_time():
+    layout = layered(graph_of(dict.fromkeys(["a b", "b c", "c d", "a d", "b e", "e d", "x d"], 1)))
+    assert not layout.back
+    assert all(after[1] == before[1] + 1 for _, before, after in segments(layout))
+    assert layout.nodes["x"][1] == layout.nodes["d"][1] - 1  # not at the top, far from its use
+
+
+def test_a_skip_passes_beside_the_nodes_and_the_trunk_is_straight():
+    edges = [f"h{i} h{i + 1}" for i in range(9)] + ["h0 h3", "h3 h6", "h6 h9"]
+    layout = layered(graph_of(dict.fromkeys(edges, 1)))
+    assert len({x for x, _ in layout.nodes.values()}) == 1
+    for i, way in ((0, ("h0", "h3")), (3, ("h3", "h6"))):
+        passed = layout.ways[way][1:-1]
+        assert [row for _, row in passed] == [i + 1, i + 2]
+        trunk = layout.nodes["h0"][0]
+        assert all(abs(x - trunk) >= 0.29 for x, _ in passed)
+
+
+def test_branches_stand_side_by_side_without_crossing():
+    edges = [f"{a} {b}" for k in range(4) for a, b in (("s", f"b{k}"), (f"b{k}", f"c{k}"))]
+    edges += [f"c{k} t" for k in (2, 0, 3, 1)]
+    layout = layered(graph_of(dict.fromkeys(edges, 1)))
+    for row in "bc":
+        x = sorted(layout.nodes[f"{row}{k}"][0] for k in range(4))
+        assert min(np.diff(x)) >= 1 - 1e-6
+    for k in range(4):
+        assert layout.nodes[f"b{k}"][0] == pytest.approx(layout.nodes[f"c{k}"][0])
+
+
+def test_a_row_is_ordered_so_that_edges_do_not_cross():
+    pairs = ["r p", "r q", "q x", "p y", "x s", "y t", "s end", "t end"]
+    x = {name: at for name, (at, _) in layered(graph_of(dict.fromkeys(pairs, 1))).nodes.items()}
+    assert (x["p"] < x["q"]) == (x["y"] < x["x"]) == (x["t"] < x["s"])
+
+
+def test_what_leads_back_is_known_and_the_rest_still_leads_down():
+    layout = layered(graph_of(dict.fromkeys(["a b", "b c", "c b", "b b"], 1)))
+    assert layout.back == {("c", "b"), ("b", "b")}
+    assert [layout.nodes[name][1] for name in "abc"] == [0, 1, 2]
+
+
+def test_a_foreign_graph_in_any_order_is_laid_out_from_its_sources():
+    layout = layered(graph_of({"c d": 1, "b c": 1, "a b": 1}))
+    assert [layout.nodes[name][1] for name in "abcd"] == [0, 1, 2, 3]
+
+
+# The figure
+
+
+def test_edges_are_green_and_solid_above_and_red_and_dashed_at_or_below():
+    figure = kgrad.plot_flow_graph(chain([0.02, 0.01, 1e-5]), "A chain")
+    drawn = [look(patch) for patch in edges_drawn(figure).values()]
+    green, red = (to_rgb(LOOKS[verdict][0]) for verdict in ("above", "below"))
+    by_name = {gid: look(patch) for gid, patch in edges_drawn(figure).items()}
+    assert by_name["layer_0 → layer_1"] == (green, False)
+    assert by_name["layer_1 → layer_2"] == by_name["layer_2 → layer_3"] == (red, True)
+    assert len(drawn) == 3
+    assert green[1] > max(green[0], green[2]) and red[0] > max(red[1:])
+    assert legend(figure)[:2] == ["edge above 0.01", "edge at or below 0.01"]
+
+
+def test_the_threshold_can_be_moved_and_be_relative():
+    norms = [1e-5, 1e-6, 1e-8]
+    red = to_rgb(LOOKS["below"][0])
+
+    def reds(**options):
+        figure = kgrad.plot_flow_graph(chain(norms), "x", **options)
+        drawn = edges_drawn(figure)
+        return [
+            look(drawn[f"layer_{i} → layer_{i + 1}"])[0] == red for i in range(len(norms))
+        ], legend(figure)
+
+    assert reds()[0] == [True, True, True]
+    assert reds(threshold=5e-7)[0] == [False, False, True]
+    found, key = reds(threshold=0.2, relative=True)
+    assert found == [False, True, True]
+    assert "edge above 2e-06" in key
+
+
+def test_thickness_and_size_are_logarithmic():
+    norms = [1.0, 1e-2, 1e-4]
+    nodes = {f"layer_{i}": 10.0 ** (-2 * i) for i in range(4)}
+    figure = kgrad.plot_flow_graph(chain(norms, nodes=nodes), "x")
+    widths = [edges_drawn(figure)[f"layer_{i} → layer_{i + 1}"].get_linewidth() for i in range(3)]
+    assert_allclose(widths, [WIDTHS[1], sum(WIDTHS) / 2, WIDTHS[0]])
+    areas = [nodes_drawn(figure)[f"layer_{i}"].get_sizes()[0] for i in range(4)]
+    assert_allclose(areas, np.linspace(AREAS[1], AREAS[0], 4))
+
+
+def test_dashes_are_as_long_on_thick_edges_as_on_thin_ones():
+    figure = kgrad.plot_flow_graph(chain([1e-3, 1e-9]), "x")
+    dashes = [patch._dash_pattern[1] for patch in edges_drawn(figure).values()]
+    assert_allclose(dashes[0], dashes[1])
+
+
+def test_every_number_is_written_once_for_what_is_the_same():
+    graph = graph_of({"a b": 0.25, "b c": 0.5, "a c": 0.25}, nodes={"a": 7.5, "b": None, "c": 3})
+    figure = kgrad.plot_flow_graph(graph, "x")
+    assert sorted(texts(figure)) == sorted(["a\n7.5", "b", "c\n3", "0.25", "0.5"])
+
+
+def test_calls_of_a_shared_layer_have_a_number_each():
+    graph = graph_of({"a b": 0.25, "a c": 0.75})
+    graph.edges["a", "c"]["outputs"] = ("a (2)",)
+    assert {"0.25", "0.75"} <= set(texts(kgrad.plot_flow_graph(graph, "x")))
+
+
+def test_zero_nan_and_infinity_have_their_looks_on_edges_and_nodes():
+    norms = [0.0, math.nan, math.inf, None, 1.0]
+    nodes = {"layer_1": 0.0, "layer_2": math.nan, "layer_3": math.inf, "layer_4": None}
+    figure = kgrad.plot_flow_graph(chain(norms, nodes=nodes), "x")
+    assert sorted(markers(figure)) == sorted(2 * [ZERO.marker, NAN.marker, INFINITE.marker])
+    assert set(nodes_drawn(figure)) == {"layer_0", "layer_4", "layer_5"}
+    assert {"0", "NaN", "∞"} <= set(texts(figure))
+    assert {"layer_1\n0", "layer_2\nNaN", "layer_3\n∞", "layer_4"} <= set(texts(figure))
+    assert {
+        "edge: not measured", "edge at or below 0.01", "node without a gradient",
+        ZERO.name, NAN.name, INFINITE.name,
+    } <= set(legend(figure))  # fmt: skip
+
+
+def test_a_graph_without_any_number_is_drawn_and_says_why():
+    graph = chain([None, None], nodes=dict.fromkeys([f"layer_{i}" for i in range(3)]))
+    for edge in graph.edges.values():
+        edge["reason"] = "no probe was recorded"
+    figure = kgrad.plot_flow_graph(graph, "x")
+    assert "Edges were not measured: no probe was recorded." in (
+        figure.axes[0].get_title(loc="left").replace("\n", " ")
+    )
+    assert legend(figure) == ["edge: not measured", "node without a gradient"]
+
+
+def test_an_assumed_chain_and_the_epoch_stand_above():
+    graph = chain([1.0])
+    graph.graph["assumed"] = True
+    above = kgrad.plot_flow_graph(graph, "The title").axes[0].get_title(loc="left")
+    assert above.startswith("Epoch 3.")
+    assert "assumed" in above
+
+
+def overlaps(figure):
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    # A point of antialiasing is no overlap.
+    return [
+        (one, other)
+        for one, other in itertools.combinations(range(len(boxes)), 2)
+        if boxes[one].padded(-1).overlaps(boxes[other].padded(-1))
+    ]
+
+
+def branches():
+    names = [f"branch_{k}" for k in range(3)]
+    edges = {"input stem": None, "join shared": 0.3, "shared shared": 0.2, "shared out": 0.1}
+    edges |= {f"stem {name}": 0.7 for name in names} | {f"{name} join": 0.5 for name in names}
+    return graph_of(edges | {"stem join": 0.7, "join auxiliary": 0.3})
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [chain([1e-5] * 11), chain([0.5] * 50), branches()],
+    ids=["ten layers", "fifty layers", "branches"],
+)
+def test_no_text_covers_another_or_leaves_the_figure(graph):
+    figure = kgrad.plot_flow_graph(graph, "x")
+    assert overlaps(figure) == []
+    inside = figure.bbox.padded(1)
+    for text in figure.axes[0].texts:
+        box = text.get_window_extent()
+        assert inside.x0 <= box.x0 and box.x1 <= inside.x1
+        assert inside.y0 <= box.y0 and box.y1 <= inside.y1
+
+
+def test_a_deep_graph_goes_on_in_more_columns():
+    figure = kgrad.plot_flow_graph(chain([0.5] * 50), "x")
+    width, height = figure.get_size_inches()
+    assert width <= 12 and height <= 15
+    figure = kgrad.plot_flow_graph(chain([0.5] * 10), "x")
+    assert figure.get_size_inches()[0] < 6
+
+
+def test_a_name_is_drawn_as_it_is():
+    graph = graph_of({"<script> b": 1.0}, nodes={})
+    nx.relabel_nodes(graph, {"b": "$x^{", "<script>": "<script>$$"}, copy=False)
+    figure = kgrad.plot_flow_graph(graph, "$title")
+    figure.canvas.draw()
+    assert "$x^{\n1" in texts(figure)
+
+
+def test_what_is_no_graph_is_refused():
+    with pytest.raises(TypeError, match="must be a networkx DiGraph, received dict"):
+        kgrad.plot_flow_graph({}, "x")
+    with pytest.raises(ValueError, match="at least one node"):
+        kgrad.plot_flow_graph(nx.DiGraph(), "x")
+
+
+def test_the_figure_of_a_model_has_a_node_a_layer_and_an_edge_a_link():
+    model = kgrad.create_model(4, "relu", "he", input_shape=(3,), skip_connections=True)
+    graph = kgrad.flow_graph(model)
+    figure = kgrad.plot_flow_graph(graph, "Residual")
+    assert set(edges_drawn(figure)) == {f"{a} → {b}" for a, b in graph.edges}
+    assert set(nodes_drawn(figure)) == set(graph)
+    assert plt.fignum_exists(figure.number)

@@ -1,0 +1,391 @@
+"""The figures of predictions, by reading their artists back; every number in them is made here."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import FillBetweenPolyCollection, QuadMesh
+from matplotlib.figure import Figure
+from numpy.testing import assert_allclose, assert_array_equal
+
+from kgrad.experiments.prediction.predict import Prediction
+from kgrad.figures.static.gradients import visualize_gradients
+from kgrad.figures.static.phases import plot_phase_diagram
+from kgrad.figures.static.predictions import plot_prediction
+from kgrad.records.history import GradientHistory, Weight
+from kgrad.theory import activation
+
+pytestmark = pytest.mark.usefixtures("nothing_leaks")
+
+
+def names(layers: int) -> list[str]:
+    return [*(f"hidden_{i}" for i in range(1, layers)), "output"]
+
+
+def weights(layers: int) -> list[Weight]:
+    return [Weight(name, "kernel", f"{name}/kernel", (2, 2)) for name in names(layers)]
+
+
+def make_prediction(
+    line: np.ndarray,
+    low: np.ndarray | None = None,
+    high: np.ndarray | None = None,
+    phi: str = "tanh",
+    variances: tuple[float, ...] = (),
+    biases: tuple[float, ...] = (),
+) -> Prediction:
+    """One kernel a layer; `l2_norm` is 5 times `mean_abs`; all layers dense."""
+    layers = names(len(line))
+    low = line / 3 if low is None else low
+    high = line * 3 if high is None else high
+    both = [{"mean_abs": v, "l2_norm": 5 * v} for v in (line, low, high)]
+    w, b = variances or (1.0,) * len(line), biases or (0.0,) * len(line)
+    return Prediction(
+        weights(len(line)),
+        both[0],
+        lower=both[1],
+        upper=both[2],
+        sigma_w2=dict(zip(layers, w, strict=True)),
+        sigma_b2=dict(zip(layers, b, strict=True)),
+        activations={name: activation(phi) for name in layers[:-1]},
+    )
+
+
+def make_history(records: np.ndarray, first_epoch: int = 0) -> GradientHistory:
+    history = GradientHistory(weights(records.shape[1]), ["mean_abs", "l2_norm"])
+    for i, row in enumerate(records):
+        history.append(first_epoch + i, 10 * i, {"mean_abs": row, "l2_norm": 7 * row})
+    return history
+
+
+def slope(layers: int = 6) -> np.ndarray:
+    return 10.0 ** np.linspace(-6, -1, layers)
+
+
+def line_of(ax: Axes) -> np.ndarray:
+    (line,) = [one for one in ax.lines if one.get_label() == "predicted"]
+    assert_array_equal(line.get_xdata(), np.arange(1, len(line.get_xdata()) + 1))
+    return np.asarray(line.get_ydata())
+
+
+def points_of(ax: Axes) -> np.ndarray:
+    points = [one for one in ax.lines if one.get_label() == "measured"]
+    assert all((p.get_linestyle(), p.get_marker()) == ("None", "o") for p in points)
+    return np.array([point.get_ydata() for point in points])
+
+
+def band_of(ax: Axes) -> tuple[np.ndarray, np.ndarray]:
+    (band,) = [one for one in ax.collections if isinstance(one, FillBetweenPolyCollection)]
+    corners = band.get_paths()[0].vertices
+    heights = [corners[corners[:, 0] == x, 1] for x in np.unique(corners[:, 0])]
+    return np.array([h.min() for h in heights]), np.array([h.max() for h in heights])
+
+
+def legend_names(figure: Figure) -> list[str]:
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+def ticks(ax: Axes) -> list[str]:
+    return [text.get_text() for text in ax.get_xticklabels()]
+
+
+# --- plot_prediction
+
+
+def test_line_and_band_are_the_prediction_and_points_are_epoch_0():
+    line, records = slope(), slope() * np.array([[1.5], [100.0]])
+    figure = plot_prediction(make_history(records), make_prediction(line), "a title")
+    figure.canvas.draw()
+    (ax,) = figure.axes
+    assert figure.get_suptitle() == "a title"
+    assert (ax.get_yscale(), ax.get_ylabel()) == ("log", "mean |gradient|")
+    assert_allclose(line_of(ax), line)
+    assert_allclose(band_of(ax), [line / 3, line * 3])
+    assert_allclose(points_of(ax), [records[0]])
+    assert ticks(ax) == names(6)
+    assert legend_names(figure) == ["predicted", "95 % of networks", "measured"]
+
+
+def test_the_points_lie_above_the_line_and_the_line_above_the_band():
+    (ax,) = plot_prediction(make_history(slope()[None]), make_prediction(slope())).axes
+    order = [
+        (one.get_zorder(), i)
+        for i, one in enumerate(ax.get_children())
+        if one.get_label() in ("predicted", "measured")
+        or isinstance(one, FillBetweenPolyCollection)
+    ]
+    assert order == sorted(order)
+
+
+def test_every_replicate_has_its_points():
+    records = [slope()[None] * factor for factor in (0.5, 1.0, 2.0)]
+    figure = plot_prediction([make_history(one) for one in records], make_prediction(slope()))
+    assert_allclose(points_of(figure.axes[0]), np.concatenate(records))
+    assert legend_names(figure)[-1] == "measured, 3 seeds"
+
+
+def test_the_norm_is_drawn_on_request():
+    line = slope()
+    figure = plot_prediction(make_history(line[None]), make_prediction(line), statistic="l2_norm")
+    (ax,) = figure.axes
+    assert ax.get_ylabel() == "gradient L2 norm"
+    assert_allclose(line_of(ax), 5 * line)
+    assert_allclose(points_of(ax), [7 * line])
+
+
+def test_layers_of_normalisation_are_left_out():
+    prediction, history = make_prediction(slope()), make_history(slope()[None])
+    del prediction.sigma_w2["hidden_2"]
+    (ax,) = plot_prediction(history, prediction).axes
+    kept = [0, 2, 3, 4, 5]
+    assert ticks(ax) == [names(6)[i] for i in kept]
+    assert_allclose(line_of(ax), slope()[kept])
+    assert_allclose(points_of(ax), [slope()[kept]])
+    assert_allclose(band_of(ax), [slope()[kept] / 3, slope()[kept] * 3])
+
+
+def test_networks_have_a_panel_each_on_a_shared_scale():
+    lines = {"small": slope(4) * 1e-6, "large": slope(9)}
+    histories = {name: [make_history(line[None])] * 2 for name, line in lines.items()}
+    predictions = {name: make_prediction(line) for name, line in reversed(lines.items())}
+    figure = plot_prediction(histories, predictions)
+    figure.canvas.draw()
+    assert [ax.get_title() for ax in figure.axes] == ["small", "large"]
+    assert len({ax.get_ylim() for ax in figure.axes}) == 1
+    for ax, line in zip(figure.axes, lines.values(), strict=True):
+        assert_allclose(line_of(ax), line)
+        assert ticks(ax)[-1] == "output"
+
+
+@pytest.mark.parametrize("layers", [1, 3, 10, 100])
+def test_few_and_many_layers_are_named_from_the_first_to_the_output(layers):
+    line = slope(layers)
+    figure = plot_prediction(make_history(line[None]), make_prediction(line))
+    figure.canvas.draw()
+    shown = ticks(figure.axes[0])
+    assert shown == names(layers) if layers <= 10 else 6 <= len(shown) <= 12
+    assert shown[-1] == "output"
+    boxes = [text.get_window_extent() for text in figure.axes[0].get_xticklabels()]
+    assert all(box.y0 > 0 for box in boxes)
+
+
+def test_zero_infinity_and_nan_are_marked_whether_predicted_or_measured():
+    line, measured = slope(6), slope(6)
+    line[0], measured[1:3] = 0, (np.inf, np.nan)
+    figure = plot_prediction(make_history(measured[None]), make_prediction(line))
+    figure.canvas.draw()
+    assert legend_names(figure)[3:] == ["0 (exactly)", "infinite", "NaN"]
+    marked = {
+        (one.get_label(), x)
+        for one in figure.axes[0].lines
+        if one.get_label() in ("0 (exactly)", "infinite", "NaN")
+        for x in one.get_xdata()
+    }
+    assert marked == {("0 (exactly)", 1), ("infinite", 2), ("NaN", 3)}
+
+
+def test_a_band_that_reaches_zero_or_infinity_ends_at_the_axis_and_has_no_marks():
+    line = slope()
+    low, high = np.where(line < 1e-4, 0, line / 3), np.where(line < 1e-4, np.inf, line * 3)
+    figure = plot_prediction(make_history(line[None]), make_prediction(line, low, high))
+    figure.canvas.draw()
+    (ax,) = figure.axes
+    lowest, highest = ax.get_ylim()
+    below, above = band_of(ax)
+    assert_allclose(below[:2], lowest)
+    assert_allclose(above[:2], highest)
+    assert lowest > 1e-9
+    assert legend_names(figure) == ["predicted", "95 % of networks", "measured"]
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "sentence"),
+    [
+        ({"history": 3}, TypeError, "history must be a sequence of histories, received int"),
+        ({"prediction": 3}, TypeError, "prediction must be a Prediction, received int"),
+        ({"history": {"a": []}}, ValueError, "prediction must map the names in history ('a')"),
+        (
+            {"statistic": "max_abs"},
+            ValueError,
+            "statistic must be one that history recorded (mean_abs, l2_norm), received 'max_abs'",
+        ),
+        (
+            {"history": make_history(slope()[None], first_epoch=1)},
+            ValueError,
+            "history must have a record of epoch 0, received epochs from 1 on",
+        ),
+        (
+            {"history": make_history(slope(5)[None])},
+            ValueError,
+            "history must have the layers of prediction (hidden_1, hidden_2",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_in_one_sentence(change, kind, sentence):
+    given = {"history": make_history(slope()[None]), "prediction": make_prediction(slope())}
+    with pytest.raises(kind) as refusal:
+        plot_prediction(**(given | change))
+    assert str(refusal.value).startswith(sentence)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_statistic_that_is_recorded_but_not_predicted_is_refused():
+    history = GradientHistory(weights(3), ["max_abs"])
+    history.append(0, 0, {"max_abs": [1.0, 1.0, 1.0]})
+    with pytest.raises(ValueError, match=r"is predicted \(mean_abs, l2_norm\), received 'max_abs'"):
+        plot_prediction(history, make_prediction(slope(3)), statistic="max_abs")
+
+
+# --- visualize_gradients with a prediction
+
+
+def test_a_prediction_adds_a_panel_of_epoch_0_below_the_two():
+    line, records = slope(), slope() * np.array([[2.0], [0.1], [0.01]])
+    history = make_history(records)
+    plain = visualize_gradients(history, "t")
+    figure = visualize_gradients(history, "t", prediction=make_prediction(line))
+    figure.canvas.draw()
+    left, right, below = figure.axes[:3]
+    assert below.get_title() == "epoch 0, before training"
+    assert_allclose(line_of(below), line)
+    assert_allclose(points_of(below), [records[0]])
+    assert_allclose(band_of(below), [line / 3, line * 3])
+    assert below.get_window_extent().y1 < left.get_window_extent().y0
+    for one, other in zip((left, right), plain.axes[:2], strict=True):
+        assert (one.get_xlim(), one.get_ylim()) == (other.get_xlim(), other.get_ylim())
+        assert len(one.lines) == len(other.lines)
+    assert left.get_shared_x_axes().joined(left, right)
+    assert not left.get_shared_x_axes().joined(left, below)
+    assert legend_names(figure) == ["predicted", "95 % of networks", "measured"]
+
+
+def test_what_only_the_prediction_holds_is_in_the_legend_once():
+    line, records = slope(), slope() * np.ones((2, 1))
+    records[1, 1] = np.nan
+    line[2], line[3] = 0, np.nan
+    figure = visualize_gradients(make_history(records), "t", prediction=make_prediction(line))
+    assert sorted(legend_names(figure)[3:]) == ["0 (exactly)", "NaN"]
+
+
+def test_one_record_with_a_prediction_is_one_panel():
+    line = slope()
+    figure = visualize_gradients(make_history(line[None]), "t", prediction=make_prediction(line))
+    (ax,) = figure.axes
+    assert_allclose(line_of(ax), line)
+    assert_allclose(points_of(ax), [line])
+
+
+def test_a_prediction_of_another_model_is_refused():
+    with pytest.raises(ValueError, match="gradients_history must have the layers of prediction"):
+        visualize_gradients(make_history(slope(5)[None]), "", prediction=make_prediction(slope()))
+
+
+# --- plot_phase_diagram
+
+
+def texts(ax: Axes) -> list[str]:
+    return [text.get_text().replace("\n", " ") for text in ax.texts]
+
+
+def test_the_plane_of_tanh_has_two_named_phases_and_the_critical_line():
+    figure = plot_phase_diagram("tanh")
+    figure.canvas.draw()
+    ax = figure.axes[0]
+    assert texts(ax) == ["ordered phase: gradients vanish", "chaotic phase: gradients explode"]
+    assert legend_names(figure) == ["critical line, $χ_1$ = 1"]
+    (line,) = [one for one in ax.lines if str(one.get_label()).startswith("critical line")]
+    # Published points of the line.
+    for w, b in ((1.70080, 0.04), (1.76095, 0.05)):
+        assert np.interp(b, line.get_ydata(), line.get_xdata()) == pytest.approx(w, abs=2e-3)
+    # Each name stands on its side of the line.
+    for text, side in zip(ax.texts, (-1, 1), strict=True):
+        w, b = text.get_position()
+        assert np.sign(w - np.interp(b, line.get_ydata(), line.get_xdata())) == side
+
+
+def test_colour_is_decades_a_layer_and_white_where_nothing_changes():
+    (ax, bar) = plot_phase_diagram("relu").axes
+    (mesh,) = [one for one in ax.collections if isinstance(one, QuadMesh)]
+    # √χ_1 = √(σ_w²/2), whatever σ_b²
+    w = mesh.get_coordinates()[0, :, 0]
+    assert_allclose(mesh.get_array(), np.tile(np.log10(w / 2) / 2, (61, 1)), atol=1e-9)
+    assert mesh.norm.vmin == -mesh.norm.vmax
+    assert "decades a layer" in bar.get_ylabel()
+
+
+def test_relu_has_a_critical_point_and_no_phases():
+    figure = plot_phase_diagram("relu")
+    ax = figure.axes[0]
+    assert texts(ax) == ["gradients vanish", "variance grows without end"]
+    assert legend_names(figure) == ["critical point", "$χ_1$ = 1"]
+    (point,) = [one for one in ax.lines if one.get_label() == "critical point"]
+    assert_allclose(point.get_xydata(), [[2, 0]], atol=1e-9)
+
+
+def test_sigmoid_has_neither_line_nor_phases_in_view():
+    figure = plot_phase_diagram("sigmoid")
+    assert texts(figure.axes[0]) == ["gradients vanish"]
+    assert legend_names(figure) == []
+
+
+def test_names_of_narrow_areas_stand_upright():
+    ax = plot_phase_diagram("elu").axes[0]
+    assert texts(ax) == [
+        "ordered phase: gradients vanish",
+        "chaotic phase: gradients explode",
+        "variance grows without end",
+    ]
+    assert [text.get_rotation() for text in ax.texts] == [0, 90, 0]
+
+
+def layer_points(ax: Axes) -> dict[str, tuple[float, float]]:
+    return {
+        str(one.get_label()): tuple(one.get_xydata()[0])
+        for one in ax.lines
+        if "hidden" in str(one.get_label())
+    }
+
+
+def test_hidden_layers_stand_at_their_variances_and_equal_ones_are_one_point():
+    prediction = make_prediction(slope(5), variances=(0.5, 1.2, 1.2, 1.2, 7.0))
+    ax = plot_phase_diagram("tanh", prediction).axes[0]
+    assert layer_points(ax) == {"hidden_1": (0.5, 0), "hidden_2, hidden_3, hidden_4": (1.2, 0)}
+    assert texts(ax)[2:] == ["hidden_1", "hidden_2 – hidden_4"]
+
+
+def test_the_plane_holds_all_its_points_and_large_variances_get_decades():
+    prediction = make_prediction(
+        slope(11), variances=(20.0, *[64.0] * 9, 1.0), biases=(0.1, *[0.9] * 9, 0.0)
+    )
+    figure = plot_phase_diagram("tanh", prediction)
+    figure.canvas.draw()
+    ax = figure.axes[0]
+    assert ax.get_xscale() == "log"
+    assert set(layer_points(ax).values()) == {(20, 0.1), (64, 0.9)}
+    assert ax.get_xlim()[1] > 64
+    assert ax.get_ylim()[1] > 0.9
+    for text in ax.texts:
+        box = text.get_window_extent()
+        assert ax.get_window_extent().x0 < box.x0 < box.x1 < ax.get_window_extent().x1
+
+
+def test_many_points_are_told_apart_by_a_colour_bar():
+    prediction = make_prediction(slope(11), variances=tuple(np.linspace(1, 2, 11)))
+    figure = plot_phase_diagram("tanh", prediction)
+    assert len(layer_points(figure.axes[0])) == 10
+    assert len(texts(figure.axes[0])) == 2
+    assert [text.get_text() for text in figure.axes[-1].get_yticklabels()] == ["input", "output"]
+
+
+def test_what_has_no_place_in_the_plane_is_refused_in_one_sentence():
+    with pytest.raises(TypeError, match=r"^prediction must be a Prediction, received int"):
+        plot_phase_diagram("tanh", 3)
+    with pytest.raises(ValueError, match=r"^phi must follow a hidden layer .* \(tanh\), received"):
+        plot_phase_diagram("relu", make_prediction(slope()))
+    normalised = make_prediction(slope())
+    del normalised.sigma_w2["hidden_2"]
+    with pytest.raises(ValueError, match="of a plain dense network, received one with hidden_2"):
+        plot_phase_diagram("tanh", normalised)

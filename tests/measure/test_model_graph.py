@@ -1,0 +1,519 @@
+"""The flow graph: its edges against networks written out in NumPy, its files against bad ones."""
+
+import json
+import math
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from numpy.testing import assert_allclose
+
+import kgrad
+from kgrad.measure.model_topology import describe_topology
+from kgrad.records.flow_graph import NO_HISTORY, NO_PROBE, NO_WEIGHTS, NOT_IN_RECORD, NOT_SEEN
+from kgrad.records.history import GradientHistory, Weight
+
+SAMPLES = 12
+
+
+class ByHand(keras.Model):
+    """A model that tells nobody how its layers are joined."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.first, self.inner, self.last = layers.Dense(3), inner, layers.Dense(1)
+
+    def call(self, x):
+        return self.last(self.inner(x) + self.first(x))
+
+
+def linear(units, name):
+    return layers.Dense(units, use_bias=False, name=name)
+
+
+def branched():
+    """Two inputs through one nested model, which is called twice, and a branch beside it."""
+    encoder = keras.Sequential(
+        [keras.Input((4,)), linear(3, "narrow"), linear(3, "square")], name="encoder"
+    )
+    a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
+    joined = layers.Concatenate(name="join")([encoder(a), encoder(b), linear(2, "beside")(a)])
+    return keras.Model([a, b], [linear(1, "out")(joined), linear(1, "aside")(joined)])
+
+
+def skipping(add):
+    x = keras.Input((4,), name="x")
+    hidden = linear(3, "hidden")(x)
+    return keras.Model(x, linear(1, "out")(add(hidden, linear(3, "around")(hidden))))
+
+
+def tracked(model, X, y, **options):
+    model.compile("sgd", "mse")
+    tracker = kgrad.GradientTracker(**{"probe": (X, y)} | options)
+    model.fit(X, y, epochs=2, batch_size=SAMPLES, shuffle=False, callbacks=[tracker], verbose=0)
+    return tracker.history
+
+
+def data(random, inputs=1, outputs=1):
+    X = [random.normal(size=(SAMPLES, 4)).astype("float32") for _ in range(inputs)]
+    y = [random.normal(size=(SAMPLES, 1)).astype("float32") for _ in range(outputs)]
+    return (X if inputs > 1 else X[0]), (y if outputs > 1 else y[0])
+
+
+def double(model, *names):
+    return [model.get_layer(name).kernel.numpy().astype(np.float64) for name in names]
+
+
+def edges_of(model, **options):
+    return list(kgrad.flow_graph(model, **options).edges)
+
+
+# Topology
+
+
+def test_a_sequential_model_is_a_chain():
+    model = kgrad.create_model(2, "relu", "he", input_shape=(4,))
+    assert edges_of(model) == [("input", "hidden_1"), ("hidden_1", "hidden_2"),
+                               ("hidden_2", "output")]  # fmt: skip
+    assert not kgrad.flow_graph(model).graph["assumed"]
+
+
+def test_a_skip_leads_past_the_layers_that_it_skips():
+    add = layers.Add(name="add")
+    assert set(edges_of(skipping(lambda *both: add(both)))) == {
+        ("x", "hidden"), ("hidden", "around"), ("hidden", "add"), ("around", "add"),
+        ("add", "out"),
+    }  # fmt: skip
+
+
+def test_a_nested_model_is_one_node_or_its_layers():
+    model = branched()
+    outside = {("a", "beside"), ("beside", "join"), ("join", "out"), ("join", "aside")}
+    assert set(edges_of(model)) == outside | {
+        ("a", "encoder"), ("b", "encoder"), ("encoder", "join")
+    }  # fmt: skip
+    assert set(edges_of(model, nested="opened")) == outside | {
+        ("a", "narrow"), ("b", "narrow"), ("narrow", "square"), ("square", "join")
+    }  # fmt: skip
+    assert kgrad.flow_graph(model).nodes["encoder"]["layers"] == ("narrow", "square")
+
+
+def test_a_model_within_a_nested_model_is_folded_with_it():
+    inner = keras.Sequential([keras.Input((4,)), linear(4, "deep")], name="inner")
+    outer = keras.Sequential([keras.Input((4,)), inner, linear(4, "after")], name="outer")
+    model = keras.Sequential([keras.Input((4,)), outer, linear(1, "out")])
+    assert edges_of(model)[1:] == [("outer", "out")]
+    assert edges_of(model, nested="opened")[1:] == [("deep", "after"), ("after", "out")]
+
+
+def test_a_layer_called_on_what_it_put_out_leads_to_itself():
+    x, shared = keras.Input((4,), name="x"), linear(4, "shared")
+    model = keras.Model(x, linear(1, "out")(shared(shared(x))))
+    assert edges_of(model) == [("x", "shared"), ("shared", "shared"), ("shared", "out")]
+    graph = kgrad.flow_graph(model)
+    assert graph.edges["shared", "shared"]["outputs"] == ("shared",)
+    assert graph.edges["shared", "out"]["outputs"] == ("shared (2)",)
+
+
+def test_a_layer_that_uses_an_output_twice_has_one_edge():
+    x = keras.Input((4,), name="x")
+    hidden = linear(3, "hidden")(x)
+    model = keras.Model(x, layers.Dense(1)(layers.Multiply(name="square")([hidden, hidden])))
+    assert kgrad.flow_graph(model).edges["hidden", "square"]["outputs"] == ("hidden",)
+
+
+def test_a_call_of_ones_own_is_a_chain_that_is_said_to_be_assumed():
+    inner = keras.Sequential([keras.Input((4,)), linear(3, "narrow")], name="inner")
+    model = ByHand(inner)
+    model(np.ones((2, 4)))
+    graph = kgrad.flow_graph(model, nested="opened")
+    first, last = model.first.name, model.last.name
+    assert graph.graph["assumed"]
+    assert sorted(graph) == sorted([first, "narrow", last])
+    assert len(graph.edges) == 2
+
+
+def test_a_functional_model_whose_call_is_replaced_is_not_believed():
+    class Odd(keras.Model):
+        def call(self, x):
+            return x
+
+    x = keras.Input((4,))
+    model = Odd(x, linear(1, "out")(x))
+    assert describe_topology(model)["assumed"]
+    outer = keras.Sequential([keras.Input((4,)), model])
+    assert [node["kind"] for node in describe_topology(outer)["nodes"]] == ["InputLayer", "Odd"]
+
+
+def test_a_nested_model_with_several_inputs_outputs_and_names_for_them_is_opened():
+    inputs = {"b": keras.Input((4,), name="b"), "a": keras.Input((4,), name="a")}
+    parts = {"v": linear(2, "of_a")(inputs["a"]), "u": linear(2, "of_b")(inputs["b"])}
+    inner = keras.Model(inputs, parts, name="inner")
+    one, two = keras.Input((4,), name="one"), keras.Input((4,), name="two")
+    out = inner({"a": one, "b": two})
+    model = keras.Model([one, two], [linear(1, "from_a")(out["v"]), linear(1, "from_b")(out["u"])])
+    assert set(edges_of(model, nested="opened")) == {
+        ("one", "of_a"), ("two", "of_b"), ("of_a", "from_a"), ("of_b", "from_b")
+    }  # fmt: skip
+    assert len(edges_of(model)) == 4
+
+
+def test_a_nested_model_that_is_given_more_than_its_inputs_stays_one_node():
+    x = keras.Input((3, 4), name="x")
+    inner = keras.Sequential([keras.Input((3, 4)), linear(2, "inside")], name="inner")
+    inner.supports_masking = True
+    mask = layers.Masking(name="masking").compute_mask(x)
+    model = keras.Model(x, linear(1, "out")(inner(x, mask=mask)))
+    graph = kgrad.flow_graph(model, nested="opened")
+    assert graph.nodes["inner"]["layers"] == ("inside",)
+    assert ("inner", "out") in graph.edges
+
+
+def test_layers_that_hold_layers_are_one_node():
+    inner = keras.Sequential([layers.Dense(3, name="inside")])
+    x = keras.Input((5, 4), name="x")
+    attended = layers.MultiHeadAttention(2, 3, name="attention")(x, x)
+    both = layers.Bidirectional(layers.LSTM(3, name="lstm"), name="both")
+    mapped = layers.TimeDistributed(inner, name="mapped")(attended)
+    graph = kgrad.flow_graph(keras.Model(x, both(mapped)))
+    assert list(graph.edges) == [("x", "attention"), ("attention", "mapped"), ("mapped", "both")]
+    assert graph.nodes["mapped"]["layers"] == ("inside",)
+    assert graph.nodes["attention"]["layers"][0] == "attention/query"
+    assert len(graph.nodes["both"]["layers"]) == 2
+
+
+def test_reading_the_topology_calls_no_layer_and_leaves_no_trace(monkeypatch):
+    model = branched()
+    nodes = [len(layer._inbound_nodes) for layer in model.layers]
+
+    def called(*_, **__):
+        raise AssertionError("called")
+
+    monkeypatch.setattr(layers.Dense, "call", called)
+    described = describe_topology(model)
+    assert [len(layer._inbound_nodes) for layer in model.layers] == nodes
+    assert json.loads(json.dumps(described)) == described
+
+
+# What stands on nodes and edges
+
+
+def test_a_skips_source_has_the_sum_of_what_comes_back(random):
+    """∂L/∂h = g vᵀ(I + Uᵀ) for y = (h + hU)v, on the edge to U as on the one past it."""
+    add = layers.Add(name="add")
+    model = skipping(lambda *both: add(both))
+    X, y = data(random)
+    W, U, v = double(model, "hidden", "around", "out")
+    h = X @ W
+    g = 2 * ((h + h @ U) @ v - y) / SAMPLES
+    graph = kgrad.flow_graph(model, tracked(model, X, y), epoch=0)
+    at_add = g @ v.T
+    at_hidden = at_add + at_add @ U.T
+    norms = {edge: graph.edges[edge]["gradient_norm"] for edge in graph.edges}
+    assert_allclose(norms["add", "out"], np.linalg.norm(at_add), rtol=1e-5)
+    assert_allclose(norms["around", "add"], np.linalg.norm(at_add), rtol=1e-5)
+    assert_allclose(norms["hidden", "add"], np.linalg.norm(at_hidden), rtol=1e-5)
+    assert_allclose(norms["hidden", "around"], np.linalg.norm(at_hidden), rtol=1e-5)
+    assert graph.nodes["hidden"]["gradient_norm"] == pytest.approx(
+        np.linalg.norm(X.T @ at_hidden), rel=1e-5
+    )
+    assert graph.nodes["add"]["gradient_norm"] is None
+    assert graph.nodes["add"]["reason"] == NO_WEIGHTS
+    assert norms["x", "hidden"] is None
+    assert graph.edges["x", "hidden"]["reason"] == NOT_SEEN
+
+
+def test_the_calls_of_a_shared_model_are_taken_as_one_vector(random):
+    model = branched()
+    X, y = data(random, 2, 2)
+    N, S, B, out, aside = double(model.get_layer("encoder"), "narrow", "square") + double(
+        model, "beside", "out", "aside"
+    )
+    a, b = X
+    joined = np.hstack([a @ N @ S, b @ N @ S, a @ B])
+    # Keras sums the losses of the outputs.
+    signal = sum(
+        2 * (joined @ v - target) / SAMPLES @ v.T for v, target in zip((out, aside), y, strict=True)
+    )
+    of_a, of_b = signal[:, :3], signal[:, 3:6]
+    history = tracked(model, X, y)
+    graph = kgrad.flow_graph(model, history, epoch=0)
+    assert_allclose(
+        graph.edges["encoder", "join"]["gradient_norm"],
+        math.hypot(np.linalg.norm(of_a), np.linalg.norm(of_b)),
+        rtol=1e-5,
+    )
+    at_square = np.vstack([of_a, of_b])
+    at_narrow = at_square @ S.T
+    opened = kgrad.flow_graph(model, history, epoch=0, nested="opened")
+    assert_allclose(
+        opened.edges["narrow", "square"]["gradient_norm"], np.linalg.norm(at_narrow), rtol=1e-5
+    )
+    both = np.vstack([a, b])
+    of_weights = [both.T @ at_narrow, (both @ N).T @ at_square]
+    assert_allclose(
+        graph.nodes["encoder"]["gradient_norm"],
+        math.hypot(*map(np.linalg.norm, of_weights)),
+        rtol=1e-5,
+    )
+    assert_allclose(
+        graph.nodes["encoder"]["statistics"]["mean_abs"],
+        np.abs(np.concatenate([one.ravel() for one in of_weights])).mean(),
+        rtol=1e-5,
+    )
+
+
+def test_each_call_of_a_shared_layer_has_the_signal_of_its_own_edge(random):
+    x, shared = keras.Input((4,), name="x"), linear(4, "shared")
+    model = keras.Model(x, linear(1, "out")(shared(shared(x))))
+    X, y = data(random)
+    S, v = double(model, "shared", "out")
+    second = 2 * (X @ S @ S @ v - y) / SAMPLES @ v.T
+    graph = kgrad.flow_graph(model, tracked(model, X, y), epoch=0)
+    norms = {edge: graph.edges[edge]["gradient_norm"] for edge in graph.edges}
+    assert_allclose(norms["shared", "out"], np.linalg.norm(second), rtol=1e-5)
+    assert_allclose(norms["shared", "shared"], np.linalg.norm(second @ S.T), rtol=1e-5)
+
+
+def test_what_a_probe_does_not_see_is_not_measured_and_says_so(random):
+    X, y = data(random)
+    model = skipping(lambda one, other: one + other)
+    graph = kgrad.flow_graph(model, tracked(model, X, y))
+    (plus,) = set(graph) - {"x", "hidden", "around", "out"}
+    assert graph.edges[plus, "out"]["reason"] == NOT_SEEN
+    assert graph.edges["around", plus]["gradient_norm"] > 0
+
+    tokens = keras.Input((3, 4), name="x")
+    sequence, state, _ = layers.LSTM(3, return_sequences=True, return_state=True, name="lstm")(
+        tokens
+    )
+    flat = layers.Flatten(name="flat")(sequence)
+    joined = layers.Concatenate(name="join")([flat, state])
+    model = keras.Model(tokens, linear(1, "out")(joined))
+    X = random.normal(size=(SAMPLES, 3, 4)).astype("float32")
+    graph = kgrad.flow_graph(model, tracked(model, X, y))
+    assert graph.edges["lstm", "flat"]["gradient_norm"] > 0
+    assert graph.edges["lstm", "join"]["gradient_norm"] is None  # its second output
+    assert graph.nodes["lstm"]["gradient_norm"] > 0
+
+
+def test_without_a_probe_or_a_history_the_edges_say_so(random):
+    X, y = data(random)
+    model = kgrad.create_model(1, "relu", "he", input_shape=(4,), output_activation=None)
+    graph = kgrad.flow_graph(model)
+    for part in (*graph.nodes.values(), *graph.edges.values()):
+        assert part["gradient_norm"] is None
+        assert part["reason"] == NO_HISTORY
+    history = kgrad.measure_gradients(model, X, y, loss="mse")
+    graph = kgrad.flow_graph(model, history)
+    assert {edge["reason"] for edge in graph.edges.values()} == {NO_PROBE}
+    assert graph.nodes["output"]["gradient_norm"] == history.by_layer("l2_norm")[-1, -1]
+
+
+def hand_made(records=3, metadata=None, probed=(0, 2)):
+    """A chain of three layers with a probe in some of the records."""
+    names = ["one", "two", "three"]
+    weights = [Weight(name, "kernel", f"{name}/kernel", (2,)) for name in names]
+    history = GradientHistory(weights, ["l2_norm"], metadata, outputs=names)
+    for i in range(records):
+        signal = {"signal_l2": [10.0 + i, 20.0 + i, 30.0 + i]} if i in probed else {}
+        history.append(i, 5 * i, {"l2_norm": [i, 1 + i, 2 + i]}, activations=signal)
+    return history
+
+
+def test_every_record_is_kept_and_the_last_or_an_epochs_is_shown():
+    history = hand_made()
+    graph = kgrad.flow_graph_from_history(history)
+    assert graph.nodes["two"]["gradient_norm"] == 3
+    assert graph.nodes["two"]["norms"] == (1, 2, 3)
+    assert graph.edges["one", "two"]["norms"] == (10, None, 12)
+    assert (graph.graph["epoch"], graph.graph["step"]) == (2, 10)
+    graph = kgrad.flow_graph_from_history(history, epoch=1)
+    assert graph.nodes["two"]["gradient_norm"] == 2
+    assert graph.edges["one", "two"]["gradient_norm"] is None
+    assert graph.edges["one", "two"]["reason"] == NOT_IN_RECORD
+
+
+def test_a_file_that_says_nothing_of_the_topology_is_a_chain_and_says_so():
+    graph = kgrad.flow_graph_from_history(hand_made())
+    assert graph.graph["assumed"]
+    assert list(graph.edges) == [("one", "two"), ("two", "three")]
+    assert graph.edges["two", "three"]["gradient_norm"] == 22
+
+
+def test_a_loaded_run_is_drawn_without_its_model(random, tmp_path):
+    model = branched()
+    X, y = data(random, 2, 2)
+    history = tracked(model, X, y, journal=tmp_path / "run.jsonl")
+    loaded = GradientHistory.load(tmp_path / "run.jsonl")
+    for nested in ("folded", "opened"):
+        ours = kgrad.flow_graph(model, history, nested=nested)
+        theirs = kgrad.flow_graph_from_history(loaded, nested=nested)
+        assert kgrad.graph_to_json(theirs, every_record=True) == kgrad.graph_to_json(
+            ours, every_record=True
+        )
+        assert not theirs.graph["assumed"]
+
+
+def test_the_loop_records_the_topology_too(random):
+    X, y = data(random)
+    model = kgrad.create_model(2, "relu", "he", input_shape=(4,), output_activation=None)
+    history = kgrad.train_and_track_gradients(model, X, y, 1, loss="mse")
+    assert list(kgrad.flow_graph_from_history(history).edges) == edges_of(model)
+
+
+def test_watching_a_part_of_the_weights_leaves_the_others_without_a_number(random):
+    X, y = data(random)
+    model = branched()
+    X, y = data(random, 2, 2)
+    graph = kgrad.flow_graph(model, tracked(model, X, y, weights=["out", "square"]))
+    assert graph.nodes["beside"]["reason"] == NO_WEIGHTS
+    assert graph.nodes["out"]["gradient_norm"] > 0
+
+
+NODE = {"id": "one", "kind": "Dense"}
+
+
+@pytest.mark.parametrize(
+    ("described", "sentence"),
+    [
+        ("<script>", "graph must have lists of nodes and of edges, received '<script>'"),
+        ({"nodes": {}, "edges": []}, "graph must have lists of nodes and of edges"),
+        ({"nodes": [NODE, NODE], "edges": []}, "distinct nodes, received 'one' twice"),
+        ({"nodes": [3], "edges": []}, "nodes with id, kind, within and layers, received 3"),
+        ({"nodes": [{"id": ["one"]}], "edges": []}, "nodes with id, kind, within and layers"),
+        ({"nodes": [NODE | {"within": "x"}], "edges": []}, "nodes with id, kind, within"),
+        ({"nodes": [NODE | {"layers": [1]}], "edges": []}, "nodes with id, kind, within"),
+        ({"nodes": [NODE], "edges": [["one", "two"]]}, "edges between its nodes"),
+        ({"nodes": [NODE], "edges": [["one"]]}, "edges [source, target] or [source, target, out"),
+        ({"nodes": [NODE], "edges": [["one", "one", [1]]]}, "edges [source, target] or"),
+        ({"nodes": [NODE], "edges": [["one", [], []]]}, "edges [source, target] or"),
+    ],
+)
+def test_a_malformed_topology_is_refused_in_one_sentence(described, sentence):
+    history = hand_made(metadata={"graph": described})
+    with pytest.raises(ValueError) as caught:
+        kgrad.flow_graph_from_history(history)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_arguments_are_refused_in_one_sentence(random):
+    model = kgrad.create_model(1, "relu", "he", input_shape=(4,))
+    history = hand_made()
+    for call, error, sentence in (
+        (lambda: kgrad.flow_graph(3), TypeError, "received int"),
+        (lambda: kgrad.flow_graph(keras.Sequential([layers.Dense(1)])), ValueError, "built"),
+        (lambda: kgrad.flow_graph(model, history), ValueError, "received one with layer 'one'"),
+        (lambda: kgrad.flow_graph(model, [1]), TypeError, "history must be a GradientHistory"),
+        (lambda: kgrad.flow_graph(model, epoch=1), ValueError, "epoch needs a history"),
+        (lambda: kgrad.flow_graph_from_history("run.jsonl"), TypeError, "received str"),
+        (lambda: kgrad.flow_graph_from_history(history, epoch=7), ValueError, "from 0 to 2"),
+        (lambda: kgrad.flow_graph_from_history(history, epoch=True), ValueError, "received True"),
+        (lambda: kgrad.flow_graph_from_history(history, nested="open"), ValueError, "'open'"),
+        (lambda: kgrad.flow_graph_from_history(hand_made(0)), ValueError, "at least one record"),
+    ):
+        with pytest.raises(error) as caught:
+            call()
+        assert sentence in str(caught.value)
+
+
+# JSON
+
+
+def special():
+    """A graph with all that is no ordinary number."""
+    history = hand_made()
+    history.append(
+        3, 15, {"l2_norm": [math.nan, math.inf, 0]}, activations={"signal_l2": [math.inf, 0, 1]}
+    )
+    return kgrad.flow_graph_from_history(history)
+
+
+def test_json_has_the_shape_that_other_programs_write():
+    content = kgrad.graph_to_json(kgrad.flow_graph_from_history(hand_made()))
+    assert [(node["id"], node["gradient_norm"]) for node in content["nodes"]] == [
+        ("one", 2), ("two", 3), ("three", 4)
+    ]  # fmt: skip
+    assert [(e["source"], e["target"], e["gradient_norm"]) for e in content["edges"]] == [
+        ("one", "two", 12), ("two", "three", 22)
+    ]  # fmt: skip
+
+
+def test_json_writes_special_numbers_as_a_historys_file_does():
+    content = kgrad.graph_to_json(special(), every_record=True)
+    json.dumps(content, allow_nan=False)
+    assert [node["gradient_norm"] for node in content["nodes"]] == ["NaN", "Infinity", 0]
+    assert content["edges"][0]["gradient_norm"] == "Infinity"
+    assert content["records"][3]["nodes"] == ["NaN", "Infinity", 0]
+    assert content["records"][1]["edges"] == [None, None]
+    assert content["records"][1]["epoch"] == 1
+
+
+def test_what_is_written_is_read_back():
+    graph = special()
+    text = json.dumps(kgrad.graph_to_json(graph, every_record=True))
+    again = kgrad.graph_from_json(json.loads(text))
+    assert again.graph == graph.graph
+    assert list(again) == list(graph)
+    for ours, theirs in ((graph.nodes, again.nodes), (graph.edges, again.edges)):
+        assert list(ours) == list(theirs)
+        for name in ours:  # as text: NaN equals no NaN
+            assert sorted(map(repr, ours[name].items())) == sorted(map(repr, theirs[name].items()))
+    assert "records" not in kgrad.graph_to_json(graph)
+
+
+def test_a_graph_with_nothing_but_ids_and_norms_is_read():
+    graph = kgrad.graph_from_json(
+        {
+            "nodes": [
+                {"id": "fc1", "gradient_norm": 0.8044},
+                {"id": "fc2", "gradient_norm": 0.5383},
+            ],
+            "edges": [{"source": "fc1", "target": "fc2", "gradient_norm": 2.9235}],
+        }
+    )
+    assert graph.edges["fc1", "fc2"]["gradient_norm"] == 2.9235
+    assert graph.nodes["fc2"]["norms"] == ()
+
+
+A = {"id": "a", "gradient_norm": 1}
+EDGE = {"source": "a", "target": "a", "gradient_norm": 1}
+RECORD = {"epoch": 1, "step": 1, "nodes": [1], "edges": []}
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ([], "expected a JSON object with nodes and edges, received []"),
+        ({}, "nodes must be a list of objects, received None"),
+        ({"nodes": [A]}, "edges must be a list of objects"),
+        ({"format": "kgrad-history", "nodes": [], "edges": []}, "expected format 'kgrad-graph'"),
+        ({"version": 2, "nodes": [], "edges": []}, "version 1"),
+        ({"nodes": [A, A], "edges": []}, "nodes must have distinct ids, received 'a' twice"),
+        ({"nodes": [{"id": 1, "gradient_norm": 1}], "edges": []}, "id must be a text, received 1"),
+        ({"nodes": [{"gradient_norm": 1}], "edges": []}, "expected an object with id"),
+        ({"nodes": [{"id": "a"}], "edges": []}, "must have a gradient_norm"),
+        ({"nodes": [A | {"gradient_norm": "1"}], "edges": []}, 'at least 0, "NaN"'),
+        ({"nodes": [A | {"gradient_norm": True}], "edges": []}, "received True"),
+        ({"nodes": [A | {"gradient_norm": -1}], "edges": []}, "received -1"),
+        ({"nodes": [A | {"gradient_norm": "-Infinity"}], "edges": []}, "received '-Infinity'"),
+        ({"nodes": [A | {"gradient_norm": [1]}], "edges": []}, "received [1]"),
+        ({"nodes": [A | {"gradient_norm": 10**400}], "edges": []}, "gradient_norm must be"),
+        ({"nodes": [A | {"statistics": []}], "edges": []}, "statistics must be an object"),
+        ({"nodes": [A | {"layers": [3]}], "edges": []}, "layers must be names"),
+        ({"nodes": [A], "edges": [EDGE | {"target": "b"}]}, "edges must join nodes"),
+        ({"nodes": [A], "edges": [EDGE | {"source": {}}]}, "source must be a text, received {}"),
+        ({"nodes": [A], "edges": [EDGE], "epoch": "1"}, "epoch must be an integer or null"),
+        ({"nodes": [A], "edges": [EDGE], "epoch": True}, "epoch must be an integer or null"),
+        ({"nodes": [A], "edges": [], "records": [{}]}, "epoch must be an integer, received None"),
+        ({"nodes": [A], "edges": [], "records": [RECORD | {"nodes": []}]}, "1 numbers of nodes"),
+        ({"nodes": [A], "edges": [], "records": [RECORD | {"nodes": ["x"]}]}, "nodes of records"),
+    ],
+)
+def test_malformed_json_is_refused_in_one_sentence(content, sentence):
+    with pytest.raises(ValueError) as caught:
+        kgrad.graph_from_json(content)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
