@@ -16,6 +16,7 @@ lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 benchmark: $(READY)
 	$(BIN)/python benchmarks/overhead.py

@@ -20,7 +20,7 @@ from playwright.sync_api import Page, sync_playwright
 
 import kgrad
 from kgrad.apps.report import write_flow_graph, write_report
-from kgrad.experiments.experiment import PRESETS, replicates, run_all
+from kgrad.experiments import PRESETS, replicates, run_all
 
 FIGURES = Path(__file__).parent / "figures"
 THRESHOLD = 0.05

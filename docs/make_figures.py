@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 import kgrad
 from kgrad import theory
-from kgrad.experiments.experiment import PRESETS, Experiment, prepare, replicates, run_experiment
+from kgrad.experiments import PRESETS, Experiment, prepare, replicates, run_experiment
 from kgrad.records.summary import summarize
 from kgrad.theory.depths import depth_table, trainable_depths
 

@@ -7,7 +7,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import kgrad
-from kgrad.experiments.experiment import Experiment
+from kgrad.experiments import Experiment
 
 
 def main() -> None:

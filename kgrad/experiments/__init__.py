@@ -1,31 +1,6 @@
 """Experiments: data, models, runs described as values, predictions and remedies."""
 
-from kgrad.experiments.experiment import (
-    PRESETS,
-    Experiment,
-    Prepared,
-    experiment_of,
-    grid,
-    load_histories,
-    predict_experiment,
-    prepare,
-    replicates,
-    run_all,
-    run_experiment,
-    run_replicates,
-)
+import lazy_loader
 
-__all__ = [
-    "PRESETS",
-    "Experiment",
-    "Prepared",
-    "experiment_of",
-    "grid",
-    "load_histories",
-    "predict_experiment",
-    "prepare",
-    "replicates",
-    "run_all",
-    "run_experiment",
-    "run_replicates",
-]
+# The names stand in __init__.pyi. Each is imported when it is first used: Keras takes seconds.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

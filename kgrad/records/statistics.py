@@ -17,7 +17,7 @@ Tensor = Any  # a tensor of any backend, or a NumPy array
 Ops = Any  # keras.ops inside a training step; NumPy has the same functions
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Statistic:
     """One number per weight and record.
 
@@ -30,11 +30,6 @@ class Statistic:
             (records, weights of the layer), sizes their numbers of entries (weights of the layer,);
             it returns (records,).
         linear: whether its axis is linear, as for shares and counts; otherwise logarithmic.
-        entry: function of (ops, gradient) that maps a gradient entry by entry to a tensor of the
-            same shape and dtype; None for a statistic that is not a fold of one gradient.
-        fold: how mapped entries combine, over a weight and over steps.
-        finish: function of (total of the fold, number of entries, number of steps) that returns
-            the statistic in float64.
     """
 
     name: str
@@ -42,9 +37,23 @@ class Statistic:
     recorded: Literal["always", "on request", "clipped"]
     by_layer: Callable[[np.ndarray, np.ndarray], np.ndarray]
     linear: bool = False
-    entry: Callable[[Ops, Tensor], Tensor] | None = None
-    fold: Literal["sum", "max"] = "sum"
-    finish: Callable[[np.ndarray, np.ndarray, int], np.ndarray] = lambda total, n, steps: total
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GradientStatistic(Statistic):
+    """A statistic that is a fold of a gradient's entries.
+
+    Attributes:
+        entry: function of (ops, gradient) that maps a gradient entry by entry to a tensor of the
+            same shape and dtype.
+        fold: how mapped entries combine, over a weight and over steps.
+        finish: function of (total of the fold, number of entries, number of steps) that returns
+            the statistic in float64.
+    """
+
+    entry: Callable[[Ops, Tensor], Tensor]
+    fold: Literal["sum", "max"]
+    finish: Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 
 
 def _mean(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -69,59 +78,81 @@ def _earliest(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 # (1/T) Σ_t (1/n) Σ_i |g_ti|
-MEAN_ABS = Statistic(
-    "mean_abs",
-    "mean |gradient|",
-    "always",
-    _mean,
+MEAN_ABS = GradientStatistic(
+    name="mean_abs",
+    label="mean |gradient|",
+    recorded="always",
+    by_layer=_mean,
     entry=lambda ops, g: ops.abs(g),
+    fold="sum",
     finish=lambda total, n, steps: total / (n * steps),
 )
 # √((1/T) Σ_t Σ_i g_ti²)
-L2_NORM = Statistic(
-    "l2_norm",
-    "gradient L2 norm",
-    "always",
-    _norm,
+L2_NORM = GradientStatistic(
+    name="l2_norm",
+    label="gradient L2 norm",
+    recorded="always",
+    by_layer=_norm,
     entry=lambda ops, g: ops.square(g),
+    fold="sum",
     finish=lambda total, n, steps: np.sqrt(total / steps),
 )
 # max_t max_i |g_ti|
-MAX_ABS = Statistic(
-    "max_abs",
-    "max |gradient|",
-    "on request",
-    _largest,
+MAX_ABS = GradientStatistic(
+    name="max_abs",
+    label="max |gradient|",
+    recorded="on request",
+    by_layer=_largest,
     entry=lambda ops, g: ops.abs(g),
     fold="max",
+    finish=lambda total, n, steps: total,
 )
 # (1/T) Σ_t (1/n) Σ_i [g_ti = 0]
-ZERO_FRACTION = Statistic(
-    "zero_fraction",
-    "share of exact zeros",
-    "on request",
-    _mean,
+ZERO_FRACTION = GradientStatistic(
+    name="zero_fraction",
+    label="share of exact zeros",
+    recorded="on request",
+    by_layer=_mean,
     linear=True,
     entry=lambda ops, g: ops.where(ops.equal(g, 0), ops.ones_like(g), ops.zeros_like(g)),
+    fold="sum",
     finish=lambda total, n, steps: total / (n * steps),
 )
-# The statistics below are no folds of one gradient. The recorder counts steps, and measures each
-# weight and its change once per record.
-_ROWS = (
-    MEAN_ABS,
-    L2_NORM,
-    MAX_ABS,
-    ZERO_FRACTION,
-    Statistic("nonfinite_steps", "non-finite steps", "always", _largest, linear=True),
+# The recorder counts steps, and measures each weight and its change once per record.
+_MEASURED_BESIDE = (
     Statistic(
-        "first_nonfinite_step", "first non-finite step, 0: none", "always", _earliest, linear=True
+        name="nonfinite_steps",
+        label="non-finite steps",
+        recorded="always",
+        by_layer=_largest,
+        linear=True,
     ),
-    Statistic("weight_l2", "‖W‖₂", "always", _norm),
-    Statistic("update_l2", "‖ΔW‖₂ over the record", "always", _norm),
-    Statistic("clipped_l2", "L2 norm of the clipped gradient", "clipped", _norm),
-    Statistic("clipped_steps", "steps that were clipped", "clipped", _largest, linear=True),
+    Statistic(
+        name="first_nonfinite_step",
+        label="first non-finite step, 0: none",
+        recorded="always",
+        by_layer=_earliest,
+        linear=True,
+    ),
+    Statistic(name="weight_l2", label="‖W‖₂", recorded="always", by_layer=_norm),
+    Statistic(name="update_l2", label="‖ΔW‖₂ over the record", recorded="always", by_layer=_norm),
+    Statistic(
+        name="clipped_l2",
+        label="L2 norm of the clipped gradient",
+        recorded="clipped",
+        by_layer=_norm,
+    ),
+    Statistic(
+        name="clipped_steps",
+        label="steps that were clipped",
+        recorded="clipped",
+        by_layer=_largest,
+        linear=True,
+    ),
 )
-STATISTICS: dict[str, Statistic] = {row.name: row for row in _ROWS}
+STATISTICS: dict[str, Statistic] = {
+    row.name: row for row in (MEAN_ABS, L2_NORM, MAX_ABS, ZERO_FRACTION, *_MEASURED_BESIDE)
+}
 """Every statistic by its name."""
 
 
@@ -161,7 +192,7 @@ def by_layer(statistic: str, values: np.ndarray, weights: Sequence[_Weight]) -> 
     return np.stack(columns, axis=1)
 
 
-def select(names: Iterable[str]) -> tuple[Statistic, ...]:
+def select(names: Iterable[str]) -> tuple[GradientStatistic, ...]:
     """Return the folds of gradients to record: those always recorded, and those asked for.
 
     Args:
@@ -188,5 +219,5 @@ def select(names: Iterable[str]) -> tuple[Statistic, ...]:
     return tuple(
         row
         for row in STATISTICS.values()
-        if row.entry is not None and (row.recorded == "always" or row.name in wanted)
+        if isinstance(row, GradientStatistic) and (row.recorded == "always" or row.name in wanted)
     )

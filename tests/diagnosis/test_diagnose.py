@@ -16,7 +16,7 @@ from kgrad import GradientHistory, Weight
 from kgrad.diagnosis import RULES, Diagnosis, Finding, Measurement, Thresholds, diagnose
 from kgrad.diagnosis.evidence import Evidence
 from kgrad.diagnosis.texts import TEXTS
-from kgrad.experiments.experiment import Experiment, run_experiment
+from kgrad.experiments import Experiment, run_experiment
 
 WIDTH = 64
 FALLING = (1.0, 0.9, 0.6, 0.4, 0.3, 0.2)

@@ -11,8 +11,7 @@ import pytest
 from keras.src.backend.common import global_state
 
 import ann_gradient_visualization as script
-from kgrad.experiments.data import make_dataset
-from kgrad.experiments.experiment import (
+from kgrad.experiments import (
     PRESETS,
     Experiment,
     experiment_of,
@@ -25,6 +24,7 @@ from kgrad.experiments.experiment import (
     run_experiment,
     run_replicates,
 )
+from kgrad.experiments.data import make_dataset
 from kgrad.measure.loop import measure_gradients
 from kgrad.records.history import GradientHistory, Weight
 from kgrad.records.prediction import Prediction

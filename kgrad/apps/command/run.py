@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # TensorFlow takes seconds to import: not before it is known 
     from matplotlib.figure import Figure
 
     from kgrad.diagnosis import Diagnosis
-    from kgrad.experiments.experiment import Experiment, Prepared
+    from kgrad.experiments import Experiment, Prepared
     from kgrad.experiments.prediction.predict import Prediction
     from kgrad.records.history import GradientHistory
 
@@ -164,7 +164,7 @@ def run(options: argparse.Namespace) -> int:
     import_tensorflow_quietly()
     prepared: dict[str, Prepared] = {}
     if options.load:
-        from kgrad.experiments.experiment import load_histories
+        from kgrad.experiments import load_histories
 
         histories, interrupted = load_histories(options.load), False
         if not histories:
@@ -199,7 +199,7 @@ def run(options: argparse.Namespace) -> int:
 
 def experiments(options: argparse.Namespace) -> "list[Experiment]":
     """What the options ask for: presets or one custom network, over a grid, over seeds."""
-    from kgrad.experiments.experiment import PRESETS, Experiment, grid, replicates
+    from kgrad.experiments import PRESETS, Experiment, grid, replicates
 
     if options.activation or options.initializer:
         if options.preset:
@@ -241,7 +241,7 @@ def train(
         The histories; of each name, the parts of one run; whether Ctrl-C cut it short.
     """
     asked = experiments(options)
-    from kgrad.experiments.experiment import prepare, run_replicates
+    from kgrad.experiments import prepare, run_replicates
 
     # All are made before the first is trained: bad input costs no training.
     prepared = [prepare(experiment) for experiment in asked]
@@ -283,7 +283,7 @@ def predict(
     groups: "dict[str, list[GradientHistory]]", prepared: "dict[str, Prepared]"
 ) -> "dict[str, Prediction]":
     """What theory expects of each network; of one that it cannot read, a line that says why."""
-    from kgrad.experiments.experiment import experiment_of, predict_experiment
+    from kgrad.experiments import experiment_of, predict_experiment
 
     predictions: dict[str, Prediction] = {}
     refusals: dict[str, list[str]] = {}

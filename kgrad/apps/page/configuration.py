@@ -78,7 +78,7 @@ class Configuration:
         return ", ".join(parts)
 
     def experiment(self) -> dict[str, Any]:
-        """The arguments of `kgrad.experiments.experiment.Experiment`."""
+        """The arguments of `kgrad.experiments.Experiment`."""
         normalization = None if self.normalization == "none" else self.normalization
         return asdict(self) | {"name": str(self), "normalization": normalization}
 

@@ -42,7 +42,7 @@ def _predicted(configuration: Configuration) -> tuple[Prediction | None, str]:
             "Theory would take long over so many layers and samples. A smaller batch is predicted "
             "at once, and kgrad.predict_gradients takes its time."
         )
-    from kgrad.experiments.experiment import Experiment, predict_experiment
+    from kgrad.experiments import Experiment, predict_experiment
 
     try:
         with _lock:  # layers are named in one table for all threads

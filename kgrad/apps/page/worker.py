@@ -58,7 +58,7 @@ class Jobs:
 
 def train(settings: dict[str, Any], journal: str) -> None:
     """Train an experiment, with all that the page can show: distributions, a probe's signals."""
-    from kgrad.experiments.experiment import Experiment, run_experiment
+    from kgrad.experiments import Experiment, run_experiment
 
     run_experiment(Experiment(**settings, distributions=True, probe=True), journal)
 

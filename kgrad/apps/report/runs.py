@@ -15,7 +15,7 @@ from kgrad.records.prediction import Prediction
 from kgrad.records.summary import summarize, summarize_prediction
 
 if TYPE_CHECKING:
-    from kgrad.experiments.experiment import Experiment
+    from kgrad.experiments import Experiment
 
 # A history may come from anybody: what it describes is rebuilt only where that is cheap.
 _MOST_WEIGHTS, _MOST_SAMPLES = 10_000_000, 100_000
@@ -187,7 +187,7 @@ def code_of(experiment: "Experiment", seeds: Sequence[Any]) -> str:
 def _read_experiment(network: Network, prediction: Prediction | None, predict: bool) -> None:
     """Fill in what was run, and what theory expects of it or why it says nothing."""
     # With TensorFlow, without which the figures are drawn.
-    from kgrad.experiments.experiment import experiment_of, predict_experiment
+    from kgrad.experiments import experiment_of, predict_experiment
 
     history = network.histories[0]
     network.prediction = prediction

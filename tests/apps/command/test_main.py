@@ -115,8 +115,9 @@ def test_run_is_the_main_job(tmp_path, capsys):
 def test_run_names_itself_where_something_is_wrong(capsys):
     assert main(["run", "--seeds", "0"]) == 2
     assert capsys.readouterr().err == "kgrad run: --seeds must be at least 1, received 0\n"
-    assert script.main(["--seeds", "0"]) == 2
-    assert capsys.readouterr().err.startswith("ann_gradient_visualization.py: --seeds must")
+    name = "ann_gradient_visualization.py"
+    assert script.main(["--seeds", "0"], name) == 2
+    assert capsys.readouterr().err.startswith(f"{name}: --seeds must")
 
 
 # graph

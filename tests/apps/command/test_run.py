@@ -243,7 +243,7 @@ def test_unreadable_options_end_with_status_2(arguments):
 
 
 def test_an_interrupt_draws_what_was_recorded(tmp_path, monkeypatch, capsys):
-    import kgrad.experiments.experiment
+    import kgrad.experiments
 
     run = kgrad.experiments.run_replicates
 

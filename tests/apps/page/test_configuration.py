@@ -25,8 +25,8 @@ from kgrad.apps.page.configuration import (
 from kgrad.apps.page.keras_code import keras_code
 from kgrad.apps.page.presets import PRESETS, preset_of
 from kgrad.diagnosis import diagnose
+from kgrad.experiments import Experiment, prepare, run_experiment
 from kgrad.experiments.data import DATASETS as MADE
-from kgrad.experiments.experiment import Experiment, prepare, run_experiment
 
 ODD = Configuration(
     layers=3,

@@ -8,7 +8,7 @@ import pytest
 from kgrad import measure_gradients
 from kgrad.apps.page.configuration import Configuration
 from kgrad.apps.page.predicting import predicted
-from kgrad.experiments.experiment import Experiment, predict_experiment, prepare
+from kgrad.experiments import Experiment, predict_experiment, prepare
 
 TEN = Configuration(activation="relu", initializer="he")
 

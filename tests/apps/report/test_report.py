@@ -15,7 +15,7 @@ from kgrad.apps.command.main import main
 from kgrad.apps.report import write_flow_graph, write_report
 from kgrad.apps.report.page import page
 from kgrad.apps.report.runs import command_of
-from kgrad.experiments.experiment import Experiment, replicates, run_all
+from kgrad.experiments import Experiment, replicates, run_all
 from kgrad.figures.interactive import depth_profile
 from kgrad.records.flow_graph import flow_graph_from_history
 from kgrad.records.history import GradientHistory, Weight

@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 
 from kgrad.diagnosis.findings import Diagnosis, Finding
 from kgrad.diagnosis.texts import TEXTS
-from kgrad.experiments.experiment import PRESETS, Experiment, run_experiment
+from kgrad.experiments import PRESETS, Experiment, run_experiment
 from kgrad.experiments.models import create_model
 from kgrad.experiments.remedies import trying as module
 from kgrad.experiments.remedies.plans import CHANGES

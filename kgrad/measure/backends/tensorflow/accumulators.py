@@ -26,7 +26,7 @@ import tensorflow as tf
 from keras import ops
 
 from kgrad.measure.backends.tensorflow.counters import variable_per_replica
-from kgrad.records.statistics import L2_NORM, MAX_ABS, MEAN_ABS, Statistic
+from kgrad.records.statistics import L2_NORM, MAX_ABS, MEAN_ABS, GradientStatistic
 
 # Gradients with fewer entries are small and reduced together: one operation for all the biases.
 _SMALL = 1024
@@ -54,7 +54,7 @@ class Accumulator(Protocol):
         """Begin a new record."""
 
 
-Way = Callable[[Sequence[tuple[int, ...]], Sequence[Statistic]], Accumulator]
+Way = Callable[[Sequence[tuple[int, ...]], Sequence[GradientStatistic]], Accumulator]
 
 
 def cheapest_way(jit_compile: bool, optimizer: keras.optimizers.Optimizer | None = None) -> Way:
@@ -78,7 +78,9 @@ class StepTotals:
         statistics: what to fold; `MEAN_ABS` and `L2_NORM` are the first two.
     """
 
-    def __init__(self, shapes: Sequence[tuple[int, ...]], statistics: Sequence[Statistic]) -> None:
+    def __init__(
+        self, shapes: Sequence[tuple[int, ...]], statistics: Sequence[GradientStatistic]
+    ) -> None:
         sizes = np.array([math.prod(shape) for shape in shapes])
         self._statistics = statistics
         self._names = [statistic.name for statistic in statistics]
@@ -181,7 +183,7 @@ class EntryTotals:
     def __init__(
         self,
         shapes: Sequence[tuple[int, ...]],
-        statistics: Sequence[Statistic],
+        statistics: Sequence[GradientStatistic],
         *,
         keep: bool = False,
     ) -> None:
@@ -283,7 +285,7 @@ def _with_nonfinite(totals: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return shown
 
 
-def _fold_each(statistic: Statistic, gradients: list[tf.Tensor]) -> tf.Tensor:
+def _fold_each(statistic: GradientStatistic, gradients: list[tf.Tensor]) -> tf.Tensor:
     """Fold each gradient on its own, in its dtype: (gradients,)."""
     if statistic is L2_NORM:  # l2_loss is half a sum of squares, in a single operation
         return 2.0 * tf.stack([tf.nn.l2_loss(g) for g in gradients])

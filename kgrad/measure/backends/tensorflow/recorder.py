@@ -21,7 +21,7 @@ from kgrad.measure.backends.tensorflow.counters import (
 from kgrad.measure.descriptions import describe_weights
 from kgrad.records.files import LineWriter
 from kgrad.records.history import GradientHistory
-from kgrad.records.statistics import L2_NORM, STATISTICS, select
+from kgrad.records.statistics import L2_NORM, STATISTICS, Statistic, select
 
 
 class Recorder:
@@ -68,7 +68,7 @@ class Recorder:
         names = [
             name
             for name, row in STATISTICS.items()
-            if name in folded or (row.entry is None and (row.recorded == "always" or clipped))
+            if name in folded or (type(row) is Statistic and (row.recorded == "always" or clipped))
         ]
         self._columns = weights, names, tuple(outputs)
         shapes = [weight.shape for weight in weights]

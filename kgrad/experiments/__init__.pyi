@@ -1,0 +1,12 @@
+from .experiment import PRESETS as PRESETS
+from .experiment import Experiment as Experiment
+from .experiment import Prepared as Prepared
+from .experiment import experiment_of as experiment_of
+from .experiment import grid as grid
+from .experiment import load_histories as load_histories
+from .experiment import predict_experiment as predict_experiment
+from .experiment import prepare as prepare
+from .experiment import replicates as replicates
+from .experiment import run_all as run_all
+from .experiment import run_experiment as run_experiment
+from .experiment import run_replicates as run_replicates
