@@ -1,7 +1,7 @@
-"""What the app costs whoever looks at it, in Chromium: the first page, a knob, a training.
+"""Measure the app's response times in Chromium: first page, change of a setting, training.
 
-Every round measures each of the three and what it is compared with, in turn; the figures are
-medians over the rounds.
+Every round measures each of the three, together with its baseline. The table shows medians over the
+rounds.
 
     python benchmarks/app.py --rounds 9
 """
@@ -28,13 +28,13 @@ from kgrad.apps.page.processes import Worker
 
 TRAINED = Configuration(activation="relu", initializer="he")  # ten layers of 64, 30 epochs
 LINK = "activation=relu&initializer=he"
-KNOBS = {
+SETTINGS = {
     "10 to 14 layers": "layers=9",
-    "10 to 14 layers, batch normalisation": "layers=9&normalization=batch",
+    "10 to 14 layers, batch normalization": "layers=9&normalization=batch",
     "31 to 35 layers": "layers=30",
 }
-TURNS = 5
-# From the key to the first frame in which the figure has other numbers, in milliseconds.
+CHANGES = 5
+# Milliseconds from the key press to the first frame in which the figure shows new numbers.
 REDRAWN = """() => {
   const drawn = () => {
     const plot = document.querySelector(".js-plotly-plot");
@@ -60,7 +60,7 @@ def bare_import() -> float:
 
 @contextmanager
 def app() -> Iterator[str]:
-    """The app in a process of its own; its address."""
+    """Run the app in its own process and yield its URL."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -90,40 +90,40 @@ def page_at(browser: Browser, address: str) -> Iterator[Page]:
 
 
 def first_page(browser: Browser) -> tuple[float, float]:
-    """Seconds from the command to the page with its knobs, and to the first prediction."""
+    """Return the seconds from the command to the page with its settings, and to the prediction."""
     start = time.perf_counter()
     with app() as address, page_at(browser, address) as page:
         page.get_by_role("slider", name="Hidden layers").wait_for()
-        knobs = time.perf_counter() - start
+        settings = time.perf_counter() - start
         page.locator(".js-plotly-plot .main-svg").first.wait_for()
-        return knobs, time.perf_counter() - start
+        return settings, time.perf_counter() - start
 
 
-def knob(browser: Browser, address: str) -> list[float]:
-    """Milliseconds from a knob to the redrawn prediction, of each turn."""
+def change_setting(browser: Browser, address: str) -> list[float]:
+    """Return the milliseconds from each change of a setting to the redrawn prediction."""
     with page_at(browser, address) as page:
         page.locator(".js-plotly-plot .main-svg").first.wait_for()
         page.wait_for_timeout(2000)
         page.get_by_role("slider", name="Hidden layers").focus()
-        turns = []
-        for _ in range(TURNS):
+        times = []
+        for _ in range(CHANGES):
             page.evaluate(REDRAWN)
             page.keyboard.press("ArrowRight")
-            turns.append(page.evaluate("window.redrawn"))
+            times.append(page.evaluate("window.redrawn"))
             page.wait_for_timeout(300)
-        return turns
+        return times
 
 
 def seconds_of(journal: Path) -> float:
-    """From the birth of a file to its last line."""
-    told = subprocess.check_output(["stat", "--format=%w|%y", journal], text=True)
-    times = (re.sub(r"(\.\d{6})\d* (.*)", r"\1\2", one.strip()) for one in told.split("|"))
+    """Return the seconds from the creation of a file to its last line."""
+    output = subprocess.check_output(["stat", "--format=%w|%y", journal], text=True)
+    times = (re.sub(r"(\.\d{6})\d* (.*)", r"\1\2", one.strip()) for one in output.split("|"))
     born, written = map(datetime.fromisoformat, times)
     return (written - born).total_seconds()
 
 
 def trained_alone(worker: Worker, folder: Path) -> float:
-    """The same process, with nobody who looks."""
+    """Return the seconds of a training in the same kind of process, without a browser."""
     journal = Path(tempfile.mkdtemp(dir=folder)) / "run.jsonl"
     worker.start([TRAINED.experiment()], [journal])
     while worker.running:
@@ -132,6 +132,7 @@ def trained_alone(worker: Worker, folder: Path) -> float:
 
 
 def trained_in_app(page: Page, folder: Path) -> float:
+    """Return the seconds of a training that is started in the browser."""
     known = set(folder.rglob("*.jsonl"))
     page.get_by_role("button", name="Train", exact=True).click()
     expect(page.get_by_role("button", name="Train", exact=True)).to_be_disabled()
@@ -143,7 +144,7 @@ def trained_in_app(page: Page, folder: Path) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=9, help="number of rounds (default: 9)")
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         folder = Path(name)
@@ -152,12 +153,12 @@ def main() -> None:
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
         opened = np.array([[bare_import(), *first_page(browser)] for _ in range(rounds)])
-        turns: dict[str, list[float]] = {name: [] for name in KNOBS}
+        changes: dict[str, list[float]] = {name: [] for name in SETTINGS}
         worker = Worker()
         worker.ready.wait()
         with app() as address, page_at(browser, f"{address}?{LINK}") as page:
             page.locator(".js-plotly-plot .main-svg").first.wait_for()
-            trained_in_app(page, folder), trained_alone(worker, folder)  # the first ones warm up
+            trained_in_app(page, folder), trained_alone(worker, folder)  # warm-up
             trained = np.array(
                 [
                     [trained_alone(worker, folder), trained_in_app(page, folder)]
@@ -165,20 +166,21 @@ def main() -> None:
                 ]
             )
             for i in range(max(1, rounds // 3)):
-                for name, query in KNOBS.items():
-                    # A unit less each time, for what was predicted once is kept.
-                    turns[name] += knob(browser, f"{address}?{query}&units={64 - i}")
+                for name, query in SETTINGS.items():
+                    # Predictions are cached, so each round needs another number of units.
+                    link = f"{address}?{query}&units={64 - i}"
+                    changes[name] += change_setting(browser, link)
         worker.close()
         browser.close()
-    tensorflow, knobs, prediction = np.median(opened, axis=0)
-    print("| | median | aimed at |\n|---|---|---|")
+    tensorflow, page_shown, prediction = np.median(opened, axis=0)
+    print("| | median | target |\n|---|---|---|")
     ratio = np.median(opened[:, 1] / opened[:, 0])
     print(f"| `import tensorflow` | {tensorflow:.1f} s | |")
-    print(f"| command to first page | {knobs:.1f} s, {ratio:.2f} × that | ≤ 1.5 × |")
+    print(f"| command to first page | {page_shown:.1f} s, {ratio:.2f} × the import | ≤ 1.5 × |")
     ratio = np.median(opened[:, 2] / opened[:, 0])
-    print(f"| command to first prediction | {prediction:.1f} s, {ratio:.2f} × that | |")
-    for name, found in turns.items():
-        print(f"| knob to prediction, {name} | {np.median(found):.0f} ms | ≤ 300 ms |")
+    print(f"| command to first prediction | {prediction:.1f} s, {ratio:.2f} × the import | |")
+    for name, found in changes.items():
+        print(f"| change to prediction, {name} | {np.median(found):.0f} ms | ≤ 300 ms |")
     alone, watched = np.median(trained, axis=0)
     ratio = np.median(trained[:, 1] / trained[:, 0])
     print(f"| 10×64, 30 epochs: alone {alone:.2f} s, in the app {watched:.2f} s | "

@@ -1,11 +1,11 @@
-"""What `GradientTracker` costs inside `fit`: tracked over untracked, measured in one run.
+"""Measure the cost of `GradientTracker` in `fit`: tracked ÷ untracked times, in one run.
 
-The same model is trained without a tracker and with trackers of several kinds: Keras's compiled
-step and Keras's callback list, called as `fit` calls them. The kinds take turns, an epoch each and
-in another order each round, so that a machine whose speed drifts slows all of them; a ratio is the
-median over the rounds of the ratio within a round, and "untracked again" shows what is chance. The
-first rounds, which trace the steps and warm up, are not counted; the making of the records is.
-ResNet-50 trains in processes of its own, one at a time.
+The same model is trained without a tracker and with different trackers, by calling Keras's compiled
+step and callback list as `fit` calls them. The variants take turns, one epoch each, in a different
+order every round, so that a drift of the machine's speed affects all of them equally. Ratios are
+computed within a round; the table shows their medians. "untracked again" shows the variation by
+chance. The first rounds trace the steps and are not measured; making the records is measured. Each
+ResNet-50 trains in its own process, one at a time.
 
     python benchmarks/callback.py
     python benchmarks/callback.py --models mlp cnn --rounds 50
@@ -41,9 +41,9 @@ TARGETS = {"default statistics": 1.05, "distributions": 1.15, "every=10": 1.05}
 
 
 class Case(NamedTuple):
-    """A model, made anew for each way of training, with data for one epoch.
+    """A model, rebuilt for each variant, with the data of one epoch.
 
-    Apart: each way in a process of its own, for of large models memory decides the speed.
+    With `apart`, each variant runs in its own process: the speed of large models depends on memory.
     """
 
     make: Callable[[], keras.Model]
@@ -57,7 +57,10 @@ class Case(NamedTuple):
 
 
 class Training:
-    """What `fit` does, an epoch at a time: whole fits in turn would trace anew each time."""
+    """The work of `fit`, one epoch at a time.
+
+    Alternating between whole fits would retrace the step each time.
+    """
 
     def __init__(self, case: Case, tracker: GradientTracker | None) -> None:
         keras.utils.set_random_seed(0)
@@ -72,7 +75,7 @@ class Training:
         self._callbacks.on_train_begin()
 
     def epoch(self) -> float:
-        """Train an epoch; the milliseconds of a step."""
+        """Train one epoch and return the milliseconds per step."""
         start = time.perf_counter()
         self._model.reset_metrics()
         self._callbacks.on_epoch_begin(self._epoch)
@@ -139,7 +142,7 @@ def transformer() -> Case:
 
 
 def resnet() -> Case:
-    """ResNet-50 at its paper's size of images, 8 a batch, four steps an epoch."""
+    """Return ResNet-50 with its paper's image size, batch size 8, four steps per epoch."""
 
     def make() -> keras.Model:
         model = keras.applications.ResNet50(weights=None)
@@ -154,7 +157,7 @@ CASES = {"mlp": mlp, "cnn": cnn, "transformer": transformer, "resnet": resnet}
 
 
 def measure_apart(name: str, case: Case, rounds: int) -> dict[str, np.ndarray]:
-    """As `measure`, each way in a process of its own."""
+    """Measure like `measure`, but run each variant in its own process."""
     random, times = np.random.default_rng(0), {kind: [] for kind in case.trackers}
     for _ in range(rounds):
         for kind in random.permutation(list(times)):
@@ -164,7 +167,7 @@ def measure_apart(name: str, case: Case, rounds: int) -> dict[str, np.ndarray]:
 
 
 def measure(case: Case, rounds: int) -> dict[str, np.ndarray]:
-    """Milliseconds a step of each way: name → (rounds,)."""
+    """Return the milliseconds per step of each variant: name → (rounds,)."""
     trainings = {name: Training(case, TRACKERS[name]()) for name in case.trackers}
     random, times = np.random.default_rng(0), {name: [] for name in trainings}
     for number in range(_WARM + rounds):
@@ -177,15 +180,16 @@ def measure(case: Case, rounds: int) -> dict[str, np.ndarray]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, help="counted rounds (default 40; 5 for resnet)")
+    parser.add_argument("--rounds", type=int, help="measured rounds (default: 40; resnet: 5)")
     parser.add_argument("--models", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--only", choices=TRACKERS, help="print one way's time alone")
+    parser.add_argument("--only", choices=TRACKERS, help="measure one variant and print its time")
     arguments = parser.parse_args()
     if arguments.only:
         training = Training(CASES[arguments.models[0]](), TRACKERS[arguments.only]())
-        print(np.median([training.epoch() for _ in range(6)][1:]))  # the first traces
+        # The first epoch traces the step.
+        print(np.median([training.epoch() for _ in range(6)][1:]))
         return
-    print("| model | ms a step | " + " | ".join(list(TRACKERS)[1:]) + " |")
+    print("| model | ms per step | " + " | ".join(list(TRACKERS)[1:]) + " |")
     print("|---|" + "---|" * len(TRACKERS))
     for name in arguments.models:
         case = CASES[name]()

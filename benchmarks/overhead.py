@@ -1,8 +1,8 @@
-"""What tracking costs, and what a user would run instead: one table, measured in one run.
+"""Measure the cost of tracking, and compare it with the alternatives, in one run.
 
-Every way of training takes the same model, data and optimizer. The ways are run in turn, round by
-round, so that a machine whose speed drifts slows all of them; ratios are medians over the rounds
-of the ratio within a round.
+All ways of training use the same model, data and optimizer. They take turns, round by round, so
+that a drift of the machine's speed affects all of them equally. Ratios are computed within a round;
+the tables show their medians over the rounds.
 
     python benchmarks/overhead.py
     python benchmarks/overhead.py --rounds 9 --optimizer sgd
@@ -30,17 +30,17 @@ from kgrad.measure.inputs import choose_loss
 LAYERS, FEATURES = 10, 20
 SIZES = {"10×64, batch 32": (64, 32), "10×256, batch 128": (256, 128)}
 TARGETS = (
-    # numerator, denominator, target at each size; None only reports
+    # numerator, denominator, direction, target per size (None: no target)
     ("kgrad tracked", "kgrad untracked", "≤", (1.10, 1.10)),
     ("kgrad tracked, XLA", "kgrad untracked, XLA", "≤", (1.10, 1.10)),
     ("model.fit", "kgrad tracked", "≥", (7.0, 1.8)),
     ("model.fit", "kgrad tracked, XLA", "≥", (7.0, 1.8)),
     ("eager tape with .numpy()", "kgrad tracked", "≥", (50.0, 7.0)),
     ("eager tape with .numpy()", "kgrad tracked, XLA", "≥", (50.0, 7.0)),
-    ("PyTorch, a hook a layer", "kgrad tracked", "≥", (4.0, None)),
-    ("PyTorch, a hook a layer", "kgrad tracked, XLA", "≥", (4.0, None)),
+    ("PyTorch, one hook per layer", "kgrad tracked", "≥", (4.0, None)),
+    ("PyTorch, one hook per layer", "kgrad tracked, XLA", "≥", (4.0, None)),
 )
-Way = tuple[Callable[[], None], int]  # a function that trains, and the steps it takes
+Way = tuple[Callable[[], None], int]  # a function that trains, and its number of steps
 
 
 def make_model(width: int, optimizer: str) -> keras.Model:
@@ -69,7 +69,7 @@ def kgrad_way(width: int, batch: int, optimizer: str, steps: int, jit: bool, tra
         epoch += 1
         loop.reset_logs()
         loop.run(0, steps)
-        logs = loop.logs()  # reads the loss: waits for the steps to end
+        logs = loop.logs()  # reading the loss waits until the steps are done
         if recorder is not None:
             recorder.record(epoch, epoch * steps, logs)
 
@@ -83,7 +83,7 @@ def fit_way(width: int, batch: int, optimizer: str, steps: int) -> Way:
 
 
 def eager_way(width: int, batch: int, optimizer: str, steps: int) -> Way:
-    """The loop of many tutorials: a tape in Python, a number fetched a layer and step."""
+    """Train with the loop of many tutorials: an eager tape and one number per layer and step."""
     model = make_model(width, optimizer)
     X, y = make_data(batch * steps)
     loss = keras.losses.BinaryCrossentropy()
@@ -102,7 +102,7 @@ def eager_way(width: int, batch: int, optimizer: str, steps: int) -> Way:
 
 
 def torch_way(width: int, batch: int, optimizer: str, steps: int) -> Way:
-    """PyTorch with a hook a layer that fetches the mean |gradient| of its weights."""
+    """Train in PyTorch, with a hook per layer that fetches the mean |gradient| of its weights."""
     import torch
 
     widths = [FEATURES] + [width] * LAYERS
@@ -146,14 +146,14 @@ def ways(width: int, batch: int, optimizer: str) -> dict[str, Way]:
         "kgrad tracked, XLA": kgrad_way(width, batch, optimizer, many, True, True),
     }
     try:
-        found["PyTorch, a hook a layer"] = torch_way(width, batch, optimizer, many // 10)
+        found["PyTorch, one hook per layer"] = torch_way(width, batch, optimizer, many // 10)
     except ImportError:
-        print("PyTorch is not installed: its rows are left out", file=sys.stderr)
+        print("PyTorch is not installed; its rows are omitted", file=sys.stderr)
     return found
 
 
 def measure(found: dict[str, Way], rounds: int) -> dict[str, np.ndarray]:
-    """Microseconds a step of each way: name → (rounds,)."""
+    """Return the microseconds per step of each way: name → (rounds,)."""
     times: dict[str, list[float]] = {name: [] for name in found}
     for number in range(rounds + 1):
         for name, (train, steps) in found.items():
@@ -166,13 +166,13 @@ def measure(found: dict[str, Way], rounds: int) -> dict[str, np.ndarray]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7, help="counted rounds (default 7)")
+    parser.add_argument("--rounds", type=int, default=7, help="measured rounds (default: 7)")
     parser.add_argument("--optimizer", nargs="+", choices=("sgd", "adam"), default=["adam", "sgd"])
     arguments = parser.parse_args()
     for optimizer in arguments.optimizer:
         times = [measure(ways(*size, optimizer), arguments.rounds) for size in SIZES.values()]
         print(f"\n### {optimizer}\n")
-        print("| microseconds a step, median | " + " | ".join(SIZES) + " |")
+        print("| microseconds per step, median | " + " | ".join(SIZES) + " |")
         print("|---|" + "---|" * len(SIZES))
         for name in times[0]:
             print(f"| {name} | " + " | ".join(f"{np.median(t[name]):.0f}" for t in times) + " |")

@@ -1,8 +1,8 @@
-"""What theory predicts and simulated networks measure: one table, written to docs/validation.md.
+"""Compare the theory's predictions with simulated networks, and write docs/validation.md.
 
-The weights of one compiled Keras model are drawn anew, at the width of 1,000 for which the accuracy
-is stated, or networks in NumPy. A fast subset of the same comparisons runs in the tests. Takes
-about eight minutes on two cores.
+Some networks are Keras models, compiled once and redrawn many times, with the width of 1,000 for
+which the documentation states the accuracy. The others are simulated in NumPy. The tests run a fast
+subset of the same comparisons. Takes about eight minutes on two cores.
 
     python benchmarks/validation.py
     python benchmarks/validation.py --only keras --seeds 3 --output /tmp/validation.md
@@ -30,7 +30,7 @@ CASES = (  # φ, σ_w² of square layers, name
     ("selu", 1.0, "SELU, LeCun"),
     ("gelu", 2.0, "GELU, He"),
 )
-KERAS_CASES = (  # activation, weight_initializer, its σ_w² for n_in and n_out, name
+KERAS_CASES = (  # activation, weight_initializer, its σ_w² as a function of n_in and n_out, name
     ("tanh", keras.initializers.VarianceScaling(1.5), lambda m, n: 1.5, "tanh, σ_w² = 1.5"),
     ("relu", "he", lambda m, n: 2.0, "ReLU, He"),
     ("sigmoid", "xavier", lambda m, n: 2 * m / (m + n), "sigmoid, Glorot"),
@@ -38,7 +38,7 @@ KERAS_CASES = (  # activation, weight_initializer, its σ_w² for n_in and n_out
     ("selu", "lecun", lambda m, n: 1.0, "SELU, LeCun"),
     ("gelu", "he", lambda m, n: 2.0, "GELU, He"),
 )
-KERAS_OPTIONS = (  # of create_model, name
+KERAS_OPTIONS = (  # options of create_model, name
     ({"normalization": "batch"}, "BatchNorm"),
     ({"normalization": "layer"}, "LayerNorm"),
     ({"skip_connections": True}, "skips"),
@@ -47,21 +47,27 @@ KERAS_OPTIONS = (  # of create_model, name
 )
 HEADER = """# Predicted and measured
 
-Written by `benchmarks/validation.py`: kgrad's theory against networks that are drawn and
-differentiated, in Keras where it says so, else in NumPy. Errors are relative to what is predicted;
-s.e. is the standard error of what was measured, over the seeds. Norms are root mean squares over
-seeds, and "worst layer" or "worst weight" is the one with the largest error. "In the band" is the
-share of single networks between `lower` and `upper`, of the layer where it is smallest, and in
-brackets where it is largest.
+This page compares the predictions of kgrad's theory with networks that were drawn at random and
+differentiated. Quantities that begin with "Keras" were measured in Keras models, all others in
+NumPy. `benchmarks/validation.py` writes this page.
 
-| | what | predicted | measured | error | s.e. | wanted | | seeds |
+- *error* and *s.e.* are relative to the prediction. *s.e.* is the standard error of the measurement
+  over the seeds.
+- *verdict* is "met" if the error is within the tolerance, and "within 3 s.e." if it is larger but
+  may be due to chance.
+- Norms are root mean squares over the seeds.
+- "Worst layer" and "worst weight" are those with the largest error; their number is in parentheses.
+- "In the band" is the share of single networks between `lower` and `upper`, in the layer with the
+  smallest share. The largest share is in parentheses.
+
+| network | quantity | predicted | measured | error | s.e. | tolerance | verdict | seeds |
 |---|---|---|---|---|---|---|---|---|
 """
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table; `within` and `standard_error` are relative to what is predicted."""
+    """A row of the table; `standard_error` and `within` are relative to the prediction."""
 
     case: str
     what: str
@@ -73,7 +79,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """Whether the error is within what is wanted, or may be chance."""
+        """Tell if the error is within the tolerance, may be due to chance, or is too large."""
         error = abs(self.measured / self.predicted - 1)
         if error <= self.within:
             return "met"
@@ -90,7 +96,7 @@ class Row:
 def worst_layer(
     case: str, what: str, predicted: np.ndarray, runs: np.ndarray, within: float
 ) -> Row:
-    """The layer that fits worst; `runs` is (seeds, layers)."""
+    """Return the row of the layer with the largest error; `runs` is (seeds, layers)."""
     mean = runs.mean(axis=0)
     k = int(np.argmax(np.abs(np.log(mean / predicted))))
     error = runs[:, k].std() / np.sqrt(len(runs)) / predicted[k]
@@ -99,20 +105,20 @@ def worst_layer(
 
 
 def worst_norm(case: str, what: str, predicted: np.ndarray, runs: np.ndarray, within: float) -> Row:
-    """The same of root mean squares; `runs` is (seeds, layers) of norms."""
+    """Return the same for root mean squares; `runs` contains norms, (seeds, layers)."""
     squares = worst_layer(case, what, predicted**2, runs**2, 2 * within)
     ends = float(np.sqrt(squares.predicted)), float(np.sqrt(squares.measured))
     return Row(case, squares.what, *ends, squares.standard_error / 2, within, len(runs))
 
 
 def mean_row(case: str, what: str, predicted: float, runs: np.ndarray, within: float) -> Row:
-    """The mean of `runs`, (seeds,)."""
+    """Return the row of a mean over seeds; `runs` is (seeds,)."""
     error = np.std(runs) / np.sqrt(len(runs)) / abs(predicted)
     return Row(case, what, predicted, float(np.mean(runs)), float(error), within, len(runs))
 
 
 def simulate(network, X, errors, random):
-    """∂L/∂W^l and δ^l of one drawn network whose output errors are given; L is a mean."""
+    """Draw a network and return its ∂L/∂W^l and δ^l for given output errors; L is a mean."""
     x, h, weights = [X], [], []
     for i, v in enumerate(network.weight_variances):
         shape = network.widths[i], network.widths[i + 1]
@@ -134,17 +140,17 @@ def square(name: str, sigma_w2: float, width: int, depth: int) -> theory.DenseSt
 
 
 def norm_ratios(seeds: int, width: int = WIDTH, depth: int = DEPTH) -> Iterator[Row]:
-    """|δ^l|/|δ^{l+1}| of Keras layers: its geometric mean over the layers, and single layers."""
+    """Compare |δ^l|/|δ^{l+1}| of Keras layers: geometric mean over layers, and single layers."""
     for name, sigma_w2, case in CASES:
         network = square(name, sigma_w2, width, depth)
         predicted = np.exp(-np.diff(np.log(theory.propagate(network, 1.0).S)) / 2)
-        # Deep GELU networks scatter more: their signal dies out, and the rate depends on its size.
+        # Deep GELU networks vary more: their signal dies out, and the rate depends on its size.
         count = seeds * (6 if name == "gelu" else 1)
         errors = redrawn_errors(name, sigma_w2, width, depth, count)
         ratios = errors[:, :-1] / errors[:, 1:]
         yield mean_row(
             case,
-            f"Keras, {depth} × {width}: norm ratio of δ a layer, mean of {depth - 1}",
+            f"Keras, {depth} × {width}: norm ratio of δ per layer, mean of {depth - 1}",
             float(np.exp(np.log(predicted).mean())),
             np.exp(np.log(ratios).mean(axis=1)),
             0.005,
@@ -153,7 +159,7 @@ def norm_ratios(seeds: int, width: int = WIDTH, depth: int = DEPTH) -> Iterator[
 
 
 def redrawn_errors(name: str, sigma_w2: float, width: int, depth: int, seeds: int) -> np.ndarray:
-    """|δ^l| of one sample in Keras networks, (seeds, depth): the norm of the bias's gradient."""
+    """Return |δ^l| of one sample in Keras models, the norm of the bias gradient: (seeds, depth)."""
     layers = [keras.layers.Dense(width, name if i < depth - 1 else None) for i in range(depth)]
     model = keras.Sequential([keras.Input((width,)), *layers])
     biases, random = [layer.bias for layer in layers], tf.random.Generator.from_seed(0)
@@ -175,7 +181,7 @@ def redrawn_errors(name: str, sigma_w2: float, width: int, depth: int, seeds: in
 
 
 def drawing(kernels, sigma_w2, random):
-    """A compiled function that draws the kernels anew."""
+    """Return a compiled function that redraws the kernels."""
 
     @tf.function
     def draw():
@@ -187,7 +193,7 @@ def drawing(kernels, sigma_w2, random):
 
 
 def mean_abs_entries(seeds: int, width: int = 300, depth: int = 6) -> Iterator[Row]:
-    """Mean |∂W_ij| of a mini-batch of 16."""
+    """Compare the mean |∂W_ij| of a mini-batch of 16."""
     for name, sigma_w2, case in CASES:
         network = square(name, sigma_w2, width, depth)
         random = np.random.default_rng(0)
@@ -203,7 +209,7 @@ def mean_abs_entries(seeds: int, width: int = 300, depth: int = 6) -> Iterator[R
 
 
 def batch_norm_rates(seeds: int, width: int = 384, depth: int = 25) -> Iterator[Row]:
-    """|δ|² a layer of dense, batch normalisation, ReLU, away from both ends."""
+    """Compare the rate of |δ|² per dense, batch norm and ReLU block, away from both ends."""
     for batch_size, within in ((8, 0.03), (32, 0.015), (64, 0.015)):
         rates = [
             batch_norm_rate(np.random.default_rng(seed), batch_size, width, depth)
@@ -232,9 +238,9 @@ def batch_norm_rate(random, batch_size: int, width: int, depth: int) -> float:
 
 
 def keras_kernels(seeds: int, width: int = WIDTH, depth: int = 10) -> Iterator[Row]:
-    """`predict_gradients` of wide Keras models on a batch of 16: norms of the kernels.
+    """Compare `predict_gradients` with wide Keras models on a batch of 16: norms of the kernels.
 
-    With as many outputs as units and errors that are given, so that these leave little to chance.
+    There are as many outputs as units, and the errors are given, which leaves little to chance.
     """
     random = np.random.default_rng(3)
     X, y = random.normal(size=(2, 16, width)).astype("float32")
@@ -256,19 +262,19 @@ def keras_kernels(seeds: int, width: int = WIDTH, depth: int = 10) -> Iterator[R
 
 
 def product(y, output):
-    """A loss of which y is the slope."""
+    """Return a loss whose derivative is y."""
     return tf.reduce_sum(y * output, axis=-1)
 
 
 def keras_weights(seeds: int, width: int = 256, depth: int = 6) -> Iterator[Row]:
-    """`predict_gradients` of normalised and residual Keras models: every weight."""
+    """Compare `predict_gradients` with normalized and residual Keras models: every weight."""
     X, y = batch(32)
     for options, name in KERAS_OPTIONS:
         for activation, initializer, sigma_w2, case in (KERAS_CASES[1], KERAS_CASES[3]):
             model = kgrad.create_model(depth, activation, initializer, units=width, **options)
             found = kgrad.predict_gradients(model, X, y, loss="binary_crossentropy")
             norms, means = redrawn(model, X, y, sigma_w2, seeds)
-            kept = found["l2_norm"][0] > 0  # not the biases before BatchNorm
+            kept = found["l2_norm"][0] > 0  # the biases before BatchNorm have gradient 0
             case = f"{case}, {name}"
             what = f"Keras, {depth} × {width}: "
             predicted = found["l2_norm"][0, kept]
@@ -280,7 +286,7 @@ def keras_weights(seeds: int, width: int = 256, depth: int = 6) -> Iterator[Row]
 
 
 def finite_width(seeds: int) -> Iterator[Row]:
-    """What of the same is left at several widths: it halves as the width doubles."""
+    """Compare E‖∂W‖² at several widths: the error halves as the width doubles."""
     X, y = batch(32)
     for (options, name), k in zip((KERAS_OPTIONS[2], KERAS_OPTIONS[0]), (1, 3), strict=True):
         activation, initializer, sigma_w2, case = KERAS_CASES[k]
@@ -295,7 +301,7 @@ def finite_width(seeds: int) -> Iterator[Row]:
 
 
 def keras_bands(seeds: int) -> Iterator[Row]:
-    """Share of single narrow Keras models within the band, of the layer with the fewest."""
+    """Compare the share of narrow Keras models in the band, in the layer with the fewest."""
     X, y = batch(32)
     cases = [(*case[:3], {}, case[3]) for case in KERAS_CASES]
     cases += [
@@ -327,7 +333,7 @@ def batch(samples: int) -> tuple[np.ndarray, np.ndarray]:
 def redrawn(
     model, X, y, sigma_w2, seeds: int, loss_function=keras.losses.binary_crossentropy
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Norm and mean |g| of each trainable variable, of models whose kernels are drawn anew."""
+    """Return the norm and mean |g| of each trainable variable, with redrawn kernels per seed."""
     X, y = tf.constant(X), tf.constant(y.reshape(len(y), -1))
     variables, random = model.trainable_variables, tf.random.Generator.from_seed(0)
     draw = drawing([v for v in variables if v.name == "kernel"], sigma_w2, random)
@@ -348,7 +354,7 @@ def redrawn(
 
 
 def relu_scatter(seeds: int) -> Iterator[Row]:
-    """Of ln ‖x^L‖² of ReLU networks, He, 20 layers: mean and variance over networks."""
+    """Compare the mean and variance of ln ‖x^L‖² over ReLU networks with He weights, 20 layers."""
     for n in (50, 100):
         logs = np.zeros(seeds)
         random = np.random.default_rng(n)
@@ -365,7 +371,7 @@ def relu_scatter(seeds: int) -> Iterator[Row]:
 
 
 def born_dead(seeds: int) -> Iterator[Row]:
-    """Zero biases, 9 hidden layers of width n, one input."""
+    """Compare the share of dead networks: zero biases, 9 hidden layers of width n, one input."""
     random = np.random.default_rng(0)
     for n in (2, 3, 5):
         x = np.ones((seeds, n, 1))
@@ -373,12 +379,12 @@ def born_dead(seeds: int) -> Iterator[Row]:
             x = np.maximum(random.normal(size=(seeds, n, n)) @ x, 0)
         dead = ~x.any(axis=(1, 2))
         predicted = theory.born_dead_probability(n, 9)
-        yield mean_row(f"ReLU, width {n}", "share that is born dead", predicted, dead, 0.03)
+        yield mean_row(f"ReLU, width {n}", "share of networks born dead", predicted, dead, 0.03)
 
 
 def singular_values(seeds: int, n: int = 400) -> Iterator[Row]:
-    """Glorot & Bengio 2010: mean singular value of a layer's Jacobian, linear: 8/(3π) σ_w."""
-    for case, sigma_w2 in (("linear, normalised", 1.0), ("linear, standard", 1 / 3)):
+    """Compare the mean singular value of a linear layer, 8/(3π) σ_w (Glorot & Bengio 2010)."""
+    for case, sigma_w2 in (("linear, normalized", 1.0), ("linear, standard", 1 / 3)):
         means = []
         for seed in range(seeds):
             W = np.random.default_rng(seed).normal(size=(n, n)) * np.sqrt(sigma_w2 / n)
@@ -389,9 +395,11 @@ def singular_values(seeds: int, n: int = 400) -> Iterator[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compare kgrad's theory with simulated networks.")
-    parser.add_argument("--seeds", type=int, default=10, help="networks a case (default 10)")
-    parser.add_argument("--output", type=Path, default=Path("docs/validation.md"))
-    parser.add_argument("--only", default="", help="run the parts whose name begins so")
+    parser.add_argument("--seeds", type=int, default=10, help="networks per case (default: 10)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("docs/validation.md"), help="file to write"
+    )
+    parser.add_argument("--only", default="", help="run only the parts whose names begin with this")
     arguments = parser.parse_args()
     seeds, start, rows = arguments.seeds, time.perf_counter(), []
     parts = (
