@@ -1,4 +1,4 @@
-"""How well a diagnosis names what ails a run: a labelled gallery, published rules, a score.
+"""Score how well a diagnosis names training problems: labeled runs, published rules, scores.
 
 python -m benchmarks.diagnosis
 """

@@ -1,4 +1,4 @@
-"""Train the gallery where it is not on disk yet, and score kgrad's and the published rules on it.
+"""Train the runs of the gallery that are not on disk yet; score kgrad's and published rules.
 
 python -m benchmarks.diagnosis
 python -m benchmarks.diagnosis --half report --output docs/diagnosis_score.md
@@ -19,31 +19,42 @@ from benchmarks.diagnosis import gallery, score
 from benchmarks.diagnosis.recipes import FAMILIES, HALVES
 
 HEADER = """\
-# Scores on the gallery of training runs
+# Scores of the diagnosis
 
-Written by `python -m benchmarks.diagnosis`. {ill} ill and {healthy} healthy runs, trained on a CPU;
-kgrad's thresholds were chosen on the half "choose". A run counts as ill by what was done to it, if
-it then gains less than half of what its healthy twin gains over the best constant prediction;
-{harmless} that were meant to be ill but train well are left out, and {unclear} of unclear health.
-The published rules have their authors' thresholds, on kgrad's measurements; where a history lacks
-what a rule needs, the rule is silent.
+Written by `python -m benchmarks.diagnosis`. The gallery has {ill} ill and {healthy} healthy runs,
+trained on a CPU. kgrad's thresholds were chosen on the half "choose".
+
+A run is *ill* if a fault was built into it and it then gains less than half of what its healthy
+twin gains over the best constant prediction. Left out are {harmless} runs that train well in spite
+of their fault, and {unclear} runs that are neither clearly ill nor clearly healthy.
+
+The published rules use their authors' thresholds on kgrad's measurements. If a history lacks what
+a rule needs, the rule reports nothing.
 """
 
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     folder = Path(__file__).parent / "histories"
-    parser.add_argument("--histories", type=Path, default=folder, help="folder of the runs")
-    parser.add_argument("--half", choices=(*HALVES, "both"), default="both")
-    parser.add_argument("--output", type=Path, help="file for the tables, beside the terminal")
-    parser.add_argument("--show", choices=(*FAMILIES, "healthy"), help="list the misses of these")
-    parser.add_argument("--tool", help="whose misses and confusion (default: the first)")
-    parser.add_argument("--workers", type=int, default=2, help="processes that train")
+    parser.add_argument(
+        "--histories", type=Path, default=folder, help="folder of the recorded runs"
+    )
+    parser.add_argument("--half", choices=(*HALVES, "both"), default="both", help="runs to score")
+    parser.add_argument("--output", type=Path, help="also write the tables to this file")
+    parser.add_argument(
+        "--show",
+        choices=(*FAMILIES, "healthy"),
+        help="list the runs of this family that were diagnosed wrongly, and stop",
+    )
+    parser.add_argument(
+        "--tool", help="tool for the misses and the confusion table (default: the first)"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="number of training processes")
     return parser.parse_args()
 
 
 def tables(rows: Sequence[dict[str, Any]], found: Any, halves: Sequence[str], tool: str) -> str:
-    """Everything, as Markdown."""
+    """Return all tables as Markdown."""
     labels = Counter(row["label"] for row in rows)
     counts = {label: labels[label] for label in ("ill", "healthy", "harmless", "unclear")}
     parts = [HEADER.format(**counts)]
@@ -52,9 +63,9 @@ def tables(rows: Sequence[dict[str, Any]], found: Any, halves: Sequence[str], to
         sizes = Counter(row["label"] for row in members)
         parts.append(f"## Half: {half} ({sizes['ill']} ill, {sizes['healthy']} healthy)\n")
         parts.append(score.overview(members, found) + "\n")
-        parts.append("Runs in which an accepted family is named:\n")
+        parts.append("Number of runs in which an accepted family is named:\n")
         parts.append(score.by_family(members, found) + "\n")
-        parts.append(f"What {tool} names, in how many runs of each family:\n")
+        parts.append(f"Families named by *{tool}*, in number of runs (row: the run's family):\n")
         parts.append(score.confusion_table(members, found[tool]) + "\n")
     return "\n".join(parts)
 

@@ -1,10 +1,10 @@
-"""The healthy bases of the ill runs, and the twins that those are trained beside."""
+"""The healthy bases from which the ill runs are made, and the healthy twins of those runs."""
 
 from benchmarks.diagnosis.healthy import Fields, data, net, opt
 from benchmarks.diagnosis.recipes import Case, Recipe, changed
 
 TANH = {"activation": "tanh", "init": "xavier"}
-# name → what the pair has in common, the first, the second
+# name → common fields of the pair, fields of the first run, fields of the second
 BASES: dict[str, tuple[Fields, Fields, Fields]] = {
     "relu-moons": ({"task": "moons", "epochs": 10, **opt("sgd", 0.1)},
      net(depth=5), net(depth=7, units=48)),
@@ -38,7 +38,7 @@ BASES: dict[str, tuple[Fields, Fields, Fields]] = {
      net(kind="SimpleRNN", units=(16,)), net(kind="SimpleRNN", units=(12, 12))),
     "transformer": ({"task": "tokens", "network": "transformer", "epochs": 5, **opt("adam", 0.003)},
      net(blocks=1), net(blocks=2)),
-    # The answer is at the start of the series:
+    # The start of the series contains the answer:
     "early-signal": (
      {"task": "sequences", "network": "recurrent", "epochs": 10, **opt("adam", 0.01)},
      {**net(kind="SimpleRNN", units=(16, 16, 16)), **data(length=24, telling=8)},
@@ -50,7 +50,7 @@ BASES: dict[str, tuple[Fields, Fields, Fields]] = {
 
 
 def base_recipes() -> dict[str, list[Recipe]]:
-    """Both recipes of each base; a pair has neighbouring seeds, the first an even one."""
+    """Return both recipes of each base; the seeds of a pair are 2k and 2k + 1."""
     return {
         name: [
             changed(changed(Recipe(2 * place + n, common["task"], tracking="default"), common), own)
@@ -61,7 +61,7 @@ def base_recipes() -> dict[str, list[Recipe]]:
 
 
 def twin_cases() -> list[Case]:
-    """The bases as healthy runs: the twins of the ill."""
+    """Return the bases as healthy runs: the twins of the ill runs."""
     return [
         Case(f"twin-{name}-{recipe.seed}", recipe)
         for name, pair in base_recipes().items()

@@ -1,7 +1,7 @@
-"""The gallery: every case built, trained with its gradients recorded, and labelled by its outcome.
+"""Build every case of the gallery, train it with its gradients recorded, and label its outcome.
 
-A label comes from what was done to a run and from whether training succeeded, read from the loss
-(or accuracy) that `fit` reports for the last epoch. No rule of a diagnosis has a say in it.
+A label depends on the fault that was built into a run and on the success of the training: the loss
+(or accuracy) that `fit` reports for the last epoch. No diagnosis rule influences a label.
 """
 
 import json
@@ -26,21 +26,21 @@ from benchmarks.diagnosis.recipes import Case, Recipe
 from benchmarks.diagnosis.tasks import REGRESSIONS, Task, make_task, trivial
 from kgrad import GradientHistory, GradientTracker, train_and_track_gradients
 
-# A healthy run takes away at least this share of what the best constant prediction leaves to gain.
+# A healthy run gains at least this share of what the best constant prediction leaves to gain.
 CLEARLY = 0.2
-# An ill run gains less than this share of what its healthy twin gains, or its loss is not finite.
+# An ill run gains less than this share of its healthy twin's gain, or its loss is not finite.
 WORSE = 0.5
 _STATISTICS = ["max_abs", "zero_fraction"]
 _PROBED = 128
 
 
 def gallery() -> list[Case]:
-    """Every case: the healthy, the healthy twins, each once, and the ill."""
+    """Return every case once: healthy runs, healthy twins, and ill runs."""
     return healthy_cases() + twin_cases() + ill_cases()
 
 
 def build_task(recipe: Recipe) -> Task:
-    """The recipe's data, the last layer being the recipe's own if it names one."""
+    """Return the recipe's task; the recipe may replace the output layer and the loss."""
     task = make_task(recipe.task, recipe.seed, **recipe.task_options)
     if recipe.output:
         task = task._replace(output_units=recipe.output[0], output_activation=recipe.output[1])
@@ -48,7 +48,7 @@ def build_task(recipe: Recipe) -> Task:
 
 
 def build_model(case: Case | str) -> keras.Model:
-    """The untrained, compiled model of a case, or of the case with this name."""
+    """Return the untrained, compiled model of a case, or of the case with this name."""
     if isinstance(case, str):
         case = next(known for known in gallery() if known.name == case)
     return _build(case.recipe, build_task(case.recipe))
@@ -75,7 +75,7 @@ def _build(recipe: Recipe, task: Task) -> keras.Model:
 
 
 def record(recipe: Recipe) -> GradientHistory:
-    """Train a recipe's model with its gradients recorded."""
+    """Train a recipe's model and record its gradients."""
     task = build_task(recipe)
     model = _build(recipe, task)
     metadata = {"recipe": json.loads(json.dumps(asdict(recipe)))}
@@ -108,9 +108,10 @@ def record(recipe: Recipe) -> GradientHistory:
 
 
 def gain(history: GradientHistory, recipe: Recipe) -> float:
-    """How much of what a constant prediction leaves to gain was gained; NaN if not finite.
+    """Return the gain over the best constant prediction as a share of the possible gain.
 
-    1 for a loss of 0 or an accuracy of 1, 0 for the best constant prediction, negative below that.
+    The gain is 1 for a loss of 0 or an accuracy of 1, 0 for the best constant prediction, negative
+    for anything worse, and NaN if the loss is not finite.
     """
     task = build_task(recipe)
     loss = "binary_crossentropy" if task.loss == "unclipped_log" else task.loss
@@ -123,7 +124,7 @@ def gain(history: GradientHistory, recipe: Recipe) -> float:
 
 
 def label(case: Case, own: float, twins: float = math.nan) -> str:
-    """Say "healthy", "ill", "harmless" (meant to be ill, trains well), or "unclear" (left out)."""
+    """Return "healthy", "ill", "harmless" (has a fault, trains well) or "unclear" (left out)."""
     if not case.family:
         return "healthy" if own >= CLEARLY else "unclear"
     if not twins >= CLEARLY:
@@ -155,12 +156,12 @@ def _one_thread() -> None:
 
 
 def carried_on(case: Case) -> Recipe:
-    """The run of a case that has barely started, carried on."""
+    """Return the recipe of a barely started run, continued for more epochs."""
     return replace(case.recipe, epochs=case.carried_on, tracking="default")
 
 
 def run_all(cases: Sequence[Case], folder: Path, workers: int = 2) -> None:
-    """Train what is not in the folder yet, and label everything in `cases.json`."""
+    """Train the runs that the folder does not contain yet, and write all labels to `cases.json`."""
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [(str(folder), case.name, case.recipe) for case in cases]
     later = folder / "carried-on"
@@ -169,13 +170,13 @@ def run_all(cases: Sequence[Case], folder: Path, workers: int = 2) -> None:
     jobs = [job for job in jobs if _saved(Path(job[0]), *job[1:]) is None]
     if jobs:
         _train(jobs, workers)
-    text = json.dumps(labelled(cases, folder), indent=1)
+    text = json.dumps(labeled(cases, folder), indent=1)
     (folder / "cases.json").write_text(text, encoding="utf-8")
 
 
 def _train(jobs: Sequence[tuple[str, str, Recipe]], workers: int) -> None:
-    # TensorFlow keeps something of every graph: a process does a few runs and ends. (With
-    # `max_tasks_per_child`, Python 3.11's ProcessPoolExecutor can hang.)
+    # TensorFlow leaks some memory per graph, so a process ends after some runs. Not with a
+    # ProcessPoolExecutor: with `max_tasks_per_child`, Python 3.11's can hang.
     context = multiprocessing.get_context("spawn")
     with context.Pool(workers, _one_thread, maxtasksperchild=40) as pool:
         for done, name in enumerate(pool.imap_unordered(_run, jobs), start=1):
@@ -183,8 +184,8 @@ def _train(jobs: Sequence[tuple[str, str, Recipe]], workers: int) -> None:
     print(file=sys.stderr)
 
 
-def labelled(cases: Sequence[Case], folder: Path) -> list[dict[str, Any]]:
-    """What is known of each case, its outcome and its label."""
+def labeled(cases: Sequence[Case], folder: Path) -> list[dict[str, Any]]:
+    """Return what is known about each case, with its outcome and its label."""
     histories = {case.name: GradientHistory.load(folder / f"{case.name}.jsonl") for case in cases}
     names = {case.recipe.key: case.name for case in cases if not case.family}
     rows = []
@@ -197,13 +198,13 @@ def labelled(cases: Sequence[Case], folder: Path) -> list[dict[str, Any]]:
         if case.twin:
             twin = names[case.twin.key]
             twins = gain(histories[twin], case.twin)
-        came = {"nonfinite"} if case.family and math.isnan(own) else set()
+        outcome = {"nonfinite"} if case.family and math.isnan(own) else set()
         rows.append(
             {
                 "name": case.name,
                 "label": label(case, own, twins),
                 "family": case.family,
-                "accepted": sorted({case.family, *case.accepted, *came} - {""}),
+                "accepted": sorted({case.family, *case.accepted, *outcome} - {""}),
                 "half": case.recipe.half,
                 "gain": None if math.isnan(own) else own,
                 "twin": twin,

@@ -1,6 +1,6 @@
-"""The healthy runs: what trains well, however odd its numbers look.
+"""The healthy runs: they train well, even if their numbers look unusual.
 
-Each line is a pair of runs with different seeds and sizes, one for each half of the gallery.
+Each row is a pair of runs with different seeds and sizes, one for each half of the gallery.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ TRACKINGS = ("full", "default", "full", "full", "default", "full", "loop", "full
 
 
 def decay(rate: float, steps: int) -> Fields:
-    """A learning rate that falls to nothing by a cosine, as a configuration."""
+    """Return the configuration of a learning rate that decays to 0 along a cosine."""
     return {
         "class_name": "CosineDecay",
         "config": {"initial_learning_rate": rate, "decay_steps": steps},
@@ -31,7 +31,7 @@ def data(**options: Any) -> Fields:
     return {"task_options": options}
 
 
-# name, what the pair has in common, the first run, the second
+# name, common fields of the pair, fields of the first run, fields of the second
 PAIRS: list[tuple[str, Fields, Fields, Fields]] = [
     ("converged", {"task": "blobs", **opt("adam", 0.01), "epochs": 20},
      net(depth=2), net(depth=4, units=16)),
@@ -39,7 +39,7 @@ PAIRS: list[tuple[str, Fields, Fields, Fields]] = [
      net(depth=3, units=48), net(depth=2, units=64, activation="tanh", init="xavier")),
     ("converged-digits", {"task": "digits", **opt("adam", 0.003), "epochs": 20},
      net(depth=2, units=64), net(depth=3, units=48, activation="selu", init="lecun")),
-    ("memorised",
+    ("memorized",
      {"task": "classification", **opt("adam", 0.005), "epochs": 20, **data(samples=300)},
      net(depth=3, units=64), net(depth=2, units=128)),
     ("narrow", {"task": "moons", **opt("adam", 0.01), "epochs": 20},
@@ -162,17 +162,17 @@ PAIRS: list[tuple[str, Fields, Fields, Fields]] = [
      {**net(frozen=2, depth=3, units=64), **opt("adam", 0.001)}),
     ("mixed-widths", {"task": "digits", "epochs": 10, **opt("adam", 0.003)},
      net(depth=4, units=[128, 8, 64, 16]), net(depth=5, units=[16, 128, 16, 96, 12])),
-    # Gradients grow towards the input, and it trains:
+    # Gradients grow toward the input, but the network trains:
     ("uneven-he-in-tanh", {"task": "moons", "epochs": 10, **net(activation="tanh", init="he")},
      {**net(depth=6), **opt("adam", 0.003)}, {**net(depth=8), **opt("adam", 0.002)}),
-    # Gradients fall by √2 a layer:
+    # Gradients shrink by √2 per layer:
     ("uneven-xavier-in-relu",
      {"task": "circles", "epochs": 12, **net(init="xavier"), **opt("adam", 0.003)},
      net(depth=8, units=48), net(depth=10, units=64)),
     ("uneven-sigmoid", {"task": "moons", "epochs": 15, **opt("adam", 0.02)},
      net(depth=3, activation="sigmoid", init="xavier"),
      net(depth=3, activation="sigmoid", init="lecun", units=48)),
-    # A habit of fine-tuning and of residual networks:
+    # Common in fine-tuning and in residual networks:
     ("zero-last-layer", {"task": "classification", "epochs": 8, **opt("adam", 0.003)},
      {**net(depth=3), "changes": (("constant", "output/*", 0.0),)},
      {**net(depth=2, units=48), "changes": (("scale", "output/*", 0.01),)}),
@@ -181,7 +181,7 @@ PAIRS: list[tuple[str, Fields, Fields, Fields]] = [
      {**net(depth=3, units=48), **data(input_scale=0.3, input_shift=-0.5)}),
 ]  # fmt: skip
 
-# Few epochs of runs that go on to succeed: a loss that has hardly moved is no disease.
+# The first epochs of runs that succeed later: a loss that has barely moved is not a fault.
 BARELY: list[tuple[str, Fields, Fields, Fields]] = [
     ("started-moons", {"task": "moons", "epochs": 1, **opt("adam", 0.003)},
      net(depth=3), net(depth=4, activation="tanh", init="xavier")),
@@ -201,7 +201,7 @@ BARELY: list[tuple[str, Fields, Fields, Fields]] = [
 
 
 def healthy_cases() -> list[Case]:
-    """All of them; a pair's runs have neighbouring seeds, the first an even one."""
+    """Return all healthy cases; the seeds of a pair are 2k and 2k + 1."""
     cases = []
     for row, (name, common, *members) in enumerate(PAIRS + BARELY):
         for n, own in enumerate(members):

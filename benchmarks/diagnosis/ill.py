@@ -1,7 +1,8 @@
-"""The ill runs: what was done to a healthy base, and the family that it belongs to.
+"""The ill runs: the fault that is built into a healthy base, and the family of the fault.
 
-A row does one thing to a pair of bases, one for each half. `accepted` names the families that would
-be an equally right name for what was done: written from the construction, whatever the outcome.
+A row builds one fault into a pair of bases, one for each half of the gallery. `accepted` lists the
+families that describe the same fault equally well. It follows from the construction of the fault,
+not from the outcome of the training.
 """
 
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from benchmarks.diagnosis.recipes import Case, changed
 
 
 def spike(rate: float, high: float, first: int, last: int) -> Fields:
-    """A learning rate with a spike, as a configuration."""
+    """Return the configuration of a learning rate with a spike."""
     return {
         "class_name": "PiecewiseConstantDecay",
         "config": {"boundaries": [first, last], "values": [rate, high, rate]},
@@ -20,7 +21,7 @@ def spike(rate: float, high: float, first: int, last: int) -> Fields:
 
 
 def falling(rate: float, steps: int) -> Fields:
-    """A learning rate that falls to a thousandth every so many steps."""
+    """Return the configuration of a learning rate that falls 1000-fold every `steps` steps."""
     return {
         "class_name": "ExponentialDecay",
         "config": {"initial_learning_rate": rate, "decay_steps": steps, "decay_rate": 0.001},
@@ -32,18 +33,18 @@ def weights(kind: str, pattern: str, number: float) -> Fields:
 
 
 class Row(NamedTuple):
-    """One disease: what it changes in the first base of a pair, and in the second."""
+    """One fault: the fields that it changes in the first and in the second base of a pair."""
 
     kind: str
     base: str
     first: Fields
-    second: Fields | None = None  # None: as the first
+    second: Fields | None = None  # None: the same as in the first
     accepted: tuple[str, ...] = ()
 
 
 SIGMOID = net(activation="sigmoid", init="xavier")
 SCALED = ("badly_scaled_weights",)
-KILLS = ("exploding", "dead_units")  # what too high a rate does to rectifiers
+KILLS = ("exploding", "dead_units")  # effects of a learning rate that is too high on ReLU networks
 ROWS: dict[str, list[Row]] = {
     "vanishing": [
         Row("sigmoid", "relu-moons", SIGMOID),
@@ -170,7 +171,7 @@ ROWS: dict[str, list[Row]] = {
              opt("sgd", 0.05, clipnorm=0.001), ("not_moving",)),
     ],
     "layer_out_of_line": [
-        # Mostly one small layer heals within an epoch; a slow descent shows what it costs.
+        # A single small layer usually recovers within an epoch; with slow training it does harm.
         Row("small", "relu-moons", weights("scale", "hidden_3/kernel", 0.001), None, SCALED),
         Row("small", "slow-digits", weights("scale", "hidden_3/kernel", 1e-4), None, SCALED),
         Row("smaller", "slow-digits", weights("scale", "hidden_5/kernel", 1e-5), None, SCALED),
@@ -199,7 +200,7 @@ ROWS: dict[str, list[Row]] = {
         Row("large", "rnn", weights("normal", "*kernel", 5.0), None, ("saturated",)),
     ],
     "output_loss_mismatch": [
-        # Keras takes the loss from the logits, and it falls; what is predicted is always 1.
+        # Keras computes the loss from the logits, so it falls; the prediction is always 1.
         Row("softmax-of-one", "relu-moons", {"by": "accuracy", "output": (1, "softmax")}),
         Row("softmax-of-one", "tanh-shallow", {"by": "accuracy", "output": (1, "softmax")}),
         Row("softmax-of-one", "lstm", {"by": "accuracy", "output": (1, "softmax")}),
@@ -219,20 +220,21 @@ ROWS: dict[str, list[Row]] = {
 
 
 def ill_cases() -> list[Case]:
-    """All of them."""
+    """Return all ill cases."""
     bases = base_recipes()
     rows = [(family, row) for family, rows in ROWS.items() for row in rows]
     cases = []
     for place, (family, row) in enumerate(rows):
-        for n, disease in enumerate((row.first, row.second or row.first)):
+        for n, fault in enumerate((row.first, row.second or row.first)):
             tracking = TRACKINGS[(2 * place + 3 * n) % len(TRACKINGS)]
-            # The loop refuses data that are not finite; TensorFlow, outside of XLA, labels beyond.
-            refused = "by" in disease or "nan_inputs" in disease.get("task_options", {})
-            if "jit" in disease or (refused and tracking == "loop"):
+            # The loop rejects data that are not finite. TensorFlow without XLA rejects labels that
+            # are out of range.
+            refused = "by" in fault or "nan_inputs" in fault.get("task_options", {})
+            if "jit" in fault or (refused and tracking == "loop"):
                 tracking = "default"
-            # What success is read from is the twin's too.
-            twin = changed(bases[row.base][n], {"by": disease.get("by", "loss")})
-            recipe = changed(twin, disease | {"tracking": tracking})
+            # The twin is judged by the same measure of success.
+            twin = changed(bases[row.base][n], {"by": fault.get("by", "loss")})
+            recipe = changed(twin, fault | {"tracking": tracking})
             name = f"{family}-{row.kind}-{row.base}-{twin.seed}"
             cases.append(Case(name, recipe, family, row.accepted, twin))
     return cases

@@ -1,6 +1,7 @@
-"""Networks by name, and what can be done to their weights before training.
+"""Networks by name, and changes to their weights before training.
 
-Each takes the shape of a sample, the last layer's units and activation, a seed, and its options.
+Each network takes the shape of a sample, the last layer's units and activation, a seed, and its
+options.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,9 +46,9 @@ def mlp(
 def scaled_mlp(
     shape: Shape, out: tuple[int, str], seed: int, *, scale: float, offset: float, **options: Any
 ) -> keras.Model:
-    """An MLP whose output is brought to the targets' scale."""
+    """Make an MLP whose output is rescaled to the scale of the targets."""
     inner = mlp(shape, out, seed, **options)
-    outputs = layers.Rescaling(scale, offset, name="unstandardise")(inner.output)
+    outputs = layers.Rescaling(scale, offset, name="unstandardize")(inner.output)
     return keras.Model(inner.input, outputs)
 
 
@@ -72,7 +73,7 @@ def dropout_mlp(
 def frozen_mlp(
     shape: Shape, out: tuple[int, str], seed: int, *, frozen: int, **options: Any
 ) -> keras.Model:
-    """An MLP whose first layers are not trained."""
+    """Make an MLP whose first layers are frozen."""
     model = mlp(shape, out, seed, **options)
     for k in range(frozen):
         model.get_layer(f"hidden_{k + 1}").trainable = False
@@ -82,7 +83,7 @@ def frozen_mlp(
 def pretrained_mlp(
     shape: Shape, out: tuple[int, str], seed: int, *, frozen: int, **options: Any
 ) -> keras.Model:
-    """An MLP that has learnt to tell low digits from high ones, with a new last layer."""
+    """Make an MLP pretrained to separate low from high digits, with a new last layer."""
     data = make_dataset("digits", 600, seed=seed + 1)
     teacher = mlp(shape, (1, "sigmoid"), seed, **options)
     teacher.compile("adam", "binary_crossentropy")
@@ -205,7 +206,7 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
 
 
 def unclipped_log(y_true: Any, y_pred: Any) -> Any:
-    """Binary cross-entropy as it is written down, with the logarithm of 0 in it."""
+    """Compute the binary cross-entropy without clipping, so that log(0) can occur."""
     y_true = ops.cast(y_true, y_pred.dtype)
     return -ops.mean(y_true * ops.log(y_pred) + (1 - y_true) * ops.log(1 - y_pred), axis=-1)
 
@@ -216,10 +217,10 @@ LOSSES: dict[str, Callable[[Any, Any], Any]] = {"unclipped_log": unclipped_log}
 def change_weights(
     model: keras.Model, changes: Sequence[tuple[str, str, float]], seed: int
 ) -> None:
-    """Do to the weights of the layers that match a pattern what a change says.
+    """Apply each change to the weights whose paths match its pattern.
 
-    "scale" multiplies the kernels, "constant" fills them, "normal" and "uniform" draw them anew,
-    N(0, number²) and U(0, number); "bias" fills the biases.
+    "scale" multiplies the kernels by the number, "constant" sets them to it, "normal" and "uniform"
+    redraw them from N(0, number²) and U(0, number). "bias" sets the biases to the number.
     """
     random = np.random.default_rng(seed)
     for kind, pattern, number in changes:

@@ -1,4 +1,4 @@
-"""A training run as plain data: `Recipe`, and `Case`, a recipe with what is known about it."""
+"""Training runs as plain data: `Recipe`, and `Case`, a recipe with its known properties."""
 
 import json
 from dataclasses import asdict, dataclass, field, replace
@@ -22,24 +22,24 @@ FAMILIES = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a training run; the same recipe gives the same numbers.
+    """The full definition of a training run; the same recipe gives the same numbers.
 
     Attributes:
-        seed: of the data, the weights and the order of the samples. Even ones belong to the half
-            that thresholds are chosen on, odd ones to the half that is reported.
-        task: name of one of `tasks.TASKS`.
-        task_options: its arguments.
-        network: name of one of `networks.NETWORKS`.
-        network_options: its arguments.
-        changes: what is done to the built model's weights: (kind, pattern of layers, number).
+        seed: seed of the data, the weights and the order of the samples. Even seeds belong to the
+            half on which thresholds are chosen, odd seeds to the half that is reported.
+        task: a name in `tasks.TASKS`.
+        task_options: the arguments of the task.
+        network: a name in `networks.NETWORKS`.
+        network_options: the arguments of the network.
+        changes: changes to the weights of the built model: (kind, pattern of layers, number).
         output: (units, activation) of the last layer; None for the task's.
-        loss: Keras's or one of `networks.LOSSES`; None for the task's.
+        loss: name of a Keras loss or of one in `networks.LOSSES`; None for the task's.
         optimizer: name of a Keras optimizer.
-        optimizer_options: its arguments; a learning rate may be a schedule's configuration.
+        optimizer_options: its arguments; the learning rate may be a schedule's configuration.
         epochs: passes over the data.
-        batch_size: samples a step.
-        jit: whether `fit` compiles with XLA.
-        by: "loss" or "accuracy", what success is read from.
+        batch_size: samples per step.
+        jit: if True, `fit` compiles with XLA.
+        by: "loss" or "accuracy", the measure of success.
         tracking: "full" (all statistics and a probe), "default" or "loop"
             (`train_and_track_gradients`).
     """
@@ -62,26 +62,26 @@ class Recipe:
 
     @property
     def half(self) -> str:
-        """The half of the gallery that the run belongs to."""
+        """Return the half of the gallery to which the run belongs."""
         return HALVES[self.seed % 2]
 
     @property
     def key(self) -> str:
-        """The same for recipes whose training is the same, however it is tracked and judged."""
+        """Return a key that depends on the training only, not on how it is tracked or judged."""
         return json.dumps(asdict(replace(self, tracking="", by="")), sort_keys=True)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A run and what is known about it by construction.
+    """A run and its properties that are known by construction.
 
     Attributes:
-        name: unique in the gallery.
+        name: a name that is unique in the gallery.
         recipe: the run.
-        family: the disease by construction; "" for a healthy run.
-        accepted: further families that are an equally right name for the same construction.
-        twin: the healthy twin of an ill run: the same with the disease taken out.
-        carried_on: epochs after which a run that has barely started is judged; 0: as it ends.
+        family: the family of the fault that was built in; "" for a healthy run.
+        accepted: other families that describe the same fault equally well.
+        twin: the healthy twin of an ill run: the same run without the fault.
+        carried_on: epochs after which a barely started run is judged; 0 to judge it at its end.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Case:
 
 
 def changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
-    """A recipe with fields replaced; options given as a dict are merged into those there are."""
+    """Return the recipe with some fields replaced; dicts of options are merged."""
     fields = {
         name: getattr(recipe, name) | value if isinstance(value, dict) else value
         for name, value in changes.items()

@@ -1,8 +1,8 @@
-"""The published rules, with their authors' thresholds, on the same histories.
+"""The published rules, with their authors' thresholds, applied to the same histories.
 
-Each takes a history and returns the families that it would name. The rules were written for
-measurements of their own; where a history has one that comes close it is taken, as said in each
-docstring, and where it has none (no probe, no share of zeros, no accuracy) the rule is silent.
+Each function takes a history and returns the families that the rule would name. The rules were
+written for other measurements. If a history contains a similar one, it is used, as each docstring
+says. If it contains none (no probe, no share of zeros, no accuracy), the rule reports nothing.
 """
 
 import math
@@ -17,11 +17,11 @@ Rule = Callable[[GradientHistory], set[str]]
 
 
 def autotrainer(history: GradientHistory) -> set[str]:
-    """AutoTrainer's vanishing, exploding and dying-ReLU symptoms.
+    """Check AutoTrainer's vanishing, exploding and dying-ReLU symptoms.
 
-    They count only in an epoch whose accuracy is below 0.6, or in which training stalls: accuracy,
-    or where there is none the loss relative to itself, changed by less than 0.01 within 3 epochs.
-    The share of zeros is that of all gradients together.
+    They count only in an epoch whose accuracy is below 0.6, or in which training stalls: within 3
+    epochs the accuracy (without accuracy: the loss, relative to itself) changed by less than 0.01.
+    The share of zeros is computed over all gradients together.
 
     References:
         Zhang, Zhai, Ma, Shen, "AutoTrainer: An Automatic DNN Training Problem Detection and
@@ -43,19 +43,21 @@ def autotrainer(history: GradientHistory) -> set[str]:
 
 
 def deep_diagnosis(history: GradientHistory) -> set[str]:
-    """DeepDiagnosis's symptoms, of any kernel or layer in any epoch.
+    """Check DeepDiagnosis's symptoms, in any kernel or layer and any epoch.
 
-    mean |g| < 1e-7; at least 70 % of a layer's outputs 0 (theirs: ≤ 0, which is the same for a
-    ReLU); more than half of the pre-activations beyond ±5 (here: where the activation is flat); a
-    change a step of a weight, relative to it, outside [1e-5, 0.1] (theirs: lr ‖g‖ / ‖w‖; here what
-    the optimizer did over the epoch, shared out to its steps); NaN or infinity.
+    - mean |g| < 1e-7;
+    - at least 70 % of a layer's outputs are 0 (original: ≤ 0, which is the same for a ReLU);
+    - more than half of the pre-activations beyond ±5 (here: where the activation is flat);
+    - relative change of a weight per step outside [1e-5, 0.1] (original: lr ‖g‖ / ‖w‖; here: the
+      optimizer's change over the epoch, divided by the number of steps);
+    - NaN or infinity.
 
     References:
         Wardat, Cruz, Le, Rajan, "DeepDiagnosis: Automatically Diagnosing Faults and Recommending
         Actionable Fixes in Deep Learning Programs", 2022.
     """
     trained, kernels = _trained(history), _kernels(history)
-    change = _relative_change(history, a_step=True)[:, kernels]
+    change = _relative_change(history, per_step=True)[:, kernels]
     return _named(
         ("nonfinite", _has_nonfinite(history)[trained]),
         ("vanishing", history["mean_abs"][trained][:, kernels] < 1e-7),
@@ -67,18 +69,21 @@ def deep_diagnosis(history: GradientHistory) -> set[str]:
 
 
 def sagemaker(history: GradientHistory) -> set[str]:
-    """SageMaker Debugger's built-in rules, of any kernel in any epoch.
+    """Check SageMaker Debugger's built-in rules, in any kernel and any epoch.
 
-    mean |g| < 1e-7; a gradient with NaN or infinity; the change of a weight between two records,
-    relative to it, above 10 or below 1e-8; variances of the first weights that differ by more than
-    10 times between kernels. Inputs of tanh beyond ±9.4999 are not in a history.
+    - mean |g| < 1e-7;
+    - a gradient with NaN or infinity;
+    - relative change of a weight between two records above 10 or below 1e-8;
+    - variances of the initial weights that differ by more than 10 times between kernels.
+
+    The rule on inputs of tanh beyond ±9.4999 is missing: a history does not contain them.
 
     References:
         Rauschmayr et al., "Amazon SageMaker Debugger: A System for Real-Time Insights into Machine
         Learning Model Training", 2021.
     """
     trained, kernels = _trained(history), _kernels(history)
-    change = _relative_change(history, a_step=False)[:, kernels]
+    change = _relative_change(history, per_step=False)[:, kernels]
     sizes = np.array([history.weights[k].size for k in kernels])
     variance = history["weight_l2"][0, kernels] ** 2 / sizes
     return _named(
@@ -91,21 +96,23 @@ def sagemaker(history: GradientHistory) -> set[str]:
 
 
 def the_deep_checker(history: GradientHistory) -> set[str]:
-    """TheDeepChecker's checks, of any epoch.
+    """Check TheDeepChecker's rules, in any epoch.
 
-    Kernels with mean |g| < 1e-6, or > 1e6; mean |g| that falls to half or less, or grows to twice
-    or more, four times running from a kernel to the one before it; a mean over the kernels of
-    log10 of the relative change a step outside [-4, -1]; more than half of a layer's units dead
-    (theirs: 95th percentile of |a| < 1e-5; here: 0 on the whole batch).
+    - a kernel's mean |g| < 1e-6 or > 1e6;
+    - mean |g| that halves or doubles (or more), four times in a row, from a kernel to the one
+      before it;
+    - log10 of the relative change per step, averaged over the kernels, outside [-4, -1];
+    - more than half of a layer's units dead (original: 95th percentile of |a| < 1e-5; here: 0 on
+      the whole batch).
 
     References:
         Ben Braiek, Khomh, "Testing Feedforward Neural Networks Training Programs", 2023.
     """
     trained, kernels = _trained(history), _kernels(history)
     mean_abs = history["mean_abs"][trained][:, kernels]
-    change = _relative_change(history, a_step=True)[:, kernels]
+    change = _relative_change(history, per_step=True)[:, kernels]
     with np.errstate(all="ignore"):
-        # A weight that does not change at all is as far below as can be, not an error.
+        # A weight that does not change at all gives the lower limit instead of log10(0).
         mean_log = np.log10(np.maximum(change, 1e-30)).mean(axis=1)
         ratio = mean_abs[:, :-1] / mean_abs[:, 1:]
     return _named(
@@ -121,11 +128,11 @@ def the_deep_checker(history: GradientHistory) -> set[str]:
 
 
 def bttackler(history: GradientHistory) -> set[str]:
-    """BTTackler's gradient rules, of any epoch.
+    """Check BTTackler's gradient rules, in any epoch.
 
-    The median over the kernels of mean |g| above 1e4 or below 1e-5; mean |g| of a kernel more than
-    1000 times, or less than 1e-4 times, that of the one after it; more than half of a kernel's
-    gradient exactly 0 from the fifth epoch on.
+    - the median over the kernels of mean |g| above 1e4 or below 1e-5;
+    - mean |g| of a kernel more than 1000 times, or less than 1e-4 times, that of the next kernel;
+    - more than half of a kernel's gradient exactly 0, from the fifth epoch on.
 
     References:
         Pei et al., "BTTackler: A Diagnosis-based Framework for Efficient Deep Learning
@@ -163,7 +170,7 @@ def _named(*checks: tuple[str, np.ndarray | bool]) -> set[str]:
 
 
 def _trained(history: GradientHistory) -> np.ndarray:
-    """Which records are of training, not of the state before it: bool, (records,)."""
+    """Mark the records made during training, not before it: bool, (records,)."""
     return history.epochs > 0
 
 
@@ -172,29 +179,29 @@ def _kernels(history: GradientHistory) -> list[int]:
 
 
 def _has_nonfinite(history: GradientHistory) -> np.ndarray:
-    """Whether a record has a gradient or a loss with NaN or infinity: bool, (records,)."""
+    """Mark the records that have a gradient or a loss with NaN or infinity: bool, (records,)."""
     broken = (history["nonfinite_steps"] > 0).any(axis=1)
     loss = history.logs.get("loss")
     return broken if loss is None else broken | ~np.isfinite(loss)
 
 
-def _relative_change(history: GradientHistory, a_step: bool) -> np.ndarray:
-    """‖Δw‖ / ‖w‖ over a record, or over one step of it: (records of training, weights)."""
+def _relative_change(history: GradientHistory, per_step: bool) -> np.ndarray:
+    """Return ‖Δw‖ / ‖w‖ per record, or per step: (records of training, weights)."""
     with np.errstate(all="ignore"):
         change = history["update_l2"] / history["weight_l2"]
-    if a_step:
+    if per_step:
         change = change / np.maximum(np.diff(history.steps, prepend=0), 1)[:, None]
     return change[_trained(history)]
 
 
 def _probed(history: GradientHistory, statistic: str) -> np.ndarray:
-    """A statistic of what hidden layers put out, during training; empty without a probe."""
+    """Return a statistic of the hidden layers' outputs in training; empty without a probe."""
     table = history.activations.get(statistic)
     return np.zeros(0) if table is None else table[_trained(history)][:, :-1]
 
 
 def _runs_of_four(holds: np.ndarray) -> bool:
-    """Whether a row, (records, places), has four true places running."""
+    """Check if a row of (records, places) has four true places in a row."""
     width = holds.shape[1] - 3
     runs: Iterable[np.ndarray] = (holds[:, i : i + 4].all(axis=1) for i in range(width))
     return any(run.any() for run in runs)
@@ -208,7 +215,7 @@ def _zero_share(history: GradientHistory) -> np.ndarray | None:
 
 
 def _failing(history: GradientHistory) -> np.ndarray:
-    """AutoTrainer's gate, (records,): accuracy below 0.6, or nothing gained for 3 epochs."""
+    """Mark failing records, (records,): accuracy below 0.6, or no progress for 3 epochs."""
     trained = _trained(history)
     accuracy, loss = history.logs.get("accuracy"), history.logs.get("loss")
     measure = accuracy if accuracy is not None else loss

@@ -1,4 +1,4 @@
-"""Recall, false alarms and precision of tools that name families, and the tables of them."""
+"""Compute recall, false alarms and precision of tools that name families, and make tables."""
 
 import json
 from collections import Counter
@@ -12,16 +12,16 @@ from benchmarks.diagnosis.recipes import FAMILIES
 from benchmarks.diagnosis.reference_rules import PUBLISHED
 from kgrad import GradientHistory
 
-# A run's name and history → the families that a tool finds in it.
+# (name of a run, history) → the families that a tool finds in the run.
 Tool = Callable[[str, GradientHistory], set[str]]
-Row = Mapping[str, Any]  # of cases.json
-Found = Mapping[str, set[str]]  # what a tool found, by the run's name
+Row = Mapping[str, Any]  # a row of cases.json
+Found = Mapping[str, set[str]]  # name of a run → the families that a tool found
 HISTORY_ALONE = "kgrad, history alone"
 WITH_MODEL = "kgrad, with model and targets"
 
 
 class Score(NamedTuple):
-    """How a tool did on some runs; a share of nothing is NaN.
+    """The score of a tool on some runs; a share of zero runs is NaN.
 
     Attributes:
         named: share of the ill runs in which an accepted family is named.
@@ -40,7 +40,7 @@ class Score(NamedTuple):
 
 
 def score(rows: Iterable[Row], found: Found) -> Score:
-    """Compare what was found with the labels; runs labelled otherwise do not count."""
+    """Compare the findings with the labels; runs that are not ill or healthy do not count."""
     rows = list(rows)
     ill = [row for row in rows if row["label"] == "ill"]
     healthy = [row for row in rows if row["label"] == "healthy"]
@@ -62,7 +62,7 @@ def _share(part: int, whole: int) -> float:
 
 
 def confusion(rows: Iterable[Row], found: Found) -> dict[str, Counter[str]]:
-    """How often which family was named, by the family of the run ("healthy" of those)."""
+    """Count the named families, per family of the run ("healthy" for healthy runs)."""
     table: dict[str, Counter[str]] = {}
     for row in rows:
         if row["label"] in ("ill", "healthy"):
@@ -73,7 +73,7 @@ def confusion(rows: Iterable[Row], found: Found) -> dict[str, Counter[str]]:
 
 
 def tools() -> dict[str, Tool]:
-    """The published rules, and kgrad's own where there are any."""
+    """Return kgrad's rules, if it has any, and the published rules."""
     known: dict[str, Tool] = {
         name: lambda _, history, rule=rule: rule(history) for name, rule in PUBLISHED.items()
     }
@@ -96,7 +96,7 @@ def tools() -> dict[str, Tool]:
 
 
 def find(rows: Iterable[Row], folder: Path, chosen: Mapping[str, Tool]) -> dict[str, Found]:
-    """What each tool finds in each run."""
+    """Run each tool on each run."""
     found: dict[str, dict[str, set[str]]] = {name: {} for name in chosen}
     for row in rows:
         history = GradientHistory.load(folder / f"{row['name']}.jsonl")
@@ -106,15 +106,15 @@ def find(rows: Iterable[Row], folder: Path, chosen: Mapping[str, Tool]) -> dict[
 
 
 def load_rows(folder: Path, half: str = "both") -> list[dict[str, Any]]:
-    """The rows of `cases.json` that belong to a half."""
+    """Return the rows of `cases.json` that belong to a half."""
     rows = json.loads((folder / "cases.json").read_text(encoding="utf-8"))
     return [row for row in rows if half in ("both", row["half"])]
 
 
 def overview(rows: Sequence[Row], found: Mapping[str, Found]) -> str:
-    """One line a tool: the shares, as Markdown."""
+    """Return the shares as Markdown, one row per tool."""
     lines = [
-        "| tool | right family named | any alarm on ill | false alarms on healthy | precision |",
+        "| tool | correct family named | any alarm on ill | false alarms on healthy | precision |",
         "|---|---|---|---|---|",
     ]
     for name, of_tool in found.items():
@@ -125,7 +125,7 @@ def overview(rows: Sequence[Row], found: Mapping[str, Found]) -> str:
 
 
 def by_family(rows: Sequence[Row], found: Mapping[str, Found]) -> str:
-    """One line a family: how many of its runs each tool named rightly, as Markdown."""
+    """Return, as Markdown, how many runs of each family each tool named correctly."""
     lines = [
         "| family | runs | " + " | ".join(found) + " |",
         "|---|---|" + "---|" * len(found),
@@ -141,13 +141,13 @@ def by_family(rows: Sequence[Row], found: Mapping[str, Found]) -> str:
 
 
 def confusion_table(rows: Sequence[Row], found: Found) -> str:
-    """One line a family of runs, one column a family named, as Markdown."""
+    """Return the confusion table as Markdown: one row per family of runs, one column per name."""
     table = confusion(rows, found)
     others = sorted({name for counts in table.values() for name in counts})
     columns = ["runs", *(name for name in FAMILIES if name in others)]
     columns += [name for name in others if name not in columns and name != "nothing"] + ["nothing"]
     lines = [
-        "| runs \\ named | " + " | ".join(columns) + " |",
+        "| family | " + " | ".join(columns) + " |",
         "|---|" + "---|" * len(columns),
     ]
     for family in ("healthy", *FAMILIES):
@@ -158,7 +158,7 @@ def confusion_table(rows: Sequence[Row], found: Found) -> str:
 
 
 def misses(rows: Iterable[Row], found: Found, of: str) -> list[str]:
-    """The healthy runs with an alarm, or a family's runs without the right one."""
+    """List the healthy runs with an alarm, or the runs of a family without a correct name."""
     lines = []
     for row in rows:
         named = found[row["name"]]

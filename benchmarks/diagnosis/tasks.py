@@ -1,4 +1,4 @@
-"""Data to learn from, a few hundred samples each, and the trivial predictor's loss on them."""
+"""Small data sets of a few hundred samples, and the loss of the best constant prediction."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ _CLASSES = "sparse_categorical_crossentropy"
 
 
 class Task(NamedTuple):
-    """Inputs and targets, and the loss and the last layer that they want."""
+    """Inputs and targets, with the loss and the last layer that suit them."""
 
     X: np.ndarray
     y: np.ndarray
@@ -34,7 +34,7 @@ def _images(samples: int, seed: int) -> Task:
 
 
 def _imbalanced(samples: int, seed: int) -> Task:
-    """Two Gaussians in 10 dimensions, one sample in ten from the second."""
+    """Make two Gaussian classes in 10 dimensions; one sample in ten is from the second."""
     random = np.random.default_rng(seed)
     y = (np.arange(samples) % 10 == 0).astype(np.float32)[:, None]
     X = random.normal(size=(samples, 10)) + 1.2 * y
@@ -42,7 +42,7 @@ def _imbalanced(samples: int, seed: int) -> Task:
 
 
 def _flipped(samples: int, seed: int) -> Task:
-    """Moons with 15 % of the labels turned round: the loss cannot come near 0."""
+    """Make moons with 15 % of the labels flipped: the loss cannot approach 0."""
     data = make_dataset("moons", samples, seed=seed)
     wrong = np.random.default_rng(seed).random((samples, 1)) < 0.15
     return Task(data.X, np.where(wrong, 1 - data.y, data.y).astype(np.float32), *_BINARY)
@@ -59,7 +59,7 @@ def _reconstruction(samples: int, seed: int) -> Task:
 
 
 def _sequences(samples: int, seed: int, length: int = 20, telling: int = 20) -> Task:
-    """Whether the mean of the first `telling` numbers of a noisy series is above zero."""
+    """Make noisy series; the class is the sign of the mean of the first `telling` numbers."""
     random = np.random.default_rng(seed)
     level = random.choice([-1.0, 1.0], samples)
     X = random.normal(size=(samples, length, 2))
@@ -68,7 +68,7 @@ def _sequences(samples: int, seed: int, length: int = 20, telling: int = 20) -> 
 
 
 def _forecast(samples: int, seed: int, length: int = 16) -> Task:
-    """The next value of a noisy sine of unknown phase."""
+    """Make noisy sines of unknown phase; the target is the next value."""
     random = np.random.default_rng(seed)
     phase = random.uniform(0, 2 * np.pi, (samples, 1))
     series = np.sin(phase + 0.5 * np.arange(length + 1))
@@ -79,7 +79,7 @@ def _forecast(samples: int, seed: int, length: int = 16) -> Task:
 
 
 def _tokens(samples: int, seed: int, length: int = 16, words: int = 50) -> Task:
-    """Which half of the vocabulary most words of a text come from."""
+    """Make texts; the class is the half of the vocabulary that most words come from."""
     random = np.random.default_rng(seed)
     y = random.integers(2, size=samples)
     from_second = random.random((samples, length)) < np.where(y, 0.75, 0.25)[:, None]
@@ -113,7 +113,7 @@ def make_task(
     nan_inputs: int = 0,
     **options: Any,
 ) -> Task:
-    """Make the data; scales and shifts stand for what somebody forgot to do, or undid."""
+    """Make the data of a task; scales and shifts imitate missing or wrong preprocessing."""
     own = _OWN.get(name)
     task = own(samples, seed, **options) if own else _bundled(name, samples, seed)
     X, y = task.X, task.y
@@ -128,7 +128,7 @@ def make_task(
 
 
 def trivial(y: np.ndarray, loss: str, by: str) -> float:
-    """Loss, or accuracy, of the best constant prediction."""
+    """Return the loss, or accuracy, of the best constant prediction."""
     y = np.asarray(y, np.float64)
     if by == "accuracy":
         return float(np.unique(y, return_counts=True)[1].max() / y.size)

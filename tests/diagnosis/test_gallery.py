@@ -324,7 +324,7 @@ def test_the_misses_are_listed_for_whoever_tunes_the_rules():
     assert [line[0] for line in score.misses(rows, FOUND, "saturated")] == ["c", "d"]
 
 
-def test_two_tiny_cases_are_built_trained_and_labelled(tmp_path):
+def test_two_tiny_cases_are_built_trained_and_labeled(tmp_path):
     twin = Recipe(
         3,
         "blobs",
@@ -341,7 +341,7 @@ def test_two_tiny_cases_are_built_trained_and_labelled(tmp_path):
     cases = [Case("twin", twin), Case("sick", sick, "not_moving", (), twin)]
     for case in cases:
         gallery.record(case.recipe).save(tmp_path / f"{case.name}.jsonl")
-    rows = {row["name"]: row for row in gallery.labelled(cases, tmp_path)}
+    rows = {row["name"]: row for row in gallery.labeled(cases, tmp_path)}
     assert (rows["twin"]["label"], rows["sick"]["label"]) == ("healthy", "ill")
     assert rows["sick"]["accepted"] == ["not_moving"]
     assert (rows["sick"]["half"], rows["sick"]["twin"]) == ("report", "twin")
