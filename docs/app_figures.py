@@ -1,4 +1,7 @@
-"""Photographs the app for `docs/app.md`: `python docs/app_figures.py`."""
+"""Take the screenshots of the app for `docs/app.md`.
+
+python docs/app_figures.py
+"""
 
 import shutil
 import signal
@@ -27,8 +30,8 @@ def wait_for_server() -> None:
     raise TimeoutError("the app did not start")
 
 
-def photograph(browser: Browser, name: str, query: str, options: dict[str, Any]) -> None:
-    """Train what a link describes, and take the page when it has ended."""
+def screenshot(browser: Browser, name: str, query: str, options: dict[str, Any]) -> None:
+    """Train the network that a link describes, and take a screenshot after the training."""
     page = browser.new_page(**options)
     page.set_default_timeout(120_000)
     page.goto(f"http://localhost:{PORT}/?{query}")
@@ -50,8 +53,8 @@ def main() -> None:
             browser = playwright.chromium.launch(
                 executable_path=shutil.which("chromium"), args=["--no-sandbox"]
             )
-            photograph(browser, "app_wide", "", WIDE)
-            photograph(browser, "app_narrow_dark", "activation=relu&initializer=he", NARROW)
+            screenshot(browser, "app_wide", "", WIDE)
+            screenshot(browser, "app_narrow_dark", "activation=relu&initializer=he", NARROW)
             browser.close()
     finally:
         server.send_signal(signal.SIGINT)

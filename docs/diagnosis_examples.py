@@ -1,4 +1,4 @@
-"""Makes docs/diagnosis_examples.md: of each family one ill run, its findings, remedies tried.
+"""Write docs/diagnosis_examples.md: one example per diagnosis rule, with findings and remedies.
 
 python docs/diagnosis_examples.py
 """
@@ -19,10 +19,11 @@ import kgrad
 
 HERE = Path(__file__).parent
 DATA = kgrad.make_dataset("classification", 1024)
-HEADER = """# Eleven diseases, found and mended
+HEADER = """# Eleven training problems, diagnosed and fixed
 
-Made by `python docs/diagnosis_examples.py`: each network is trained for five epochs with a
-`GradientTracker`, diagnosed, and then trained again with each change that its findings name.
+Each network below is trained for five epochs with a `GradientTracker` and diagnosed. Then it is
+trained again with each change that its findings recommend. The tables show the loss of the
+unchanged network and of the best changes. `python docs/diagnosis_examples.py` writes this page.
 """
 
 
@@ -69,25 +70,28 @@ CASES: dict[str, tuple[str, Callable[[], keras.Model]]] = {
         "Ten tanh layers, N(0, 1)",
         lambda: network("tanh", normal(1.0), SGD(0.01), layers=10),
     ),
-    "nonfinite": ("Six ReLU layers at a learning rate of 5", lambda: network(optimizer=SGD(5.0))),
+    "nonfinite": ("Six ReLU layers, learning rate 5", lambda: network(optimizer=SGD(5.0))),
     "dead_units": (
-        "Six ReLU layers after steps of Adam at 0.3",
+        "Six ReLU layers, Adam with learning rate 0.3",
         lambda: network(optimizer=Adam(0.3)),
     ),
     "saturated": ("Three tanh layers, N(0, 4²)", lambda: network("tanh", normal(4.0), layers=3)),
-    "not_moving": ("A learning rate of 1e-4", lambda: network(optimizer=SGD(1e-4))),
-    "moving_too_far": ("Adam at 1 on tanh", lambda: network("tanh", "xavier", Adam(1.0))),
+    "not_moving": ("Six ReLU layers, learning rate 1e-4", lambda: network(optimizer=SGD(1e-4))),
+    "moving_too_far": (
+        "Six tanh layers, Adam with learning rate 1",
+        lambda: network("tanh", "xavier", Adam(1.0)),
+    ),
     "always_clipped": (
-        "A bound of 1e-4 on the gradient's norm",
+        "Six ReLU layers, gradient norm clipped to 1e-4",
         lambda: network(optimizer=SGD(0.05, global_clipnorm=1e-4)),
     ),
-    "layer_out_of_line": ("One layer of four begins with weights of 5", with_an_odd_layer),
+    "layer_out_of_line": ("Three tanh layers, one of them drawn from N(0, 5²)", with_an_odd_layer),
     "badly_scaled_weights": (
-        "All weights begin at 0.1",
+        "Three ReLU layers, all weights 0.1",
         lambda: network(initializer=keras.initializers.Constant(0.1), layers=3),
     ),
     "output_loss_mismatch": (
-        "A linear output with cross-entropy",
+        "Six ReLU layers, linear output with cross-entropy",
         lambda: network(output_activation="linear"),
     ),
 }
@@ -107,14 +111,17 @@ def section(rule: str, title: str, make: Callable[[], keras.Model]) -> str:
     assert rule in diagnosis.rules, (rule, diagnosis.rules)
     trials = kgrad.try_remedies(make(), DATA.X, DATA.y, epochs=5, remedies=diagnosis)
     if len(trials) > 1:
-        lines += ["", "| tried | loss, last epoch |", "|---|---|"]
+        lines += ["", "| change | loss, last epoch |", "|---|---|"]
         lines += [f"| {trial.name} | {trial.loss:.3g} |" for trial in list(trials)[:5]]
         figure = kgrad.plot_remedies(trials, title=title)
-        name = f"mended_{rule}.png"
+        name = f"fixed_{rule}.png"
         figure.savefig(HERE / "figures" / name, dpi=80)
-        lines += ["", f"![Gradients before and after, and the losses](figures/{name})"]
+        lines += ["", f"![Gradients and losses, unchanged and with remedies](figures/{name})"]
     else:
-        lines += ["", f"No change of the network helps; what does: {diagnosis[0].remedies[0]}."]
+        lines += [
+            "",
+            f"There is no change to try automatically. Remedy: {diagnosis[0].remedies[0]}.",
+        ]
     return "\n".join(lines)
 
 

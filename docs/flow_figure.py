@@ -1,6 +1,8 @@
-"""Makes the figures of `docs/flow_graph.md` and `docs/report.md`: `python docs/flow_figure.py`.
+"""Draw the figures of `docs/flow_graph.md` and `docs/report.md`.
 
-The interactive ones are photographed in Chromium.
+    python docs/flow_figure.py
+
+The interactive figures are screenshots taken in Chromium.
 """
 
 import os
@@ -32,12 +34,12 @@ TITLES = {
 
 
 def mlp(**options: bool) -> keras.Model:
-    """Eight sigmoid layers."""
+    """Make eight sigmoid layers."""
     return kgrad.create_model(8, "sigmoid", "xavier", input_shape=(2,), seed=0, **options)
 
 
 def branched() -> keras.Model:
-    """Two blocks of four branches each, as GoogLeNet has them."""
+    """Make two blocks of four branches each, as in GoogLeNet."""
     relu = {"padding": "same", "activation": "relu"}
     image = keras.Input((16, 16, 1), name="image")
     x = keras.layers.Conv2D(4, 3, name="stem", **relu)(image)
@@ -51,7 +53,7 @@ def branched() -> keras.Model:
 
 
 def tracked(model: keras.Model, X: np.ndarray, y: np.ndarray) -> kgrad.GradientHistory:
-    """Five epochs, with a probe."""
+    """Train for five epochs with a probe, and return the history."""
     model.compile("sgd", "binary_crossentropy")
     tracker = kgrad.GradientTracker(probe=(X[:64], y[:64]))
     model.fit(X, y, epochs=5, callbacks=[tracker], verbose=0)
@@ -59,7 +61,7 @@ def tracked(model: keras.Model, X: np.ndarray, y: np.ndarray) -> kgrad.GradientH
 
 
 def histories() -> dict[str, kgrad.GradientHistory]:
-    """Of the three kinds of models."""
+    """Return the histories of the three kinds of models."""
     moons = kgrad.make_dataset("moons")
     images = np.random.default_rng(0).normal(size=(256, 16, 16, 1)).astype("float32")
     bright = (images.mean((1, 2, 3)) > 0).astype("float32")
@@ -71,26 +73,26 @@ def histories() -> dict[str, kgrad.GradientHistory]:
     }
 
 
-def photograph(page: Page, source: Path, name: str, moment: int, **options: bool) -> None:
-    """A page whose slider was moved."""
+def screenshot(page: Page, source: Path, name: str, moment: int, **options: bool) -> None:
+    """Move the slider of a page and take a screenshot."""
     page.goto(source.as_uri())
     page.wait_for_selector("html[data-ready]")
     page.locator("#moment").fill(str(moment))
     page.locator("#moment").blur()
     page.wait_for_selector(f'html[data-marked="{moment}"]')
     page.mouse.move(0, 0)
-    page.wait_for_timeout(500)  # a click and a resize are done
+    page.wait_for_timeout(500)  # wait for the click and the resize
     page.screenshot(path=FIGURES / f"{name}.png", **options)
 
 
 def main() -> None:
-    """Train, write the pages, photograph them."""
+    """Train the networks, write the pages and take the screenshots."""
     recorded = histories()
     graph = kgrad.flow_graph_from_history(recorded["residual"])
     figure = kgrad.plot_flow_graph(graph, TITLES["residual"], threshold=THRESHOLD)
     figure.savefig(FIGURES / "flow_residual.png", dpi=100)
     presets = [network for preset in PRESETS.values() for network in preset]
-    runs = run_all([one for network in presets for one in replicates(network, 2)])
+    runs = run_all([run for network in presets for run in replicates(network, 2)])
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         source = Path(folder) / "page.html"
         browser = playwright.chromium.launch(
@@ -100,10 +102,10 @@ def main() -> None:
         for name, history in recorded.items():
             graph = kgrad.flow_graph_from_history(history)
             write_flow_graph(graph, source, TITLES[name], threshold=THRESHOLD)
-            photograph(page, source, f"flow_interactive_{name}", 3, full_page=True)
+            screenshot(page, source, f"flow_interactive_{name}", 3, full_page=True)
         page.set_viewport_size({"width": 1000, "height": 1330})
         write_report(runs, source)
-        photograph(page, source, "report", 6)
+        screenshot(page, source, "report", 6)
         browser.close()
 
 

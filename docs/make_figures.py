@@ -1,9 +1,8 @@
-"""Draw the figures of `docs/vanishing_and_exploding.md` and print the numbers in its tables.
+"""Draw the figures of `docs/vanishing_and_exploding.md` and print the numbers of its tables.
 
     python docs/make_figures.py
 
-Every number in that page comes from here; nothing is read back from it. The figures of
-`docs/theory.md` are drawn here, too. Takes about three minutes.
+Also draws the figures of `docs/theory.md`. Takes about three minutes.
 """
 
 import os
@@ -31,15 +30,15 @@ VANISHING, HEALTHY = PRESETS["vanishing"][0], PRESETS["healthy"][0]
 EXPLODING_RELU, EXPLODING_TANH = PRESETS["exploding"]
 
 
-def at_initialisation(experiment: Experiment) -> kgrad.GradientHistory:
-    """The gradients of one pass over the whole data set, before any training."""
+def at_initialization(experiment: Experiment) -> kgrad.GradientHistory:
+    """Return the gradients of one pass over the whole data set, before training."""
     _, dataset, model, _ = prepare(experiment)
     return kgrad.measure_gradients(model, dataset.X, dataset.y, dataset.loss)
 
 
 def median_summary(experiment: Experiment, seeds: int = SEEDS) -> dict[str, float]:
-    """Each number of `summarize` at initialisation, as its median over seeds."""
-    rows = [summarize(at_initialisation(one)) for one in replicates(experiment, seeds)]
+    """Return each number of `summarize` at initialization, as its median over seeds."""
+    rows = [summarize(at_initialization(one)) for one in replicates(experiment, seeds)]
     return {key: float(np.median([row[key] for row in rows])) for key in rows[0]}
 
 
@@ -60,13 +59,13 @@ def save(name: str, figure: Figure) -> None:
 def lines(
     title: str, xlabel: str, ylabel: str, series: dict[str, tuple[np.ndarray, np.ndarray]], **axes
 ) -> Figure:
-    """A small figure of labelled lines; `axes` goes to `Axes.set`."""
+    """Draw a small figure of labeled lines; `axes` is passed to `Axes.set`."""
     figure, ax = plt.subplots(figsize=(7, 4.2), layout="constrained")
     styles = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]
-    colours = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(series)))
-    for (label, (x, y)), style, colour in zip(series.items(), styles, colours, strict=False):
-        # Markers: a point between two NaN has no line.
-        ax.plot(x, y, ".", label=label, linestyle=style, color=colour, linewidth=2, markersize=7)
+    colors = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(series)))
+    for (label, (x, y)), style, color in zip(series.items(), styles, colors, strict=False):
+        # With markers, because a point between two NaN has no line.
+        ax.plot(x, y, ".", label=label, linestyle=style, color=color, linewidth=2, markersize=7)
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel, **axes)
     ax.grid(alpha=0.3)
     ax.legend(frameon=False)
@@ -91,11 +90,11 @@ def activations() -> None:
     )
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
     for ax, curves, label in zip(axes, (values, slopes), ("φ(h)", "φ′(h)"), strict=True):
-        colours = plt.get_cmap("viridis")(np.linspace(0, 0.85, 4))
-        for (name, (h, y)), style, colour in zip(
-            curves.items(), ("-", "--", "-.", ":"), colours, strict=True
+        colors = plt.get_cmap("viridis")(np.linspace(0, 0.85, 4))
+        for (name, (h, y)), style, color in zip(
+            curves.items(), ("-", "--", "-.", ":"), colors, strict=True
         ):
-            ax.plot(h, y, style, label=name, color=colour, linewidth=2)
+            ax.plot(h, y, style, label=name, color=color, linewidth=2)
         ax.set(xlabel="pre-activation h", title=label, ylim=(-1.2, 2.0))
         ax.grid(alpha=0.3)
     axes[0].legend(frameon=False)
@@ -138,7 +137,7 @@ def presets() -> None:
     save("healthy", kgrad.visualize_gradients(histories["healthy"], "Healthy: ReLU, He"))
     save(
         "comparison",
-        kgrad.compare_gradients(histories, "Vanishing, healthy, and the two faces of exploding"),
+        kgrad.compare_gradients(histories, "Vanishing, healthy, and two forms of exploding"),
     )
     loss = {name: (h.epochs, h.logs["loss"]) for name, h in histories.items()}
     save("losses", lines("Loss", "epoch", "binary cross-entropy", loss, yscale="log"))
@@ -178,17 +177,17 @@ def weight_scale() -> None:
         series[activation] = (stddevs * 8, np.array(decades))
     head = ["σ_w = √n · standard deviation", *series]
     columns = zip(stddevs * 8, *(y for _, y in series.values()), strict=True)
-    table("Decades a layer, towards the input", head, [map(float, row) for row in columns])
+    table("Decades per layer, toward the input", head, [map(float, row) for row in columns])
     save(
         "weight_scale",
-        lines("", "σ_w = √n · standard deviation of the weights", "decades a layer", series,
+        lines("", "σ_w = √n · standard deviation of the weights", "decades per layer", series,
               xscale="log"),
     )  # fmt: skip
 
 
 def mitigation(name: str, title: str, cases: dict[str, Experiment]) -> None:
-    """Gradient against depth at initialisation, and the ratio, with and without a remedy."""
-    histories = {label: at_initialisation(case) for label, case in cases.items()}
+    """Draw gradient against depth at initialization, and print the ratios, for several networks."""
+    histories = {label: at_initialization(case) for label, case in cases.items()}
     rows = []
     for label, case in cases.items():
         numbers = median_summary(case)
@@ -196,14 +195,14 @@ def mitigation(name: str, title: str, cases: dict[str, Experiment]) -> None:
         rows.append(
             [label, numbers["ratio"], numbers["decades_per_layer"], float(np.median(trained))]
         )
-    table(title, ["network", "first ÷ last", "decades a layer", "loss after 30 epochs"], rows)
+    table(title, ["network", "first ÷ last", "decades per layer", "loss after 30 epochs"], rows)
     save(name, kgrad.plot_gradient_by_depth(histories, title=title))
 
 
-def initialisation() -> None:
+def initialization() -> None:
     mitigation(
-        "initialisation",
-        "Initialisation",
+        "initialization",
+        "Initialization",
         {
             f"{activation}, {initializer}": Experiment(
                 activation=activation, initializer=initializer
@@ -221,15 +220,15 @@ def activation_choice() -> None:
     names = {"sigmoid": "xavier", "tanh": "xavier", "relu": "he", "leaky_relu": "he", "elu": "he"}
     mitigation(
         "activation_choice",
-        "Activations, each with the initializer made for it",
+        "Activations, each with a suitable initializer",
         {f"{a}, {i}": Experiment(activation=a, initializer=i) for a, i in names.items()},
     )
 
 
-def normalisation() -> None:
+def normalization() -> None:
     mitigation(
-        "normalisation",
-        "Normalisation before the activation",
+        "normalization",
+        "Normalization before the activation",
         {
             f"{activation} {initializer}, {norm or 'none'}": Experiment(
                 activation=activation, initializer=initializer, normalization=norm
@@ -271,16 +270,16 @@ def clipping() -> None:
     table(
         "Clipping the norm of all gradients together to 1",
         ["run", "mean |g|, hidden_1, epoch 0", "largest ‖ΔW‖ in epoch 1", "loss, epoch 30",
-         "steps with NaN or infinity, of 960"],
+         "non-finite steps, of 960"],
         rows,
     )  # fmt: skip
     save("clipping", lines("", "epoch", "binary cross-entropy", series, yscale="log"))
 
 
 def recurrent_cells() -> dict[str, keras.layers.Layer]:
-    """Three cells as Keras initialises them, and two with gates that begin nearly open."""
+    """Return three cells with Keras's defaults, and two whose gates start nearly open."""
     units = 32
-    # Keras orders the gates of an LSTM's bias i, f, c, o and those of a GRU's z, r, h.
+    # Keras orders the gates in the bias as i, f, c, o (LSTM) and z, r, h (GRU).
     lstm_bias = np.repeat([0.0, 3.0, 0.0, 0.0], units)
     gru_bias = np.stack([np.repeat([3.0, 0.0, 0.0], units), np.zeros(3 * units)])
     return {
@@ -299,7 +298,7 @@ def recurrent_cells() -> dict[str, keras.layers.Layer]:
 
 
 def recurrence() -> None:
-    """Mean |∂L/∂x_t| at every time step of an untrained network that is judged at the last."""
+    """Draw the mean |∂L/∂x_t| per time step of untrained networks; L depends on the last step."""
     steps, batch = 60, 64
     random = np.random.default_rng(0)
     X = tf.constant(random.normal(size=(batch, steps, 8)), tf.float32)
@@ -319,7 +318,7 @@ def recurrence() -> None:
         name: (np.arange(1, steps + 1), np.median(runs, axis=0)) for name, runs in curves.items()
     }
     table(
-        "Mean |∂L/∂x_t| relative to the last step's",
+        "Mean |∂L/∂x_t| relative to the last step",
         ["cell", "10 steps back", "20 steps back", "40 steps back"],
         [
             [name, *(float(curve[-1 - k] / curve[-1]) for k in (10, 20, 40))]
@@ -330,7 +329,7 @@ def recurrence() -> None:
 
 
 def predictions() -> None:
-    """What theory expects of a mini-batch's gradient, and 10 networks that are drawn anew."""
+    """Draw the predicted gradients of a mini-batch and those of 10 networks per case."""
     cases = {
         "sigmoid, Glorot": Experiment(activation="sigmoid", initializer="xavier"),
         "ReLU, He": Experiment(activation="relu", initializer="he"),
@@ -366,17 +365,17 @@ def phases() -> None:
     X, y = case.dataset.X[:32], case.dataset.y[:32]
     prediction = kgrad.predict_gradients(case.model, X, y, case.dataset.loss)
     figure = kgrad.plot_phase_diagram(
-        "tanh", prediction, "Deep tanh networks, and one with Glorot's initializer"
+        "tanh", prediction, "Deep tanh networks, and one with Glorot initialization"
     )
     save("prediction_phases", figure)
-    print("\nHow deep tanh can be trained: a rule of thumb\n")
+    print("\nTrainable depth of tanh networks: a rule of thumb\n")
     points = [(1.0, 0.05), (1.5, 0.05), (1.76, 0.05), (2.0, 0.05), (3.0, 0.05)]
     print(depth_table(trainable_depths(theory.activation("tanh"), points)))
 
 
 if __name__ == "__main__":
     for make in (
-        activations, presets, depth, weight_scale, initialisation, activation_choice, clipping,
-        normalisation, skip_connections, recurrence, predictions, phases,
+        activations, presets, depth, weight_scale, initialization, activation_choice, clipping,
+        normalization, skip_connections, recurrence, predictions, phases,
     ):  # fmt: skip
         make()

@@ -1,4 +1,7 @@
-"""Makes the figure and the table of `docs/remedies.md`: `python docs/remedies_figure.py`."""
+"""Draw the figure and print the table of `docs/remedies.md`.
+
+python docs/remedies_figure.py
+"""
 
 from pathlib import Path
 
@@ -11,10 +14,12 @@ from kgrad.experiments import Experiment
 
 
 def main() -> None:
-    ill = Experiment(name="deep sigmoid", activation="sigmoid", initializer="normal")
-    trials = kgrad.try_remedies(ill)
+    vanishing = Experiment(name="deep sigmoid", activation="sigmoid", initializer="normal")
+    trials = kgrad.try_remedies(vanishing)
     print(trials)
-    figure = kgrad.plot_remedies(trials, title="A deep sigmoid network, as it is and changed")
+    figure = kgrad.plot_remedies(
+        trials, title="A deep sigmoid network, unchanged and with remedies"
+    )
     figure.savefig(Path(__file__).parent / "figures" / "remedies.png", dpi=100)
 
 

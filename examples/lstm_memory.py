@@ -1,4 +1,4 @@
-"""An LSTM that must remember its first symbol for forty steps, and the day that it finds out how.
+"""An LSTM learns to remember its first symbol for forty steps: watch when learning starts.
 
 python examples/lstm_memory.py
 """
@@ -12,7 +12,7 @@ import kgrad
 keras.utils.set_random_seed(0)
 random = np.random.default_rng(0)
 symbols = random.integers(1, 9, size=(4096, 40))
-symbols[:, 0] = random.integers(9, 13, size=4096)  # one of four keys, and noise behind it
+symbols[:, 0] = random.integers(9, 13, size=4096)  # one of four keys, then noise
 keys = symbols[:, 0] - 9
 
 model = keras.Sequential(
@@ -29,6 +29,6 @@ model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"]
 tracker = kgrad.GradientTracker(every=16, distributions=True)
 model.fit(symbols, keys, batch_size=64, epochs=8, verbose=2, callbacks=[tracker])
 history = tracker.history
-print("steps that were clipped:", int(history.by_layer("clipped_steps").max(axis=1).sum()))
+print("clipped steps:", int(history.by_layer("clipped_steps").max(axis=1).sum()))
 figure = kgrad.plot_distributions(history, "An LSTM learns to remember: log10 |gradient|")
 figure.savefig("lstm_memory.png")

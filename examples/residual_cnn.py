@@ -1,4 +1,4 @@
-"""A residual convolutional network on real handwritten digits: which layers learn, and when.
+"""A residual CNN on real handwritten digits: see which layers learn, and when.
 
 python examples/residual_cnn.py
 """
@@ -14,13 +14,13 @@ images = data.X.reshape(-1, 8, 8, 1)
 
 
 def residual_block(x, filters, name):
-    """Two convolutions and a way around them, which the gradient takes too."""
-    around = layers.Conv2D(filters, 1, name=f"{name}_around")(x)
+    """Add two convolutions with a shortcut around them."""
+    shortcut = layers.Conv2D(filters, 1, name=f"{name}_shortcut")(x)
     for number in (1, 2):
         x = layers.Conv2D(filters, 3, padding="same", name=f"{name}_conv{number}")(x)
         x = layers.BatchNormalization(name=f"{name}_norm{number}")(x)
         x = layers.Activation("relu")(x)
-    return layers.add([x, around])
+    return layers.add([x, shortcut])
 
 
 inputs = keras.Input((8, 8, 1))
