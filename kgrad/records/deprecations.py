@@ -1,9 +1,14 @@
-"""Old spellings of arguments, accepted for one release with a `DeprecationWarning`."""
+"""Old spellings, accepted for one release with a `DeprecationWarning`."""
 
 import functools
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from operator import attrgetter
+from types import ModuleType
 from typing import Any
 
 
@@ -51,5 +56,37 @@ def old_arguments(*positional: str, **renamed: str) -> Callable[[Callable], Call
 
 
 def _warn(message: str) -> None:
-    # The caller of the decorated function: above this one and the wrapper.
+    # The caller of the function that calls this one; the import system does not count.
     warnings.warn(message, DeprecationWarning, stacklevel=3)
+
+
+def old_name(name: str, function: Callable) -> Callable:
+    """Return a function under the name that it had in kgrad 0.1, with a `DeprecationWarning`."""
+    _warn(f"{name} is now called {function.__name__}")
+    return function
+
+
+class OldModules(MetaPathFinder, Loader):
+    """Imports modules by the names that they had in kgrad 0.1, with a `DeprecationWarning`.
+
+    Args:
+        moved: old name of a module → (the module that has its names now, {old name of an
+            attribute: its name now}), which may be a dotted path.
+    """
+
+    def __init__(self, moved: Mapping[str, tuple[str, Mapping[str, str]]]) -> None:
+        self._moved = moved
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Find an old module; Python calls this after its own finders found none."""
+        return ModuleSpec(fullname, self) if fullname in self._moved else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Make a module that takes each attribute from where it is now."""
+        home, renamed = self._moved[module.__name__]
+
+        def attribute(name: str) -> Any:
+            return attrgetter(renamed.get(name, name))(import_module(home))
+
+        module.__dict__["__getattr__"] = attribute
+        _warn(f"{module.__name__} is now {home}")
