@@ -89,7 +89,7 @@ def main() -> None:
     """Train the networks, write the pages and take the screenshots."""
     recorded = histories()
     graph = kgrad.flow_graph_from_history(recorded["residual"])
-    figure = kgrad.plot_flow_graph(graph, TITLES["residual"], threshold=THRESHOLD)
+    figure = kgrad.plot_flow_graph(graph, title=TITLES["residual"], threshold=THRESHOLD)
     figure.savefig(FIGURES / "flow_residual.png", dpi=100)
     presets = [network for preset in PRESETS.values() for network in preset]
     runs = run_all([run for network in presets for run in replicates(network, 2)])

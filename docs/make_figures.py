@@ -137,7 +137,7 @@ def presets() -> None:
     save("healthy", kgrad.visualize_gradients(histories["healthy"], "Healthy: ReLU, He"))
     save(
         "comparison",
-        kgrad.compare_gradients(histories, "Vanishing, healthy, and two forms of exploding"),
+        kgrad.plot_gradients(histories, title="Vanishing, healthy, and two forms of exploding"),
     )
     loss = {name: (h.epochs, h.logs["loss"]) for name, h in histories.items()}
     save("losses", lines("Loss", "epoch", "binary cross-entropy", loss, yscale="log"))
@@ -357,7 +357,7 @@ def predictions() -> None:
         "First ÷ last hidden layer, 10 seeds", ["network", "predicted", "measured, of means"], rows
     )
     title = "Mean |gradient| before training, 10 hidden layers of 64 units"
-    save("prediction_six", kgrad.plot_prediction(measured, predicted, title))
+    save("prediction_six", kgrad.plot_prediction(measured, predicted, title=title))
 
 
 def phases() -> None:
@@ -365,7 +365,9 @@ def phases() -> None:
     X, y = case.dataset.X[:32], case.dataset.y[:32]
     prediction = kgrad.predict_gradients(case.model, X, y, case.dataset.loss)
     figure = kgrad.plot_phase_diagram(
-        "tanh", prediction, "Deep tanh networks, and one with Glorot initialization"
+        "tanh",
+        prediction=prediction,
+        title="Deep tanh networks, and one with Glorot initialization",
     )
     save("prediction_phases", figure)
     print("\nTrainable depth of tanh networks: a rule of thumb\n")

@@ -31,5 +31,5 @@ model.compile(keras.optimizers.Adam(0.003), "sparse_categorical_crossentropy", m
 probe = (sequences[:256], reversed_sequences[:256])
 tracker = kgrad.GradientTracker(every=8, probe=probe)
 model.fit(sequences, reversed_sequences, batch_size=64, epochs=3, verbose=2, callbacks=[tracker])
-figure = kgrad.plot_activations(tracker.history, "A transformer learns to reverse sequences")
+figure = kgrad.plot_activations(tracker.history, title="A transformer learns to reverse sequences")
 figure.savefig("tiny_transformer.png")

@@ -21,6 +21,9 @@ from .figures.static import plot_activations as plot_activations
 from .figures.static import plot_distributions as plot_distributions
 from .figures.static import plot_flow_graph as plot_flow_graph
 from .figures.static import plot_gradient_by_depth as plot_gradient_by_depth
+from .figures.static import plot_gradients as plot_gradients
+from .figures.static import plot_heatmap as plot_heatmap
+from .figures.static import plot_lines as plot_lines
 from .figures.static import plot_phase_diagram as plot_phase_diagram
 from .figures.static import plot_prediction as plot_prediction
 from .figures.static import plot_remedies as plot_remedies

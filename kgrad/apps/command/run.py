@@ -321,18 +321,20 @@ def draw(
 
     first = {name: histories[0] for name, histories in groups.items()}
     figures = {
-        name: kgrad.visualize_gradients(history, name, prediction=predictions.get(name))
+        name: kgrad.plot_gradients(history, title=name, prediction=predictions.get(name))
         for name, history in first.items()
     }
     for name, history in first.items():
         if history.distributions.any():
-            figures[f"{name}, distributions"] = kgrad.plot_distributions(history, name)
+            figures[f"{name}, distributions"] = kgrad.plot_distributions(history, title=name)
         if history.outputs:
-            figures[f"{name}, activations"] = kgrad.plot_activations(history, name)
+            figures[f"{name}, activations"] = kgrad.plot_activations(history, title=name)
             graph = kgrad.flow_graph_from_history(history)
-            figures[f"{name}, flow"] = kgrad.plot_flow_graph(graph, name)
+            figures[f"{name}, flow"] = kgrad.plot_flow_graph(graph, title=name)
     if len(first) > 1:
-        figures["comparison"] = kgrad.compare_gradients(first, "The same measure, the same scales")
+        figures["comparison"] = kgrad.plot_gradients(
+            first, title="The same measure, the same scales"
+        )
     figures["depth"] = kgrad.plot_gradient_by_depth(first)
     replicated = {name: histories for name, histories in groups.items() if len(histories) > 1}
     if replicated:

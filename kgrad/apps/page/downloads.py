@@ -97,12 +97,12 @@ def _figures(run: Run) -> dict[str, Figure]:
     if history is None:
         return {}
     figures = {
-        "gradients": plots.visualize_gradients(history, title),
+        "gradients": plots.plot_gradients(history, title=title),
         "depth": plots.plot_gradient_by_depth(history, title=title),
-        "flow": plots.plot_flow_graph(flow_graph_from_history(history), title, relative=True),
+        "flow": plots.plot_flow_graph(flow_graph_from_history(history), title=title, relative=True),
     }
     if history.distributions.any():
-        figures["distributions"] = plots.plot_distributions(history, title)
+        figures["distributions"] = plots.plot_distributions(history, title=title)
     if run.prediction is not None and 0 in history.epochs:
-        figures["prediction"] = plots.plot_prediction(history, run.prediction, title)
+        figures["prediction"] = plots.plot_prediction(history, run.prediction, title=title)
     return figures

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from kgrad.figures.interactive.gradients import depth_profile, predicted_profile, shared_scale
+from kgrad.figures.interactive.gradients import depth_figure, prediction_figure, shared_scale
 from kgrad.figures.interactive.looks import (
     add_special_points,
     add_strips,
@@ -40,7 +40,7 @@ def profiles(
         histories: name of each run → what was measured, None before there is a record.
         predictions: name → what is expected, where that is known.
         statistic: what is drawn.
-        epochs: which epochs; by default as in `depth_profile`.
+        epochs: which epochs; by default as in `plot_gradient_by_depth`.
         ends_only: the first epoch and the last alone, as is done while training.
 
     Returns:
@@ -58,16 +58,15 @@ def profiles(
             # A file may be of other layers than its prediction, or begin later.
             fits = prediction is not None and prediction.layers == history.layers
             fits = fits and 0 in history.epochs
-            drawn[name] = depth_profile(
+            drawn[name] = depth_figure(
                 history,
-                "",
                 statistic,
                 epochs=chosen,
                 prediction=prediction if fits else None,
                 scale=scale,
             )
         elif prediction is not None:
-            drawn[name] = predicted_profile(prediction, "", statistic, scale=scale)
+            drawn[name] = prediction_figure(prediction, statistic, scale=scale)
     return drawn
 
 

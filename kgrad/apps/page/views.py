@@ -10,9 +10,8 @@ from kgrad.apps.page.drawing import draw
 from kgrad.apps.page.figures import profiles
 from kgrad.apps.page.runs import Run
 from kgrad.apps.page.texts import escaped, observations
-from kgrad.figures.interactive import comparison, depth_profile, distributions, heatmap, lines
-from kgrad.figures.interactive.flow import flow
-from kgrad.figures.interactive.gradients import shared_scale
+from kgrad.figures.interactive import plot_distributions, plot_flow_graph, plot_heatmap
+from kgrad.figures.interactive.gradients import depth_figure, lines_figure, shared_scale
 from kgrad.records import statistics
 from kgrad.records.flow_graph import flow_graph_from_history
 from kgrad.records.history import GradientHistory
@@ -90,9 +89,9 @@ def _heatmaps(runs: list[Run], shown: dict[str, GradientHistory], statistic: str
     st.caption("One row a layer, the input on top. The colour is a logarithmic magnitude.")
     if len(runs) == 1:
         history = _history(runs[0])
-        make = lambda: heatmap(history, "", statistic)  # noqa: E731
+        make = lambda: plot_heatmap(history, statistic=statistic)  # noqa: E731
     else:
-        make = lambda: comparison(shown, "", statistic)  # noqa: E731
+        make = lambda: plot_heatmap(shown, statistic=statistic)  # noqa: E731
     draw(kept(runs[-1], ("heatmap", statistic, len(runs)), make), "heatmap")
 
 
@@ -103,7 +102,7 @@ def _lines(runs: list[Run], shown: dict[str, GradientHistory], statistic: str) -
     def content(run: Run) -> None:
         key = ("lines", statistic, scale)
         draw(
-            kept(run, key, lambda: lines(_history(run), "", statistic, scale=scale)),
+            kept(run, key, lambda: lines_figure(_history(run), statistic, scale=scale)),
             f"lines {run.name}",
         )
 
@@ -116,7 +115,7 @@ def _depth(run: Run, shown: dict[str, GradientHistory], statistic: str) -> None:
         kept(
             run,
             ("depth", statistic, scale),
-            lambda: depth_profile(_history(run), "", statistic, scale=scale),
+            lambda: depth_figure(_history(run), statistic, scale=scale),
         ),
         f"depth {run.name}",
     )
@@ -148,7 +147,7 @@ def _predictions(runs: list[Run], shown: dict[str, GradientHistory], statistic: 
 
 def _distributions(run: Run) -> None:
     try:
-        figure = kept(run, "distributions", lambda: distributions(_history(run)))
+        figure = kept(run, "distributions", lambda: plot_distributions(_history(run)))
     except ValueError as error:  # none were recorded
         st.info(escaped(error))
         return
@@ -158,7 +157,9 @@ def _distributions(run: Run) -> None:
 def _flow(run: Run) -> None:
     try:
         figure = kept(
-            run, "flow", lambda: flow(flow_graph_from_history(_history(run)), relative=True)
+            run,
+            "flow",
+            lambda: plot_flow_graph(flow_graph_from_history(_history(run)), relative=True),
         )
     except ValueError as error:
         st.info(escaped(error))

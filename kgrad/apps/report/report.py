@@ -25,10 +25,10 @@ from kgrad.apps.report.page import (
     what_was_run,
 )
 from kgrad.apps.report.runs import Network, networks_of
-from kgrad.figures.interactive.distributions import distributions
+from kgrad.figures.interactive.distributions import plot_distributions
 from kgrad.figures.interactive.flow_drawing import FlowDrawing
-from kgrad.figures.interactive.gradients import depth_profile, depth_scale, lines
-from kgrad.figures.interactive.heatmaps import comparison, heatmap
+from kgrad.figures.interactive.gradients import depth_figure, depth_scale, lines_figure
+from kgrad.figures.interactive.heatmaps import heatmap_figure
 from kgrad.figures.interactive.looks import SYMBOLS, plain, shapes_of, special_height
 from kgrad.figures.scale import INFINITE, NAN, ZERO
 from kgrad.figures.static.parts import require_drawable, time_axis
@@ -147,25 +147,25 @@ def _html(networks: Sequence[Network], title: str, statistic: str, most: int, pl
     sections += [slider(moments.labels)] if moving else []
     if len(firsts) > 1:
         sections.append("<h2>The same measure, the same scale</h2>")
-        figure = comparison(firsts, statistic=statistic, most=most)
+        figure = heatmap_figure(firsts, statistic, most=most)
         sections.append(_place(drawn, figure, "One row a layer, the input on top.", moments.times))
     for i, network in enumerate(networks):
         history, records = network.histories[0], moments.records[i]
         _, (own,) = time_axis([history])
         sections += [heading(network.name), what_was_run(network), findings(network)]
         if len(history) > 1:
-            figure = lines(history, statistic=statistic, most=most)
+            figure = lines_figure(history, statistic, most=most)
             caption = "Every layer over training."
             sections.append(_place(drawn, figure, caption, own[records]))
         if len(firsts) == 1:
-            figure = heatmap(history, statistic=statistic, most=most)
+            figure = heatmap_figure(history, statistic, most=most)
             caption = "One row a layer, the input on top."
             sections.append(_place(drawn, figure, caption, own[records]))
         sections.append(_profile(drawn, network, statistic, moments.labels, records))
         if network.flow:
             sections.append(_flow(drawn, network.flow, records))
         if history.distributions.any():
-            figure = distributions(history)
+            figure = plot_distributions(history)
             caption = "How large the entries of each layer's gradient are."
             over_time = len(figure.data) and figure.layout.xaxis.tickmode != "array"
             sections.append(_place(drawn, figure, caption, own[records] if over_time else None))
@@ -218,7 +218,7 @@ def _profile(
 ) -> str:
     """Gradient against depth, with a line that is the marked moment's."""
     history, prediction = network.histories[0], network.prediction
-    figure = depth_profile(history, statistic=statistic, prediction=prediction)
+    figure = depth_figure(history, statistic, prediction=prediction)
     rows, place = np.unique(records, return_inverse=True)
     values = history.by_layer(statistic)[rows]
     scale = depth_scale(history, statistic, prediction)

@@ -7,9 +7,15 @@ except ModuleNotFoundError as error:
         'kgrad.interactive needs plotly: pip install "kgrad[app]"', name=error.name
     ) from error
 
-from kgrad.figures.interactive.distributions import distributions
-from kgrad.figures.interactive.flow import flow
-from kgrad.figures.interactive.gradients import depth_profile, lines
-from kgrad.figures.interactive.heatmaps import comparison, heatmap
+from kgrad.figures.interactive.distributions import plot_distributions
+from kgrad.figures.interactive.flow import plot_flow_graph
+from kgrad.figures.interactive.gradients import plot_gradient_by_depth, plot_lines
+from kgrad.figures.interactive.heatmaps import plot_heatmap
 
-__all__ = ["comparison", "depth_profile", "distributions", "flow", "heatmap", "lines"]
+__all__ = [
+    "plot_distributions",
+    "plot_flow_graph",
+    "plot_gradient_by_depth",
+    "plot_heatmap",
+    "plot_lines",
+]

@@ -30,40 +30,42 @@ from kgrad.figures.static.distributions import (
     shares_of,
 )
 from kgrad.figures.static.panels import DEPTH, TIME, cell_edges
-from kgrad.figures.static.parts import spread_out, time_axis
+from kgrad.figures.static.parts import recorded_epochs, spread_out, time_axis
 from kgrad.records.distributions import LOG10_EDGES
 from kgrad.records.history import GradientHistory
 
 _MOST = 120  # columns of a panel
 
 
-def distributions(
+def plot_distributions(
     history: GradientHistory,
-    title: str = "",
     *,
+    title: str = "",
     layers: Sequence[str] | None = None,
+    epochs: Sequence[int] | None = None,
 ) -> go.Figure:
-    """How the magnitudes of each layer's gradient entries are distributed over training.
+    """Draw how the magnitudes of each layer's gradient entries are distributed over training.
 
-    As `kgrad.plot_distributions` has it: up to 12 layers have a panel each, over time; with more,
-    or with one record, moments have a panel each, over depth. Of a long history a column adds up
-    several records.
+    Up to 12 layers have a panel each, over time. With more layers, with one record, or if `epochs`
+    are named, moments have a panel each, over depth. In a long history a column adds up several
+    records.
 
     Args:
-        history: what was measured, with distributions.
-        title: stands above the figure.
+        history: a run's history, with distributions.
+        title: text above the figure.
         layers: which of `history.layers` to draw; by default all.
+        epochs: which epochs to draw, each by its last record (0 is before training).
 
     Returns:
         The figure.
 
     Raises:
         TypeError: if `history` is not a `GradientHistory`, or `layers` is one string.
-        ValueError: if no record has distributions, or a layer is unknown.
+        ValueError: if no record has distributions, or a layer or an epoch is unknown.
     """
     layers, counts, drawn = drawable_counts(history, layers)
     time, (times,) = time_axis([history])
-    if len(drawn) > 1 and len(layers) <= MOST_PANELS:
+    if epochs is None and len(drawn) > 1 and len(layers) <= MOST_PANELS:
         edges, summed = _summed(times[drawn], counts[drawn])
         centers = (edges[:-1] + edges[1:]) / 2 if len(summed) < len(drawn) else times[drawn]
         panels = [
@@ -71,7 +73,12 @@ def distributions(
             for i, (name, color) in enumerate(zip(layers, colors(DEPTH, len(layers)), strict=True))
         ]
         return _distribution_figure(panels, edges, title, time)
-    drawn = drawn[spread_out(len(drawn), 4)]
+    if epochs is None:
+        drawn = drawn[spread_out(len(drawn), 4)]
+    else:
+        time, times = "epoch", history.epochs
+        moments = recorded_epochs(epochs, [times[drawn]])
+        drawn = np.array([drawn[times[drawn] == moment][-1] for moment in moments])
     depth = np.arange(len(layers))
     panels = [
         Cells(f"{time} {times[i]}", depth, counts[i], color)

@@ -15,16 +15,10 @@ _LETTERS = 62  # of a line that a telephone shows
 _LINE, _TITLE, _SLIDER = 17, 40, 75  # pixels of height
 
 
-def flow(
-    graph: nx.DiGraph,
-    title: str = "",
-    *,
-    threshold: float = 0.01,
-    relative: bool = False,
-    width: int = 400,
-    most: int = 50,
+def plot_flow_graph(
+    graph: nx.DiGraph, *, title: str = "", threshold: float = 0.01, relative: bool = False
 ) -> go.Figure:
-    """A flow graph with a slider of epochs, read as `kgrad.plot_flow_graph` draws it.
+    """Draw a flow graph with a slider of epochs: the forward pass down, the gradients up.
 
     A layer is as large as the gradient of its weights, an edge as thick as the signal that it
     carries back, on logarithmic scales of all epochs. Edges above the threshold are green and
@@ -34,13 +28,9 @@ def flow(
 
     Args:
         graph: what `flow_graph`, `flow_graph_from_history` or `graph_from_json` returned.
-        title: stands above the figure.
+        title: text above the figure.
         threshold: the norm up to which an edge is red, or with `relative` a share of the largest.
         relative: measure edges by the largest one of their epoch.
-        width: pixels that the figure is arranged for. It is legible there and where it is wider; a
-            deep graph goes on in as many columns as there is room for.
-        most: how many records the slider has at most, at least 5; 1 draws the graph's own alone,
-            without a slider.
 
     Returns:
         The figure.
@@ -53,8 +43,32 @@ def flow(
         >>> graph = nx.DiGraph([("dense", "output")], epoch=1)
         >>> graph.nodes["output"]["gradient_norm"] = 0.8
         >>> graph.edges["dense", "output"]["gradient_norm"] = 0.002
-        >>> flow(graph).data[0].line.color  # red: below the threshold
+        >>> plot_flow_graph(graph).data[0].line.color  # red: below the threshold
         '#c1272d'
+    """
+    return flow_figure(graph, title=title, threshold=threshold, relative=relative)
+
+
+def flow_figure(
+    graph: nx.DiGraph,
+    *,
+    title: str = "",
+    threshold: float = 0.01,
+    relative: bool = False,
+    width: int = 400,
+    most: int = 50,
+) -> go.Figure:
+    """Draw a flow graph as `plot_flow_graph` does, for a chosen width and length of the slider.
+
+    Args:
+        graph: see `plot_flow_graph`.
+        title: see `plot_flow_graph`.
+        threshold: see `plot_flow_graph`.
+        relative: see `plot_flow_graph`.
+        width: pixels that the figure is arranged for. It is legible at this width and above; a
+            deep graph continues in as many columns as fit.
+        most: the largest number of records on the slider, at least 5; 1 draws only the graph's own
+            record, without a slider.
     """
     drawing = FlowDrawing(graph, threshold, relative)
     records = [drawing.own]

@@ -48,22 +48,45 @@ from kgrad.records.history import GradientHistory
 from kgrad.records.prediction import Prediction
 
 
-def lines(
+def plot_lines(
     history: GradientHistory,
+    *,
     title: str = "",
     statistic: str = "mean_abs",
+) -> go.Figure:
+    """Draw every layer's gradient over training, one line per layer, light at the input.
+
+    Args:
+        history: a run's history with at least one record.
+        title: text above the figure.
+        statistic: one of `history.statistics`.
+
+    Returns:
+        The figure.
+
+    Raises:
+        TypeError: if `history` is not a `GradientHistory`.
+        ValueError: if it has no record or no such statistic.
+    """
+    return lines_figure(history, statistic, title=title)
+
+
+def lines_figure(
+    history: GradientHistory,
+    statistic: str,
     *,
+    title: str = "",
     most: int = MOST_COLUMNS,
     scale: Scale | None = None,
 ) -> go.Figure:
-    """Every layer's gradient over training, a line a layer, light at the input.
+    """Draw one run's lines with a chosen number of points and on a chosen scale.
 
     Args:
-        history: what was measured, of at least one record.
-        title: stands above the figure.
+        history: a run's history with at least one record.
         statistic: one of `history.statistics`.
-        most: how many points a line has at most.
-        scale: of the y axis, where figures share one, from `shared_scale`.
+        title: text above the figure.
+        most: the largest number of points of a line.
+        scale: the scale of the y axis if figures share one, from `shared_scale`.
 
     Returns:
         The figure.
@@ -115,24 +138,52 @@ def lines(
     return figure
 
 
-def depth_profile(
+def plot_gradient_by_depth(
     history: GradientHistory,
-    title: str = "",
-    statistic: str = "mean_abs",
     *,
+    title: str = "Gradient against depth",
+    epochs: Sequence[int] | None = None,
+    statistic: str = "mean_abs",
+    prediction: Prediction | None = None,
+) -> go.Figure:
+    """Draw gradient against depth, from input to output, at some moments of training.
+
+    Args:
+        history: a run's history with at least one record.
+        title: text above the figure.
+        epochs: which epochs to draw, each by its last record (0 is before training); by default
+            up to four records from the first to the last, denser early on.
+        statistic: one of `history.statistics`.
+        prediction: what `predict_gradients` returned for the same model.
+
+    Returns:
+        The figure.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if there is no such record, statistic or epoch, or the prediction does not fit.
+    """
+    return depth_figure(history, statistic, title=title, epochs=epochs, prediction=prediction)
+
+
+def depth_figure(
+    history: GradientHistory,
+    statistic: str,
+    *,
+    title: str = "",
     epochs: Sequence[int] | None = None,
     prediction: Prediction | None = None,
     scale: Scale | None = None,
 ) -> go.Figure:
-    """Gradient against depth, from input to output, at some moments of training.
+    """Draw one run's gradient against depth on a chosen scale.
 
     The axis holds all records, so that figures of other moments compare. With a prediction its
     line, for epoch 0, and the band that holds 95 % of networks are drawn over the dense layers.
 
     Args:
-        history: what was measured, of at least one record.
-        title: stands above the figure.
+        history: a run's history with at least one record.
         statistic: one of `history.statistics`.
+        title: text above the figure.
         epochs: which epochs to draw, each by its last record (0 is before training); by default
             up to four records from the first to the last, denser early on.
         prediction: what `predict_gradients` returned for the same model.
@@ -158,7 +209,7 @@ def depth_profile(
         moments = np.array(recorded_epochs(epochs, [times]))
     scale = scale or depth_scale(history, statistic, prediction)
     layers, shapes = history.layers, shapes_of(history)
-    figure = _depth_figure(layers, title, scale)
+    figure = _empty_depth_figure(layers, title, scale)
     if prediction is not None:
         _add_prediction(figure, prediction, scale)
     for color, moment in zip(colors(TIME, len(moments)), moments, strict=True):
@@ -184,11 +235,11 @@ def depth_profile(
     return figure
 
 
-def predicted_profile(
+def prediction_figure(
     prediction: Prediction,
-    title: str = "",
-    statistic: str = "mean_abs",
+    statistic: str,
     *,
+    title: str = "",
     scale: Scale | None = None,
 ) -> go.Figure:
     """Gradient against depth as it is predicted, before there is anything to measure.
@@ -203,7 +254,7 @@ def predicted_profile(
         The figure.
     """
     scale = scale or shared_scale([], [prediction], statistic)
-    figure = _depth_figure(prediction.layers, title, scale)
+    figure = _empty_depth_figure(prediction.layers, title, scale)
     _add_prediction(figure, prediction, scale)
     note_blank(figure, scale)
     return figure
@@ -212,7 +263,7 @@ def predicted_profile(
 def depth_scale(
     history: GradientHistory, statistic: str, prediction: Prediction | None = None
 ) -> Scale:
-    """The scale of `depth_profile`: of all records, and of the prediction's line and band."""
+    """The scale of `depth_figure`: of all records, and of the prediction's line and band."""
     return shared_scale([history], [] if prediction is None else [prediction], statistic)
 
 
@@ -229,7 +280,7 @@ def shared_scale(
     return Scale.of(statistic, arrays)
 
 
-def _depth_figure(layers: Sequence[str], title: str, scale: Scale) -> go.Figure:
+def _empty_depth_figure(layers: Sequence[str], title: str, scale: Scale) -> go.Figure:
     """An empty panel of magnitude against depth."""
     x_axis = layer_axis_of(layers, 1, NAMED) | {"range": [0.5, len(layers) + 0.5]}
     x_axis |= {"title": {"text": "layer, input → output"}, "tickangle": 40, "showgrid": False}

@@ -28,56 +28,44 @@ from kgrad.figures.thinning import MOST_COLUMNS, Columns
 from kgrad.records.history import GradientHistory
 
 
-def heatmap(
-    history: GradientHistory,
+def plot_heatmap(
+    history: GradientHistory | Mapping[str, GradientHistory],
+    *,
     title: str = "",
     statistic: str = "mean_abs",
-    *,
-    most: int = MOST_COLUMNS,
 ) -> go.Figure:
-    """Layer × record, coloured by value, the input on top.
+    """Draw layer × record as a heatmap, colored by value, with the input on top.
 
     Args:
-        history: what was measured, of at least one record.
-        title: stands above the figure.
-        statistic: one of `history.statistics`.
-        most: how many columns it has at most.
+        history: a run's history with at least one record; or a mapping from each run's name to its
+            history: one heatmap per run, all with the same colors and the same time axis.
+        title: text above the figure.
+        statistic: a statistic that every history recorded.
 
     Returns:
         The figure.
 
     Raises:
-        TypeError: if `history` is not a `GradientHistory`.
-        ValueError: if it has no record or no such statistic.
+        TypeError: if `history` is neither a `GradientHistory` nor a mapping of them.
+        ValueError: if there is no history, no record or no such statistic.
     """
-    require_drawable({"history": history}, statistic)
-    return _heatmaps({"": history}, title, statistic, most)
+    return heatmap_figure(history, statistic, title=title)
 
 
-def comparison(
-    histories: Mapping[str, GradientHistory],
-    title: str = "",
-    statistic: str = "mean_abs",
+def heatmap_figure(
+    history: GradientHistory | Mapping[str, GradientHistory],
+    statistic: str,
     *,
+    title: str = "",
     most: int = MOST_COLUMNS,
 ) -> go.Figure:
-    """A heatmap a run, one below the other, with the same colours and the same time axis.
-
-    Args:
-        histories: name of the run → what was measured in it.
-        title: stands above the figure.
-        statistic: one that every history recorded.
-        most: how many columns a heatmap has at most.
-
-    Returns:
-        The figure.
-
-    Raises:
-        TypeError: if `histories` is not a mapping of `GradientHistory`.
-        ValueError: if it is empty, a history has no records, or the statistic was not recorded.
-    """
-    histories = require_mapping("histories", histories)
-    require_drawable(keyed("histories", histories), statistic)
+    """Draw heatmaps as `plot_heatmap` does, each with at most `most` columns."""
+    if isinstance(history, Mapping):
+        histories = require_mapping("history", history)
+        require_drawable(keyed("history", histories), statistic)
+    else:
+        histories = {"": history}
+        require_drawable({"history": history}, statistic)
     return _heatmaps(histories, title, statistic, most)
 
 

@@ -6,6 +6,9 @@ from kgrad.figures.static.flow import plot_flow_graph
 from kgrad.figures.static.gradients import (
     compare_gradients,
     plot_gradient_by_depth,
+    plot_gradients,
+    plot_heatmap,
+    plot_lines,
     plot_seed_spread,
     visualize_gradients,
 )
@@ -19,6 +22,9 @@ __all__ = [
     "plot_distributions",
     "plot_flow_graph",
     "plot_gradient_by_depth",
+    "plot_gradients",
+    "plot_heatmap",
+    "plot_lines",
     "plot_phase_diagram",
     "plot_prediction",
     "plot_remedies",

@@ -20,6 +20,7 @@ from kgrad.figures.static.parts import (
     style,
     time_axis,
 )
+from kgrad.records.deprecations import old_arguments
 from kgrad.records.history import GradientHistory
 
 MEAN, STD = "activation_mean", "activation_std"
@@ -36,7 +37,8 @@ ROWS: tuple[dict[str, str], ...] = (
 TITLES = {name: title for row in ROWS for name, title in row.items()}
 
 
-def plot_activations(history: GradientHistory, title: str) -> Figure:
+@old_arguments("title")
+def plot_activations(history: GradientHistory, *, title: str = "") -> Figure:
     """Draw what each layer puts out, and the signal that comes back to it, over training.
 
     Mean and standard deviation of the activations, the shares of them that are 0 or saturated and

@@ -33,6 +33,7 @@ from kgrad.figures.static.parts import (
     style,
     time_axis,
 )
+from kgrad.records.deprecations import old_arguments
 from kgrad.records.distributions import LOG10_EDGES
 from kgrad.records.history import GradientHistory
 
@@ -96,10 +97,11 @@ class Span(NamedTuple):
         return places, texts
 
 
+@old_arguments("title")
 def plot_distributions(
     history: GradientHistory,
-    title: str,
     *,
+    title: str = "",
     layers: Sequence[str] | None = None,
     epochs: Sequence[int] | None = None,
 ) -> Figure:

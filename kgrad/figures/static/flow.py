@@ -34,6 +34,7 @@ from kgrad.figures.flow_verdicts import Verdict, limit_of, verdict_of
 from kgrad.figures.scale import Scale
 from kgrad.figures.static.panels import shortened, special_style
 from kgrad.figures.static.parts import new_figure, style
+from kgrad.records.deprecations import old_arguments
 
 LANES, LETTER = (1.3, 2.2), 0.09  # inches from a node to the next, least and most; of a letter
 STEEP = 0.5  # inches to the side, below which an edge counts as going straight down
@@ -42,8 +43,9 @@ HALO: list[AbstractPathEffect] = [
 ]  # text stays legible across a line
 
 
+@old_arguments("title")
 def plot_flow_graph(
-    graph: nx.DiGraph, title: str, *, threshold: float = 0.01, relative: bool = False
+    graph: nx.DiGraph, *, title: str = "", threshold: float = 0.01, relative: bool = False
 ) -> Figure:
     """Draw a flow graph: the forward pass from top to bottom, and the gradients that come back.
 

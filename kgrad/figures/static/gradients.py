@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -45,6 +46,7 @@ from kgrad.figures.static.predictions import (
     prediction_keys,
     require_predicted,
 )
+from kgrad.records.deprecations import old_arguments
 from kgrad.records.history import GradientHistory
 from kgrad.records.prediction import Prediction
 
@@ -58,32 +60,36 @@ class Profile(NamedTuple):
     values: np.ndarray
 
 
-def visualize_gradients(
-    gradients_history: GradientHistory,
-    title: str,
-    statistic: str = "mean_abs",
+def plot_gradients(
+    history: GradientHistory | Mapping[str, GradientHistory],
     *,
+    title: str = "",
+    statistic: str = "mean_abs",
     prediction: Prediction | None = None,
 ) -> Figure:
-    """Draw every layer's gradient over training: as lines, and as a heatmap of layer × record.
+    """Draw every layer's gradient over training, as lines and as a heatmap of layer × record.
 
-    Both are logarithmic (the share of zeros and the number of non-finite steps are linear). What
-    is exactly 0, NaN or infinite is marked as such. The time axis counts epochs, or steps where
-    an epoch has several records. A history of one record is drawn against depth instead. With a
-    prediction there is a panel of epoch 0, as `plot_prediction` draws it, too.
+    Magnitudes are logarithmic; the share of zeros and the number of non-finite steps are linear.
+    Values that are exactly 0, NaN or infinite are marked. The time axis counts epochs, or steps if
+    an epoch has several records. Several runs are drawn side by side: the axes of time and
+    magnitude and the colors are the same for all. Histories of a single record are drawn against
+    depth instead.
 
     Args:
-        gradients_history: what was measured, of at least one record.
-        title: stands above the figure.
-        statistic: one of `gradients_history.statistics`.
-        prediction: what `predict_gradients` returned for the same model.
+        history: a run's history with at least one record; or a mapping from each run's name to its
+            history, to compare the runs.
+        title: text above the figure.
+        statistic: a statistic that every history recorded.
+        prediction: what `predict_gradients` returned for the same model. It adds a panel of epoch
+            0, as `plot_prediction` draws it. Only for a single run.
 
     Returns:
         The figure.
 
     Raises:
-        TypeError: if an argument is not of its type.
-        ValueError: if there is no record or no such statistic, or the prediction does not fit.
+        TypeError: if an argument has the wrong type.
+        ValueError: if there is no history, no record or no such statistic, or the prediction does
+            not fit.
 
     Example:
         >>> from kgrad.records.history import GradientHistory, Weight
@@ -91,39 +97,149 @@ def visualize_gradients(
         >>> history = GradientHistory([weight], ["l2_norm"])
         >>> history.append(epoch=0, step=0, values={"l2_norm": [0.5]})
         >>> history.append(epoch=1, step=10, values={"l2_norm": [0.25]})
-        >>> figure = visualize_gradients(history, "One layer", statistic="l2_norm")
+        >>> figure = plot_gradients(history, title="One layer", statistic="l2_norm")
         >>> figure.axes[0].get_ylabel()
         'gradient L2 norm'
     """
-    history = gradients_history
-    require_drawable({"gradients_history": history}, statistic)
+    if not isinstance(history, Mapping):
+        return _one_run("history", history, title, statistic, prediction)
     if prediction is not None:
-        require_predicted("gradients_history", history, "prediction", prediction, statistic)
+        raise ValueError(
+            f"prediction must be None if history holds several runs, received "
+            f"{type(prediction).__name__}: plot_prediction draws several runs with predictions"
+        )
+    return _several_runs("history", history, title, statistic, ("lines", "heatmap"))
+
+
+def visualize_gradients(
+    gradients_history: GradientHistory,
+    title: str,
+    statistic: str = "mean_abs",
+    *,
+    prediction: Prediction | None = None,
+) -> Figure:
+    """Draw every layer's gradient over training: `plot_gradients` of a single run.
+
+    Args:
+        gradients_history: the run's history, with at least one record.
+        title: text above the figure.
+        statistic: one of `gradients_history.statistics`.
+        prediction: what `predict_gradients` returned for the same model.
+
+    Returns:
+        The figure.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if there is no record or no such statistic, or the prediction does not fit.
+    """
+    return _one_run("gradients_history", gradients_history, title, statistic, prediction)
+
+
+def plot_lines(
+    history: GradientHistory | Mapping[str, GradientHistory],
+    *,
+    title: str = "",
+    statistic: str = "mean_abs",
+) -> Figure:
+    """Draw every layer's gradient over training, one line per layer, light at the input.
+
+    Args:
+        history: a run's history with at least one record; or a mapping from each run's name to its
+            history: one panel per run, all on the same axes.
+        title: text above the figure.
+        statistic: a statistic that every history recorded.
+
+    Returns:
+        The figure.
+
+    Raises:
+        TypeError: if `history` is neither a `GradientHistory` nor a mapping of them.
+        ValueError: if there is no history, no record or no such statistic.
+    """
+    if isinstance(history, Mapping):
+        return _several_runs("history", history, title, statistic, ("lines",))
+    require_drawable({"history": history}, statistic)
+    values = history.by_layer(statistic)
+    scale = Scale.of(statistic, [values])
+    time, (times,) = time_axis([history])
+    with style():
+        figure = new_figure(title, 5.0)
+        _draw_lines(figure, figure.subplots(), values, times, history.layers, scale, time)
+        add_legend(figure, scale)
+    return figure
+
+
+def plot_heatmap(
+    history: GradientHistory | Mapping[str, GradientHistory],
+    *,
+    title: str = "",
+    statistic: str = "mean_abs",
+) -> Figure:
+    """Draw layer × record as a heatmap, colored by value, with the input on top.
+
+    Args:
+        history: a run's history with at least one record; or a mapping from each run's name to its
+            history: one heatmap per run, all with the same colors and the same time axis.
+        title: text above the figure.
+        statistic: a statistic that every history recorded.
+
+    Returns:
+        The figure.
+
+    Raises:
+        TypeError: if `history` is neither a `GradientHistory` nor a mapping of them.
+        ValueError: if there is no history, no record or no such statistic.
+    """
+    if isinstance(history, Mapping):
+        return _several_runs("history", history, title, statistic, ("heatmap",))
+    require_drawable({"history": history}, statistic)
+    values = history.by_layer(statistic)
+    scale = Scale.of(statistic, [values])
+    time, (times,) = time_axis([history])
+    with style():
+        figure = new_figure(title, _height(len(history.layers)))
+        _draw_heatmap(figure, figure.subplots(), values, times, history.layers, scale, time)
+        add_legend(figure, scale)
+    return figure
+
+
+def compare_gradients(
+    histories: Mapping[str, GradientHistory],
+    title: str = "Gradients compared",
+    statistic: str = "mean_abs",
+) -> Figure:
+    """Draw several runs side by side: `plot_gradients` of a mapping."""
+    return _several_runs("histories", histories, title, statistic, ("lines", "heatmap"))
+
+
+def _one_run(
+    argument: str,
+    history: GradientHistory,
+    title: str,
+    statistic: str,
+    prediction: Prediction | None,
+) -> Figure:
+    """Draw lines beside a heatmap, and with a prediction a panel of epoch 0 below them."""
+    require_drawable({argument: history}, statistic)
+    if prediction is not None:
+        require_predicted(argument, history, "prediction", prediction, statistic)
     values = history.by_layer(statistic)
     scale = Scale.of(statistic, [values])
     if len(history) == 1:
         if prediction is not None:
-            return plot_prediction(history, prediction, title, statistic=statistic)
+            return plot_prediction(history, prediction, title=title, statistic=statistic)
         return _depth_figure({"": (history.layers, [Profile("", values)])}, title, scale)
     time, (times,) = time_axis([history])
     layers = history.layers
     with style():
-        height = float(np.interp(len(layers), [15, 200], [5.0, 7.5]))
+        height = _height(len(layers))
         figure = new_figure(title, height if prediction is None else height + 3.4)
         axes = figure.subplot_mosaic("LR" if prediction is None else "LR;DD")
         left, right = axes["L"], axes["R"]
         right.sharex(left)
-        draw_over_time(left, values, times, scale)
-        left.set(xlabel=time, ylabel=scale.label)
-        if len(layers) <= FEW:
-            label_lines(left, values[-1], times[-1], layers, scale)
-        else:
-            depth_colorbar(figure, ax=left, pad=0.02)
-        note_blank(left, scale)
-        mesh = draw_heatmap(right, values, times, layers, scale)
-        right.set(xlabel=time)
-        if not scale.blank:
-            dress_colorbar(figure.colorbar(mesh, ax=right, pad=0.03, extend=scale.extend), scale)
+        _draw_lines(figure, left, values, times, layers, scale, time)
+        _draw_heatmap(figure, right, values, times, layers, scale, time)
         keys = []
         if prediction is not None:
             own = draw_prediction_alone(axes["D"], history, prediction, statistic)
@@ -133,33 +249,55 @@ def visualize_gradients(
     return figure
 
 
-def compare_gradients(
-    histories: Mapping[str, GradientHistory],
-    title: str = "Gradients compared",
-    statistic: str = "mean_abs",
+def _height(layers: int) -> float:
+    """Return the height in inches of a heatmap that names some of its layers."""
+    return float(np.interp(layers, [15, 200], [5.0, 7.5]))
+
+
+def _draw_lines(
+    figure: Figure,
+    ax: Axes,
+    values: np.ndarray,
+    times: np.ndarray,
+    layers: Sequence[str],
+    scale: Scale,
+    time: str,
+) -> None:
+    """Draw one run's lines, with a key: names beside few lines, otherwise a color bar."""
+    draw_over_time(ax, values, times, scale)
+    ax.set(xlabel=time, ylabel=scale.label)
+    if len(layers) <= FEW:
+        label_lines(ax, values[-1], times[-1], layers, scale)
+    else:
+        depth_colorbar(figure, ax=ax, pad=0.02)
+    note_blank(ax, scale)
+
+
+def _draw_heatmap(
+    figure: Figure,
+    ax: Axes,
+    values: np.ndarray,
+    times: np.ndarray,
+    layers: Sequence[str],
+    scale: Scale,
+    time: str,
+) -> None:
+    """Draw one run's heatmap with its color bar."""
+    mesh = draw_heatmap(ax, values, times, layers, scale)
+    ax.set(xlabel=time)
+    if not scale.blank:
+        dress_colorbar(figure.colorbar(mesh, ax=ax, pad=0.03, extend=scale.extend), scale)
+
+
+def _several_runs(
+    argument: str, given: Any, title: str, statistic: str, parts: tuple[str, ...]
 ) -> Figure:
-    """Draw several runs side by side on shared scales: each as lines above a heatmap.
-
-    The axes of time and magnitude and the colours are the same for all runs. If every run has one
-    record only, each is drawn against depth.
-
-    Args:
-        histories: name of the run → what was measured in it.
-        title: stands above the figure.
-        statistic: one that every history recorded.
-
-    Returns:
-        The figure.
-
-    Raises:
-        TypeError: if `histories` is not a mapping of `GradientHistory`.
-        ValueError: if it is empty, a history has no records, or the statistic was not recorded.
-    """
-    histories = require_mapping("histories", histories)
-    require_drawable(keyed("histories", histories), statistic)
+    """Draw runs side by side on shared scales, each as the parts: "lines" above a "heatmap"."""
+    histories = require_mapping(argument, given)
+    require_drawable(keyed(argument, histories), statistic)
     values = {name: history.by_layer(statistic) for name, history in histories.items()}
     scale = Scale.of(statistic, list(values.values()))
-    if all(len(history) == 1 for history in histories.values()):
+    if len(parts) == 2 and all(len(history) == 1 for history in histories.values()):
         panels = {n: (h.layers, [Profile("", values[n])]) for n, h in histories.items()}
         return _depth_figure(panels, title, scale)
     time, times = time_axis(histories.values())
@@ -167,37 +305,46 @@ def compare_gradients(
     blocks = -(-len(histories) // columns)
     same_layers = len({history.layers for history in histories.values()}) == 1
     with style():
-        height = 2 + 4.6 * blocks
+        height = 2 + (4.6 if len(parts) == 2 else 3.0) * blocks
         figure = new_figure(title, height)
-        axes = figure.subplots(2 * blocks, columns, sharex=True, squeeze=False)
+        axes = figure.subplots(len(parts) * blocks, columns, sharex=True, squeeze=False)
         for i, (name, history) in enumerate(histories.items()):
-            above, below = axes[2 * (i // columns) :, i % columns][:2]
-            if i:
-                above.sharey(axes[0, 0])
-            draw_over_time(above, values[name], times[i], scale)
-            note_blank(above, scale)
-            mesh = draw_heatmap(below, values[name], times[i], history.layers, scale, most=6)
-            above.set_title(textwrap.fill(str(name), 26))
-            below.set_xlabel(time)
+            row = len(parts) * (i // columns)
+            own = dict(zip(parts, axes[row:, i % columns], strict=False))
             first = i % columns == 0
-            above.set_ylabel(scale.label if first else "")
-            above.tick_params(labelleft=first)
-            below.tick_params(labelleft=first or not same_layers, labelbottom=True)
-        for ax in axes[-2:, columns + len(histories) - columns * blocks :].ravel():
+            if "lines" in own:
+                if i:
+                    own["lines"].sharey(axes[0, 0])
+                draw_over_time(own["lines"], values[name], times[i], scale)
+                note_blank(own["lines"], scale)
+                own["lines"].set_ylabel(scale.label if first else "")
+                own["lines"].tick_params(labelleft=first)
+            if "heatmap" in own:
+                mesh = draw_heatmap(
+                    own["heatmap"], values[name], times[i], history.layers, scale, most=6
+                )
+                own["heatmap"].tick_params(labelleft=first or not same_layers)
+            own[parts[0]].set_title(textwrap.fill(str(name), 26))
+            own[parts[-1]].set_xlabel(time)
+            own[parts[-1]].tick_params(labelbottom=True)
+        for ax in axes[-len(parts) :, columns + len(histories) - columns * blocks :].ravel():
             ax.remove()
         across: dict[str, Any] = {"ax": figure.axes.copy(), "pad": 0.15 / height}
         across |= {"location": "bottom", "aspect": 60}
-        if not scale.blank:
+        if "heatmap" in parts and not scale.blank:
             dress_colorbar(figure.colorbar(mesh, **across, extend=scale.extend), scale)
-        depth_colorbar(figure, **across)
+        if "lines" in parts:
+            depth_colorbar(figure, **across)
         add_legend(figure, scale)
     return figure
 
 
+@old_arguments("epochs", "title", "statistic")
 def plot_gradient_by_depth(
     history: GradientHistory | Mapping[str, GradientHistory],
-    epochs: Sequence[int] | None = None,
+    *,
     title: str = "Gradient against depth",
+    epochs: Sequence[int] | None = None,
     statistic: str = "mean_abs",
 ) -> Figure:
     """Draw gradient against depth, from input to output, at some moments of training.
@@ -229,10 +376,12 @@ def plot_gradient_by_depth(
     return _depth_figure(panels, title, _scale_of(panels, statistic))
 
 
+@old_arguments("epochs", "title", "statistic")
 def plot_seed_spread(
     histories: Sequence[GradientHistory] | Mapping[str, Sequence[GradientHistory]],
-    epochs: Sequence[int] | None = None,
+    *,
     title: str = "Gradient against depth, over seeds",
+    epochs: Sequence[int] | None = None,
     statistic: str = "mean_abs",
 ) -> Figure:
     """Draw gradient against depth for runs that differ in their seed: median, least and greatest.

@@ -12,6 +12,7 @@ from matplotlib.patheffects import withStroke
 
 from kgrad.figures.static.panels import DEPTH, ramp, shortened
 from kgrad.figures.static.parts import depth_colorbar, new_figure, style
+from kgrad.records.deprecations import old_arguments
 from kgrad.records.prediction import Prediction
 from kgrad.theory import Activation, activation, critical_line, fixed_point
 from kgrad.theory.depths import phase_plane
@@ -24,8 +25,9 @@ MOST_NAMED = 6  # points; more are told apart by a colour bar
 OUTLINE = [withStroke(linewidth=4, foreground="white")]
 
 
+@old_arguments("prediction", "title")
 def plot_phase_diagram(
-    phi: Activation | str, prediction: Prediction | None = None, title: str | None = None
+    phi: Activation | str, *, prediction: Prediction | None = None, title: str = ""
 ) -> Figure:
     """Draw over σ_w² and σ_b² how fast gradients change a layer, and where a network stands.
 

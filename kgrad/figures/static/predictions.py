@@ -28,6 +28,7 @@ from kgrad.figures.static.parts import (
     require_replicates,
     style,
 )
+from kgrad.records.deprecations import old_arguments
 from kgrad.records.history import GradientHistory
 from kgrad.records.prediction import Prediction
 
@@ -35,11 +36,12 @@ PREDICTED, MEASURED = "0.15", DEPTH(0.35)
 Histories = GradientHistory | Sequence[GradientHistory]
 
 
+@old_arguments("title")
 def plot_prediction(
     history: Histories | Mapping[str, Histories],
     prediction: Prediction | Mapping[str, Prediction],
-    title: str = "Gradients, predicted and measured",
     *,
+    title: str = "Gradients, predicted and measured",
     statistic: str = "mean_abs",
 ) -> Figure:
     """Draw gradient against depth before training: the prediction's line and band, and the points.

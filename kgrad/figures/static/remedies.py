@@ -24,6 +24,7 @@ from kgrad.figures.static.parts import (
     style,
     time_axis,
 )
+from kgrad.records.deprecations import old_arguments
 from kgrad.records.trials import Trial, Trials
 
 MOST = 4  # as many remedies can be told apart, and their panels read
@@ -34,8 +35,10 @@ _LOG_FROM = 1.3  # decades
 _LEAST_SPAN = 0.1  # of the loss
 
 
+@old_arguments("most", "title", "statistic")
 def plot_remedies(
     trials: Trials,
+    *,
     most: int = 3,
     title: str = "Remedies tried",
     statistic: str = "mean_abs",

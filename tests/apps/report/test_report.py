@@ -16,7 +16,7 @@ from kgrad.apps.report import write_flow_graph, write_report
 from kgrad.apps.report.page import page
 from kgrad.apps.report.runs import command_of
 from kgrad.experiments import Experiment, replicates, run_all
-from kgrad.figures.interactive import depth_profile
+from kgrad.figures.interactive import plot_gradient_by_depth
 from kgrad.records.flow_graph import flow_graph_from_history
 from kgrad.records.history import GradientHistory, Weight
 
@@ -542,7 +542,7 @@ def test_nothing_that_a_file_names_runs(open_page, evil_report):
 
 def test_the_last_layer_is_named_where_there_is_little_room(browser, tmp_path):
     history = make_run(np.ones((1, 11)))
-    figure = depth_profile(history).update_layout(width=500, height=380)
+    figure = plot_gradient_by_depth(history).update_layout(width=500, height=380)
     figure.write_html(tmp_path / "depth.html")
     page = browser.new_page()
     page.goto((tmp_path / "depth.html").as_uri())

@@ -17,7 +17,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import kgrad
 from kgrad.figures.flow_looks import AREAS, LOOKS, WIDTHS
-from kgrad.figures.interactive import flow
+from kgrad.figures.interactive import plot_flow_graph
+from kgrad.figures.interactive.flow import flow_figure
 from kgrad.figures.interactive.flow_drawing import FlowDrawing
 from kgrad.figures.scale import INFINITE, NAN, ZERO
 from kgrad.figures.thinning import telling
@@ -72,14 +73,14 @@ SIGNALS = np.array([[0.5, 0.01, 2.0], [0.0101, 1e-7, 2.0], [3.0, 0.03, 2.0]])
 
 
 def test_edges_are_green_and_solid_above_and_red_and_dashed_at_or_below():
-    lines = edges_of(flow(graph_of(np.ones((1, 3)), [[0.0101, 0.01, 1.0]])))
+    lines = edges_of(plot_flow_graph(graph_of(np.ones((1, 3)), [[0.0101, 0.01, 1.0]])))
     assert [line.line.color for line in lines] == [GREEN, RED]
     assert [line.line.dash for line in lines] == ["solid", "7px,4px"]
     assert {to_hex(LOOKS["above"][0]), to_hex(LOOKS["below"][0])} == {GREEN, RED}
 
 
 def test_every_step_of_the_slider_has_the_colours_and_numbers_of_its_epoch():
-    figure = flow(graph_of(np.ones((3, 3)) * [[1], [2], [3]], SIGNALS))
+    figure = plot_flow_graph(graph_of(np.ones((3, 3)) * [[1], [2], [3]], SIGNALS))
     steps = steps_of(figure)
     assert [label for label, _ in steps] == ["0", "1", "2"]
     assert figure.layout.sliders[0].currentvalue.prefix == "epoch "
@@ -96,7 +97,7 @@ def test_every_step_of_the_slider_has_the_colours_and_numbers_of_its_epoch():
 
 def test_the_slider_begins_at_the_graphs_own_epoch():
     history = make_history(np.ones((3, 3)), SIGNALS)
-    figure = flow(kgrad.flow_graph_from_history(history, epoch=1))
+    figure = plot_flow_graph(kgrad.flow_graph_from_history(history, epoch=1))
     assert figure.layout.sliders[0].active == 1
     assert [line.meta for line in edges_of(figure)] == [
         "epoch 1: 0.0101, above 0.01", "epoch 1: 1e-07, at or below 0.01"
@@ -104,13 +105,13 @@ def test_the_slider_begins_at_the_graphs_own_epoch():
 
 
 def test_a_step_changes_what_moves_and_nothing_else():
-    figure = flow(graph_of(np.ones((3, 3)), SIGNALS * [[1, 1, 1], [1, 1, 1], [2, 2, 2]]))
+    figure = plot_flow_graph(graph_of(np.ones((3, 3)), SIGNALS * [[1, 1, 1], [1, 1, 1], [2, 2, 2]]))
     _, state = steps_of(figure)[0]
     assert set(state) == {"line.color", "line.dash", "line.width", "meta", "text"}
 
 
 def test_pointing_tells_layer_kind_shape_epoch_norm_and_verdict():
-    figure = flow(graph_of(np.full((3, 3), 0.25), SIGNALS))
+    figure = plot_flow_graph(graph_of(np.full((3, 3), 0.25), SIGNALS))
     line, (_, nodes, _) = edges_of(figure)[0], others_of(figure)
     assert line.hovertemplate.startswith("dense_0 → dense_1<br>")
     assert "%{meta}" in line.hovertemplate
@@ -122,7 +123,7 @@ def test_pointing_tells_layer_kind_shape_epoch_norm_and_verdict():
 
 def test_an_edge_can_be_pointed_at_anywhere():
     joined = [("dense_0", "dense_1"), ("dense_1", "dense_2"), ("dense_0", "dense_2")]
-    for line in edges_of(flow(graph_of(np.ones((1, 3)), joined=joined))):
+    for line in edges_of(plot_flow_graph(graph_of(np.ones((1, 3)), joined=joined))):
         x, y = np.diff(line.x), np.diff(line.y)
         assert len(line.x) >= 5
         assert np.hypot(x, y).max() <= 20  # pixels: as near as Plotly asks the pointer to come
@@ -132,12 +133,12 @@ def test_what_was_not_measured_is_dotted_and_says_why():
     signals = SIGNALS.copy()
     history = make_history(np.ones((2, 3)), signals)
     history.append(2, 20, {"l2_norm": np.ones(3)})
-    figure = flow(kgrad.flow_graph_from_history(history, epoch=0))
+    figure = plot_flow_graph(kgrad.flow_graph_from_history(history, epoch=0))
     _, state = steps_of(figure)[2]
     assert state["line.dash"][0] == "1.2px,2.4px"
     assert state["meta"][0] == f"epoch 2: not measured: {NOT_IN_RECORD}"
     assert key_of(figure) == ["edge above 0.01", "edge at or below 0.01", "edge: not measured"]
-    silent = flow(graph_of(np.ones((1, 3))))
+    silent = plot_flow_graph(graph_of(np.ones((1, 3))))
     assert edges_of(silent)[0].meta == f"epoch 0: not measured: {NO_PROBE}"
     assert "Edges were not measured: no probe was recorded" in (
         silent.layout.annotations[0].text.replace("<br>", " ")
@@ -150,7 +151,7 @@ def test_a_node_without_weights_and_an_edge_that_no_probe_sees_say_so(random):
     model.compile("sgd", "binary_crossentropy")
     tracker = kgrad.GradientTracker(probe=(X, X[:, 0] > 0))
     model.fit(X, X[:, 0] > 0, verbose=0, callbacks=[tracker])
-    figure = flow(kgrad.flow_graph(model, tracker.history))
+    figure = plot_flow_graph(kgrad.flow_graph(model, tracker.history))
     assert edges_of(figure)[0].meta == f"epoch 1: not measured: {NOT_SEEN}"
     _, nodes, beside = others_of(figure)
     assert nodes.text[0] == f"epoch 1: no gradient: {NO_WEIGHTS}"
@@ -161,7 +162,7 @@ def test_a_node_without_weights_and_an_edge_that_no_probe_sees_say_so(random):
 
 def test_zero_nan_and_infinity_are_seen_on_edges_and_nodes():
     special = [0.0, math.nan, math.inf, 1.0, 1.0]
-    figure = flow(graph_of([special], [special]))
+    figure = plot_flow_graph(graph_of([special], [special]))
     numbers, nodes, beside = others_of(figure)
     symbols = ("circle", "x", "triangle-up")
     colors = [to_hex(one.color) for one in (ZERO, NAN, INFINITE)]
@@ -181,7 +182,7 @@ def test_zero_nan_and_infinity_are_seen_on_edges_and_nodes():
 
 def test_a_relative_threshold_is_a_share_of_the_largest_edge_of_its_epoch():
     signals = np.array([[1e-6, 1e-8, 0], [10.0, 2.0, 0]])
-    figure = flow(graph_of(np.ones((2, 3)), signals), threshold=0.1, relative=True)
+    figure = plot_flow_graph(graph_of(np.ones((2, 3)), signals), threshold=0.1, relative=True)
     colors = [list(state["line.color"][:2]) for _, state in steps_of(figure)]
     assert colors == [[GREEN, RED], [GREEN, GREEN]]
     assert key_of(figure)[0] == "edge above 0.1 of the largest"
@@ -191,7 +192,7 @@ def test_a_relative_threshold_is_a_share_of_the_largest_edge_of_its_epoch():
 def test_thickness_and_size_are_logarithmic_on_one_scale_of_all_epochs():
     signals = np.array([[1.0, 1e-4, 1], [1e-1, 1e-3, 1]])
     norms = [[1, 1e-3, 1e-6], [1e-3, 1e-4, 1e-5]]
-    states = [state for _, state in steps_of(flow(graph_of(norms, signals)))]
+    states = [state for _, state in steps_of(plot_flow_graph(graph_of(norms, signals)))]
     low, high = WIDTHS
     shares = np.array([[1, 0], [0.75, 0.25]])
     assert_allclose([s["line.width"][:2] for s in states], low + (high - low) * shares, atol=0.11)
@@ -203,7 +204,7 @@ def test_thickness_and_size_are_logarithmic_on_one_scale_of_all_epochs():
 
 def test_the_static_figure_has_the_same_widths_and_sizes():
     graph = graph_of([[1, 1e-3, 1e-6], [1e-3, 1e-2, 1e-4]], [[1.0, 1e-4, 1], [3e-3, 0.2, 1]])
-    figure, (ax,) = flow(graph), kgrad.plot_flow_graph(graph, "x").axes
+    figure, (ax,) = plot_flow_graph(graph), kgrad.plot_flow_graph(graph, title="x").axes
     drawn = [line.line.width for line in edges_of(figure)]
     static = {patch.get_gid(): patch.get_linewidth() for patch in ax.patches}
     assert_allclose(drawn, [static[f"{a} → {b}"] for a, b in graph.edges], atol=0.11)
@@ -214,7 +215,9 @@ def test_the_static_figure_has_the_same_widths_and_sizes():
 
 def test_edges_that_carry_the_same_signal_have_its_number_once():
     joined = [("a", "b"), ("b", "c"), ("a", "c")]
-    figure = flow(graph_of(np.ones((1, 3)), [[0.25, 0.5, 1]], names=list("abc"), joined=joined))
+    figure = plot_flow_graph(
+        graph_of(np.ones((1, 3)), [[0.25, 0.5, 1]], names=list("abc"), joined=joined)
+    )
     assert [line.hovertemplate[:5] for line in edges_of(figure)] == ["a → b", "a → c", "b → c"]
     assert others_of(figure)[0].text == ("0.25", "", "0.5")
     assert edges_of(figure)[1].meta == "epoch 0: 0.25, above 0.01"
@@ -222,7 +225,7 @@ def test_edges_that_carry_the_same_signal_have_its_number_once():
 
 def test_an_edge_that_leads_back_has_a_head():
     joined = [("a", "b"), ("b", "a"), ("b", "c")]
-    figure = flow(graph_of(np.ones((1, 3)), names=list("abc"), joined=joined))
+    figure = plot_flow_graph(graph_of(np.ones((1, 3)), names=list("abc"), joined=joined))
     heads = figure.data[6]
     assert heads.marker.symbol == "triangle-up"
     assert len(heads.x) == 1
@@ -230,10 +233,10 @@ def test_an_edge_that_leads_back_has_a_head():
 
 
 def test_one_record_or_none_needs_no_slider():
-    assert not flow(graph_of(np.ones((1, 3)))).layout.sliders
-    assert not flow(graph_of(np.ones((3, 3))), most=1).layout.sliders
+    assert not plot_flow_graph(graph_of(np.ones((1, 3)))).layout.sliders
+    assert not flow_figure(graph_of(np.ones((3, 3))), most=1).layout.sliders
     given = {"nodes": [{"id": "a", "gradient_norm": 0.5}], "edges": []}
-    figure = flow(kgrad.graph_from_json(given))
+    figure = plot_flow_graph(kgrad.graph_from_json(given))
     assert figure.data[1].text == ("no epoch: 0.5",)
     assert not figure.layout.sliders
 
@@ -241,7 +244,10 @@ def test_one_record_or_none_needs_no_slider():
 def test_a_graph_that_was_written_with_its_records_has_the_same_figure():
     graph = graph_of(np.ones((3, 3)), SIGNALS)
     content = json.loads(json.dumps(kgrad.graph_to_json(graph, every_record=True)))
-    assert flow(kgrad.graph_from_json(content)).to_json() == flow(graph).to_json()
+    assert (
+        plot_flow_graph(kgrad.graph_from_json(content)).to_json()
+        == plot_flow_graph(graph).to_json()
+    )
 
 
 def test_a_folded_model_tells_its_first_weights_and_how_many_more():
@@ -249,14 +255,14 @@ def test_a_folded_model_tells_its_first_weights_and_how_many_more():
     model = keras.Sequential([keras.Input((4,)), inner, layers.Dense(1)])
     X = np.ones((4, 4))
     history = kgrad.measure_gradients(model, X, X[:, :1], loss="mse")
-    told = others_of(flow(kgrad.flow_graph(model, history)))[1].customdata[1]
+    told = others_of(plot_flow_graph(kgrad.flow_graph(model, history)))[1].customdata[1]
     assert told.startswith("in (Model)<br>dense kernel (4, 4)<br>dense bias (4,)<br>dense_1 kernel")
     assert told.endswith("<br>and 2 more")
 
 
 def test_names_are_shown_as_they_are():
     names = ["<b>%{x}</b>", "b"]
-    figure = flow(graph_of(np.ones((1, 2)), [[1, 1]], names=names), "<i>title")
+    figure = plot_flow_graph(graph_of(np.ones((1, 2)), [[1, 1]], names=names), title="<i>title")
     (line,), (_, nodes, beside) = edges_of(figure), others_of(figure)
     assert line.hovertemplate.startswith("&lt;b&gt;%&#123;x}&lt;/b&gt; → b<br>")
     assert nodes.customdata[0].startswith("&lt;b&gt;%{x}&lt;/b&gt; (Dense)<br>")
@@ -266,11 +272,11 @@ def test_names_are_shown_as_they_are():
 
 def test_what_cannot_be_drawn_is_refused():
     with pytest.raises(TypeError, match="must be a networkx DiGraph, received GradientHistory"):
-        flow(make_history(np.ones((1, 2))))
+        plot_flow_graph(make_history(np.ones((1, 2))))
     with pytest.raises(ValueError, match="at least one node"):
-        flow(nx.DiGraph())
+        plot_flow_graph(nx.DiGraph())
     with pytest.raises(ValueError, match="threshold must be a share from 0 to 1, received 3"):
-        flow(graph_of(np.ones((1, 2))), threshold=3, relative=True)
+        plot_flow_graph(graph_of(np.ones((1, 2))), threshold=3, relative=True)
 
 
 # Where everything stands
@@ -366,7 +372,7 @@ def long_graph():
 
 
 def test_a_thousand_epochs_of_a_hundred_layers_are_a_small_figure(long_graph):
-    figure = flow(long_graph)
+    figure = plot_flow_graph(long_graph)
     labels = [label for label, _ in steps_of(figure)]
     assert len(labels) <= 50
     assert {"0", "250", "703", "999"} <= set(labels)

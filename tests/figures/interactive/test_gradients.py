@@ -13,7 +13,12 @@ from figures.static.test_predictions import make_prediction
 from matplotlib.colors import to_hex
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kgrad.figures.interactive import comparison, depth_profile, distributions, heatmap, lines
+from kgrad.figures.interactive import (
+    plot_distributions,
+    plot_gradient_by_depth,
+    plot_heatmap,
+    plot_lines,
+)
 from kgrad.figures.interactive.looks import superscript
 from kgrad.figures.scale import INFINITE, NAN, ZERO, Scale
 from kgrad.figures.static.panels import DEPTH, MAGNITUDE
@@ -36,7 +41,7 @@ def main_heatmaps(figure: go.Figure) -> list[go.Heatmap]:
 
 def test_lines_hold_every_value_and_tell_layer_shape_and_epoch() -> None:
     values = magnitudes(6, 3)
-    figure = lines(make_history(values), "Mine")
+    figure = plot_lines(make_history(values), title="Mine")
     assert figure.layout.title.text == "Mine"
     assert figure.layout.yaxis.type == "log"
     for i, trace in enumerate(curves(figure)):
@@ -48,7 +53,7 @@ def test_lines_hold_every_value_and_tell_layer_shape_and_epoch() -> None:
 
 def test_the_axis_is_that_of_the_static_figure() -> None:
     values = with_special()
-    axis = lines(make_history(values)).layout.yaxis
+    axis = plot_lines(make_history(values)).layout.yaxis
     scale = Scale.of("mean_abs", [values])
     assert_allclose(10 ** np.array(axis.range), scale.limits)
     assert_allclose(axis.tickvals, scale.ticks())
@@ -56,7 +61,7 @@ def test_the_axis_is_that_of_the_static_figure() -> None:
 
 def test_zero_nan_and_infinity_have_marks_in_strips_and_interrupt_lines() -> None:
     values = with_special()
-    figure = lines(make_history(values))
+    figure = plot_lines(make_history(values))
     bottom, top = figure.layout.yaxis.range
     for name, x, layers, height in (
         ("0 (exactly)", [2, 3], ["dense_0", "dense_1"], 0.035),
@@ -76,7 +81,7 @@ def test_a_value_between_two_gaps_is_a_dot() -> None:
     values = magnitudes(5, 1)
     values[[1, 3], 0] = np.nan
     (dots,) = [
-        t for t in lines(make_history(values)).data if t.mode == "markers" and t.name != "NaN"
+        t for t in plot_lines(make_history(values)).data if t.mode == "markers" and t.name != "NaN"
     ]
     assert_array_equal(dots.x, [0, 2, 4])
     assert_allclose(dots.y, values[[0, 2, 4], 0], rtol=1e-6)
@@ -84,7 +89,7 @@ def test_a_value_between_two_gaps_is_a_dot() -> None:
 
 def test_a_heatmap_holds_every_value_and_its_logarithm_as_colour() -> None:
     values = with_special()
-    figure = heatmap(make_history(values))
+    figure = plot_heatmap(make_history(values))
     (cells,) = main_heatmaps(figure)
     ordinary = np.isfinite(values) & (values > 0)
     expected = np.where(ordinary, values, np.nan).T
@@ -103,7 +108,7 @@ def test_a_heatmap_holds_every_value_and_its_logarithm_as_colour() -> None:
 @pytest.mark.parametrize("special", [ZERO, INFINITE, NAN], ids=lambda one: one.name)
 def test_a_special_cell_has_the_colour_of_its_kind_and_nothing_above_it(special) -> None:
     values = with_special()
-    figure = heatmap(make_history(values))
+    figure = plot_heatmap(make_history(values))
     cells = named(figure, special.name, "heatmap")
     found = {ZERO: values == 0, INFINITE: np.isinf(values), NAN: np.isnan(values)}[special]
     assert_array_equal(np.isfinite(cells.z), found.T)
@@ -115,13 +120,13 @@ def test_a_special_cell_has_the_colour_of_its_kind_and_nothing_above_it(special)
 def test_a_magnitude_that_float32_cannot_hold_is_kept() -> None:
     values = magnitudes(4, 2) * 1e-60
     history = make_history(values)
-    assert_allclose([trace.y for trace in curves(lines(history))], values.T)
-    assert_allclose(main_heatmaps(heatmap(history))[0].customdata, values.T)
+    assert_allclose([trace.y for trace in curves(plot_lines(history))], values.T)
+    assert_allclose(main_heatmaps(plot_heatmap(history))[0].customdata, values.T)
 
 
 def test_compared_runs_share_colours_and_time() -> None:
     small, large = magnitudes(4, 3), 1e6 * magnitudes(7, 2)
-    figure = comparison({"small": make_history(small), "large": make_history(large)})
+    figure = plot_heatmap({"small": make_history(small), "large": make_history(large)})
     first, second = main_heatmaps(figure)
     assert first.coloraxis == second.coloraxis == "coloraxis"
     assert_allclose(first.customdata, small.T, rtol=1e-6)
@@ -134,7 +139,7 @@ def test_compared_runs_share_colours_and_time() -> None:
 
 def test_depth_profiles_hold_the_epochs_asked_for() -> None:
     values = with_special()
-    figure = depth_profile(make_history(values), epochs=[0, 7])
+    figure = plot_gradient_by_depth(make_history(values), epochs=[0, 7])
     assert_allclose(named(figure, "epoch 0").y, values[0], rtol=1e-6)
     assert_allclose(named(figure, "epoch 7").y, np.where(np.isnan(values[7]), np.nan, values[7]))
     assert_array_equal(named(figure, "NaN").x, [4])
@@ -145,7 +150,7 @@ def test_depth_profiles_hold_the_epochs_asked_for() -> None:
 def test_the_axis_of_depth_profiles_holds_all_records() -> None:
     values = magnitudes(9, 3)
     values[5, 1] = 1e5
-    bottom, top = depth_profile(make_history(values), epochs=[0]).layout.yaxis.range
+    bottom, top = plot_gradient_by_depth(make_history(values), epochs=[0]).layout.yaxis.range
     assert bottom < np.log10(values.min())
     assert top > 5
 
@@ -154,7 +159,7 @@ def test_a_prediction_is_a_line_in_its_band() -> None:
     line = np.array([1e-4, 1e-3, 1e-2])
     prediction = make_prediction(line, line / 2, line * 5)
     history = predicted_history(np.stack([line * 1.5, line * 2]))
-    figure = depth_profile(history, prediction=prediction)
+    figure = plot_gradient_by_depth(history, prediction=prediction)
     predicted = named(figure, "predicted")
     assert_allclose(predicted.y, line)
     assert_allclose(predicted.customdata, np.stack([line / 2, line * 5], axis=1))
@@ -166,7 +171,7 @@ def test_a_prediction_is_a_line_in_its_band() -> None:
 
 
 def test_a_history_without_a_finite_value_says_so() -> None:
-    figure = lines(make_history(np.zeros((3, 2))))
+    figure = plot_lines(make_history(np.zeros((3, 2))))
     assert "no finite value above 0" in [note.text for note in figure.layout.annotations]
     assert_array_equal(named(figure, "0 (exactly)").x, [0, 1, 2])
 
@@ -175,12 +180,12 @@ def test_names_are_shown_as_they_are_and_not_read_as_html() -> None:
     history = GradientHistory([Weight("<b>%{x}</b>", "k", "p", (2,))], ["mean_abs"])
     for epoch in (0, 1):
         history.append(epoch, epoch, {"mean_abs": [0.5]})
-    assert "<b>" not in curves(lines(history))[0].hovertemplate
-    assert curves(lines(history))[0].hovertemplate.count("%{") == 2  # epoch and value
-    figure = heatmap(history)
+    assert "<b>" not in curves(plot_lines(history))[0].hovertemplate
+    assert curves(plot_lines(history))[0].hovertemplate.count("%{") == 2  # epoch and value
+    figure = plot_heatmap(history)
     assert main_heatmaps(figure)[0].y[0].startswith("&lt;b&gt;%{x}&lt;/b&gt;<br>")
     assert figure.layout.yaxis.ticktext == ("&lt;b&gt;%{x}&lt;/b&gt;",)
-    assert "<b>" not in comparison({"<b>": history}).layout.annotations[0].text[3:-4]
+    assert "<b>" not in plot_heatmap({"<b>": history}).layout.annotations[0].text[3:-4]
 
 
 def test_exponents_are_raised() -> None:
@@ -237,11 +242,11 @@ def test_thinned_columns_cover_the_whole_time_once(records, most, random) -> Non
 def test_a_thousand_epochs_of_a_hundred_layers_are_few_points(random) -> None:
     values = 10 ** random.normal(-4, 1, (1000, 100))
     history = make_history(values)
-    drawn = curves(lines(history))
+    drawn = curves(plot_lines(history))
     assert max(len(trace.x) for trace in drawn) <= 400
     assert_allclose([trace.y.max() for trace in drawn], values.max(axis=0), rtol=1e-6)
     assert_allclose([trace.y.min() for trace in drawn], values.min(axis=0), rtol=1e-6)
-    assert main_heatmaps(heatmap(history))[0].z.shape == (100, 400)
+    assert main_heatmaps(plot_heatmap(history))[0].z.shape == (100, 400)
 
 
 def with_distributions(records: int, layers: int) -> tuple[GradientHistory, np.ndarray]:
@@ -259,7 +264,7 @@ def with_distributions(records: int, layers: int) -> tuple[GradientHistory, np.n
 
 def test_distributions_hold_the_shares_of_entries_by_magnitude() -> None:
     history, _ = with_distributions(4, 2)
-    figure = distributions(history)
+    figure = plot_distributions(history)
     first, _second = main_heatmaps(figure)
     assert_allclose(np.nansum(first.z, axis=0), 1)  # of the entries that are finite and above 0
     # Bin 112 is that of |g| from 2^-15 to 2^-14; record 0 has 28 of 70 there, record 2 has 42.
@@ -273,25 +278,27 @@ def test_distributions_hold_the_shares_of_entries_by_magnitude() -> None:
 
 
 def test_distributions_of_many_records_are_added_up() -> None:
-    figure = distributions(with_distributions(1000, 1)[0])
+    figure = plot_distributions(with_distributions(1000, 1)[0])
     (cells,) = main_heatmaps(figure)
     assert cells.z.shape[1] <= 120
     assert_allclose(np.nansum(cells.z, axis=0), 1)
 
 
 def test_distributions_of_many_layers_are_drawn_over_depth() -> None:
-    figure = distributions(with_distributions(9, 13)[0])
+    figure = plot_distributions(with_distributions(9, 13)[0])
     assert {cells.z.shape[1] for cells in main_heatmaps(figure)} == {13}
     assert figure.layout.annotations[0].text == "<b>epoch 0</b>"
 
 
-@pytest.mark.parametrize("draw", [lines, heatmap, depth_profile, distributions])
+@pytest.mark.parametrize(
+    "draw", [plot_lines, plot_heatmap, plot_gradient_by_depth, plot_distributions]
+)
 def test_what_is_no_history_is_refused(draw) -> None:
     with pytest.raises(TypeError, match="history must be a GradientHistory, received int"):
         draw(3)
 
 
-@pytest.mark.parametrize("draw", [lines, heatmap, depth_profile])
+@pytest.mark.parametrize("draw", [plot_lines, plot_heatmap, plot_gradient_by_depth])
 def test_a_statistic_that_was_not_recorded_is_refused(draw) -> None:
     with pytest.raises(ValueError, match="statistic must be one that history recorded"):
         draw(make_history(magnitudes(2, 2)), statistic="max_abs")
@@ -300,13 +307,15 @@ def test_a_statistic_that_was_not_recorded_is_refused(draw) -> None:
 def test_drawing_leaves_the_history_as_it_was() -> None:
     values = with_special()
     history = make_history(values)
-    for draw in (lines, heatmap, depth_profile):
+    for draw in (plot_lines, plot_heatmap, plot_gradient_by_depth):
         draw(history)
-    comparison({"a": history})
+    plot_heatmap({"a": history})
     assert_array_equal(history["mean_abs"], values)
 
 
-@pytest.mark.parametrize("draw", [lines, heatmap, depth_profile, distributions])
+@pytest.mark.parametrize(
+    "draw", [plot_lines, plot_heatmap, plot_gradient_by_depth, plot_distributions]
+)
 def test_a_template_that_somebody_else_chose_changes_nothing(draw, monkeypatch) -> None:
     history, _ = with_distributions(4, 2)
     drawn = []

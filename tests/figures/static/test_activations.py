@@ -85,7 +85,7 @@ def legend_names(figure: Figure) -> list[str]:
 
 def test_each_statistic_has_a_panel_with_a_line_an_output() -> None:
     tables = make_tables()
-    figure = plot_activations(make_history(tables), "a title")
+    figure = plot_activations(make_history(tables), title="a title")
     axes = panels(figure)
     assert figure.get_suptitle() == "a title"
     assert list(axes) == list(TITLES.values())
@@ -98,7 +98,7 @@ def test_each_statistic_has_a_panel_with_a_line_an_output() -> None:
 
 
 def test_magnitudes_are_logarithmic_and_shares_on_one_linear_axis() -> None:
-    axes = panels(plot_activations(make_history(make_tables()), ""))
+    axes = panels(plot_activations(make_history(make_tables()), title=""))
     logarithmic = {title for title, ax in axes.items() if ax.get_yscale() == "log"}
     assert logarithmic == {TITLES["activation_std"], TITLES["signal_mean_abs"]}
     assert len({axes[title].get_ylim() for title in SHARES}) == 1
@@ -111,14 +111,16 @@ def test_means_may_be_negative_and_their_axis_holds_zero_and_all_of_them() -> No
     for sign in (-1, 1):
         tables = make_tables()
         tables["activation_mean"] = sign * (5 + np.arange(24.0).reshape(6, 4))
-        low, high = panels(plot_activations(make_history(tables), ""))["mean activation"].get_ylim()
+        low, high = panels(plot_activations(make_history(tables), title=""))[
+            "mean activation"
+        ].get_ylim()
         ends = sorted([0, 28 * sign])
         assert low < ends[0] < ends[1] < high
         assert high - low < 1.2 * 28
 
 
 def test_the_lines_are_lighter_at_the_input_in_every_panel() -> None:
-    for ax in panels(plot_activations(make_history(make_tables(outputs=7)), "")).values():
+    for ax in panels(plot_activations(make_history(make_tables(outputs=7)), title="")).values():
         colors = np.array([matplotlib.colors.to_rgb(line.get_color()) for line in lines(ax)])
         assert (np.diff(colors @ [0.2126, 0.7152, 0.0722]) < 0).all()
 
@@ -126,7 +128,7 @@ def test_the_lines_are_lighter_at_the_input_in_every_panel() -> None:
 def test_a_layer_that_cannot_saturate_has_no_line_and_no_mark() -> None:
     tables = make_tables()
     tables["activation_saturated"][:, [0, 2]] = np.nan
-    figure = plot_activations(make_history(tables), "")
+    figure = plot_activations(make_history(tables), title="")
     ax = panels(figure)["share saturated"]
     drawn = [np.isfinite(np.asarray(line.get_ydata(), float)).all() for line in lines(ax)]
     assert drawn == [False, True, False, True]
@@ -140,10 +142,10 @@ def test_a_share_that_no_layer_has_and_what_was_not_measured_have_no_panel() -> 
     tables = make_tables()
     tables["activation_saturated"][:] = np.nan
     del tables["activation_std"]
-    axes = panels(plot_activations(make_history(tables), ""))
+    axes = panels(plot_activations(make_history(tables), title=""))
     assert set(axes) == set(TITLES.values()) - {"share saturated", "standard deviation"}
     tables = {"activation_dead": make_tables()["activation_dead"]}
-    (ax,) = panels(plot_activations(make_history(tables), "")).values()
+    (ax,) = panels(plot_activations(make_history(tables), title="")).values()
     assert (ax.get_title(), ax.get_xlabel()) == ("share of dead units", "epoch")
 
 
@@ -153,7 +155,7 @@ def test_nan_infinity_and_zero_are_marked() -> None:
     tables["activation_mean"][4, 0] = np.inf
     tables["activation_std"][5, 2] = 0
     tables["signal_mean_abs"][2, 3] = np.nan
-    figure = plot_activations(make_history(tables), "")
+    figure = plot_activations(make_history(tables), title="")
     axes = panels(figure)
     assert markers(axes["mean activation"]) == {"infinite": [4.0], "NaN": [3.0]}
     assert markers(axes["standard deviation"]) == {"0 (exactly)": [5.0]}
@@ -165,14 +167,14 @@ def test_nan_infinity_and_zero_are_marked() -> None:
 def test_no_signal_at_all_is_said() -> None:
     tables = make_tables()
     tables["signal_mean_abs"][:] = 0
-    ax = panels(plot_activations(make_history(tables), ""))[TITLES["signal_mean_abs"]]
+    ax = panels(plot_activations(make_history(tables), title=""))[TITLES["signal_mean_abs"]]
     assert [text.get_text() for text in ax.texts] == ["no finite value\nabove 0"]
     assert markers(ax) == {"0 (exactly)": [0, 1, 2, 3, 4, 5]}
 
 
 def test_records_without_activations_are_left_out() -> None:
     tables = make_tables(records=3)
-    for ax in panels(plot_activations(make_history(tables, without=[0, 2]), "")).values():
+    for ax in panels(plot_activations(make_history(tables, without=[0, 2]), title="")).values():
         for line in lines(ax):
             assert_array_equal(line.get_xdata(), [1, 2, 4])
         assert "NaN" not in markers(ax)
@@ -180,7 +182,7 @@ def test_records_without_activations_are_left_out() -> None:
 
 def test_steps_count_the_time_where_an_epoch_has_several_records() -> None:
     history = make_history(make_tables(records=3), epochs=[0, 1, 1])
-    ax = panels(plot_activations(history, ""))[TITLES["signal_mean_abs"]]
+    ax = panels(plot_activations(history, title=""))[TITLES["signal_mean_abs"]]
     assert ax.get_xlabel() == "step"
     assert_array_equal(lines(ax)[0].get_xdata(), [0, 10, 20])
 
@@ -190,7 +192,7 @@ def test_one_record_is_drawn_against_depth_with_bars_of_one_standard_deviation(
     without: tuple[int, ...],
 ) -> None:
     tables = make_tables(records=1)
-    figure = plot_activations(make_history(tables, without), "")
+    figure = plot_activations(make_history(tables, without), title="")
     axes = panels(figure)
     for name, title in TITLES.items():
         line = lines(axes[title])[0]
@@ -213,17 +215,17 @@ def test_one_record_that_is_not_finite_is_drawn_without_bars_there() -> None:
     tables = make_tables(records=1)
     tables["activation_mean"][0, 1:3] = np.nan, np.inf
     tables["activation_std"][0, 1:3] = np.nan, np.inf
-    ax = panels(plot_activations(make_history(tables), ""))["mean activation"]
+    ax = panels(plot_activations(make_history(tables), title=""))["mean activation"]
     assert markers(ax) == {"infinite": [3.0], "NaN": [2.0]}
     (bars,) = [one for one in ax.collections if isinstance(one, LineCollection)]
     assert [len(one) for one in bars.get_segments()] == [2, 0, 0, 2]
 
 
 def test_few_outputs_are_told_apart_by_name_and_many_by_a_bar() -> None:
-    few = plot_activations(make_history(make_tables(outputs=8)), "")
+    few = plot_activations(make_history(make_tables(outputs=8)), title="")
     assert len(few.axes) == len(panels(few)) == 6
     assert legend_names(few) == [f"layer_{i}" for i in range(8)]
-    many = plot_activations(make_history(make_tables(outputs=9)), "")
+    many = plot_activations(make_history(make_tables(outputs=9)), title="")
     assert len(many.axes) == len(panels(many)) + 1 == 7
     assert legend_names(many) == []
 
@@ -231,16 +233,16 @@ def test_few_outputs_are_told_apart_by_name_and_many_by_a_bar() -> None:
 def test_a_long_run_of_a_deep_model_is_drawn_in_seconds() -> None:
     history = make_history(make_tables(records=300, outputs=100))
     start = time.perf_counter()
-    panels(plot_activations(history, ""))
+    panels(plot_activations(history, title=""))
     assert time.perf_counter() - start < 10
 
 
 def test_a_history_without_activations_is_refused() -> None:
     history = GradientHistory([Weight("a", "w", "a/w", (1,))], ["mean_abs"], outputs=["a"])
     with pytest.raises(ValueError, match=r"^history must have at least one record, received none"):
-        plot_activations(history, "")
+        plot_activations(history, title="")
     history.append(1, 1, {"mean_abs": [1]})
     with pytest.raises(ValueError, match=r"^history must have activations, received none: ask"):
-        plot_activations(history, "")
+        plot_activations(history, title="")
     with pytest.raises(TypeError, match=r"^history must be a GradientHistory, received dict"):
-        plot_activations({"a": history}, "")  # type: ignore[arg-type]
+        plot_activations({"a": history}, title="")  # type: ignore[arg-type]

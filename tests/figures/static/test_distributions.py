@@ -105,7 +105,7 @@ def expected_shares(weights: Sequence[np.ndarray]) -> np.ndarray:
 
 def test_few_layers_have_a_panel_each_of_density_by_record_and_magnitude() -> None:
     entries = spread(records=4, layers=3)
-    figure = plot_distributions(make_history(entries), "a title")
+    figure = plot_distributions(make_history(entries), title="a title")
     axes = panels(figure)
     assert figure.get_suptitle() == "a title"
     assert [ax.get_title() for ax in axes] == ["dense_0", "dense_1", "dense_2"]
@@ -118,7 +118,7 @@ def test_few_layers_have_a_panel_each_of_density_by_record_and_magnitude() -> No
 
 
 def test_all_panels_share_the_axes_the_colours_and_one_bar() -> None:
-    figure = plot_distributions(make_history(spread(5, 7)), "")
+    figure = plot_distributions(make_history(spread(5, 7)), title="")
     axes = panels(figure)
     assert len({ax.get_ylim() for ax in axes}) == len({ax.get_xlim() for ax in axes}) == 1
     assert len({id(mesh(ax).norm) for ax in axes}) == 1
@@ -137,7 +137,7 @@ def test_the_line_is_the_median_of_the_entries_that_are_neither_zero_nor_special
     # Half of them in [1/4, 1/2), half in [1, 2): the median is where the first half ends.
     halves = np.array([0.3, 0.4, 1.5, 1.6, 0, np.nan, 0, 0])
     third = np.array([8.0, 9.0, 10.0])  # alone in [8, 16): in the middle of the bin
-    axes = panels(plot_distributions(make_history([[[halves]], [[third]]]), ""))
+    axes = panels(plot_distributions(make_history([[[halves]], [[third]]]), title=""))
     (line,) = axes[0].lines
     assert_array_equal(line.get_xdata(), [0, 1])
     assert_allclose(line.get_ydata(), [np.log10(0.5), 3.5 * np.log10(2)])
@@ -145,13 +145,13 @@ def test_the_line_is_the_median_of_the_entries_that_are_neither_zero_nor_special
 
 def test_the_medians_of_many_entries_are_numpys_within_a_bin() -> None:
     entries = spread(3, 2, entries=3000)
-    for i, ax in enumerate(panels(plot_distributions(make_history(entries), ""))):
+    for i, ax in enumerate(panels(plot_distributions(make_history(entries), title=""))):
         exact = [np.median(np.log10(np.abs(np.concatenate(record[i])))) for record in entries]
         assert_allclose(ax.lines[0].get_ydata(), exact, atol=0.02)
 
 
 def test_the_lines_are_lighter_at_the_input() -> None:
-    axes = panels(plot_distributions(make_history(spread(3, 5)), ""))
+    axes = panels(plot_distributions(make_history(spread(3, 5)), title=""))
     colors = np.array([matplotlib.colors.to_rgb(ax.lines[0].get_color()) for ax in axes])
     assert (np.diff(colors @ [0.2126, 0.7152, 0.0722]) < 0).all()
 
@@ -160,7 +160,7 @@ def test_zeros_and_nonfinite_entries_have_strips_that_show_their_share() -> None
     tiny = 1e-39  # below float32's normal range
     first = np.array([0.0, 1.0, 2.0, tiny, 0.5, 0.5, 0.5, 0.5])
     then = np.array([np.nan, np.inf, -np.inf, 1.0])
-    figure = plot_distributions(make_history([[[first]], [[then]]]), "")
+    figure = plot_distributions(make_history([[[first]], [[then]]]), title="")
     (ax,) = panels(figure)
     shown = strips(ax)
     assert_allclose(shown[0.0], [2 / 8, 0])
@@ -177,10 +177,10 @@ def test_zeros_and_nonfinite_entries_have_strips_that_show_their_share() -> None
 
 def test_the_strips_cover_no_cell_and_are_absent_where_nothing_needs_them() -> None:
     entries = spread(3, 2)
-    (plain, _) = panels(plot_distributions(make_history(entries), ""))
+    (plain, _) = panels(plot_distributions(make_history(entries), title=""))
     assert strips(plain) == {}
     entries[0][1][0] = np.concatenate([np.full(5000, 0.01), [0.0, np.inf, 1e-20, 1e20]])
-    for ax in panels(plot_distributions(make_history(entries), "")):
+    for ax in panels(plot_distributions(make_history(entries), title="")):
         assert set(strips(ax)) == {0.0, 0.88}
         filled = density(ax).any(axis=0)
         ends = ax.transLimits.transform([(0, EDGES[:-1][filled][0]), (0, EDGES[1:][filled][-1])])
@@ -191,17 +191,19 @@ def test_the_strips_cover_no_cell_and_are_absent_where_nothing_needs_them() -> N
 def test_the_axis_holds_all_but_a_thin_tail() -> None:
     many = np.full(5000, 1.5)
     lone = np.concatenate([many, [1e-30]])
-    (ax,) = panels(plot_distributions(make_history([[[lone]], [[many]]]), ""))
+    (ax,) = panels(plot_distributions(make_history([[[lone]], [[many]]]), title=""))
     assert ax.get_ylim()[0] > -1
     some = np.concatenate([many, np.full(20, 1e-30)])
-    (ax,) = panels(plot_distributions(make_history([[[some]], [[many]]]), ""))
+    (ax,) = panels(plot_distributions(make_history([[[some]], [[many]]]), title=""))
     assert ax.get_ylim()[0] < -30
     assert ax.get_ylim()[1] > np.log10(2)
 
 
 def test_records_without_distributions_are_left_out() -> None:
     entries = spread(5, 2)
-    axes = panels(plot_distributions(make_history([None, *entries[:2], None, entries[2]]), ""))
+    axes = panels(
+        plot_distributions(make_history([None, *entries[:2], None, entries[2]]), title="")
+    )
     for i, ax in enumerate(axes):
         assert_allclose(density(ax), [expected_shares(record[i]) for record in entries[:3]])
         assert_array_equal(ax.lines[0].get_xdata(), [1, 2, 4])
@@ -210,7 +212,7 @@ def test_records_without_distributions_are_left_out() -> None:
 
 def test_a_record_between_two_that_are_all_zero_still_has_its_median() -> None:
     rows = [[[np.array([0.0, 1.0 if r == 2 else 0.0])]] for r in range(4)]
-    (ax,) = panels(plot_distributions(make_history(rows), ""))
+    (ax,) = panels(plot_distributions(make_history(rows), title=""))
     (line,) = ax.lines
     assert_array_equal(np.isfinite(line.get_ydata()), [False, False, True, False])
     assert_array_equal(line.get_markevery(), [False, False, True, False])
@@ -218,7 +220,7 @@ def test_a_record_between_two_that_are_all_zero_still_has_its_median() -> None:
 
 def test_one_record_is_drawn_against_depth() -> None:
     entries = spread(1, 4)
-    figure = plot_distributions(make_history(entries), "")
+    figure = plot_distributions(make_history(entries), title="")
     (ax,) = panels(figure)
     assert (ax.get_title(), ax.get_xlabel()) == ("epoch 0", "layer, input → output")
     assert_allclose(density(ax), [expected_shares(layer) for layer in entries[0]])
@@ -227,7 +229,7 @@ def test_one_record_is_drawn_against_depth() -> None:
 
 def test_many_layers_are_drawn_against_depth_at_some_moments() -> None:
     entries = spread(10, 13, entries=20)
-    figure = plot_distributions(make_history(entries), "")
+    figure = plot_distributions(make_history(entries), title="")
     axes = panels(figure)
     moments = [int(ax.get_title().removeprefix("epoch ")) for ax in axes]
     assert len(moments) == 4
@@ -241,7 +243,7 @@ def test_many_layers_are_drawn_against_depth_at_some_moments() -> None:
 def test_epochs_are_those_asked_for_each_by_its_last_record() -> None:
     entries = spread(6, 2)
     history = make_history(entries, epochs=[0, 1, 1, 2, 2, 3])
-    axes = panels(plot_distributions(history, "", epochs=[2, 0]))
+    axes = panels(plot_distributions(history, title="", epochs=[2, 0]))
     assert [ax.get_title() for ax in axes] == ["epoch 2", "epoch 0"]
     for record, ax in zip((4, 0), axes, strict=True):
         assert_allclose(density(ax), [expected_shares(layer) for layer in entries[record]])
@@ -250,7 +252,7 @@ def test_epochs_are_those_asked_for_each_by_its_last_record() -> None:
 def test_layers_are_those_asked_for_in_forward_order() -> None:
     entries = spread(3, 20, entries=20)
     history = make_history(entries)
-    axes = panels(plot_distributions(history, "", layers=["dense_15", "dense_3"]))
+    axes = panels(plot_distributions(history, title="", layers=["dense_15", "dense_3"]))
     assert [ax.get_title() for ax in axes] == ["dense_3", "dense_15"]
     for i, ax in zip((3, 15), axes, strict=True):
         assert_allclose(density(ax), [expected_shares(record[i]) for record in entries])
@@ -258,13 +260,13 @@ def test_layers_are_those_asked_for_in_forward_order() -> None:
 
 def test_steps_count_the_time_where_an_epoch_has_several_records() -> None:
     history = make_history(spread(3, 1), epochs=[0, 1, 1])
-    (ax,) = panels(plot_distributions(history, ""))
+    (ax,) = panels(plot_distributions(history, title=""))
     assert ax.get_xlabel() == "step"
     assert_array_equal(ax.lines[0].get_xdata(), [0, 10, 20])
 
 
 def test_nothing_but_zeros_is_said() -> None:
-    figure = plot_distributions(make_history([[[np.zeros(3)]]] * 2), "")
+    figure = plot_distributions(make_history([[[np.zeros(3)]]] * 2), title="")
     (ax,) = panels(figure)
     assert [text.get_text() for text in ax.texts] == ["no finite value\nabove 0"]
     assert_allclose(strips(ax)[0.0], [1, 1])
@@ -275,14 +277,14 @@ def test_nothing_but_zeros_is_said() -> None:
 def test_a_few_columns_of_one_entry_do_not_pale_the_others() -> None:
     wide = 2.0 ** np.arange(-8, 12)  # a share of 1/20 in each bin
     rows = [[[wide]] for _ in range(49)] + [[[np.array([1.0])]]]
-    figure = plot_distributions(make_history(rows), "")
+    figure = plot_distributions(make_history(rows), title="")
     (ax,) = panels(figure)
     assert_allclose(mesh(ax).norm.vmax, 1 / 20)
 
 
 def test_long_names_of_layers_do_not_run_into_each_other() -> None:
     history = make_history(spread(2, 6), prefix="a_very_long_name_of_a_block_and_its_layer")
-    axes = panels(plot_distributions(history, ""))
+    axes = panels(plot_distributions(history, title=""))
     boxes = [ax.title.get_window_extent() for ax in axes]
     assert not any(one.overlaps(other) for one in boxes for other in boxes if other is not one)
 
@@ -290,7 +292,7 @@ def test_long_names_of_layers_do_not_run_into_each_other() -> None:
 def test_a_long_run_is_drawn_in_seconds() -> None:
     history = make_history(spread(1, 12) * 300)
     start = time.perf_counter()
-    panels(plot_distributions(history, ""))
+    panels(plot_distributions(history, title=""))
     assert time.perf_counter() - start < 10
 
 
@@ -314,7 +316,7 @@ def test_what_cannot_be_drawn_is_refused(
 ) -> None:
     first, last = spread(2, 2)
     with pytest.raises(error) as caught:
-        plot_distributions(make_history([first, None, last]), "", **options)
+        plot_distributions(make_history([first, None, last]), title="", **options)
     assert str(caught.value).startswith(message)
 
 
@@ -322,9 +324,9 @@ def test_a_history_without_distributions_is_refused() -> None:
     with_one = make_history(spread(1, 2))
     history = GradientHistory(with_one.weights, ["mean_abs"])
     with pytest.raises(ValueError, match=r"^history must have at least one record, received none"):
-        plot_distributions(history, "")
+        plot_distributions(history, title="")
     history.append(1, 1, {"mean_abs": [1] * 4})
     with pytest.raises(ValueError, match=r"^history must have distributions, received none: ask"):
-        plot_distributions(history, "")
+        plot_distributions(history, title="")
     with pytest.raises(TypeError, match=r"^history must be a GradientHistory, received list"):
-        plot_distributions([history], "")  # type: ignore[arg-type]
+        plot_distributions([history], title="")  # type: ignore[arg-type]

@@ -90,7 +90,7 @@ def test_a_relative_threshold_is_a_share_of_the_largest_finite_norm():
 )
 def test_a_threshold_that_is_none_is_refused(threshold, relative):
     with pytest.raises(ValueError, match="threshold must be"):
-        kgrad.plot_flow_graph(chain([1.0]), "x", threshold=threshold, relative=relative)
+        kgrad.plot_flow_graph(chain([1.0]), title="x", threshold=threshold, relative=relative)
 
 
 # Layout
@@ -152,7 +152,7 @@ def test_a_foreign_graph_in_any_order_is_laid_out_from_its_sources():
 
 
 def test_edges_are_green_and_solid_above_and_red_and_dashed_at_or_below():
-    figure = kgrad.plot_flow_graph(chain([0.02, 0.01, 1e-5]), "A chain")
+    figure = kgrad.plot_flow_graph(chain([0.02, 0.01, 1e-5]), title="A chain")
     drawn = [look(patch) for patch in edges_drawn(figure).values()]
     green, red = (to_rgb(LOOKS[verdict][0]) for verdict in ("above", "below"))
     by_name = {gid: look(patch) for gid, patch in edges_drawn(figure).items()}
@@ -168,7 +168,7 @@ def test_the_threshold_can_be_moved_and_be_relative():
     red = to_rgb(LOOKS["below"][0])
 
     def reds(**options):
-        figure = kgrad.plot_flow_graph(chain(norms), "x", **options)
+        figure = kgrad.plot_flow_graph(chain(norms), title="x", **options)
         drawn = edges_drawn(figure)
         return [
             look(drawn[f"layer_{i} → layer_{i + 1}"])[0] == red for i in range(len(norms))
@@ -184,7 +184,7 @@ def test_the_threshold_can_be_moved_and_be_relative():
 def test_thickness_and_size_are_logarithmic():
     norms = [1.0, 1e-2, 1e-4]
     nodes = {f"layer_{i}": 10.0 ** (-2 * i) for i in range(4)}
-    figure = kgrad.plot_flow_graph(chain(norms, nodes=nodes), "x")
+    figure = kgrad.plot_flow_graph(chain(norms, nodes=nodes), title="x")
     widths = [edges_drawn(figure)[f"layer_{i} → layer_{i + 1}"].get_linewidth() for i in range(3)]
     assert_allclose(widths, [WIDTHS[1], sum(WIDTHS) / 2, WIDTHS[0]])
     areas = [nodes_drawn(figure)[f"layer_{i}"].get_sizes()[0] for i in range(4)]
@@ -192,27 +192,27 @@ def test_thickness_and_size_are_logarithmic():
 
 
 def test_dashes_are_as_long_on_thick_edges_as_on_thin_ones():
-    figure = kgrad.plot_flow_graph(chain([1e-3, 1e-9]), "x")
+    figure = kgrad.plot_flow_graph(chain([1e-3, 1e-9]), title="x")
     dashes = [patch._dash_pattern[1] for patch in edges_drawn(figure).values()]
     assert_allclose(dashes[0], dashes[1])
 
 
 def test_every_number_is_written_once_for_what_is_the_same():
     graph = graph_of({"a b": 0.25, "b c": 0.5, "a c": 0.25}, nodes={"a": 7.5, "b": None, "c": 3})
-    figure = kgrad.plot_flow_graph(graph, "x")
+    figure = kgrad.plot_flow_graph(graph, title="x")
     assert sorted(texts(figure)) == sorted(["a\n7.5", "b", "c\n3", "0.25", "0.5"])
 
 
 def test_calls_of_a_shared_layer_have_a_number_each():
     graph = graph_of({"a b": 0.25, "a c": 0.75})
     graph.edges["a", "c"]["outputs"] = ("a (2)",)
-    assert {"0.25", "0.75"} <= set(texts(kgrad.plot_flow_graph(graph, "x")))
+    assert {"0.25", "0.75"} <= set(texts(kgrad.plot_flow_graph(graph, title="x")))
 
 
 def test_zero_nan_and_infinity_have_their_looks_on_edges_and_nodes():
     norms = [0.0, math.nan, math.inf, None, 1.0]
     nodes = {"layer_1": 0.0, "layer_2": math.nan, "layer_3": math.inf, "layer_4": None}
-    figure = kgrad.plot_flow_graph(chain(norms, nodes=nodes), "x")
+    figure = kgrad.plot_flow_graph(chain(norms, nodes=nodes), title="x")
     assert sorted(markers(figure)) == sorted(2 * [ZERO.marker, NAN.marker, INFINITE.marker])
     assert set(nodes_drawn(figure)) == {"layer_0", "layer_4", "layer_5"}
     assert {"0", "NaN", "∞"} <= set(texts(figure))
@@ -227,7 +227,7 @@ def test_a_graph_without_any_number_is_drawn_and_says_why():
     graph = chain([None, None], nodes=dict.fromkeys([f"layer_{i}" for i in range(3)]))
     for edge in graph.edges.values():
         edge["reason"] = "no probe was recorded"
-    figure = kgrad.plot_flow_graph(graph, "x")
+    figure = kgrad.plot_flow_graph(graph, title="x")
     assert "Edges were not measured: no probe was recorded." in (
         figure.axes[0].get_title(loc="left").replace("\n", " ")
     )
@@ -237,7 +237,7 @@ def test_a_graph_without_any_number_is_drawn_and_says_why():
 def test_an_assumed_chain_and_the_epoch_stand_above():
     graph = chain([1.0])
     graph.graph["assumed"] = True
-    above = kgrad.plot_flow_graph(graph, "The title").axes[0].get_title(loc="left")
+    above = kgrad.plot_flow_graph(graph, title="The title").axes[0].get_title(loc="left")
     assert above.startswith("Epoch 3.")
     assert "assumed" in above
 
@@ -266,7 +266,7 @@ def branches():
     ids=["ten layers", "fifty layers", "branches"],
 )
 def test_no_text_covers_another_or_leaves_the_figure(graph):
-    figure = kgrad.plot_flow_graph(graph, "x")
+    figure = kgrad.plot_flow_graph(graph, title="x")
     assert overlaps(figure) == []
     inside = figure.bbox.padded(1)
     for text in figure.axes[0].texts:
@@ -276,32 +276,32 @@ def test_no_text_covers_another_or_leaves_the_figure(graph):
 
 
 def test_a_deep_graph_goes_on_in_more_columns():
-    figure = kgrad.plot_flow_graph(chain([0.5] * 50), "x")
+    figure = kgrad.plot_flow_graph(chain([0.5] * 50), title="x")
     width, height = figure.get_size_inches()
     assert width <= 12 and height <= 15
-    figure = kgrad.plot_flow_graph(chain([0.5] * 10), "x")
+    figure = kgrad.plot_flow_graph(chain([0.5] * 10), title="x")
     assert figure.get_size_inches()[0] < 6
 
 
 def test_a_name_is_drawn_as_it_is():
     graph = graph_of({"<script> b": 1.0}, nodes={})
     nx.relabel_nodes(graph, {"b": "$x^{", "<script>": "<script>$$"}, copy=False)
-    figure = kgrad.plot_flow_graph(graph, "$title")
+    figure = kgrad.plot_flow_graph(graph, title="$title")
     figure.canvas.draw()
     assert "$x^{\n1" in texts(figure)
 
 
 def test_what_is_no_graph_is_refused():
     with pytest.raises(TypeError, match="must be a networkx DiGraph, received dict"):
-        kgrad.plot_flow_graph({}, "x")
+        kgrad.plot_flow_graph({}, title="x")
     with pytest.raises(ValueError, match="at least one node"):
-        kgrad.plot_flow_graph(nx.DiGraph(), "x")
+        kgrad.plot_flow_graph(nx.DiGraph(), title="x")
 
 
 def test_the_figure_of_a_model_has_a_node_a_layer_and_an_edge_a_link():
     model = kgrad.create_model(4, "relu", "he", input_shape=(3,), skip_connections=True)
     graph = kgrad.flow_graph(model)
-    figure = kgrad.plot_flow_graph(graph, "Residual")
+    figure = kgrad.plot_flow_graph(graph, title="Residual")
     assert set(edges_drawn(figure)) == {f"{a} → {b}" for a, b in graph.edges}
     assert set(nodes_drawn(figure)) == set(graph)
     assert plt.fignum_exists(figure.number)

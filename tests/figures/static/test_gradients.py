@@ -21,8 +21,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from kgrad.figures.scale import Scale
 from kgrad.figures.static.gradients import (
-    compare_gradients,
     plot_gradient_by_depth,
+    plot_gradients,
     plot_seed_spread,
     visualize_gradients,
 )
@@ -384,12 +384,12 @@ def test_places_are_kept_apart_and_in_the_axes():
     assert_allclose(_apart(np.array([0.5, 0.5, 0.5]), 0.1), [0.4, 0.5, 0.6])
 
 
-# --- compare_gradients
+# --- plot_gradients of several runs
 
 
 def test_compared_runs_share_their_scales():
     small, large = magnitudes(5, 3) * 1e-6, with_special(12, 6)
-    figure = compare_gradients({"small": make_history(small), "large": make_history(large)})
+    figure = plot_gradients({"small": make_history(small), "large": make_history(large)})
     draw(figure)
     panels = figure.axes[:4]
     above, below = panels[:2], panels[2:]
@@ -409,7 +409,7 @@ def test_compared_runs_share_their_scales():
 @pytest.mark.parametrize("runs", range(1, 13))
 def test_each_compared_run_has_two_panels(runs):
     histories = {f"run {i}": make_history(magnitudes(3, 2, seed=i)) for i in range(runs)}
-    figure = compare_gradients(histories, "runs")
+    figure = plot_gradients(histories, title="runs")
     draw(figure)
     titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
     assert sorted(titles) == sorted(histories)
@@ -419,7 +419,7 @@ def test_each_compared_run_has_two_panels(runs):
 def test_compared_measurements_are_drawn_against_depth():
     values = {"a": magnitudes(1, 4), "b": magnitudes(1, 6, seed=1)}
     histories = {name: make_history(one) for name, one in values.items()}
-    figure = compare_gradients(histories)
+    figure = plot_gradients(histories)
     draw(figure)
     assert len({ax.get_ylim() for ax in figure.axes}) == 1
     for ax, one in zip(figure.axes, values.values(), strict=True):
@@ -429,7 +429,7 @@ def test_compared_measurements_are_drawn_against_depth():
 def test_compared_runs_of_unlike_clocks_share_one():
     by_epoch = make_history(magnitudes(3, 2))
     by_step = make_history(magnitudes(3, 2), epochs=[1, 1, 2])
-    figure = compare_gradients({"by epoch": by_epoch, "by step": by_step})
+    figure = plot_gradients({"by epoch": by_epoch, "by step": by_step})
     assert {ax.get_xlabel() for ax in figure.axes[2:4]} == {"step"}
 
 
@@ -544,7 +544,7 @@ def test_spread_of_special_values_is_drawn(number):
 def figures_of(history: GradientHistory) -> list[Figure]:
     return [
         visualize_gradients(history, ""),
-        compare_gradients({"a": history, "b": history}),
+        plot_gradients({"a": history, "b": history}),
         plot_gradient_by_depth(history),
         plot_seed_spread([history, history]),
     ]
@@ -589,7 +589,7 @@ def test_a_users_style_does_not_hide_what_is_drawn():
             lambda empty, full: visualize_gradients(full, "", "mean_ab"),
             ValueError,
             "statistic must be one that gradients_history recorded (mean_abs), received "
-            "'mean_ab': did you mean 'mean_abs'?",
+            "'mean_ab'; did you mean 'mean_abs'?",
         ),
         (
             lambda empty, full: visualize_gradients(full, "", "max_abs"),
@@ -600,24 +600,26 @@ def test_a_users_style_does_not_hide_what_is_drawn():
         (
             lambda empty, full: visualize_gradients([1.0], ""),
             TypeError,
-            "gradients_history must be a GradientHistory, received list: pass what "
-            "train_and_track_gradients or measure_gradients returned",
+            "gradients_history must be a GradientHistory, received list: pass "
+            "tracker.history, what train_and_track_gradients returned, or "
+            "GradientHistory.load(path)",
         ),
         (
-            lambda empty, full: compare_gradients({}),
+            lambda empty, full: plot_gradients({}),
             ValueError,
-            "histories must hold at least one history, received an empty mapping",
+            "history must hold at least one history, received an empty mapping",
         ),
         (
-            lambda empty, full: compare_gradients(full),
+            lambda empty, full: plot_gradients([full]),
             TypeError,
-            "histories must map names to histories, received GradientHistory: pass a dict such "
-            'as {"relu": history}',
+            "history must be a GradientHistory, received list: pass "
+            "tracker.history, what train_and_track_gradients returned, or "
+            "GradientHistory.load(path)",
         ),
         (
-            lambda empty, full: compare_gradients({"a": full, "b": empty}),
+            lambda empty, full: plot_gradients({"a": full, "b": empty}),
             ValueError,
-            "histories['b'] must have at least one record, received none: train for an epoch "
+            "history['b'] must have at least one record, received none: train for an epoch "
             "or measure once",
         ),
         (

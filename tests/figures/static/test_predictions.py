@@ -97,7 +97,7 @@ def ticks(ax: Axes) -> list[str]:
 
 def test_line_and_band_are_the_prediction_and_points_are_epoch_0():
     line, records = slope(), slope() * np.array([[1.5], [100.0]])
-    figure = plot_prediction(make_history(records), make_prediction(line), "a title")
+    figure = plot_prediction(make_history(records), make_prediction(line), title="a title")
     figure.canvas.draw()
     (ax,) = figure.axes
     assert figure.get_suptitle() == "a title"
@@ -351,7 +351,7 @@ def layer_points(ax: Axes) -> dict[str, tuple[float, float]]:
 
 def test_hidden_layers_stand_at_their_variances_and_equal_ones_are_one_point():
     prediction = make_prediction(slope(5), variances=(0.5, 1.2, 1.2, 1.2, 7.0))
-    ax = plot_phase_diagram("tanh", prediction).axes[0]
+    ax = plot_phase_diagram("tanh", prediction=prediction).axes[0]
     assert layer_points(ax) == {"hidden_1": (0.5, 0), "hidden_2, hidden_3, hidden_4": (1.2, 0)}
     assert texts(ax)[2:] == ["hidden_1", "hidden_2 – hidden_4"]
 
@@ -360,7 +360,7 @@ def test_the_plane_holds_all_its_points_and_large_variances_get_decades():
     prediction = make_prediction(
         slope(11), variances=(20.0, *[64.0] * 9, 1.0), biases=(0.1, *[0.9] * 9, 0.0)
     )
-    figure = plot_phase_diagram("tanh", prediction)
+    figure = plot_phase_diagram("tanh", prediction=prediction)
     figure.canvas.draw()
     ax = figure.axes[0]
     assert ax.get_xscale() == "log"
@@ -374,7 +374,7 @@ def test_the_plane_holds_all_its_points_and_large_variances_get_decades():
 
 def test_many_points_are_told_apart_by_a_colour_bar():
     prediction = make_prediction(slope(11), variances=tuple(np.linspace(1, 2, 11)))
-    figure = plot_phase_diagram("tanh", prediction)
+    figure = plot_phase_diagram("tanh", prediction=prediction)
     assert len(layer_points(figure.axes[0])) == 10
     assert len(texts(figure.axes[0])) == 2
     assert [text.get_text() for text in figure.axes[-1].get_yticklabels()] == ["input", "output"]
@@ -382,10 +382,10 @@ def test_many_points_are_told_apart_by_a_colour_bar():
 
 def test_what_has_no_place_in_the_plane_is_refused_in_one_sentence():
     with pytest.raises(TypeError, match=r"^prediction must be a Prediction, received int"):
-        plot_phase_diagram("tanh", 3)
+        plot_phase_diagram("tanh", prediction=3)
     with pytest.raises(ValueError, match=r"^phi must follow a hidden layer .* \(tanh\), received"):
-        plot_phase_diagram("relu", make_prediction(slope()))
+        plot_phase_diagram("relu", prediction=make_prediction(slope()))
     normalised = make_prediction(slope())
     del normalised.sigma_w2["hidden_2"]
     with pytest.raises(ValueError, match="of a plain dense network, received one with hidden_2"):
-        plot_phase_diagram("tanh", normalised)
+        plot_phase_diagram("tanh", prediction=normalised)

@@ -123,7 +123,7 @@ def test_bad_arguments_are_refused():
         with pytest.raises(
             ValueError, match=rf"^most must be an integer from 1 to 4, received {most}"
         ):
-            plot_remedies(trials, most)
+            plot_remedies(trials, most=most)
     with pytest.raises(
         ValueError, match=r"^statistic must be one that trials\[0\]\.history record"
     ):
