@@ -1,12 +1,13 @@
 # %% [markdown]
 # # 11. Recurrent networks: what is left after a hundred steps
 #
-# **Question.** How much does the last state of a recurrent network change if the state a hundred
-# steps earlier is changed a little? That is the norm of ∂h_T/∂h_t, and the gradient that comes back
-# to step t has to pass through it.
+# **Question.** Change the state of a recurrent network a little. How much does this change the
+# state a hundred steps later? The norm of ∂h_T/∂h_t measures it, and the gradient that comes back
+# to step t has to pass through the same matrix.
 #
-# **Predict first.** SimpleRNN, LSTM and GRU as Keras makes them, 32 units, before any training. Put
-# them in order: which of them has most left after a hundred steps, and which has least?
+# **Predict first.** Take SimpleRNN, LSTM and GRU with Keras's default settings and 32 units, before
+# any training. Rank them: which one keeps most of a change after a hundred steps, and which one
+# keeps least?
 
 # %%
 import os
@@ -18,7 +19,7 @@ import tensorflow as tf
 
 import kgrad
 
-FAST = "KGRAD_FAST" in os.environ  # fewer runs, the same claims
+FAST = "KGRAD_FAST" in os.environ  # fast mode: fewer runs, the same claims
 T, UNITS, FEATURES = 100, 32, 8
 inputs = np.random.default_rng(0).normal(size=(4, T, FEATURES)).astype("float32")
 
@@ -29,7 +30,7 @@ def layer(name, seed=0, **options):
     kind, _, gate = name.partition(", ")
     rnn = getattr(keras.layers, kind)(UNITS, **options)
     rnn.build((None, T, FEATURES))
-    if gate:  # to σ(3) = 0.95. Keras's gates are i f c o in an LSTM, z r h in a GRU
+    if gate:  # start at σ(3) = 0.95; Keras orders gates i, f, c, o (LSTM) and z, r, h (GRU)
         bias, place = rnn.cell.bias.numpy(), {"LSTM": 1, "GRU": 0}[kind]
         bias.reshape(-1)[place * UNITS : (place + 1) * UNITS] = 3.0
         rnn.cell.bias.assign(bias)
@@ -39,13 +40,13 @@ def layer(name, seed=0, **options):
 # %% [markdown]
 # ## The experiment
 #
-# One step of the cell at a time, with the Jacobian of its new state by its old one. The state of an
-# LSTM is h and c together.
+# We run the cell one step at a time and compute the Jacobian of its new state with respect to its
+# old state. For an LSTM, the state is h and c together.
 
 
 # %%
 def step_jacobians(rnn):
-    """Of each step's state by the one before: T arrays (sequences, state, state)."""
+    """Return T Jacobians, new state by old state, of shape (sequences, state, state)."""
     sizes = tf.nest.flatten(rnn.cell.state_size)
 
     @tf.function(autograph=False)
@@ -64,13 +65,13 @@ def step_jacobians(rnn):
 
 
 # %% [markdown]
-# By the chain rule the product of the last k of them is ∂h_T/∂h_t, with t = T - k. We take the norm
-# (the largest singular value) of the part of it that is h by h.
+# By the chain rule, the product of the last k Jacobians is ∂h_T/∂h_t, with t = T - k. We use the
+# part of it that leads from h to h, and compute its norm (the largest singular value).
 
 
 # %%
 def jacobian_norms(rnn):
-    """‖∂h_T/∂h_t‖ for T - t = 0 … 100, each sequence in a row."""
+    """Return ‖∂h_T/∂h_t‖ for T - t = 0 … 100, one row per sequence."""
     jacobians = step_jacobians(rnn)
     product = np.eye(jacobians[0].shape[-1])[:UNITS]
     norms = [np.ones(len(inputs))]
@@ -96,10 +97,11 @@ axes.legend(fontsize=9)
 plt.show()
 
 for name, value in left.items():
-    print(f"{name}: {value:.0e} after 100 steps")
+    print(f"{name}: {value:.0e} left after 100 steps")
 
 # %% [markdown]
-# Does it matter? The task: was the very first of 100 inputs positive? All after it is noise.
+# Does this matter for learning? Here is a task that needs memory: is the first number of the very
+# first of 100 inputs positive? All other numbers are noise.
 
 
 # %%
@@ -123,7 +125,7 @@ for name in names[2::2] if FAST else ("SimpleRNN", "GRU", "LSTM", names[-1]):
     history = kgrad.train_and_track_gradients(model, X, y, EPOCHS, seed=0, **how)
     losses[name] = history.logs["loss"]
     accuracy[name] = np.mean((model(X_new).numpy() > 0.5) == y_new)
-    print(f"{name}: loss {losses[name][-1]:.3f}, new cases right {accuracy[name]:.0%}")
+    print(f"{name}: loss {losses[name][-1]:.3f}, accuracy on new data {accuracy[name]:.0%}")
 
 # %%
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
@@ -137,27 +139,30 @@ plt.show()
 # %% [markdown]
 # ## What it shows, and why
 #
-# A SimpleRNN multiplies by one matrix and by slopes of tanh that are at most 1, so that no more can
-# be left than
+# For each step back, a SimpleRNN multiplies by one matrix and by slopes of tanh, which are at
+# most 1. So there is an upper bound for what is left:
 #
 # $$\left\| \frac{\partial h_T}{\partial h_t} \right\| = \left\| \prod_{k=t+1}^{T} D_k W
 # \right\| \le \sigma_{\max}(W)^{T-t}, \quad D_k = \operatorname{diag}(1 - h_k^2) .$$
 #
-# Keras starts with an orthogonal W, whose singular values are all 1. What vanishes here is the
-# slopes' doing. An LSTM carries its cell by a sum, and one step back multiplies by a gate:
+# Keras starts with an orthogonal matrix W, whose singular values are all 1. The matrix therefore
+# shrinks nothing. Here it is the slopes of tanh that make the gradient vanish.
+#
+# An LSTM passes its cell state c on as a sum, and one step back multiplies by a gate:
 #
 # $$c_t = f_t \odot c_{t-1} + i_t \odot g_t, \qquad
 # \frac{\partial c_t}{\partial c_{t-1}} = \operatorname{diag}(f_t) + \dots$$
 #
-# Keras biases the forget gate by 1, so that f is about σ(1) = 0.73. A GRU's state is carried by its
-# update gate, which starts at σ(0) = ½, and it forgets faster than the SimpleRNN. Gates do not
-# prevent vanishing. They make the factor something that can be chosen, and learnt: biased by 3, to
-# 0.95, both keep their state. (The dots count, too: gates depend on the state, and more is left
+# Keras sets the bias of the forget gate to 1, so f is about σ(1) = 0.73. A GRU passes its state on
+# through its update gate. This gate starts at σ(0) = ½, so the GRU forgets faster than the
+# SimpleRNN. Gates do not prevent vanishing. They turn the factor into something that we can choose
+# and that the network can learn. With a bias of 3 the gate is 0.95, and both LSTM and GRU keep
+# their state. (The dots matter, too: the gates depend on the state. Because of this, more is left
 # than powers of f alone would leave.)
 #
-# The networks in which nothing is left do not learn what the first input means; what their loss
-# falls by is learnt by heart and of no use on new cases. The biased LSTM learns it, although it
-# differs in 32 biases only.
+# The networks in which almost nothing is left do not learn what the first input means. Their
+# training loss falls only because they memorize the training data, which is of no use on new data.
+# The LSTM with the larger bias does learn the task, although it differs in only 32 biases.
 
 # %% [markdown]
 # ## What must hold
@@ -171,15 +176,16 @@ assert accuracy.pop(names[-1]) > 0.9 and all(value < 0.6 for value in accuracy.v
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Give the SimpleRNN an orthogonal matrix of gain 0.9, and one of gain 2. What does the bound
-# say for 100 steps, and what is left?
+# **1.** Give the SimpleRNN an orthogonal matrix with gain 0.9, then one with gain 2. What is the
+# bound for 100 steps, and how much is left?
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 1</summary>
 #
-# 0.9¹⁰⁰ = 3·10⁻⁵, and far less is left, because of the slopes. 2¹⁰⁰ = 10³⁰, and far less is left
-# here, too, but it is above 1: it explodes. A bound below 1 proves that the gradient vanishes, one
-# above 1 proves nothing.
+# For gain 0.9 the bound is 0.9¹⁰⁰ = 3·10⁻⁵. Far less is left, because the slopes of tanh also
+# shrink the change. For gain 2 the bound is 2¹⁰⁰ = 10³⁰. Far less is left here, too, but it is more
+# than 1: the gradient explodes. A bound below 1 proves that the gradient vanishes. A bound above 1
+# proves nothing.
 #
 # </details>
 
@@ -192,14 +198,14 @@ for gain in (0.9, 2.0):
     assert (some[:, T] > 1).all() == (gain > 1)
 
 # %% [markdown]
-# **2.** How much would be left of the LSTM's cell if its forget gate alone counted? Compare σ(1)¹⁰⁰
-# with what you measured.
+# **2.** How much of the LSTM's cell state would be left if only the forget gate counted? Compare
+# σ(1)¹⁰⁰ with what you measured.
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 2</summary>
 #
-# 0.73¹⁰⁰ = 2·10⁻¹⁴, far less than what is left. The other gates and the candidate depend on the
-# state before, and add ways for a change to come through.
+# 0.73¹⁰⁰ = 2·10⁻¹⁴, far less than what is left. The other gates and the candidate also depend on
+# the previous state, and give the change more ways to come through.
 #
 # </details>
 
@@ -212,6 +218,6 @@ assert left["LSTM"] > 100 * alone
 # ## Source
 #
 # S. Hochreiter, J. Schmidhuber, *Long Short-Term Memory*, 1997. K. Cho et al., *Learning Phrase
-# Representations using RNN Encoder–Decoder*, 2014, for the GRU. R. Pascanu, T. Mikolov, Y. Bengio,
-# *On the difficulty of training recurrent neural networks*, 2013, for the bound. The bias of the
-# forget gate: F. Gers, J. Schmidhuber, F. Cummins, *Learning to Forget*, 2000.
+# Representations using RNN Encoder–Decoder*, 2014 (the GRU). R. Pascanu, T. Mikolov, Y. Bengio, *On
+# the difficulty of training recurrent neural networks*, 2013 (the bound). F. Gers, J. Schmidhuber,
+# F. Cummins, *Learning to Forget*, 2000 (the bias of the forget gate).

@@ -1,12 +1,13 @@
 # %% [markdown]
 # # 12. Gradient accumulation: a large batch in small pieces
 #
-# **Question.** Four batches of 32 are run forward and backward, their gradients are averaged, and
-# only then is a step made. What has that to do with one batch of 128, and does it help against
-# vanishing?
+# **Question.** Four batches of 32 samples go forward and backward through a network. Their
+# gradients are averaged, and only then are the weights updated. How does this differ from one batch
+# of 128, and does it help against vanishing gradients?
 #
-# **Predict first.** Train a network both ways on the same samples in the same order, 8 steps each.
-# Write down how far apart the weights will be, relative to their size: 10 %, 1 %, less?
+# **Predict first.** Train a network in both ways, on the same samples in the same order, for 8
+# steps each. How far apart will the weights be, relative to their size: 10 %, 1 %, or less? Write
+# down your guess.
 
 # %%
 import os
@@ -18,13 +19,13 @@ import tensorflow as tf
 
 import kgrad
 
-FAST = "KGRAD_FAST" in os.environ  # fewer draws, the same claims
+FAST = "KGRAD_FAST" in os.environ  # fast mode: fewer draws, the same claims
 data = kgrad.make_dataset("classification", seed=0)
 
 
 # %%
 def train(batch, pieces=None, depth=5, activation="relu", weights="he", normalization=None):
-    """One epoch of 1,024 samples in their order; the history has a record every 128 samples."""
+    """Train one epoch on 1,024 samples in fixed order, with a record every 128 samples."""
     model = kgrad.create_model(depth, activation, weights, normalization=normalization, seed=0)
     sgd = keras.optimizers.SGD(0.05, gradient_accumulation_steps=pieces)
     history = kgrad.train_and_track_gradients(
@@ -36,15 +37,16 @@ def train(batch, pieces=None, depth=5, activation="relu", weights="he", normaliz
 # %% [markdown]
 # ## The experiment
 #
-# Batches of 128; batches of 32, four of which make a step; and batches of 32 that each make a step.
-# The figure has the gradient's norm in the first layer, at each update in the first two runs, and
-# as the root mean square over four updates in the third. Look whether dots lie on circles.
+# We compare three runs: batches of 128; batches of 32 with one step after every four batches; and
+# batches of 32 with one step after each batch. The figure shows the gradient norm of the first
+# layer. For the first two runs it is the norm at each step, for the third run the root mean square
+# over four steps. Check whether the dots lie inside the circles.
 
 # %%
 runs = {
     "128": train(128),
     "4 × 32, accumulated": train(32, pieces=4),
-    "32, a step each": train(32),
+    "32, one step each": train(32),
 }
 
 # %%
@@ -60,7 +62,7 @@ plt.show()
 
 
 def apart(name, other="128"):
-    """Distance of the weights at the end, relative to their length."""
+    """Return the distance between two runs' final weights, relative to their length."""
     a, b = runs[name][1], runs[other][1]
     return np.linalg.norm(a - b) / np.linalg.norm(b)
 
@@ -68,12 +70,12 @@ def apart(name, other="128"):
 norms = [runs[name][0]["l2_norm"][1:] for name in runs]
 gradients_apart = np.max(np.abs(norms[1] / norms[0] - 1))
 for name in list(runs)[1:]:
-    print(f"{name}: weights {apart(name):.1e} from those of batches of 128")
-print(f"accumulated: gradient norms of all weights and steps within {gradients_apart:.0e}")
+    print(f"{name}: weights differ by {apart(name):.1e} from those of batches of 128")
+print(f"accumulated: all gradient norms agree to within {gradients_apart:.0e}")
 
 # %% [markdown]
-# What does averaging do to the gradient? We draw k batches of 32, average their gradients, and
-# measure how far the average is from the gradient of all samples.
+# What does averaging do to the gradient? We draw k batches of 32 samples and average their
+# gradients. Then we measure how far this average is from the gradient of all samples.
 
 # %%
 model = kgrad.create_model(5, "relu", "he", seed=0)
@@ -104,8 +106,8 @@ noise = np.array(noise) / np.linalg.norm(everything)
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 axes.loglog(pieces, noise, "o", color="tab:blue", label="measured")
 axes.loglog(pieces, noise[0] / np.sqrt(pieces), "k--", label="1/√k")
-axes.set(xlabel="batches of 32 averaged, k", ylabel="noise ÷ length of the gradient")
-axes.set(title="Averaging takes noise away", xticks=pieces, xticklabels=pieces)
+axes.set(xlabel="number of averaged batches of 32, k", ylabel="noise ÷ gradient norm")
+axes.set(title="Averaging reduces the noise", xticks=pieces, xticklabels=pieces)
 axes.set(yticks=[0.1, 0.2, 0.4, 0.6], yticklabels=[0.1, 0.2, 0.4, 0.6])
 axes.minorticks_off()
 axes.legend()
@@ -115,7 +117,7 @@ slope = np.polyfit(np.log(pieces), np.log(noise), 1)[0]
 print("noise ÷ gradient:", np.round(noise, 2), f"slope {slope:.2f}")
 
 # %% [markdown]
-# And vanishing? Ten sigmoid layers, with and without accumulation:
+# And does accumulation help against vanishing? We train ten sigmoid layers with and without it:
 
 # %%
 vanishing = {}
@@ -128,63 +130,65 @@ for pieces_a_step in (None, 4):
 # %% [markdown]
 # ## What it shows, and why
 #
-# The loss is a mean over samples, and so is its gradient. The mean of four means over 32 is the
-# mean over 128, as long as the pieces are of equal size:
+# The loss is a mean over samples, and so is its gradient. If the pieces have equal size, the mean
+# of four means over 32 samples is the mean over all 128:
 #
 # $$\frac{1}{4} \sum_{k=1}^{4} \frac{1}{32} \sum_{i \in B_k} \nabla \ell_i
 # = \frac{1}{128} \sum_{i \in B_1 \cup \dots \cup B_4} \nabla \ell_i .$$
 #
-# Only the order of the additions differs, hence the last digits. What accumulation buys is memory:
-# the activations of 32 samples have to be held, not those of 128. Like any larger batch it takes
-# noise from the gradient, by 1/√k for k batches, and it makes fewer steps of the same data.
+# Only the order of the additions differs, so the results differ only in the last digits.
+# Accumulation saves memory: at any time the activations of only 32 samples have to be stored, not
+# those of 128. Like any larger batch, it reduces the noise in the gradient, by a factor of 1/√k for
+# k batches. It also makes fewer steps with the same data.
 #
-# It does nothing for vanishing. The average of four gradients each of which is a few millionths of
-# what the last layer gets is a few millionths, too. Nor is a gradient made larger, unless one
-# forgets to divide: the sum of four gradients is four times the mean, as if the learning rate were
-# four times as large.
+# It does nothing against vanishing. If each of four gradients in the first layer is a few
+# millionths of the last layer's, then so is their average. Accumulation does not make gradients
+# larger either, unless you forget to divide: the sum of four gradients is four times their mean, as
+# if the learning rate were four times as large.
 
 # %% [markdown]
 # ## What must hold
 
 # %%
 assert apart("4 × 32, accumulated") < 1e-5 and gradients_apart < 1e-3
-assert apart("32, a step each") > 100 * apart("4 × 32, accumulated")
+assert apart("32, one step each") > 100 * apart("4 × 32, accumulated")
 assert abs(slope + 0.5) < 0.12
 assert max(vanishing.values()) < 1e-3
 
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Put batch normalisation before each activation. Are four batches of 32 still one of 128?
+# **1.** Add batch normalization before each activation. Are four batches of 32 still the same as
+# one batch of 128?
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 1</summary>
 #
-# No. Each piece is normalised by the mean and variance of its own 32 samples, so that the loss of a
-# sample depends on what it is together with. The gradients, and the weights, differ from the first
-# step on.
+# No. Each piece is normalized with the mean and the variance of its own 32 samples. So the loss of
+# a sample depends on the other samples in its piece. The gradients, and with them the weights,
+# differ from the first step on.
 #
 # </details>
 
 # %% tags=["solution"] jupyter={"source_hidden": true, "outputs_hidden": true}
 runs["batch norm, 128"] = train(128, normalization="batch")
 runs["batch norm, 4 × 32"] = train(32, pieces=4, normalization="batch")
-normalised = apart("batch norm, 4 × 32", "batch norm, 128")
-print(f"with batch normalisation: weights {normalised:.1e} apart")
-assert normalised > 1000 * apart("4 × 32, accumulated")
+normalized = apart("batch norm, 4 × 32", "batch norm, 128")
+print(f"with batch normalization: weights differ by {normalized:.1e}")
+assert normalized > 1000 * apart("4 × 32, accumulated")
 
 # %% [markdown]
-# **2.** Somebody writes the loop by hand, over 1,000 samples, with i the index of the first sample
-# of each batch: 0, 32, 64 and so on. A step is made, and the sum set to zero, whenever i + 1 can be
-# divided by 128. How many steps does an epoch have?
+# **2.** Suppose that you write the training loop by hand, for 1,000 samples. Let i be the index of
+# the first sample of each batch: 0, 32, 64 and so on. Your loop makes a step, and resets the sum of
+# the gradients to zero, whenever i + 1 is divisible by 128. How many steps does one epoch have?
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 2</summary>
 #
-# None: i is a multiple of 32, so that i + 1 never is one. Nothing is learnt, no error is raised,
-# and the loss that is printed looks like that of a hard task. Right is to count the batches: 32 of
-# them make 8 steps. (The last batch has 8 samples only and would count as much as a full one.) How
-# far the weights moved (`update_l2`) would have shown the mistake at once.
+# None. The index i is a multiple of 32, so i + 1 never is. Nothing is learned, no error is raised,
+# and the printed loss looks like that of a difficult task. The correct way is to count the batches:
+# 32 batches make 8 steps. (The last batch has only 8 samples and would count as much as a full
+# one.) The distance that the weights move (`update_l2`) would have shown the mistake at once.
 #
 # </details>
 
@@ -192,12 +196,12 @@ assert normalised > 1000 * apart("4 × 32, accumulated")
 starts = range(0, 1000, 32)
 never = sum((i + 1) % 128 == 0 for i in starts)
 counted = sum((batch + 1) % 4 == 0 for batch in range(len(starts)))
-print(f"{len(starts)} batches: {never} steps as written, {counted} if batches are counted")
+print(f"{len(starts)} batches: {never} steps as written, {counted} if you count batches")
 assert (never, counted) == (0, 8)
 
 # %% [markdown]
 # ## Source
 #
-# The course of slides that these lessons follow names gradient accumulation among the remedies. For
-# what batch size does to the noise: L. Bottou, F. Curtis, J. Nocedal, *Optimization Methods for
-# Large-Scale Machine Learning*, 2018.
+# The slides of the course that these lessons follow list gradient accumulation among the remedies.
+# For the effect of the batch size on the noise: L. Bottou, F. Curtis, J. Nocedal, *Optimization
+# Methods for Large-Scale Machine Learning*, 2018.

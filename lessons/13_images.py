@@ -1,12 +1,13 @@
 # %% [markdown]
 # # 13. Images: twenty convolutions, plain and residual
 #
-# **Question.** Real images, and a convolutional network of 21 layers with Keras's default
-# initialisation. What keeps it from learning, and what do skip connections change?
+# **Question.** A convolutional network with 21 layers and Keras's default initialization is trained
+# on real images, and does not learn. What stops it, and what do skip connections change?
 #
-# **Predict first.** A convolution is a dense layer that looks at 3 × 3 places, so what was said of
-# dense layers should hold. Keras starts it with Glorot's variance, which for ReLU is half of what
-# He's is. Write down by what factor twenty such layers make the gradient smaller than He's would.
+# **Predict first.** A convolution is a dense layer that looks at 3 × 3 pixels at a time, so the
+# rules for dense layers should hold. Keras starts it with Glorot's variance, which here is half of
+# He's, the variance that suits ReLU. How much smaller is the gradient after twenty such layers than
+# with He's variance? Write down the factor.
 
 # %%
 import os
@@ -17,29 +18,30 @@ import numpy as np
 
 import kgrad
 
-FAST = "KGRAD_FAST" in os.environ  # fewer epochs, the same claims
-IMAGES = "digits"  # or "cifar10", of which Keras downloads 170 MB
+FAST = "KGRAD_FAST" in os.environ  # fast mode: fewer epochs, the same claims
+IMAGES = "digits"  # or "cifar10", for which Keras downloads 170 MB
 
 
 # %%
 def load():
-    """Images (samples, height, width, channels) to train with and to test with, standardised."""
+    """Return standardized images (samples, height, width, channels) for training and testing."""
     if IMAGES == "cifar10":
         (X, y), (X_new, y_new) = keras.datasets.cifar10.load_data()
         X, X_new = ((images.astype("float32") - 121) / 64 for images in (X, X_new))
-        return X[:10000], y[:10000, 0], X_new[:2000], y_new[:2000, 0]  # a part, for patience
+        return X[:10000], y[:10000, 0], X_new[:2000], y_new[:2000, 0]  # only a part, to save time
     data = kgrad.make_dataset("digits")  # 1,797 handwritten digits of 8 × 8 pixels
     X, y = data.X.reshape(-1, 8, 8, 1), data.y
     return X[:1400], y[:1400], X[1400:], y[1400:]
 
 
 X, y, X_new, y_new = load()
-print(f"{IMAGES}: {len(X)} images {X.shape[1:]} to train with, {len(X_new)} to test with")
+print(f"{IMAGES}: {len(X)} training images of shape {X.shape[1:]}, {len(X_new)} test images")
 
 # %% [markdown]
 # ## The experiment
 #
-# Ten blocks of two convolutions with 16 filters. A residual block adds its input to its output.
+# The network has ten blocks, each with two convolutions of 16 filters. In the residual network,
+# each block adds its input to its output.
 
 
 # %%
@@ -49,7 +51,7 @@ def convolution(name, initializer, activation="relu"):
 
 
 def network(residual, initializer="glorot_uniform", zero=False):
-    """With `zero` the second convolution of each block is linear and starts at zero."""
+    """Build the network. With `zero`, each block's last convolution is linear and starts at 0."""
     keras.utils.set_random_seed(0)
     last = ("zeros", None) if zero else (initializer,)
     inputs = keras.Input(X.shape[1:])
@@ -84,17 +86,17 @@ kgrad.compare_gradients(
 plt.show()
 
 for name, (history, right) in runs.items():
-    print(f"{name}: loss {history.logs['loss'][-1]:.3f}, {right:.0%} of new images right")
+    print(f"{name}: loss {history.logs['loss'][-1]:.3f}, accuracy on new images {right:.0%}")
 
 # %% [markdown]
-# Above: gradient over training, one line a layer, light at the input, and the same as a heatmap.
-# Look at epoch 0 on the left. The lines lie together, and very low. How low, compared with He's
-# variance?
+# The upper panels show the gradient during training, with one line per layer, light near the input.
+# The lower panels show the same as heatmaps. Look at epoch 0 of the plain network, on the left: all
+# lines are very low. How low are they, compared with He's variance?
 
 
 # %%
 def norms(*which):
-    """Gradient norms of the convolutions' kernels before training, and the loss."""
+    """Return the gradient norms of the convolution kernels before training, and the loss."""
     history = kgrad.measure_gradients(network(*which), X[:256], y[:256], LOSS)
     kernels = [weight.name == "kernel" for weight in history.weights]
     return history["l2_norm"][0, kernels][:-1], history.logs["loss"][0]
@@ -107,7 +109,7 @@ figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, values in (("He", he), ("Glorot", glorot)):
     axes.semilogy(np.arange(1, 22), values, marker=".", label=f"plain, {name}")
 axes.semilogy(np.arange(1, 22), norms(True)[0], marker=".", label="residual, Glorot")
-axes.semilogy(np.arange(1, 22), he * 2.0**-10, "k--", label="He, times (1/√2)²⁰")
+axes.semilogy(np.arange(1, 22), he * 2.0**-10, "k--", label="He × (1/√2)²⁰")
 axes.set(xlabel="convolution, input → output", ylabel="gradient norm", title="Before training")
 axes.set(ylim=(1e-5, 1e4), xticks=range(1, 22, 5))
 axes.legend(ncols=2, fontsize=9)
@@ -120,27 +122,31 @@ print(f"plain, Glorot: first ÷ last convolution {glorot[0] / glorot[-1]:.2f}")
 # %% [markdown]
 # ## What it shows, and why
 #
-# A filter with 3 × 3 × 16 inputs has a fan-in of 144, and so has its fan-out. With weights of
-# variance v and ReLU, a layer multiplies the squared signal on its way up, and the squared error on
-# its way down, by
+# A filter with 3 × 3 × 16 inputs has a fan-in of 144, and its fan-out is the same. With ReLU and
+# weights of variance v, each layer multiplies the squared signal in the forward pass, and the
+# squared error in the backward pass, by
 #
 # $$\tfrac{1}{2} \cdot 144 \, v = \begin{cases} 1 & \text{He, } v = 2/144 \\
 # \tfrac{1}{2} & \text{Glorot, } v = 2/288. \end{cases}$$
 #
-# The gradient of a kernel is the product of what came up to it and what comes down to it. Of the
-# twenty factors 1/√2 every layer gets all, some on the way up and the others on the way down: the
-# gradient is small by 2⁻¹⁰ in *every* layer, and the ratio of first to last does not tell. (Borders
-# take a little more: there part of a filter sees padding.) What tells the classes apart has become
-# as small on its way up. Adam, which scales gradients up, moves all weights the same before it
-# finds that signal, and in this run switches the ReLUs off: from epoch 3 on the gradient of the
-# convolutions is exactly 0.
+# The gradient of a kernel is the product of the signal that enters its layer and the error that
+# comes back to it. So the gradient of every layer contains all twenty factors 1/√2, some from the
+# forward pass and the others from the backward pass. It is smaller by 2⁻¹⁰ in *every* layer, and
+# the ratio of first to last layer does not show this. (At the borders it shrinks a little more,
+# because part of a filter sees only padding there.)
 #
-# With skip connections the signal passes all blocks unchanged, up and down, and blocks add to it.
+# The differences between the classes have become just as small in the forward pass. Adam scales
+# small gradients up, so it moves all weights by full steps before it has found this weak signal. In
+# this run, these steps switch the ReLUs off: from epoch 3 on, the gradient of the convolutions is
+# exactly 0.
+#
+# With skip connections, the signal passes all blocks unchanged, forward and backward, and each
+# block only adds to it.
 
 # %% [markdown]
 # ## What must hold
 #
-# The first line holds of any images, the other two were measured on the digits.
+# The first line holds for any images. The other two were measured on the digits.
 
 # %%
 assert 2.0**-12 < measured < 2.0**-8 and 0.1 < glorot[0] / glorot[-1] < 10
@@ -150,40 +156,40 @@ assert runs["residual"][1] > 0.6 > 0.3 > runs["plain"][1]
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Does the plain network learn with He's initialisation?
+# **1.** Does the plain network learn with He's initialization?
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 1</summary>
 #
-# Yes, though not as fast as the residual one with Keras's default. The variance alone was to blame
-# for the standstill; the depth is for the rest.
+# Yes, but not as fast as the residual network with Keras's default. The variance alone was the
+# reason for no learning at all. The remaining difference comes from the depth.
 #
 # </details>
 
 # %% tags=["solution"] jupyter={"source_hidden": true, "outputs_hidden": true}
 history, right = train(False, "he_normal")
-print(f"plain, He: loss {history.logs['loss'][-1]:.3f}, {right:.0%} of new images right")
+print(f"plain, He: loss {history.logs['loss'][-1]:.3f}, accuracy on new images {right:.0%}")
 assert history.logs["loss"][-1] < 1.6 and right > 0.5
 
 # %% [markdown]
-# **2.** Now both, skip connections and He. What is the loss before training, and how could a block
-# begin so as to do no harm?
+# **2.** Now use both, skip connections and He's initialization. What is the loss before training,
+# and how could a block start so that it does no harm?
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 2</summary>
 #
-# Far above guessing, ln 10 = 2.30: each block at least doubles the variance, since it adds a branch
-# that is as large as what it goes around. If the last convolution of each block starts at zero, a
-# block starts as the identity, and the loss is that of the stem alone. The zero kernel gets a
-# gradient all the same, from what comes up to it; the kernel before it gets none until the zeros
-# have moved.
+# The loss is far above guessing, ln 10 = 2.30. Each block at least doubles the variance, because it
+# adds a branch that is as large as the block's input. If the last convolution of each block starts
+# at zero, each block starts as the identity, and the loss is that of a network with only the stem.
+# The zero kernel still gets a gradient, because the signal that enters its layer is not zero. The
+# kernel before it gets none until the zeros have changed.
 #
 # </details>
 
 # %% tags=["solution"] jupyter={"source_hidden": true, "outputs_hidden": true}
 for zero in (False, True):
     values, start = norms(True, "he_normal", zero)
-    print(f"residual, He, zero {zero}: loss {start:.2f}, gradient of the stem {values[0]:.2f}")
+    print(f"residual, He, zero={zero}: loss {start:.2f}, gradient of the stem {values[0]:.2f}")
     assert (start > 20) == (not zero)
 assert values[2::2].min() > 0 == values[1::2].max()
 
@@ -191,6 +197,6 @@ assert values[2::2].min() > 0 == values[1::2].max()
 # ## Source
 #
 # K. He et al., *Deep Residual Learning for Image Recognition*, 2015, and *Delving Deep into
-# Rectifiers*, 2015, for the variance of a convolution. H. Zhang, Y. Dauphin, T. Ma, *Fixup
-# Initialization*, 2019, for branches that start at zero. The digits are scikit-learn's, from E.
-# Alpaydin and C. Kaynak, 1998; CIFAR-10 is A. Krizhevsky's, 2009.
+# Rectifiers*, 2015 (the variance of a convolution). H. Zhang, Y. Dauphin, T. Ma, *Fixup
+# Initialization*, 2019 (branches that start at zero). The digits are scikit-learn's, by E. Alpaydin
+# and C. Kaynak, 1998. CIFAR-10 is by A. Krizhevsky, 2009.

@@ -1,12 +1,12 @@
 # %% [markdown]
 # # 14. Text: the word in the middle
 #
-# **Question.** One word of a long sentence decides what it means. Does its gradient arrive if an
-# LSTM reads the sentence from both ends, and what does attention change?
+# **Question.** One word of a long sentence decides what the sentence means. An LSTM reads the
+# sentence from both ends. Does the gradient reach this word, and what does attention change?
 #
-# **Predict first.** A hundred words, a bidirectional LSTM, no training yet. Divide the gradient
-# that reaches the word in the middle by the gradient that reaches the last word. Write down your
-# guess.
+# **Predict first.** Take a hundred words and a bidirectional LSTM, before training. Divide the
+# gradient that reaches the word in the middle by the gradient that reaches the last word. Write
+# down your guess.
 
 # %%
 import os
@@ -19,11 +19,11 @@ from keras import layers
 
 import kgrad
 
-FAST = "KGRAD_FAST" in os.environ  # fewer networks, fewer steps, the same claims
+FAST = "KGRAD_FAST" in os.environ  # fast mode: fewer networks, fewer steps, the same claims
 LENGTH, KEYS, WORDS = 100, 4, 20
 LOSS = keras.losses.sparse_categorical_crossentropy
 
-# Words without meaning, and near the middle one of four keys: which one it is, is the answer.
+# Random words, with one of four keys near the middle. The label says which key it is.
 random = np.random.default_rng(0)
 X = random.integers(KEYS, WORDS, size=(2048, LENGTH))
 y = random.integers(KEYS, size=2048)
@@ -32,10 +32,10 @@ X[np.arange(2048), LENGTH // 2 - 3 + random.integers(6, size=2048)] = y
 # %% [markdown]
 # ## The experiment
 #
-# Three readers. The first reads from left to right and answers from its last state. The second
-# reads in both directions and answers from both last states. The third reads in both directions,
-# too, and answers from a weighted mean of all states: each state gets a score, and a softmax over
-# the places turns scores into weights. This is attention in its plainest form.
+# We compare three readers. The first reads from left to right and answers from its last state. The
+# second reads in both directions and answers from the last state of each. The third also reads in
+# both directions, but answers from a weighted mean of all states: each state gets a score, and a
+# softmax over the positions turns the scores into weights. This is attention in its simplest form.
 
 
 # %%
@@ -57,7 +57,7 @@ def reader(kind, seed):
 
 # %%
 def gradient_by_place(model):
-    """Norm of the loss's gradient with respect to the word vector at each place."""
+    """Return the norm of the loss's gradient with respect to the word vector at each position."""
     embedding = model.get_layer("words")
     rest = keras.Model(embedding.output, model.output)
     vectors = tf.Variable(embedding(X[:128]))
@@ -78,7 +78,7 @@ profiles = {
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for kind, color in kinds.items():
     axes.semilogy(range(1, LENGTH + 1), profiles[kind], color=color, label=kind)
-axes.set(xlabel="place of the word", ylabel="norm of its gradient", title="Before training")
+axes.set(xlabel="position of the word", ylabel="norm of its gradient", title="Before training")
 axes.legend()
 plt.show()
 
@@ -87,13 +87,13 @@ for kind, ratio in middle.items():
     print(f"{kind:>9}: middle ÷ last word {ratio:.1e}")
 
 # %% [markdown]
-# The horizontal axis is the place in the sentence, the vertical one how strongly a change of that
-# word would be felt by the loss. One way: a straight fall from the last word to the first. Both
-# ways: a V, as each direction serves its own end, with the middle at the bottom. Attention: almost
-# level.
+# The horizontal axis is the position in the sentence. The vertical axis shows how strongly the loss
+# reacts to a change of the word at this position. Reading one way gives a straight line that falls
+# from the last word to the first. Reading both ways gives a V: each direction serves its own end,
+# and the middle is at the bottom. With attention the line is almost level.
 #
-# Does it matter? Both readers are trained on sentences whose key stands in the middle, with the
-# same optimizer and number of steps.
+# Does this matter for learning? We train the second and the third reader on sentences with the key
+# in the middle, with the same optimizer and the same number of steps.
 
 # %%
 epochs = 2 if FAST else 3
@@ -105,20 +105,20 @@ histories = {
 }
 
 # %%
-kgrad.compare_gradients(histories, "The key stands in the middle of the sentence", "l2_norm")
+kgrad.compare_gradients(histories, "The key is in the middle of the sentence", "l2_norm")
 plt.show()
 
 loss = {kind: history.logs["loss"][-4:].mean() for kind, history in histories.items()}
 for kind in histories:
-    print(f"{kind}: loss of the last epoch {loss[kind]:.3f}, guessing is {np.log(KEYS):.3f}")
+    print(f"{kind}: loss in the last epoch {loss[kind]:.3f} (guessing: {np.log(KEYS):.3f})")
 
 # %% [markdown]
-# One line is one layer, from the words (light) to the answer (dark), over the steps of training.
-# The left panel is worth a second look. Every layer has a gradient of ordinary size, and yet
-# nothing is learnt. An LSTM uses the same weights at all places, so that its gradient is a sum over
-# places, and here the words at the two ends make up the sum. A picture by layer cannot show what is
-# lost along the sentence. `kgrad.diagnose` compares the layers with what a healthy network has, and
-# does find it:
+# In the upper panels each line is one layer, from the words (light) to the answer (dark), over the
+# steps of training. Look at the left side again. Every layer has a gradient of ordinary size, and
+# still nothing is learned. An LSTM uses the same weights at all positions, so its gradient is a sum
+# over positions, and here almost all of this sum comes from the words at the two ends. A figure
+# with one line per layer cannot show what is lost along the sentence. `kgrad.diagnose` compares the
+# layers with those of a healthy network, and does find the problem:
 
 # %%
 findings = {kind: kgrad.diagnose(histories[kind], models[kind], y).rules for kind in models}
@@ -127,33 +127,35 @@ print(findings)
 # %% [markdown]
 # ## What it shows, and why
 #
-# An LSTM hands its state on from word to word. The gradient comes back the same way, and each step
+# An LSTM passes its state on from word to word. The gradient comes back the same way, and each step
 # multiplies it by a matrix:
 #
 # $$\frac{\partial h_T}{\partial h_t} = \prod_{k=t+1}^{T} \frac{\partial h_k}{\partial h_{k-1}}
 # \quad\Rightarrow\quad \text{factor}^{\,T-t}.$$
 #
-# The forget gate begins near σ(1) = 0.73; the paths through the other gates add to it, and 0.83 are
-# measured. Reading from both ends halves the way. Half of a hundred is still fifty factors.
+# The forget gate starts near σ(1) = 0.73. The paths through the other gates add to this, and the
+# measured factor is 0.83. Reading from both ends halves the distance, but half of a hundred is
+# still fifty factors.
 #
-# The weighted mean reads every state directly, with weights αₜ that begin near 1/T:
+# The weighted mean reads every state directly, with weights αₜ that start near 1/T:
 #
 # $$r = \sum_t \alpha_t h_t, \qquad \frac{\partial r}{\partial h_t} = \alpha_t I + \dots$$
 #
-# A path of one step leads to each place. The price is the factor 1/T: at the last word the others
-# get more. In training the weights turn to the key, and its gradient grows.
+# So a path of one step leads to each position. The price is the factor 1/T: at the last word, the
+# other two readers get a larger gradient. During training the weights move to the key, and its
+# gradient grows.
 
 # %%
 steps = np.arange(LENGTH // 2, LENGTH)
 factor = np.exp(np.polyfit(steps, np.log(profiles["one way"][steps]), 1)[0])
 gate = 1 / (1 + np.exp(-1))
-print(f"LSTM: the gradient is multiplied by {1 / factor:.2f} a step; forget gate {gate:.2f}")
+print(f"LSTM: the gradient is multiplied by {1 / factor:.2f} per step; forget gate {gate:.2f}")
 
 # %% [markdown]
 # ## What must hold
 #
-# The middle is lost for who reads from the ends only, it is not with attention, and that decides
-# which of the two learns.
+# When an LSTM reads from the ends only, the gradient of the middle word is lost. With attention it
+# is not lost. This decides which of the two readers learns.
 
 # %%
 assert middle["both ways"] < 1e-2
@@ -166,14 +168,15 @@ assert findings == {"both ways": ("vanishing",), "attention": ()}
 # ## Exercises
 #
 # **1.** Put the key at the beginning of the sentence. Which of the first two readers gets its
-# gradient now? What does that say about tasks on which bidirectional networks are praised?
+# gradient now? What does this say about the tasks on which bidirectional networks do well?
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 1</summary>
 #
-# The one that reads both ways: its backward direction ends at the first word, so the gradient there
-# is about as large as at the last word. For the other one the first word is ninety-nine steps away.
-# Two directions help where what matters stands near one of the ends, and a little in between.
+# The reader that reads both ways. Its backward direction ends at the first word, so the gradient
+# there is about as large as at the last word. For the other reader, the first word is ninety-nine
+# steps away. Two directions help a lot if the important words are near one of the ends, and a
+# little in between.
 #
 # </details>
 
@@ -184,18 +187,18 @@ assert 0.2 < first["both ways"] < 5
 assert first["one way"] < 1e-5
 
 # %% [markdown]
-# **2.** Is it the weighting that helps, or the short path? Replace attention by the largest value
-# of each unit over all places (`GlobalMaxPooling1D`), which has no weights to learn, and compare.
-# Then look where the trained attention looks.
+# **2.** What helps, the weighting or the short path? Replace attention by the largest value of each
+# unit over all positions (`GlobalMaxPooling1D`), which has no weights to learn, and compare. Then
+# find out where the trained attention looks.
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 2</summary>
 #
-# The short path. With the maximum the middle gets as much gradient as the ends, to within a factor
-# of a few, and one epoch of training is enough to leave guessing behind. Attention is one way of
-# several to give each place a path of one step; its own virtue is that it can be asked where it
-# looks. After training more than half of the weight lies on the key, where it began with a
-# hundredth.
+# The short path helps. With the maximum, the middle gets as much gradient as the ends, to within a
+# factor of a few, and after one epoch of training the loss is already below guessing. Attention is
+# only one of several ways to give each position a path of one step. Its special advantage is that
+# we can see where it looks. After training, more than half of the weight is on the key; at the
+# start it was one hundredth.
 #
 # </details>
 
@@ -204,7 +207,7 @@ maximum = reader("maximum", seed=0)
 profile = gradient_by_place(maximum)
 print(f"maximum: middle ÷ last word {profile[LENGTH // 2] / profile[-1]:.1e}")
 record = maximum.fit(X, y, batch_size=64, epochs=1, verbose=0)
-print(f"maximum: loss of the first epoch {record.history['loss'][0]:.2f}")
+print(f"maximum: loss in the first epoch {record.history['loss'][0]:.2f}")
 assert record.history["loss"][0] < 0.8 * np.log(KEYS)
 look = keras.Model(models["attention"].input, models["attention"].get_layer("weights").output)
 share = look.predict(X[:256], verbose=0)[X[:256] < KEYS].mean()

@@ -1,10 +1,12 @@
 # %% [markdown]
-# # 15. Activation functions: six on one deep network
+# # 15. Choosing an activation function: six in the same deep network
 #
-# **Question.** ReLU, leaky ReLU, ELU, SELU, GELU, SiLU: which one trains a deep network best?
+# **Question.** Which activation function trains a deep network best: ReLU, leaky ReLU, ELU, SELU,
+# GELU or SiLU?
 #
-# **Predict first.** Twenty plain layers, no normalisation, no skip connections. Rank the six by the
-# loss that you expect after a few epochs. Then write down what else the ranking may depend on.
+# **Predict first.** Take twenty plain layers, without normalization and without skip connections.
+# Rank the six functions by the loss that you expect after a few epochs. Then write down what else
+# the ranking may depend on.
 
 # %%
 import os
@@ -15,7 +17,7 @@ import numpy as np
 
 import kgrad
 
-FAST = "KGRAD_FAST" in os.environ  # fewer seeds, three of the six trained, the same claims
+FAST = "KGRAD_FAST" in os.environ  # fast mode: fewer seeds, only three of six trained
 DEPTH = 20
 data = kgrad.make_dataset("digits", 1024)
 X, y = data.X, data.y
@@ -33,7 +35,7 @@ def network(activation):
 
 # %%
 def draw(model, sigma_w2, sigma_b2, seed):
-    """New weights of variance σ_w²/n and biases of variance σ_b²; the output layer stays plain."""
+    """Draw weights with variance σ_w²/n, biases with σ_b²; the output layer uses 1 and 0."""
     random = np.random.default_rng(seed)
     for layer in model.layers[1:]:
         w2, b2 = (1, 0) if layer.name == "output" else (sigma_w2, sigma_b2)
@@ -45,9 +47,10 @@ def draw(model, sigma_w2, sigma_b2, seed):
 # %% [markdown]
 # ## The experiment
 #
-# Two ways to start. In the first all six get He's weights, σ_w² = 2, as if they were ReLU. In the
-# second each gets its own pair (σ_w², σ_b²), at which neither the signal nor the gradient grows or
-# shrinks much from layer to layer. For GELU and SiLU that takes biases which are not 0.
+# We start the networks in two ways. In the first, all six functions get He's weights, σ_w² = 2, as
+# if they were ReLU. In the second, each function gets its own pair (σ_w², σ_b²). With this pair,
+# neither the signal nor the gradient grows or shrinks much from layer to layer. For GELU and SiLU
+# this needs biases that are not 0.
 
 # %%
 own = {
@@ -58,7 +61,7 @@ own = {
     "gelu": (1.983, 0.173),
     "silu": (1.988, 0.555),
 }
-starts = {"He's weights for all": dict.fromkeys(own, (2, 0)), "to each its own": own}
+starts = {"He's weights for all": dict.fromkeys(own, (2, 0)), "its own start for each": own}
 
 # %%
 models = {name: network(name) for name in own}
@@ -66,7 +69,7 @@ seeds = range(1 if FAST else 4)
 
 
 def profile(name, start):
-    """Gradient norm of each hidden layer, the geometric mean over seeds."""
+    """Return the gradient norm of each hidden layer (geometric mean over seeds)."""
     norms = []
     for seed in seeds:
         draw(models[name], *start[name], seed)
@@ -93,10 +96,10 @@ for title, first in level.items():
     print(f"{title}: first layer's gradient from {min(first):.2g} to {max(first):.2g}")
 
 # %% [markdown]
-# Each line is one network before training, from its first hidden layer (left) to its last. With one
-# start for all, the levels lie far apart: SELU's gradients are eighty times SiLU's. With its own
-# start every network has a gradient of ordinary size in every layer. So all six should train alike.
-# Do they?
+# Each line is one network before training, from its first hidden layer (left) to its last. If all
+# functions start with the same weights, the levels lie far apart: SELU's gradients are eighty times
+# SiLU's. If each has its own start, every network has a gradient of ordinary size in every layer.
+# So all six should train equally well. Do they?
 
 # %%
 trained = ["relu", "elu", "selu"] if FAST else list(own)
@@ -118,20 +121,21 @@ losses = {
 }
 
 # %%
-print(f"{'loss, guessing is 2.30':>24}", *(f"{name:>10}" for name in trained))
+print(f"{'loss (guessing: 2.30)':>24}", *(f"{name:>10}" for name in trained))
 for title, by_name in losses.items():
     print(f"{title:>24}", *(f"{loss:>10.2f}" for loss in by_name.values()))
 
 # %% [markdown]
-# SELU owes its place to the start: with He's weights its loss is more than twice as high. And among
-# networks whose gradients are all in order, great differences remain. Gradients are not all that
-# must get through: the *differences between samples* must arrive at the top, or the last layer sees
-# the same vector for every image. How alike have two images become after twenty layers?
+# SELU is so good only with the right start: with He's weights its loss is more than twice as high.
+# And even with their own start, when all gradients are in order, the networks differ greatly. The
+# gradient is not all that must get through. The *differences between samples* must reach the last
+# layer; otherwise it sees the same vector for every image. How similar have two images become after
+# twenty layers?
 
 
 # %%
 def what_is_left(name, seed):
-    """One minus the mean cosine between the last hidden layer's outputs for different images."""
+    """Return 1 - the mean cosine between the last hidden outputs of two different images."""
     draw(models[name], *own[name], seed)
     outputs = keras.Model(models[name].input, models[name].layers[-2].output)(X[:256]).numpy()
     outputs /= np.linalg.norm(outputs, axis=1, keepdims=True)
@@ -143,15 +147,18 @@ left = {name: np.mean([what_is_left(name, seed) for seed in seeds]) for name in 
 # %%
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name in trained:
-    axes.semilogx(left[name], losses["to each its own"][name], "o", color="tab:blue")
+    axes.semilogx(left[name], losses["its own start for each"][name], "o", color="tab:blue")
     axes.annotate(
-        name, (left[name], losses["to each its own"][name]), (6, 6), textcoords="offset points"
+        name,
+        (left[name], losses["its own start for each"][name]),
+        (6, 6),
+        textcoords="offset points",
     )
 axes.axhline(np.log(10), color="gray", linestyle="--", linewidth=1)
 axes.set(
     xlabel="difference left between two images",
     ylabel="loss after 3 epochs",
-    title="Why they differ",
+    title="Why the losses differ",
 )
 axes.margins(0.15)
 plt.show()
@@ -160,17 +167,18 @@ print(", ".join(f"{name} {value:.2g}" for name, value in left.items()))
 # %% [markdown]
 # ## What it shows, and why
 #
-# Let q be the variance of a pre-activation and c the correlation of two samples. In wide layers
+# Let q be the variance of a pre-activation and c the correlation of two samples. In wide layers,
+# the next layer has
 #
 # $$q' = \sigma_w^2 \, \mathbb{E}[\varphi(\sqrt{q} z)^2] + \sigma_b^2, \qquad
 # c' = \frac{\sigma_w^2 \, \mathbb{E}[\varphi(u_a)\varphi(u_b)] + \sigma_b^2}{q'}, \qquad
 # \chi = \sigma_w^2 \, \mathbb{E}[\varphi'(\sqrt{q} z)^2].$$
 #
-# The gradient takes √χ a layer. Where χ is near 1, c still creeps towards 1, and how fast depends
-# on φ. ReLU's outputs are never negative: they have a mean in common, and it grows at the expense
-# of what differs. ELU and SELU put out negative values, too, so that their mean is near 0, and they
-# merge samples slowly. Theory says what is left after twenty layers of two images that have nothing
-# in common:
+# The gradient is multiplied by √χ per layer. If χ is near 1, c still moves slowly toward 1, and its
+# speed depends on φ. ReLU's outputs are never negative. So they have a common mean, and this mean
+# grows at the expense of the differences. ELU and SELU also have negative outputs, so their mean is
+# near 0 and the samples become similar only slowly. Take two images that have nothing in common.
+# The theory predicts how much of their difference is left after twenty layers:
 
 
 # %%
@@ -188,16 +196,16 @@ theory = {name: left_in_theory(name, *start) for name, start in own.items()}
 print(", ".join(f"{name} {value:.2g}" for name, value in theory.items()))
 
 # %% [markdown]
-# So there is no best activation function. There is a best one for a start, a depth and a network.
-# GELU and SiLU are mostly used together with normalisation and skip connections, which this lesson
-# leaves out.
+# So there is no best activation function in general. There is a best one for a given start, depth
+# and network. GELU and SiLU are mostly used together with normalization and skip connections, which
+# this lesson leaves out.
 #
 # ## What must hold
 
 # %%
-own_loss, he_loss = losses["to each its own"], losses["He's weights for all"]
+own_loss, he_loss = losses["its own start for each"], losses["He's weights for all"]
 spread = {title: max(first) / min(first) for title, first in level.items()}
-assert spread["He's weights for all"] > 5 * spread["to each its own"]
+assert spread["He's weights for all"] > 5 * spread["its own start for each"]
 assert he_loss["selu"] > 2 * own_loss["selu"]
 assert own_loss["selu"] < 0.85 * own_loss["elu"]
 assert own_loss["elu"] < 0.75 * own_loss["relu"]
@@ -206,15 +214,15 @@ assert left["selu"] > left["elu"] > 2 * left["relu"]
 # %% [markdown]
 # ## Exercises
 #
-# **1.** By which factor does the mean square of SELU's signal grow over twenty layers with He's
-# weights? Get it from theory, then measure it.
+# **1.** By what factor does the mean square of SELU's signal grow over twenty layers with He's
+# weights? Compute the factor from the theory, then measure it.
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 1</summary>
 #
-# Apply the variance map twenty times, then ask for E[φ²]. The outputs' mean square reaches about 70
-# in place of the 1 at which SELU was made to stay. So the signal, and with it the gradients, are
-# far larger than the learning rate of 0.02 allows for.
+# Apply the variance map once per layer, then compute E[φ²]. The mean square of the outputs reaches
+# about 70, although SELU was designed to keep it at 1. So the signal, and with it the gradients,
+# are much too large for the learning rate of 0.02.
 #
 # </details>
 
@@ -232,15 +240,16 @@ print(f"mean square after {DEPTH} layers: theory {expected:.0f}, measured {np.me
 assert 0.5 < np.mean(squares) / expected < 2
 
 # %% [markdown]
-# **2.** What would be left after twenty layers of leaky ReLU with a slope of 0.01, of 0.5, of 1 for
-# negative values? (He's variance is 2/(1 + slope²) then.) Why not take the slope that leaves most?
+# **2.** How much of the difference would be left after twenty layers of leaky ReLU with a slope of
+# 0.01, of 0.5 or of 1 for negative values? (He's variance is then 2/(1 + slope²).) Why not take the
+# slope that leaves most?
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 2</summary>
 #
-# The larger the slope the more is left, and with a slope of 1 everything is. But then the function
-# is linear, and twenty layers can do no more than one. Depth needs functions that bend, and a
-# function that bends loses something in each layer.
+# The larger the slope, the more is left. With a slope of 1 everything is left, but then the
+# function is linear, and twenty layers can do no more than one. Depth needs functions that bend,
+# and a function that bends loses something in each layer.
 #
 # </details>
 
@@ -258,6 +267,6 @@ assert abs(by_slope[1.0] - 1) < 1e-6
 #
 # K. He et al., *Delving Deep into Rectifiers*, 2015 (PReLU). D.-A. Clevert et al., *Fast and
 # Accurate Deep Network Learning by Exponential Linear Units*, 2016. G. Klambauer et al.,
-# *Self-Normalizing Neural Networks*, 2017. D. Hendrycks, K. Gimpel, *Gaussian Error Linear Units*,
-# 2016. B. Poole et al., *Exponential expressivity in deep neural networks through transient chaos*,
-# 2016, for c.
+# *Self-Normalizing Neural Networks*, 2017. D. Hendrycks, K. Gimpel, *Gaussian Error Linear
+# Units*, 2016. B. Poole et al., *Exponential expressivity in deep neural networks through transient
+# chaos*, 2016 (the correlation c).

@@ -1,13 +1,13 @@
 # %% [markdown]
 # # 16. The edge of chaos: how deep a network can be trained
 #
-# **Question.** Two numbers describe how a wide network starts: the variance of its weights and that
-# of its biases. For which of them do gradients stay level, and how deep can a network be for the
-# others?
+# **Question.** Two numbers describe how a wide network starts: the variance of its weights and the
+# variance of its biases. For which values do gradients keep their size from layer to layer? And how
+# deep can a network be with other values?
 #
-# **Predict first.** Plain tanh networks with weights of variance σ_w²/n. Forty layers train if σ_w²
-# is chosen well. How deep can a network be whose σ_w² is a quarter of the best, or three times the
-# best?
+# **Predict first.** Take plain tanh networks with weights of variance σ_w²/n. If σ_w² is chosen
+# well, forty layers train. How deep can a network be if its σ_w² is a quarter of the best value, or
+# three times the best value?
 
 # %%
 import os
@@ -18,7 +18,7 @@ import numpy as np
 
 import kgrad
 
-FAST = "KGRAD_FAST" in os.environ  # a coarser grid, the same claims
+FAST = "KGRAD_FAST" in os.environ  # fast mode: a coarser grid, the same claims
 phi = kgrad.theory.activation("tanh")
 data = kgrad.make_dataset("digits", 1024)
 BIAS = 0.05  # σ_b²
@@ -26,7 +26,7 @@ BIAS = 0.05  # σ_b²
 
 # %%
 def network(depth, sigma_w2, sigma_b2=BIAS, model=None):
-    """A network of `depth` layers, or `model` with new weights, drawn with σ_w² and σ_b²."""
+    """Draw new weights with σ_w² and σ_b², in `model` or in a new network of `depth` layers."""
     if model is None:
         output = {"output_units": 10, "output_activation": "softmax"}
         model = kgrad.create_model(depth, "tanh", "lecun", input_shape=(64,), seed=0, **output)
@@ -43,18 +43,21 @@ def network(depth, sigma_w2, sigma_b2=BIAS, model=None):
 # %% [markdown]
 # ## The experiment
 #
-# First the map, which theory draws without running a network. Each point is a way to start.
+# We start with a map. It is computed from theory, without running a network. Each point is one way
+# to start.
 
 # %%
 kgrad.plot_phase_diagram("tanh")
 plt.show()
 best, _ = kgrad.theory.critical_point(phi, BIAS)
-print(f"at σ_b² = {BIAS} the line is crossed at σ_w² = {best:.2f}")
+print(f"at σ_b² = {BIAS} the edge is at σ_w² = {best:.2f}")
 
 # %% [markdown]
-# Blue: the gradient shrinks from layer to layer on its way to the input. Red: it grows. The line
-# between is the edge of chaos. Is the map right? Along the row σ_b² = 0.05, measured in networks of
-# forty layers. The gradient of a layer's bias is the error signal δ itself.
+# In the blue region, the gradient shrinks from layer to layer on its way to the input. In the red
+# region, it grows. The line between them is the edge of chaos.
+#
+# Is the map right? We check it along the row σ_b² = 0.05, in networks of forty layers. We measure
+# the gradients of the biases, because the gradient of a layer's bias is the error signal δ itself.
 
 # %%
 scales = [0.5, best, 5.0] if FAST else [0.5, 1.0, 1.4, best, 2.2, 3.0, 5.0]
@@ -62,7 +65,7 @@ deep = network(40, best)
 
 
 def decades_a_layer(sigma_w2, sigma_b2=BIAS):
-    """Slope of log10 |δ| from the output down to the input, in the middle of the network."""
+    """Return the slope of log10 |δ| from output to input, in the middle of the network."""
     model = network(40, sigma_w2, sigma_b2, deep)
     history = kgrad.measure_gradients(model, data.X[:256], data.y[:256])
     biases = [weight.name == "bias" for weight in history.weights]
@@ -79,16 +82,21 @@ figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 axes.plot(fine, expected, "k-", label="theory")
 axes.plot(scales, measured, "o", label="forty layers, measured")
 axes.axhline(0, color="gray", linewidth=0.8)
-axes.set(xlabel="$σ_w^2$", ylabel="decades a layer, towards the input", title="|δ|, layer by layer")
+axes.set(
+    xlabel="$σ_w^2$",
+    ylabel="decades per layer, toward the input",
+    title="How |δ| changes per layer",
+)
 axes.legend()
 plt.show()
 for scale, slope in zip(scales, measured, strict=True):
     theory = np.log10(kgrad.theory.chi_1(phi, scale, BIAS)) / 2
-    print(f"σ_w² = {scale:.2f}: measured {slope:+.3f} decades a layer, theory {theory:+.3f}")
+    print(f"σ_w² = {scale:.2f}: measured {slope:+.3f} decades per layer, theory {theory:+.3f}")
 
 # %% [markdown]
-# Now training. Each square is a network, trained for four epochs on images of digits; its colour is
-# the share of images that it gets right. The curve is what theory says of the greatest depth.
+# Now we train. Each square is a network, trained for four epochs on images of digits. Its color is
+# the share of images that it classifies correctly. The curve is the greatest depth that can be
+# trained according to the theory.
 
 # %%
 depths = [5, 20] if FAST else [5, 10, 20, 40]
@@ -118,28 +126,28 @@ for depth in depths:
     print(f"{depth:>3} layers:", *(f"{accuracy[depth, scale]:.2f}" for scale in scales))
 
 # %% [markdown]
-# Under the curve networks learn, above it they do not. At a quarter of the best σ_w² ten layers are
-# too many; at three times the best, forty are.
+# Below the curve networks learn, above it they do not. At a quarter of the best σ_w², ten layers
+# are too many. At three times the best, forty are too many.
 #
 # ## What it shows, and why
 #
-# In a wide layer the variance q of the pre-activations settles at a fixed point q*, and there
+# In a wide layer, the variance q of the pre-activations settles at a fixed point q*. There
 #
 # $$q^* = \sigma_w^2\, \mathbb{E}[\varphi(\sqrt{q^*} z)^2] + \sigma_b^2, \qquad
 # \chi_1 = \sigma_w^2\, \mathbb{E}[\varphi'(\sqrt{q^*} z)^2], \qquad
 # \frac{|\delta^{l}|^2}{|\delta^{l+1}|^2} \to \chi_1 .$$
 #
-# χ₁ has a second meaning: it says what becomes of a small difference between two inputs on its way
-# up. Where χ₁ < 1, in the *ordered* phase, all inputs end at the same point, and gradients vanish.
-# Where χ₁ > 1, in the *chaotic* phase, inputs that were near each other end far apart, and
-# gradients explode. Either way the correlation of two inputs forgets where it began, within a depth
-# ξ_c:
+# χ₁ also has a second meaning. It describes what happens to a small difference between two inputs
+# in the forward pass. If χ₁ < 1, the network is in the *ordered* phase: all inputs end at the same
+# point, and gradients vanish. If χ₁ > 1, it is in the *chaotic* phase: inputs that were close
+# together end far apart, and gradients explode. In both phases the correlation of two inputs
+# forgets where it started, within a depth ξ_c:
 #
 # $$|c^l - c^*| \sim e^{-l/\xi_c}.$$
 #
-# What the top layers cannot tell apart cannot be learnt, so that a network can be trained if it is
-# not much deeper than ξ_c. Six ξ_c is a rule of thumb. On the edge ξ_c is infinite; in practice
-# width, the number of steps and the learning rate set the limit there.
+# If the top layers cannot distinguish two inputs, the network cannot learn to. So a network can be
+# trained if it is not much deeper than ξ_c. Six ξ_c is a rule of thumb. On the edge ξ_c is
+# infinite; in practice the width, the number of steps and the learning rate set the limit there.
 
 # %%
 rows = kgrad.theory.trainable_depths(phi, [(scale, BIAS) for scale in scales])
@@ -148,8 +156,8 @@ print(kgrad.theory.depth_table(rows))
 # %% [markdown]
 # ## What must hold
 #
-# The measured slope is χ₁'s. Beyond six ξ_c nothing is learnt; within three, up to twenty layers,
-# it is.
+# The measured slope agrees with χ₁. Beyond six ξ_c nothing is learned. Within three ξ_c, and up to
+# twenty layers, the networks learn.
 
 # %%
 theory = [np.log10(row.chi_1) / 2 for row in rows]
@@ -164,14 +172,15 @@ for row in rows:
 # %% [markdown]
 # ## Exercises
 #
-# **1.** There are other points on the edge. Find the one at σ_b² = 1, and measure the slope there.
-# What is the slope with the same weights and σ_b² = 0.05?
+# **1.** The edge has other points. Find the one at σ_b² = 1, and measure the slope there. What is
+# the slope with the same weights and σ_b² = 0.05?
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 1</summary>
 #
-# `kgrad.theory.critical_point(phi, 1.0)`. There the gradient is level. With smaller biases and the
-# same weights the units are less saturated, their slopes are larger, and the network is chaotic.
+# `kgrad.theory.critical_point(phi, 1.0)` finds the point. There the gradient keeps its size. With
+# the same weights and smaller biases, the units are less saturated, their slopes are larger, and
+# the network is chaotic.
 #
 # </details>
 
@@ -183,14 +192,14 @@ assert abs(level) < 0.02
 assert chaotic > 0.035
 
 # %% [markdown]
-# **2.** Draw the diagram of ReLU. What is there in place of a line, and which initialisation stands
-# on it?
+# **2.** Draw the diagram of ReLU. What do you find instead of a line, and which initialization is
+# this?
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 2</summary>
 #
-# A point: σ_w² = 2, σ_b² = 0, which is He's initialisation. For ReLU χ₁ = σ_w²/2 whatever q is. To
-# the right of 2 the variance grows without end; to the left it settles, and gradients vanish.
+# A point: σ_w² = 2, σ_b² = 0, which is He's initialization. For ReLU χ₁ = σ_w²/2, whatever q is. To
+# the right of 2 the variance grows without limit. To the left it settles, and gradients vanish.
 #
 # </details>
 

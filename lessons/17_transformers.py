@@ -1,12 +1,12 @@
 # %% [markdown]
-# # 17. Transformers: where to put the normalisation
+# # 17. Transformers: where to put the normalization
 #
-# **Question.** A transformer's block adds to its input and normalises. The first transformers
-# normalised after the sum (post-norm), most of today's before the branch (pre-norm). What is that
-# to the gradients?
+# **Question.** A block of a transformer adds branches to its input and normalizes. The first
+# transformers normalized after the sum (post-norm). Most of today's normalize before the branch
+# (pre-norm). How does this affect the gradients?
 #
-# **Predict first.** Go from two blocks to sixteen. By which factor does the gradient of the *last*
-# block change, before training, in either design?
+# **Predict first.** Go from two blocks to sixteen. By what factor does the gradient of the *last*
+# block change, before training, in each of the two designs?
 
 # %%
 import itertools
@@ -19,17 +19,17 @@ from keras import layers
 
 import kgrad
 
-FAST = "KGRAD_FAST" in os.environ  # fewer and smaller networks, the same claims
+FAST = "KGRAD_FAST" in os.environ  # fast mode: fewer and smaller networks, the same claims
 WORDS, LENGTH, WIDTH = 10, 8, 32
 X = np.random.default_rng(0).integers(WORDS, size=(2048, LENGTH))
-y = X[:, ::-1]  # to be learnt: say the sequence backwards
+y = X[:, ::-1]  # the task: repeat the sequence backward
 LOSS = "sparse_categorical_crossentropy"
 
 # %% [markdown]
 # ## The experiment
 #
-# A block is attention and two dense layers, each a branch that adds to its input. The two designs
-# differ in one line.
+# A block has two branches: attention, and a pair of dense layers. Each branch adds to its input.
+# The two designs differ in one line.
 
 
 # %%
@@ -58,8 +58,8 @@ def transformer(kind, blocks, seed):
 
 
 # %% [markdown]
-# What is measured is the gradient of each block's last matrix, called `narrow`, in networks of more
-# and more blocks.
+# We measure the gradient of each block's last matrix, called `narrow`, in networks with more and
+# more blocks.
 
 # %%
 depths = [2, 8] if FAST else [2, 4, 8, 16]
@@ -109,11 +109,13 @@ for kind in colors:
     print(f"{kind}: {depths[-1]} blocks, first block ÷ last {by_block[0] / by_block[-1]:.2f}")
 
 # %% [markdown]
-# In the first figure the horizontal axis is the size of the network, in the second the place in the
-# largest one. No gradient vanishes: both designs have skip connections. Look at the level:
-# post-norm does not become gentler as blocks are added; pre-norm does.
+# In the first figure the horizontal axis is the number of blocks in the network. In the second it
+# is the position of the block in the largest network. No gradient vanishes, because both designs
+# have skip connections. But look at the level: when blocks are added, the gradient of the last
+# block becomes smaller with pre-norm, and does not with post-norm.
 #
-# Does it matter? Both are trained with Adam and a step that is large for a transformer.
+# Does this matter for learning? We train both with Adam and a learning rate that is large for a
+# transformer.
 
 # %%
 blocks, epochs = (3, 3) if FAST else (4, 4)
@@ -133,34 +135,37 @@ histories = {kind: train(kind, 0.01) for kind in colors}
 kgrad.compare_gradients(histories, "Adam, learning rate 0.01, no warm-up", "l2_norm")
 plt.show()
 loss = {kind: history.logs["loss"][-4:].mean() for kind, history in histories.items()}
-print(f"loss of the last epoch, guessing is {np.log(WORDS):.2f}:")
+print(f"loss in the last epoch (guessing: {np.log(WORDS):.2f}):")
 print(", ".join(f"{kind} {value:.3f}" for kind, value in loss.items()))
 
 # %% [markdown]
 # ## What it shows, and why
 #
-# Let F stand for a branch. The two designs are
+# Let F be a branch. The two designs are
 #
 # $$\text{post:}\quad x_{l+1} = \mathrm{LN}(x_l + F(x_l)), \qquad
 # \text{pre:}\quad x_{l+1} = x_l + F(\mathrm{LN}(x_l)).$$
 #
-# LN divides by the standard deviation s of its input, and so its derivative is about 1/s.
+# LN divides by the standard deviation s of its input, so its derivative is about 1/s.
 #
-# *Post-norm.* Whatever was below, the last block's output is normalised anew: the gradient that
-# enters it does not know how many blocks there are. Each norm on the way down divides again, so
-# that lower blocks get less.
+# *Post-norm.* The output of the last block is normalized again, whatever the blocks below it do. So
+# the gradient that enters this block does not depend on the number of blocks. Each normalization on
+# the way down divides again, so the lower blocks get less.
 #
-# *Pre-norm.* Each branch adds a variance v to the sum, which nobody divides. After L blocks it is
-# about 2Lv, and the one norm at the end divides by its root:
+# *Pre-norm.* Each branch adds a variance v to the sum, and no block divides it again. After L
+# blocks the variance is about 2Lv, and the single normalization at the end divides by its square
+# root:
 #
 # $$\Big|\frac{\partial \mathcal{L}}{\partial x_L}\Big| \sim \frac{1}{\sqrt{2 L v}}.$$
 #
-# From there it passes down the skip connections to every block. So in deeper pre-norm networks each
-# block has a smaller gradient. Post-norm begins with large ones near the output, and Adam's first
-# steps, all of full length, do damage: in the third figure its gradients are of ordinary size at
-# step 0, and within sixty steps they have fallen by decades. This network *became* one whose
-# gradients vanish. Hence the *warm-up* with which post-norm transformers are trained: a learning
-# rate that begins near 0.
+# From there the gradient passes down the skip connections to every block. So in deeper pre-norm
+# networks each block has a smaller gradient.
+#
+# Post-norm starts with large gradients near the output. Adam's first steps, which all have full
+# length, do damage. In the third figure, the gradients of post-norm have ordinary size at step 0,
+# and within sixty steps they have fallen by decades. Training has *turned* this network into one
+# with vanishing gradients. This is why post-norm transformers are trained with a *warm-up*, a
+# learning rate that starts near 0.
 
 # %%
 slopes = {kind: np.polyfit(np.log(depths), np.log(last[kind]), 1)[0] for kind in colors}
@@ -180,15 +185,15 @@ assert loss["post-norm"] > 0.8 * np.log(WORDS)
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Train the post-norm network with the same learning rate, 0.01, reached only after 100
-# steps.
+# **1.** Train the post-norm network with the same learning rate, 0.01, but let the learning rate
+# reach this value only after 100 steps.
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 1</summary>
 #
-# `CosineDecay` with `warmup_target=0.01` and `warmup_steps=100`. The network that was stuck learns.
-# The usual explanation: while steps are small, Adam's estimate of each gradient's size and the
-# upper layers settle.
+# Use `CosineDecay` with `warmup_target=0.01` and `warmup_steps=100`. The network that was stuck now
+# learns. The usual explanation: while the steps are small, Adam's estimate of each gradient's size
+# settles, and so do the upper layers.
 #
 # </details>
 
@@ -197,18 +202,18 @@ schedule = keras.optimizers.schedules.CosineDecay(
     1e-5, decay_steps=10**6, warmup_target=0.01, warmup_steps=100
 )
 warmed = train("post-norm", schedule).logs["loss"][-4:].mean()
-print(f"post-norm with a warm-up: loss of the last epoch {warmed:.3f}")
+print(f"post-norm with a warm-up: loss in the last epoch {warmed:.3f}")
 assert warmed < 0.5 * loss["post-norm"]
 
 # %% [markdown]
-# **2.** By how much does the standard deviation that the last norm divides by grow between 2 and 8
-# pre-norm blocks? Compare with √4.
+# **2.** The last normalization of a pre-norm network divides by a standard deviation. How much does
+# this standard deviation grow between 2 and 8 blocks? Compare with √4.
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 2</summary>
 #
-# About as √4 = 2 says: variances of branches add up. It is the same growth that residual networks
-# without normalisation show.
+# By about √4 = 2, because the variances of the branches add up. Residual networks without
+# normalization grow in the same way.
 #
 # </details>
 

@@ -1,11 +1,11 @@
 # %% [markdown]
-# # 18. Diagnose and mend: three broken networks
+# # 18. Diagnose and repair: three broken networks
 #
-# **Question.** Three networks end no better than guessing. What is wrong with each, how do we know,
-# and what mends it?
+# **Question.** After training, three networks are no better than guessing. What is wrong with each
+# of them, how do we know, and what repairs it?
 #
-# **Predict first.** Look at the first figure only. Write down for A, B and C what you would change.
-# Then look at the gradients, and write it down again.
+# **Predict first.** Look only at the first figure. Write down what you would change in A, B and C.
+# Then look at the gradients, and write down your answers again.
 
 # %%
 import keras
@@ -27,7 +27,7 @@ def network(activation, initializer, optimizer):
 
 
 def train(model):
-    """The history of a run; a fixed batch of inputs tells what the layers put out."""
+    """Train and return the history. The probe, a fixed batch, records the layers' outputs."""
     probe = (X[:128], y[:128])
     return kgrad.train_and_track_gradients(
         model, X, y, EPOCHS, seed=0, probe=probe, jit_compile=False
@@ -37,7 +37,7 @@ def train(model):
 # %% [markdown]
 # ## The experiment
 #
-# The next cell makes the three. To be fair to yourself, run it and do not read it.
+# The next cell builds the three networks. It shows the answers, so run it without reading it.
 
 # %%
 broken = {
@@ -57,21 +57,21 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# The dashed line is the loss of guessing between two classes, ln 2. A never leaves it. B is thrown
-# far off in the first epoch and comes back to it. C stands a little above it and does not move at
-# all.
+# The dashed line is the loss of guessing between two classes, ln 2. A never leaves it. B jumps far
+# above it in the first epoch and comes back. C stays a little above it and does not move at all.
 
 # %%
-kgrad.compare_gradients(histories, "The same runs, seen by their gradients", "l2_norm")
+kgrad.compare_gradients(histories, "The gradients of the same runs", "l2_norm")
 plt.show()
 
 # %% [markdown]
-# Above, one line is one layer, light near the input; below, one row is one layer, and yellow is
-# large. A fans out by decades, with the first layer at the bottom. B jumps up in all layers at
-# once, and some are 0 from then on. C is level: every layer gets a gradient of ordinary size. Its
-# disease is not in the gradient but in what is made of it.
+# In the upper panels each line is one layer, light near the input. In the lower panels each row is
+# one layer, and yellow means large. The lines of A spread over several decades, with the first
+# layer at the bottom. The lines of B jump up in all layers at once, and later some layers are 0.
+# The lines of C are level: every layer gets a gradient of ordinary size. Its problem is not the
+# gradient, but what is done with it.
 #
-# `diagnose` says the same in numbers:
+# `diagnose` reports the same in numbers:
 
 # %%
 diagnoses = {name: kgrad.diagnose(histories[name], broken[name], y) for name in broken}
@@ -80,8 +80,8 @@ for name, diagnosis in diagnoses.items():
         print(f"{name}: {finding}")
 
 # %% [markdown]
-# A finding also names remedies. Which of them helps *this* network is a matter of trying: the same
-# data, seed and number of epochs, one change at a time.
+# Each finding also suggests remedies. To learn which of them helps *this* network, we have to try:
+# with the same data, seed and number of epochs, and one change at a time.
 
 # %%
 trials = {
@@ -99,27 +99,27 @@ plt.show()
 # %% [markdown]
 # ## What it shows, and why
 #
-# | | what the loss shows | what the gradients show | what mends it |
+# | | what the loss shows | what the gradients show | what repairs it |
 # |---|---|---|---|
 # | A | flat at ln 2 | a factor of ten less in each layer | ReLU, He's weights |
-# | B | thrown up, then flat | all large at once, then dead units | learning rate ÷ 100 |
+# | B | jumps up, then flat | all large at once, then dead units | learning rate ÷ 100 |
 # | C | flat | level; only 2·10⁻⁵ is used | no clipping |
 #
 # A step changes a layer's weights by
 #
 # $$\frac{\|\Delta W\|}{\|W\|} = \frac{\eta\, c\, \|\partial L/\partial W\|}{\|W\|}$$
 #
-# with the learning rate η and the share c that clipping leaves. It can be too small because the
-# gradient is (A), or because of c (C); it can be too large because η is (B). The loss tells neither
-# from the other.
+# where η is the learning rate and c is the share of the gradient that clipping leaves. A step can
+# be too small because the gradient is small (A) or because c is small (C). It can be too large
+# because η is large (B). The loss alone does not show which of these it is.
 #
-# The mended networks, each with the one change that its findings point to, and the proof: a loss
-# that falls, and a diagnosis without findings. (They draw other weights than above, hence other
-# losses.)
+# Now we repair the networks, each with the one change that its findings suggest. The repair works
+# if the loss falls and the diagnosis has no findings. (The repaired networks start from other
+# random weights than the trials above, so their losses are different.)
 
 # %%
 mended = {
-    "A": network("relu", "he", SGD(0.05)),  # and this is C without its clipping, too
+    "A": network("relu", "he", SGD(0.05)),  # this is also C without its clipping
     "B": network("relu", "he", Adam(0.003)),
 }
 after = {name: train(model) for name, model in mended.items()}
@@ -131,7 +131,7 @@ for name, history in after.items():
 # %% [markdown]
 # ## What must hold
 #
-# Each disease is found by its name, and the mended networks are well.
+# `diagnose` finds each problem by its name, and finds nothing in the repaired networks.
 
 # %%
 assert diagnoses["A"].rules == ("vanishing",)
@@ -145,15 +145,15 @@ for name in mended:
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Find for each of A, B and C one number in its history that gives it away, without
+# **1.** For each of A, B and C, find one number in its history that reveals the problem, without
 # `diagnose`.
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 1</summary>
 #
-# A: the first layer's gradient over the last hidden one's, before training. B: the change of a
-# layer in an epoch over the layer's norm; near 1 hardly anything of the initial weights is left. C:
-# the norm after clipping over the norm before.
+# A: divide the first layer's gradient by the last hidden layer's, before training. B: divide the
+# change of a layer in one epoch by the layer's norm. If the result is near 1, hardly anything of
+# the initial weights is left. C: divide the norm after clipping by the norm before.
 #
 # </details>
 
@@ -166,19 +166,19 @@ moved, healthy = (
 )
 kept = histories["C"].by_layer("clipped_l2")[1, 0] / norms["C"][1, 0]
 print(f"A: first ÷ last {ratio:.0e}")
-print(f"B: ‖ΔW‖/‖W‖ {moved:.2f} or more in each layer, mended {healthy:.2f}")
-print(f"C: share kept {kept:.0e}")
+print(f"B: ‖ΔW‖/‖W‖ at least {moved:.2f} in each layer, after the repair {healthy:.2f}")
+print(f"C: share left by clipping {kept:.0e}")
 assert ratio < 1e-5 and moved > 2 * healthy and kept < 1e-3
 
 # %% [markdown]
-# **2.** B explodes. Why does clipping its gradients to a norm of 1 not mend it, and what does?
+# **2.** B explodes. Why does clipping its gradients to a norm of 1 not repair it, and what does?
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 2</summary>
 #
-# B is trained with Adam, which divides each gradient by its own usual size: a step has the length
-# of the learning rate however large the gradient is. To shorten all gradients changes nothing in
-# that. The step is too long because the learning rate is.
+# B is trained with Adam, which divides each gradient by its own usual size. So a step has the
+# length of the learning rate, no matter how large the gradient is. Shortening all gradients does
+# not change this. The step is too long because the learning rate is too large.
 #
 # </details>
 
@@ -190,6 +190,6 @@ assert loss["learning rate ×0.01"] < 0.3 * np.log(2)
 # %% [markdown]
 # ## Source
 #
-# `docs/diagnosis.md` and `docs/remedies.md` of kgrad have the rules, how often they err, and what
-# is tried. R. Pascanu, T. Mikolov, Y. Bengio, *On the difficulty of training recurrent neural
-# networks*, 2013, for clipping. D. Kingma, J. Ba, *Adam*, 2015.
+# `docs/diagnosis.md` and `docs/remedies.md` of kgrad describe the rules, how often they are wrong,
+# and which remedies are tried. R. Pascanu, T. Mikolov, Y. Bengio, *On the difficulty of training
+# recurrent neural networks*, 2013 (clipping). D. Kingma, J. Ba, *Adam*, 2015.

@@ -1,13 +1,13 @@
 # %% [markdown]
-# # 19. The worked exercise: five layers, a thousand draws
+# # 19. A worked exercise: five layers, a thousand draws
 #
-# **Question.** An exercise of a course prints the gradient norms of a small network, changes the
-# activation and then the initialisation, and asks what is to be seen. Its answers rest on one
-# random draw of each network. What do a thousand draws say?
+# **Question.** An exercise of a course prints the gradient norms of a small network. It then
+# changes the activation and the initialization, and asks what you observe. Its answers come from
+# one random draw of each network. What do a thousand draws say?
 #
-# **Predict first.** Five layers of ten sigmoids, PyTorch's initialisation. The exercise prints
-# 1.9·10⁻⁵ for the first kernel and 0.34 for the last. How far apart do you expect two draws of the
-# first number: a tenth, a factor of two, a factor of ten?
+# **Predict first.** Take five layers of ten sigmoids with PyTorch's initialization. The exercise
+# prints 1.9·10⁻⁵ for the first kernel and 0.34 for the last. How far apart do you expect two draws
+# of the first number to be: a tenth, a factor of two, or a factor of ten?
 
 # %%
 import keras
@@ -28,11 +28,12 @@ def leaky_relu(x):
 # %% [markdown]
 # ## The network, and what the exercise prints
 #
-# A hundred samples of ten standard normal features, a standard normal target, mean squared error.
-# Four layers of ten units and one of a single unit, *each* with the activation behind it, the last
-# one, too (so that the sigmoid network cannot reach a negative target). PyTorch draws weights and
-# biases uniformly from ±1/√n, where n is the number of inputs. The norms are listed weight, bias,
-# weight, bias, from the first layer to the last.
+# The data are a hundred samples of ten standard normal features, with a standard normal target. The
+# loss is the mean squared error. The network has four layers of ten units and one layer of a single
+# unit. *Each* layer has the activation after it, the last one, too. (So the sigmoid network cannot
+# reach a negative target.) PyTorch draws weights and biases uniformly from ±1/√n, where n is the
+# number of inputs. The norms are listed as weight, bias, weight, bias, from the first layer to the
+# last.
 
 # %%
 printed = {
@@ -44,7 +45,7 @@ printed = {
 printed = {name: np.array(line.split(), float) for name, line in printed.items()}
 
 # %%
-networks = {  # activation, and variance of the kernels; None stands for PyTorch's own start
+networks = {  # activation, and variance of the kernels; None means PyTorch's default
     "sigmoid": (keras.ops.sigmoid, None),
     "leaky ReLU": (leaky_relu, None),
     "sigmoid, “He”": (keras.ops.sigmoid, lambda n_in, n_out: 1 / n_in),
@@ -54,7 +55,7 @@ networks = {  # activation, and variance of the kernels; None stands for PyTorch
 
 
 def draw_layer(random, n_in, n_out, variance):
-    """Kernels and biases of all draws: (DRAWS, n_in, n_out) and (DRAWS, 1, n_out)."""
+    """Draw a layer's kernels (DRAWS, n_in, n_out) and biases (DRAWS, 1, n_out)."""
     sizes = (DRAWS, n_in, n_out), (DRAWS, 1, n_out)
     if variance is None:
         return [random.uniform(-1, 1, size) / np.sqrt(n_in) for size in sizes]
@@ -62,20 +63,20 @@ def draw_layer(random, n_in, n_out, variance):
 
 
 # %% [markdown]
-# Two things to know before reading on. The network that the exercise calls He's has the gain that
-# PyTorch takes for a sigmoid, 1: a variance of 1/n, half of what He derived for ReLU. And its
-# Xavier network is the leaky one, so that its Xavier and its He cannot be compared. The fifth
-# network is not in the exercise: leaky ReLU with He's own variance.
+# Two remarks before you read on. First, the network that the exercise calls “He” uses the gain that
+# PyTorch recommends for a sigmoid, which is 1. So its variance is 1/n, half of what He derived for
+# ReLU. Second, the exercise uses Xavier only with leaky ReLU, so its Xavier and its “He” cannot be
+# compared. The fifth network is not in the exercise: leaky ReLU with He's own variance.
 #
 # ## The experiment
 #
-# All thousand networks at once: every weight gets one more axis, the draw. Data are drawn anew,
-# too.
+# We run all thousand networks at once: every weight gets one more axis, the draw. The data are also
+# drawn anew for each network.
 
 
 # %%
 def drawn(variance):
-    """Samples, targets and weights of all draws."""
+    """Return the samples, targets and weights of all draws."""
     random = np.random.default_rng(0)
     X = random.standard_normal((DRAWS, SAMPLES, UNITS)).astype("float32")
     y = random.standard_normal((DRAWS, SAMPLES, 1)).astype("float32")
@@ -85,12 +86,12 @@ def drawn(variance):
 
 # %%
 def gradients(phi, X, y, weights):
-    """Norm of the gradient of each weight and bias: (DRAWS, 10)."""
+    """Return the gradient norm of each weight and bias, an array (DRAWS, 10)."""
     with tf.GradientTape() as tape:
         h = X
         for kernel, bias in zip(weights[::2], weights[1::2], strict=True):
             h = phi(h @ kernel + bias)
-        loss = tf.reduce_sum(tf.reduce_mean((h - y) ** 2, axis=(1, 2)))  # each draw has its own
+        loss = tf.reduce_sum(tf.reduce_mean((h - y) ** 2, axis=(1, 2)))  # the sum keeps draws apart
     squares = [tf.reduce_sum(g**2, axis=(1, 2)) for g in tape.gradient(loss, weights)]
     return np.sqrt(np.transpose(squares))
 
@@ -98,7 +99,8 @@ def gradients(phi, X, y, weights):
 norms = {name: gradients(phi, *drawn(variance)) for name, (phi, variance) in networks.items()}
 
 # %% [markdown]
-# Is that the same network? Two of the draws, each as a Keras model, measured by kgrad:
+# Is this the same network? To check, we build two of the draws as Keras models and measure them
+# with kgrad:
 
 # %%
 X, y, weights = drawn(None)
@@ -114,7 +116,7 @@ for draw in (0, DRAWS - 1):
     assert apart < 1e-3
 
 # %% [markdown]
-# It is. Now the list as the exercise prints and draws it, with the thousand draws behind it.
+# It is. Now we plot the numbers as the exercise does, with the thousand draws behind them.
 
 # %%
 low, middle, high = np.quantile(norms["sigmoid"], [0.025, 0.5, 0.975], axis=0)
@@ -123,25 +125,23 @@ figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 axes.fill_between(places, low, high, alpha=0.3, label="95 % of 1,000 draws")
 axes.semilogy(places, middle, label="median")
 axes.semilogy(places, printed["sigmoid"], "ko", label="printed in the exercise")
-axes.set(
-    xticks=places, xticklabels=["W", "b"] * LAYERS, xlabel="weight and bias of each layer in turn"
-)
+axes.set(xticks=places, xticklabels=["W", "b"] * LAYERS, xlabel="weight and bias of each layer")
 axes.set(ylabel="gradient norm", title="Five sigmoid layers")
 axes.legend()
 plt.show()
 
 below = {name: np.mean(norms[name] < values, axis=0) for name, values in printed.items()}
 print(f"first kernel, 95 % of draws: {low[0]:.1e} to {high[0]:.1e}, factor {high[0] / low[0]:.1f}")
-print("per cent of the draws that are below the printed number:")
+print("percent of draws below the printed number:")
 for name, shares in below.items():
     print(f"{name:>20}", *(f"{100 * share:5.1f}" for share in shares))
 outside = sum(int(np.sum((shares < 0.025) | (shares > 0.975))) for shares in below.values())
-print(f"outside of the middle 95 %: {outside} of {4 * 2 * LAYERS}")
+print(f"outside the middle 95 %: {outside} of {4 * 2 * LAYERS}")
 
 # %% [markdown]
-# The printed numbers are ordinary draws. But that of the sigmoid network is a low one, lower in the
-# first layer than 97 % of all draws, and that of the network called He's is a high one. Kernels
-# alone, with all five networks:
+# The printed numbers are ordinary draws. But the sigmoid network's numbers are low: in the first
+# layer its gradient is lower than in 97 % of all draws. The numbers of the network called “He” are
+# high. The next figure shows only the kernels, for all five networks:
 
 # %%
 figure, panels = plt.subplots(2, 1, figsize=(6, 7), layout="constrained", sharex=True)
@@ -172,21 +172,22 @@ print(f"leaky ReLU, first kernel, 95 % of draws: {low:.1e} to {high:.1e}")
 # %% [markdown]
 # ## What it shows, and why: the three questions
 #
-# **The pattern, and why sigmoids do it.** From layer to layer the gradient of the biases, which is
-# δ, is multiplied by 0.13. PyTorch's range gives σ_w² = n/(3n) = ⅓, and σ′ is at most ¼:
+# **What is the pattern, and why do sigmoids cause it?** The gradient of the biases is δ, and from
+# layer to layer it is multiplied by 0.13. PyTorch's range gives σ_w² = n/(3n) = ⅓, and σ′ is at
+# most ¼:
 #
 # $$\frac{|\delta^{l}|}{|\delta^{l+1}|} \approx \sigma_w \sqrt{\mathbb{E}[\sigma'(z)^2]} \le
 # \frac{1}{\sqrt 3} \cdot \frac14 = 0.14 .$$
 #
-# **ReLU or leaky ReLU instead.** The fall is a thousand times smaller. But the same weights are too
-# small for it as well: half of the inputs count, so that the factor is √(⅓ · ½) = 0.41, and the
-# signal shrinks on its way up as the error does on its way down. The gradient is *level and small*,
-# and one draw may be hundreds of times another.
+# **What do ReLU or leaky ReLU change?** The gradient falls a thousand times less. But the same
+# weights are too small for them as well: only half of the inputs count, so the factor is √(⅓ · ½) =
+# 0.41. The signal shrinks by this factor in the forward pass, and so does the error in the backward
+# pass. The gradient is *level and small*, and one draw may be hundreds of times another.
 #
-# **Initialisation.** For the sigmoid the variance 1/n in place of 1/(3n) helps by a factor of
-# seven; the exercise's two draws suggest twenty-six. For leaky ReLU Xavier raises the first layer's
-# gradient about sixteen times; the exercise's two draws suggest that it hardly matters. He's
-# variance raises it further.
+# **What does the initialization change?** For the sigmoid, the variance 1/n instead of 1/(3n) helps
+# by a factor of seven; the two draws of the exercise suggest twenty-six. For leaky ReLU, Xavier
+# makes the first layer's gradient about sixteen times as large; the two draws of the exercise
+# suggest that it hardly matters. He's variance makes it even larger.
 
 # %%
 sigmoid = kgrad.theory.activation("sigmoid")
@@ -203,9 +204,11 @@ he = median["sigmoid, “He”"] / median["sigmoid"]
 xavier = first["leaky ReLU, Xavier"] / first["leaky ReLU"]
 he_printed = one["sigmoid, “He”"] / one["sigmoid"]
 xavier_printed = printed["leaky ReLU, Xavier"][0] / printed["leaky ReLU"][0]
-print(f"“He”, first ÷ last rises {he:.1f} times; as printed {he_printed:.1f} times")
-print(f"Xavier, first kernel rises {xavier:.1f} times; as printed {xavier_printed:.1f} times")
-print(f"He, first kernel rises {first['leaky ReLU, He'] / first['leaky ReLU']:.1f} times")
+print(f"“He”: first ÷ last is {he:.1f} times as large; in the exercise {he_printed:.1f} times")
+print(
+    f"Xavier: first kernel {xavier:.1f} times as large; in the exercise {xavier_printed:.1f} times"
+)
+print(f"He: first kernel {first['leaky ReLU, He'] / first['leaky ReLU']:.1f} times as large")
 
 # %% [markdown]
 # ## What must hold
@@ -221,34 +224,35 @@ assert first["leaky ReLU, He"] > 2 * first["leaky ReLU, Xavier"]
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Somebody draws one leaky network with PyTorch's start and one with Xavier's, and compares
-# the first layers. How often does the draw say that Xavier's is the smaller one?
+# **1.** Someone draws one leaky ReLU network with PyTorch's initialization and one with Xavier's,
+# and compares the gradients of the first layers. How often is Xavier's the smaller one?
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 1</summary>
 #
-# About once in ten times. Ten units are few, a layer's factor is a matter of luck, and the product
-# of four such factors more so. Several seeds, and their median, cost nothing.
+# In about one of ten cases. Ten units are few, so the factor of a layer is a matter of luck, and
+# the product of four such factors even more so. It costs almost nothing to take several seeds and
+# their median.
 #
 # </details>
 
 # %% tags=["solution"] jupyter={"source_hidden": true, "outputs_hidden": true}
 shuffled = np.random.default_rng(1).permutation(norms["leaky ReLU"][:, 0])
 wrong = np.mean(norms["leaky ReLU, Xavier"][:, 0] < shuffled)
-print(f"the wrong way round: {100 * wrong:.0f} % of pairs")
+print(f"wrong order in {100 * wrong:.0f} % of pairs")
 assert 0.02 < wrong < 0.25
 
 # %% [markdown]
-# **2.** The plotted list zigzags. By which factor is a kernel's gradient larger than its bias's, in
-# the sigmoid network beyond the first layer, and why just that? (What comes out of a sigmoid near z
-# = 0?)
+# **2.** The plotted list zigzags. Take the sigmoid network beyond its first layer. By what factor
+# is a kernel's gradient larger than its bias's, and why by this factor? (What is the output of a
+# sigmoid near z = 0?)
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 2</summary>
 #
-# ∂L/∂W = δ hᵀ and ∂L/∂b = δ. If h is about ½ in all ten units, ‖δ hᵀ‖ = ‖δ‖ · √(10 · ¼) = 1.58 ‖δ‖.
-# The exercise's own numbers have 1.55 to 1.69. The zigzag says nothing about depth: draw kernels
-# and biases apart.
+# ∂L/∂W = δ hᵀ and ∂L/∂b = δ. If h is about ½ in all ten units, then ‖δ hᵀ‖ = ‖δ‖ · √(10 · ¼) = 1.58
+# ‖δ‖. In the exercise's own numbers the factor is 1.55 to 1.69. The zigzag says nothing about
+# depth, so draw kernels and biases in separate figures.
 #
 # </details>
 
@@ -265,5 +269,5 @@ assert np.allclose(zigzag, np.sqrt(10 / 4), rtol=0.1)
 # %% [markdown]
 # ## Source
 #
-# The exercise on vanishing gradients of a course on neural networks (its question 5), written for
-# PyTorch. X. Glorot, Y. Bengio, 2010; K. He et al., 2015, for the two initialisations.
+# An exercise on vanishing gradients (question 5) of a course on neural networks, written for
+# PyTorch. X. Glorot, Y. Bengio, 2010, and K. He et al., 2015, for the two initializations.
