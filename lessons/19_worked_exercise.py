@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 19. A worked exercise: five layers, a thousand draws
 #
-# **Question.** An exercise of a course prints the gradient norms of a small network. It then
-# changes the activation and the initialization, and asks what you observe. Its answers come from
-# one random draw of each network. What do a thousand draws say?
+# **Question.** A course exercise prints the gradient norms of a small network. It then changes the
+# activation and the initialization, and asks what you observe. Its answers come from one random
+# draw of each network. What do a thousand draws show?
 #
 # **Predict first.** Take five layers of ten sigmoids with PyTorch's initialization. The exercise
 # prints 1.9·10⁻⁵ for the first kernel and 0.34 for the last. How far apart do you expect two draws
