@@ -185,10 +185,11 @@ assert normalized > 1000 * apart("4 × 32, accumulated")
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 2</summary>
 #
-# None. The index i is a multiple of 32, so i + 1 never is. Nothing is learned, no error is raised,
-# and the printed loss looks like that of a difficult task. The correct way is to count the batches:
-# 32 batches make 8 steps. (The last batch has only 8 samples and would count as much as a full
-# one.) The distance that the weights move (`update_l2`) would have shown the mistake at once.
+# None. The index i is a multiple of 32, so i + 1 is never divisible by 32, and never by 128.
+# Nothing is learned, no error is raised, and the printed loss looks like that of a difficult task.
+# The correct way is to count the batches: 32 batches make 8 steps. (The last batch has only 8
+# samples and would count as much as a full one.) The distance that the weights move (`update_l2`)
+# would have shown the mistake at once.
 #
 # </details>
 

@@ -161,8 +161,8 @@ assert runs["residual"][1] > 0.6 > 0.3 > runs["plain"][1]
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 1</summary>
 #
-# Yes, but not as fast as the residual network with Keras's default. The variance alone was the
-# reason for no learning at all. The remaining difference comes from the depth.
+# Yes, but not as fast as the residual network with Keras's default. The wrong variance alone
+# stopped the plain network from learning. The remaining difference comes from the depth.
 #
 # </details>
 

@@ -195,10 +195,10 @@ assert first["one way"] < 1e-5
 # <details><summary>Solution 2</summary>
 #
 # The short path helps. With the maximum, the middle gets as much gradient as the ends, to within a
-# factor of a few, and after one epoch of training the loss is already below guessing. Attention is
-# only one of several ways to give each position a path of one step. Its special advantage is that
-# we can see where it looks. After training, more than half of the weight is on the key; at the
-# start it was one hundredth.
+# factor of a few, and after one epoch of training the loss is already well below guessing.
+# Attention is only one of several ways to give each position a path of one step. Its special
+# advantage is that we can see where it looks. After training, more than half of the weight is on
+# the key; at the start it was one hundredth.
 #
 # </details>
 

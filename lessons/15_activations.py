@@ -126,11 +126,11 @@ for title, by_name in losses.items():
     print(f"{title:>24}", *(f"{loss:>10.2f}" for loss in by_name.values()))
 
 # %% [markdown]
-# SELU is so good only with the right start: with He's weights its loss is more than twice as high.
-# And even with their own start, when all gradients are in order, the networks differ greatly. The
-# gradient is not all that must get through. The *differences between samples* must reach the last
-# layer; otherwise it sees the same vector for every image. How similar have two images become after
-# twenty layers?
+# SELU does so well only with its own start: with He's weights its loss is more than twice as high.
+# And even if all networks have their own start, and all gradients are in order, their losses differ
+# greatly. It is not enough that gradients reach every layer. The *differences between samples* must
+# also reach the last layer; otherwise it gets the same vector for every image. How similar have two
+# images become after twenty layers?
 
 
 # %%
@@ -167,8 +167,8 @@ print(", ".join(f"{name} {value:.2g}" for name, value in left.items()))
 # %% [markdown]
 # ## What it shows, and why
 #
-# Let q be the variance of a pre-activation and c the correlation of two samples. In wide layers,
-# the next layer has
+# Let q be the variance of a pre-activation and c the correlation of two samples. In a wide network,
+# the next layer has q′ and c′, and χ is the factor for the squared gradient:
 #
 # $$q' = \sigma_w^2 \, \mathbb{E}[\varphi(\sqrt{q} z)^2] + \sigma_b^2, \qquad
 # c' = \frac{\sigma_w^2 \, \mathbb{E}[\varphi(u_a)\varphi(u_b)] + \sigma_b^2}{q'}, \qquad

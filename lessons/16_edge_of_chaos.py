@@ -145,9 +145,9 @@ for depth in depths:
 #
 # $$|c^l - c^*| \sim e^{-l/\xi_c}.$$
 #
-# If the top layers cannot distinguish two inputs, the network cannot learn to. So a network can be
-# trained if it is not much deeper than ξ_c. Six ξ_c is a rule of thumb. On the edge ξ_c is
-# infinite; in practice the width, the number of steps and the learning rate set the limit there.
+# The network cannot learn what its top layers cannot distinguish. So a network can be trained if it
+# is not much deeper than ξ_c. Six ξ_c is a rule of thumb. On the edge ξ_c is infinite; in practice
+# the width, the number of steps and the learning rate set the limit there.
 
 # %%
 rows = kgrad.theory.trainable_depths(phi, [(scale, BIAS) for scale in scales])
