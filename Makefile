@@ -23,15 +23,15 @@ benchmark: $(READY)
 	$(BIN)/python benchmarks/callback.py
 	$(BIN)/python benchmarks/app.py
 
-# Compares what theory predicts with what networks do, and writes docs/validation.md: minutes.
+# Compares the theory's predictions with networks and writes docs/validation.md (minutes).
 validate: $(READY)
 	$(BIN)/python benchmarks/validation.py
 
-# Trains a gallery of healthy and ill runs, and scores the diagnosis on it: a quarter of an hour.
+# Trains the gallery of runs and scores the diagnosis (a quarter of an hour).
 diagnosis: $(READY)
 	$(BIN)/python -m benchmarks.diagnosis --output docs/diagnosis_score.md
 
-# Draws the figures of docs/ again and prints the numbers that stand in its pages.
+# Redraws the figures of docs/ and prints the numbers in its pages.
 docs: $(READY)
 	$(BIN)/python docs/make_figures.py
 	$(BIN)/python docs/remedies_figure.py
@@ -40,7 +40,7 @@ docs: $(READY)
 	$(BIN)/python docs/app_figures.py
 	cd docs/figures && for example in ../../examples/*.py; do ../../$(BIN)/python $$example; done
 
-# Runs the lessons and writes docs/lessons and, to be read without a network, build/lessons.
+# Runs the lessons and writes docs/lessons and, for reading offline, build/lessons.
 lessons: $(READY)
 	$(BIN)/python lessons/render.py
 
