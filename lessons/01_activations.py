@@ -1,12 +1,13 @@
 # %% [markdown]
-# # 1. Activation functions: where they are flat
+# # 1. Activation functions: slope and saturation
 #
-# **Question.** On its way back a gradient is multiplied by the slope of every activation function
-# that it passes. How large is that slope, and where is there hardly any?
+# **Question.** In the backward pass, the gradient is multiplied by the slope of every activation
+# function that it passes through. How large are these slopes, and for which inputs are they close
+# to zero?
 #
-# **Predict first.** A unit's input is z = 5, which is nothing unusual. How much of the gradient
-# that reaches the unit gets through to z: all, a tenth, a hundredth, less? Write down a number for
-# sigmoid, one for tanh and one for ReLU.
+# **Predict first.** A unit has the input z = 5, which is not unusual. How much of the gradient that
+# reaches the unit's output is passed on to z: all of it, a tenth, a hundredth, or less? Write down
+# one number for sigmoid, one for tanh, and one for ReLU.
 
 # %%
 import keras
@@ -20,7 +21,7 @@ NAMES = ["sigmoid", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu"]
 
 
 def value_and_slope(name, z):
-    """φ(z) and φ′(z), as a backward pass sees them."""
+    """Return φ(z) and the slope φ′(z) that the backward pass uses."""
     z = tf.constant(z, "float32")
     with tf.GradientTape() as tape:
         tape.watch(z)
@@ -31,14 +32,15 @@ def value_and_slope(name, z):
 # %% [markdown]
 # ## The experiment
 #
-# Eight functions that Keras has, each with its derivative. A unit is called *saturated* where the
-# slope is less than a hundredth of the function's largest one, from there on outwards: there the
-# panels are grey. Look at the blue lines: how high, how wide, and on which side they are 0.
+# The figure shows eight activation functions of Keras (dashed, gray) and their slopes (solid,
+# blue). A unit is called *saturated* if its input lies in one of the outer regions where the slope
+# is less than a hundredth of the function's largest slope. These regions have a gray background.
+# Look at each blue line: how high is it, how wide is it, and on which side does it drop to 0?
 
 # %%
 z = np.linspace(-10, 10, 2001)
 curves = {name: value_and_slope(name, z) for name in NAMES}
-ends = {}  # between these two the function is not saturated
+ends = {}  # first and last z at which the function is not saturated
 for name, (_, slope) in curves.items():
     ends[name] = z[np.abs(slope) >= 0.01 * np.abs(slope).max()][[0, -1]]
 
@@ -61,12 +63,12 @@ for name, (_, slope) in curves.items():
     numbers = [*slope[np.searchsorted(z, [-5, 0, 5])], slope.max()]
     text = "".join(f"{one:9.4f}" for one in numbers)
     print(f"{name:<10}{text}    {ends[name][0]:+5.1f}  {ends[name][1]:+5.1f}")
-print("(10 is where the axis ends.)")
+print("(-10 and +10 are the ends of the axis.)")
 
 # %% [markdown]
-# Units do not all get the same z. In a wide layer z is spread like a normal distribution, and how
-# widely depends on the weights. So let z be drawn from N(0, σ²), and ask what share of a signal's
-# length comes through: the root mean square of the slope.
+# The inputs z differ from unit to unit. In a wide layer they follow approximately a normal
+# distribution, and the weights determine its width. So we draw z from N(0, σ²) and ask what share
+# of a signal passes through the layer. This share is the root mean square (RMS) of the slope.
 
 # %%
 scales = np.geomspace(0.1, 30, 12)
@@ -82,8 +84,8 @@ for name, marker in SHOWN.items():
     expected = [kgrad.theory.squared_slope(phi, scale**2) ** 0.5 for scale in scales]
     (line,) = axes.loglog(scales, expected)
     axes.loglog(scales, passed[name], marker, color=line.get_color(), label=name)
-axes.set(xlabel="spread σ of the inputs z", ylabel="share of the signal passed")
-axes.set(title="Points: measured. Lines: by integration")
+axes.set(xlabel="standard deviation σ of the inputs z", ylabel="share of the signal passed")
+axes.set(title="Points: measured. Lines: computed by integration")
 axes.legend(loc="lower left")
 plt.show()
 for name, shares in passed.items():
@@ -92,30 +94,36 @@ for name, shares in passed.items():
 # %% [markdown]
 # ## What it shows, and why
 #
-# Let δ be the gradient of the loss by a unit's input z, and a = φ(z) its output. Then
+# Let z be the input of a unit and a = φ(z) its output. Let δ be the gradient of the loss with
+# respect to z. Then
 #
 # $$\delta = \frac{\partial L}{\partial z} = \varphi'(z)\, \frac{\partial L}{\partial a}.$$
 #
-# The slope φ′(z) is all that stands between the two. Three kinds of functions:
+# So the slope φ′(z) alone decides how much of the gradient the unit passes on. There are three
+# groups of functions:
 #
-# - **Flat on both sides.** Sigmoid, σ′ = σ(1 − σ), passes 0.0066 at z = 5, and tanh 0.0002: tanh is
-#   saturated beyond ±3.0, sigmoid only beyond ±6.0. But at 0 tanh passes everything, and sigmoid
-#   never more than a quarter. With widely spread inputs most units are saturated, and what both
-#   functions pass falls towards zero.
-# - **Flat on one side.** ReLU passes all or nothing, whatever the scale: half of the units pass, so
-#   that the share is √½ = 0.707 for every σ. The others in the lower half of the figure do nearly
-#   the same with a softer left side. SELU (1.74), GELU (1.13) and SiLU (1.10) pass more than came.
-# - **Flat nowhere.** Leaky ReLU passes a fifth where ReLU passes nothing (Keras's slope; other
-#   libraries take 0.01).
+# - **Flat on both sides: sigmoid and tanh.** At z = 5 the sigmoid, with σ′ = σ(1 − σ), passes only
+#   0.0066 of the gradient, and tanh only 0.0002. Tanh is saturated beyond ±3.0, the sigmoid only
+#   beyond ±6.0. But at z = 0 tanh passes the whole gradient, while the sigmoid never passes more
+#   than a quarter. If the inputs are widely spread, most units are saturated, and the share that
+#   both functions pass falls towards zero.
+# - **Flat on one side: ReLU and its smooth relatives.** ReLU passes either the whole gradient or
+#   nothing. At every scale half of the inputs are positive, so the RMS of the slope is √½ = 0.707
+#   for every σ. The four functions in the lower half of the figure behave similarly, but their left
+#   side is softer. The slopes of SELU (up to 1.74), GELU (up to 1.13) and SiLU (up to 1.10) can be
+#   larger than 1, so these functions can even amplify the gradient.
+# - **Flat nowhere: leaky ReLU.** For negative inputs, where ReLU passes nothing, leaky ReLU passes
+#   a fifth. (This is the default in Keras; other libraries use 0.01.)
 #
-# The larger z is, the more it matters which kind one has. The scale of z is the business of the
-# weights: lesson 7.
+# The larger the inputs z are, the more the choice of the function matters. The weights determine
+# how large z is; that is the topic of lesson 7.
 
 # %% [markdown]
 # ## What must hold
 #
-# Sigmoid never passes more than a quarter; tanh does, and saturates at half the distance. What both
-# pass falls with the spread of z; what ReLU passes does not. Leaky ReLU is flat nowhere.
+# The sigmoid never passes more than a quarter of the gradient. Tanh can pass all of it, but it
+# saturates at half the distance from 0. For wider inputs both pass less, while ReLU always passes
+# the same share. Leaky ReLU is flat nowhere.
 
 # %%
 slope_at_5 = {name: curves[name][1][np.searchsorted(z, 5)] for name in NAMES}
@@ -131,14 +139,14 @@ assert curves["leaky_relu"][1].min() > 0.1
 # ## Exercises
 #
 # **1.** Sigmoid and tanh are the same curve, stretched and shifted: tanh(z) = 2σ(2z) − 1. Derive
-# the largest slope of tanh from that of sigmoid, and explain why tanh saturates at half the
-# distance.
+# the largest slope of tanh from the largest slope of the sigmoid. Then explain why tanh saturates
+# at half the distance from 0.
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 1</summary>
 #
-# By the chain rule tanh′(z) = 2 · 2 · σ′(2z) = 4 σ′(2z). At 0 that is 4 · ¼ = 1. And what happens
-# to sigmoid at 2z happens to tanh at z: ±6.0 becomes ±3.0.
+# By the chain rule, tanh′(z) = 2 · 2 · σ′(2z) = 4 σ′(2z). At z = 0 this is 4 · ¼ = 1. Tanh behaves
+# at z as the sigmoid behaves at 2z, so the sigmoid's limits of ±6.0 become ±3.0 for tanh.
 #
 # </details>
 
@@ -148,15 +156,15 @@ print(f"largest difference between tanh′(z) and 4σ′(2z): {difference:.1e}")
 assert difference < 1e-5
 
 # %% [markdown]
-# **2.** A *dead* unit gives 0 for every sample. Give all units of a ReLU layer the bias −5, and
-# measure which share of the gradient's entries is exactly 0. What changes with leaky ReLU?
+# **2.** A *dead* unit outputs 0 for every sample. Set the biases of all units in a ReLU layer to
+# −5, and measure which share of the gradient's entries is exactly 0. What changes with leaky ReLU?
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 2</summary>
 #
-# Most units are on the flat side for every sample, and 0.83 of the entries are exactly 0: no step
-# of training moves these units, and none can ever bring them back. With leaky ReLU no entry is 0: a
-# fifth of the gradient is left to move the bias.
+# Most units are on the flat side for every sample, so 0.83 of the entries are exactly 0. Training
+# steps do not change the weights of these units, so the units can never recover. With leaky ReLU no
+# entry is 0: a fifth of the gradient remains, and it can move the biases back.
 #
 # </details>
 
@@ -176,4 +184,5 @@ assert zeros["relu"] > 0.3 and zeros["leaky_relu"] == 0
 #
 # X. Glorot, Y. Bengio, *Understanding the difficulty of training deep feedforward neural networks*,
 # 2010, on saturation. V. Nair, G. Hinton, *Rectified linear units improve restricted Boltzmann
-# machines*, 2010. D. Hendrycks, K. Gimpel, *Gaussian error linear units*, 2016, for GELU and SiLU.
+# machines*, 2010, for ReLU. D. Hendrycks, K. Gimpel, *Gaussian error linear units*, 2016, for GELU
+# and SiLU.

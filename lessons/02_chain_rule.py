@@ -1,11 +1,12 @@
 # %% [markdown]
-# # 2. The chain rule: every number of a two-unit network
+# # 2. The chain rule: a backward pass by hand
 #
-# **Question.** What does a backward pass compute? Can one do it by hand, as TensorFlow does?
+# **Question.** What does a backward pass compute? Can we compute the same numbers by hand as
+# TensorFlow does?
 #
-# **Predict first.** A hidden sigmoid and an output sigmoid: two units, each with a weight and a
-# bias, both weights of about the same size. Write down which weight gets the larger gradient, and
-# by what factor.
+# **Predict first.** A network has two sigmoid units in a row: a hidden unit and an output unit.
+# Each has one weight and one bias, and both weights have about the same size. Write down which
+# weight gets the larger gradient, and by what factor.
 
 # %%
 import keras
@@ -26,24 +27,25 @@ def sigma(z):
 # %% [markdown]
 # ## The experiment
 #
-# By hand first. Forward, each number is made from the one before it, x → z₁ → a₁ → z₂ → a₂ → L.
-# Backward, each is made from the one behind it, times one local slope. A weight's gradient is read
-# off on the way: that of its unit's z, times the number that came in through the weight.
+# First we compute everything by hand. In the forward pass, each number follows from the one before
+# it: x → z₁ → a₁ → z₂ → a₂ → L. The backward pass starts at L and goes in the opposite direction.
+# In each step it multiplies the gradient by one local slope. The gradient of a weight is the
+# gradient of its unit's z times the number that the weight is multiplied by in the forward pass.
 
 
 # %%
 def by_hand(w1, b1, w2, b2):
-    """Every number of the network, forward and backward."""
+    """Return each value with its gradient, the loss, and the gradients of the weights."""
     z1 = w1 * x + b1
     a1 = sigma(z1)
     z2 = w2 * a1 + b2
     a2 = sigma(z2)
     L = (a2 - target) ** 2
 
-    d_a2 = 2 * (a2 - target)  #     the slope of the square
-    d_z2 = d_a2 * a2 * (1 - a2)  #  the slope of the sigmoid, σ′ = σ(1 − σ)
-    d_a1 = d_z2 * w2  #             through the weight
-    d_z1 = d_a1 * a1 * (1 - a1)  #  the sigmoid again
+    d_a2 = 2 * (a2 - target)  #     slope of the squared error
+    d_z2 = d_a2 * a2 * (1 - a2)  #  slope of the sigmoid, σ′ = σ(1 − σ)
+    d_a1 = d_z2 * w2  #             weight
+    d_z1 = d_a1 * a1 * (1 - a1)  #  slope of the sigmoid
     weights = {"w1": d_z1 * x, "b1": d_z1, "w2": d_z2 * a1, "b2": d_z2}
     return {"z₁": (z1, d_z1), "a₁": (a1, d_a1), "z₂": (z2, d_z2), "a₂": (a2, d_a2)}, L, weights
 
@@ -73,14 +75,15 @@ for i, factor in enumerate(local):
         axes.annotate("", (i + 0.2, -0.8), (i + 0.8, -0.8), arrowprops=red)
         axes.text(i + 0.5, -1.0, f"× {factor}", fontsize=10, ha="center", va="top", color="tab:red")
 axes.text(-0.3, 0.85, "forward: the values", color="tab:blue", fontsize=12)
-axes.text(-0.3, -1.6, "backward: ∂L by each of them", color="tab:red", fontsize=12)
+axes.text(-0.3, -1.6, "backward: the gradients of the loss", color="tab:red", fontsize=12)
 axes.set(xlim=(-0.4, 5.4), ylim=(-1.75, 1.1))
 axes.set_axis_off()
 plt.show()
 
 # %% [markdown]
-# Blue is read from left to right, red from right to left: each red number is the one on its right
-# times what stands under the arrow. The same network in Keras, measured by TensorFlow and by kgrad:
+# Read the blue numbers from left to right and the red numbers from right to left. Each red number
+# is its right neighbor times the factor under the arrow. Now we build the same network in Keras and
+# compare our numbers with those of TensorFlow and kgrad. (kgrad records absolute values.)
 
 # %%
 X, y = np.array([[x]]), np.array([[target]])
@@ -95,10 +98,11 @@ measured = kgrad.measure_gradients(model, X, y, "mean_squared_error")["mean_abs"
 print("        by hand    TensorFlow       |kgrad|")
 for i, (name, slope) in enumerate(gradient.items()):
     print(f"{name}  {slope:10.7f}    {tensorflow[i]:10.7f}    {measured[i]:10.7f}")
-print(f"the gradient of w2 is {abs(gradient['w2'] / gradient['w1']):.2f} times that of w1")
+print(f"w2's gradient is {abs(gradient['w2'] / gradient['w1']):.2f} times as large as w1's")
 
 # %% [markdown]
-# What does such a number mean? Move w₁ a little and look at the loss: the gradient is the slope.
+# What does such a number mean? Change w₁ a little and look at the loss: the gradient is the slope
+# of this curve.
 
 
 # %%
@@ -112,37 +116,40 @@ near = start["w1"] + np.array([-2.5, 2.5])
 
 # %%
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-axes.plot(path, losses, color="tab:blue", label="loss, w₁ varied")
-axes.plot(near, L + gradient["w1"] * (near - start["w1"]), "k--", label="slope by the chain rule")
+axes.plot(path, losses, color="tab:blue", label="loss as w₁ varies")
+axes.plot(near, L + gradient["w1"] * (near - start["w1"]), "k--", label="slope from the chain rule")
 axes.set(xlabel="w₁", ylabel="loss L", title="The gradient is a slope")
 axes.legend()
 plt.show()
 
 h = 1e-4
 nudged = {k: (loss_at(k, v + h) - loss_at(k, v - h)) / (2 * h) for k, v in start.items()}
-print("by nudging:", ", ".join(f"{name} {slope:.7f}" for name, slope in nudged.items()))
+print("by finite differences:", ", ".join(f"{name} {slope:.7f}" for name, slope in nudged.items()))
 
 # %% [markdown]
 # ## What it shows, and why
 #
-# The loss depends on w₁ only through z₁, on z₁ only through a₁, and so on. The chain rule
-# multiplies the slopes along the way:
+# The loss depends on w₁ only through z₁, it depends on z₁ only through a₁, and so on. The chain
+# rule multiplies the slopes along this path:
 #
 # $$\frac{\partial L}{\partial w_1} = \underbrace{2(a_2 - y)}_{\text{loss}} \cdot
 # \underbrace{\sigma'(z_2)}_{\text{unit 2}} \cdot \underbrace{w_2}_{\text{weight}} \cdot
 # \underbrace{\sigma'(z_1)}_{\text{unit 1}} \cdot \underbrace{x}_{\text{input}}$$
 #
-# A backward pass is this product, begun at the loss, with every partial product kept: that of w₂ is
-# made on the way to that of w₁. So all gradients together cost about as much as a few forward
-# passes, however many weights there are.
+# A backward pass computes this product from left to right, starting at the loss. It keeps every
+# intermediate product, because the other gradients need them: the first two factors are also part
+# of the gradient of w₂. This is why all gradients together cost only about as much as a few forward
+# passes, no matter how many weights there are.
 #
-# Look at the red numbers once more. From z₂ to z₁ they were multiplied by w₂ and by one σ′: from
-# −0.286 to 0.068, though |w₂| > 1. Every further layer multiplies by such a pair again: lesson 3.
+# Look at the red numbers once more. From z₂ to z₁ the gradient is multiplied by w₂ and by one σ′.
+# Its size falls from 0.286 to 0.068, although |w₂| > 1. Each additional layer multiplies the
+# gradient by another such pair of factors. Lesson 3 shows what this leads to.
 
 # %% [markdown]
 # ## What must hold
 #
-# Four ways to the same numbers: by hand, TensorFlow, kgrad, nudging. The first weight gets less.
+# Four methods give the same numbers: by hand, TensorFlow, kgrad, and finite differences. The first
+# weight gets the smaller gradient.
 
 # %%
 numbers = np.array(list(gradient.values()))
@@ -155,12 +162,13 @@ assert abs(nodes["z₁"][1]) < abs(nodes["z₂"][1]) / 3
 # ## Exercises
 #
 # **1.** Set w₁ = 6, so that z₁ = 8.8. Compute ∂L/∂w₁ by hand. By what factor has it changed, and
-# which of the five factors did it?
+# which of the five factors in the formula is the cause?
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 1</summary>
 #
-# σ′(8.8) = 0.00015 instead of 0.197: the hidden unit is saturated. The others hardly change.
+# The slope σ′(8.8) is 0.00015 instead of 0.197: the hidden unit is saturated. The other factors
+# hardly change.
 #
 # </details>
 
@@ -172,14 +180,14 @@ print(f"∂L/∂w₁ = {far['w1']:.1e} instead of {gradient['w1']:.3f}")
 assert far["w1"] / gradient["w1"] < 0.002
 
 # %% [markdown]
-# **2.** Let both units share one weight, w₁ = w₂ = w = 0.8. What is ∂L/∂w? (A recurrent network
-# does this at every time step.)
+# **2.** Let both units share one weight: w₁ = w₂ = w = 0.8. What is ∂L/∂w? (A recurrent network
+# shares its weights in this way at every time step.)
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 2</summary>
 #
-# The loss depends on w in two ways, and the slopes of the ways add up: ∂L/∂w is the sum of what w₁
-# and w₂ would get if they were two weights of that value.
+# The loss depends on w along two paths, and the gradients of the two paths add up. So ∂L/∂w is the
+# sum of the gradients that w₁ and w₂ would get if they were two separate weights of that value.
 #
 # </details>
 
@@ -199,4 +207,4 @@ assert np.isclose(ways["w1"] + ways["w2"], shared, rtol=1e-5)
 # ## Source
 #
 # D. Rumelhart, G. Hinton, R. Williams, *Learning representations by back-propagating errors*, 1986.
-# A. Griewank, A. Walther, *Evaluating Derivatives*, 2008, on what a backward pass costs.
+# A. Griewank, A. Walther, *Evaluating Derivatives*, 2008, on the cost of a backward pass.

@@ -1,11 +1,12 @@
 # %% [markdown]
-# # 3. Vanishing: a quarter to the power of depth
+# # 3. Vanishing gradients: at most a quarter per layer
 #
-# **Question.** All hidden layers of a sigmoid network are alike. How much smaller is the gradient
-# of the first than that of the last, and what decides it?
+# **Question.** In a deep sigmoid network all hidden layers have the same form. How much smaller is
+# the gradient of the first layer than that of the last, and what determines this ratio?
 #
-# **Predict first.** Ten layers of 64 sigmoids, Glorot's (Xavier's) initialisation. Write down your
-# guess for the gradient of the first layer divided by that of the tenth: a half? a hundredth? less?
+# **Predict first.** A network has ten layers of 64 sigmoid units and Glorot (Xavier)
+# initialization. Divide the gradient of the first layer by that of the tenth: is the result a half,
+# a hundredth, or less? Write down your guess.
 
 # %%
 import os
@@ -16,7 +17,7 @@ import numpy as np
 
 import kgrad
 
-FAST = "KGRAD_FAST" in os.environ  # fewer networks, the same claims
+FAST = "KGRAD_FAST" in os.environ  # fewer networks, same claims
 data = kgrad.make_dataset("classification", samples=256, features=20, seed=0)
 
 
@@ -29,23 +30,25 @@ def network(depth, seed, activation="sigmoid", initializer="xavier"):
 # %% [markdown]
 # ## The experiment
 #
-# One backward pass through one network, and what theory expects of it before it is run.
+# We run one backward pass through one network. The figure compares the measured gradients with a
+# prediction from theory, which is made without running the network.
 
 # %%
 model = network(depth=10, seed=0)
 measured = kgrad.measure_gradients(model, data.X, data.y)
 predicted = kgrad.predict_gradients(model, data.X, data.y)
-kgrad.plot_prediction(measured, predicted, "Ten sigmoid layers, before any training")
+kgrad.plot_prediction(measured, predicted, "Ten sigmoid layers before training")
 plt.show()
 
 gradient = measured.by_layer("mean_abs")[0]
 ratio = gradient[0] / gradient[9]
-print(f"mean |gradient|: first layer {gradient[0]:.1e}, tenth {gradient[9]:.1e}")
+print(f"mean |gradient|: first layer {gradient[0]:.1e}, tenth layer {gradient[9]:.1e}")
 print(f"first ÷ tenth = {ratio:.1e}")
 
 # %% [markdown]
-# Nearly a straight line on a logarithmic axis: each layer towards the input gets the same
-# *fraction* of what the next one gets. The same for many depths, with several networks each:
+# On the logarithmic axis, the gradients form almost a straight line. So from each layer to the
+# layer below it, the gradient shrinks by the same *factor*. Is this true for other depths? We
+# measure several networks for each depth:
 
 # %%
 depths = [2, 5, 10] if FAST else [2, 5, 10, 15, 20, 30]
@@ -53,41 +56,48 @@ seeds = range(3 if FAST else 8)
 
 
 def first_to_last(depth, seed, **ingredients):
-    """Gradient norm of the first hidden layer over that of the last."""
+    """Return the first hidden layer's gradient norm divided by the last one's."""
     model = network(depth, seed, **ingredients)
     norms = kgrad.measure_gradients(model, data.X, data.y).by_layer("l2_norm")[0]
     return norms[0] / norms[depth - 1]
 
 
 ratios = np.array([[first_to_last(depth, seed) for seed in seeds] for depth in depths])
-steps = np.array(depths) - 1  # from the last hidden layer down to the first
+steps = np.array(depths) - 1  # number of factors between the last hidden layer and the first
 
 # %%
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 axes.semilogy(depths, ratios, "o", color="tab:blue", alpha=0.5)
-axes.semilogy(depths, 0.25**steps, "k--", label="(1/4) per layer")
-axes.set(xlabel="sigmoid layers", ylabel="gradient norm, first ÷ last", title="One slope for all")
+axes.semilogy(depths, 0.25**steps, "k--", label="1/4 per layer")
+axes.set(
+    xlabel="sigmoid layers",
+    ylabel="gradient norm, first ÷ last",
+    title="The same factor for every layer",
+)
 axes.legend()
 plt.show()
 
 factor = np.exp(np.polyfit(steps, np.log(ratios).mean(axis=1), 1)[0])
-print(f"factor per layer, fitted: {factor:.3f}")
+print(f"fitted factor per layer: {factor:.3f}")
 
 # %% [markdown]
 # ## What it shows, and why
 #
-# The signal δ = ∂L/∂z that reaches layer l is made from that of the layer above it by
+# Let δ = ∂L/∂z be the gradient that reaches the inputs z of a layer's units. It is called the
+# layer's *signal*. The signal of layer l follows from the signal of the layer above it:
 #
 # $$\delta^{l} = \sigma'(z^{l}) \odot W^{l+1\top} \delta^{l+1}, \qquad
 # \frac{\partial L}{\partial W^{l}} = \delta^{l} a^{l-1\top}.$$
 #
-# The derivative of the sigmoid is σ′ = σ(1 − σ). It is largest at z = 0, where it is exactly ¼. If
-# the weights neither stretch nor shrink a vector on average (Glorot sees to that here, where all
-# widths are equal), each layer takes the factor
+# The derivative of the sigmoid is σ′ = σ(1 − σ). Its largest value is exactly ¼, at z = 0. Let σ_w²
+# be the variance of a weight times the number of inputs. If σ_w = 1, the weights neither stretch
+# nor shrink a vector on average. Glorot initialization gives σ_w = 1 here, because all layers have
+# the same width. Each layer then multiplies the size of the signal by the factor
 #
 # $$\sqrt{\chi} = \sqrt{\sigma_w^2 \, \mathbb{E}[\sigma'(z)^2]} \le \sigma_w / 4.$$
 #
-# No layer does anything wrong. There are just many factors, and none can be above a quarter.
+# No layer does anything wrong. There are just many factors, and none of them is larger than a
+# quarter.
 
 # %%
 phi = kgrad.theory.activation("sigmoid")
@@ -97,7 +107,8 @@ print(f"factor per layer: measured {factor:.3f}, theory {expected:.3f}, bound 0.
 # %% [markdown]
 # ## What must hold
 #
-# Were it to stop being true, this page would not be made.
+# The code below checks the claims of this lesson. If one of them stops holding, this page fails to
+# build.
 
 # %%
 assert ratio < 1e-4
@@ -108,14 +119,16 @@ assert factor < 0.25
 # ## Exercises
 #
 # **1.** How large must σ_w be so that the gradient of a sigmoid network does not shrink? Choose the
-# weights' standard deviation for 64 units, and measure. What is wrong with the remedy?
+# standard deviation of the weights for 64 units, and measure the factor per layer. What is wrong
+# with this remedy?
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 1</summary>
 #
-# At z = 0 it would take σ_w = 4, a standard deviation of 4/√64 = 0.5. But weights that large push z
-# away from 0, where σ′ is smaller than ¼: the factor stays below 1. With much larger ones it is
-# above 1 in a few units and 0 in all the others, which are saturated.
+# If all z were 0, we would need σ_w = 4, which is a standard deviation of 4/√64 = 0.5. But such
+# large weights push z away from 0, where σ′ is smaller than ¼, so the factor stays below 1. With
+# much larger weights, the factor is above 1 in a few units, and 0 in all the others, which are
+# saturated.
 #
 # </details>
 
@@ -126,14 +139,15 @@ print(f"σ_w = 4: factor per layer {np.exp(large / 9):.2f}")
 assert factor < np.exp(large / 9) < 1
 
 # %% [markdown]
-# **2.** Replace sigmoid by tanh, whose derivative is 1 at zero. Does the gradient still vanish?
+# **2.** Replace the sigmoid by tanh, whose derivative at 0 is 1. Does the gradient still vanish?
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 2</summary>
 #
-# Far more slowly. tanh′(z) = 1 − tanh²(z) is 1 only at 0 and smaller elsewhere, so that each layer
-# still takes a little: a factor of 0.97 where sigmoid takes 0.24. As the signal shrinks on its way
-# up, z comes closer to 0, and the factor closer to 1.
+# It does, but far more slowly. The derivative tanh′(z) = 1 − tanh²(z) is 1 only at 0 and smaller
+# elsewhere, so each layer still shrinks the gradient a little: by a factor of 0.97, compared with
+# 0.24 for the sigmoid. The values in the forward pass shrink from layer to layer, so in later
+# layers z is closer to 0 and the factor is closer to 1.
 #
 # </details>
 

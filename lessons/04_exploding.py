@@ -1,12 +1,13 @@
 # %% [markdown]
-# # 4. Exploding: two faces, and an overflow
+# # 4. Exploding gradients: two patterns, then an overflow
 #
-# **Question.** Weights that are too large make gradients grow on their way back. Is the first layer
-# then the one with the largest gradient? And what becomes of the first steps of training?
+# **Question.** If the weights are too large, gradients grow on their way back to the input. Does
+# the first layer then have the largest gradient? And what happens in the first steps of training?
 #
-# **Predict first.** Ten ReLU layers of 64 units, their weights from N(0, 0.5²): so large that each
-# layer stretches a vector to nearly three times its length. Write down your guess for the gradient
-# of the first kernel divided by that of the tenth. And after how many steps is the loss NaN?
+# **Predict first.** A network has ten ReLU layers of 64 units, with weights drawn from N(0, 0.5²).
+# These weights are so large that each layer stretches a vector to nearly three times its length.
+# Write down your guess for the gradient of the first kernel divided by that of the tenth. And after
+# how many training steps will the loss be NaN?
 
 # %%
 import os
@@ -19,10 +20,10 @@ from kgrad.probe import Probe
 
 import kgrad
 
-FAST = "KGRAD_FAST" in os.environ  # fewer networks, the same claims
+FAST = "KGRAD_FAST" in os.environ  # fewer networks, same claims
 seeds = range(2 if FAST else 8)
 data = kgrad.make_dataset("classification", samples=256, features=20, seed=0)
-STDDEV = {"tanh": 1.0, "relu": 0.5}  # of the weights
+STDDEV = {"tanh": 1.0, "relu": 0.5}  # standard deviation of the initial weights
 
 
 def network(activation, seed=0):
@@ -33,12 +34,13 @@ def network(activation, seed=0):
 # %% [markdown]
 # ## The experiment
 #
-# Two kinds of networks that explode, with several seeds (line: median; shade: all). A history lists
-# the weights in forward order: kernel, bias, kernel, bias …
+# We measure two kinds of networks whose gradients explode, with several seeds each. The lines show
+# the median over the seeds, and the shaded bands show all of them. A history in kgrad lists the
+# weights in forward order: kernel, bias, kernel, bias …
 
 # %%
 layers = np.arange(1, 11)
-kernels, biases = {}, {}  # gradient norms, (networks, layers)
+kernels, biases = {}, {}  # gradient norms of shape (networks, layers)
 for name in STDDEV:
     runs = [kgrad.measure_gradients(network(name, seed), data.X, data.y) for seed in seeds]
     norms = np.array([history["l2_norm"][0, :20] for history in runs])
@@ -49,7 +51,7 @@ figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, marker in (("relu", "o"), ("tanh", "s")):
     axes.semilogy(layers, np.median(kernels[name], axis=0), marker + "-", label=name)
     axes.fill_between(layers, kernels[name].min(axis=0), kernels[name].max(axis=0), alpha=0.2)
-axes.set(xlabel="layer, input → output", ylabel="kernel's gradient norm", title="Before training")
+axes.set(xlabel="layer, input → output", ylabel="gradient norm, kernel", title="Before training")
 axes.legend()
 plt.show()
 
@@ -58,10 +60,13 @@ for name in STDDEV:
     print(f"{name}, layer 1 ÷ layer 10: kernels {kernel:.3g}, biases {bias:.3g}")
 
 # %% [markdown]
-# The first face, tanh: a staircase with the first layer on top. The second, ReLU: a plateau, about
-# 10⁴ everywhere, and no ratio between layers that would give it away; the first kernel even gets
-# the least. But the *biases* of the same network do grow towards the input. So take a kernel's
-# gradient apart: it is made of what comes in from below, a, and of what comes back from above, δ.
+# The two networks show two patterns. In the tanh network the gradients grow steadily towards the
+# input, and the first layer has the largest one. In the ReLU network all kernels have about the
+# same gradient norm, about 10⁴. No ratio between layers reveals this problem, and the first kernel
+# even has the smallest gradient. But the gradients of the *biases* in the same network do grow
+# towards the input. To understand this, we split the gradient of a kernel into its two parts: the
+# layer's input a, which comes from the layer below, and the signal δ, which comes back from the
+# layer above.
 
 # %%
 model = network("relu")
@@ -69,22 +74,23 @@ activations = keras.Model(model.input, [layer.output for layer in model.layers[:
 coming_in = [np.sqrt(np.mean(np.square(a))) for a in activations]
 
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-axes.semilogy(layers, coming_in, "s-", color="C2", label="what comes in: a")
-axes.semilogy(layers, biases["relu"][0], "v-", color="C3", label="what comes back: δ (the bias)")
-axes.semilogy(layers, kernels["relu"][0], "o-", color="C0", label="both together (the kernel)")
+axes.semilogy(layers, coming_in, "s-", color="C2", label="input from below: a")
+axes.semilogy(layers, biases["relu"][0], "v-", color="C3", label="signal from above: δ (bias)")
+axes.semilogy(layers, kernels["relu"][0], "o-", color="C0", label="both combined (kernel)")
 axes.set(xlabel="layer, input → output", ylabel="size", title="ReLU: two slopes that cancel")
 axes.legend()
 plt.show()
 
 up = (coming_in[9] / coming_in[0]) ** (1 / 9)
 down = {name: np.exp(np.log(one[:, 0] / one[:, 9]).mean() / 9) for name, one in biases.items()}
-print(f"δ per layer, downwards: ReLU {down['relu']:.2f}, tanh {down['tanh']:.2f}; a, up: {up:.2f}")
+print(f"growth of δ per layer, measured: ReLU {down['relu']:.2f}, tanh {down['tanh']:.2f}")
+print(f"growth of a per layer, measured: ReLU {up:.2f}")
 relu, tanh = kgrad.theory.activation("relu"), kgrad.theory.activation("tanh")
 chi = kgrad.theory.chi(relu, 1.0, 16.0), kgrad.theory.chi_1(tanh, 64.0)
-print(f"theory for δ: ReLU {np.sqrt(chi[0]):.2f}, tanh {np.sqrt(chi[1]):.2f}")
+print(f"growth of δ per layer, theory:   ReLU {np.sqrt(chi[0]):.2f}, tanh {np.sqrt(chi[1]):.2f}")
 
 # %% [markdown]
-# Now train both for eight steps, with an ordinary learning rate, and record every step.
+# Now we train both networks for eight steps with an ordinary learning rate, and record every step.
 
 # %%
 histories = {}
@@ -94,50 +100,55 @@ for name in STDDEV:
     )
     losses = "  ".join(f"{loss:.3g}" for loss in histories[name].logs["loss"][1:])
     bad = histories[name]["nonfinite_steps"].sum(axis=0).max()
-    print(f"{name}: loss {losses};  {bad:.0f} steps with NaN or infinity")
+    print(f"{name}: loss {losses};  {bad:.0f} steps have NaN or infinity")
 
 lengths = [f"{length:.3g}" for length in histories["relu"]["weight_l2"][:4, 2]]
-print("ReLU, length of the second kernel:", *lengths)
+print("ReLU: norm of the second kernel:", *lengths)
 moved = histories["tanh"]["update_l2"][1, :20:2] / histories["tanh"]["weight_l2"][0, :20:2]
-print(f"tanh, the first step moves kernel 1 by {moved[0]:.1g} of its length, 10 by {moved[9]:.1g}")
+print(f"tanh: first step ÷ norm of the kernel: layer 1 {moved[0]:.1g}, layer 10 {moved[9]:.1g}")
 
 # %%
-kgrad.visualize_gradients(histories["relu"], "ReLU, N(0, 0.5²): eight steps of training")
+kgrad.visualize_gradients(histories["relu"], "ReLU, weights from N(0, 0.5²): eight training steps")
 plt.show()
 
 # %% [markdown]
-# Each line is a layer, each cell a layer at a step; crosses are NaN. Step 0 is before training.
+# On the left each line is a layer. On the right each cell is a layer at one step. Crosses mark NaN.
+# Step 0 is before training.
 #
 # ## What it shows, and why
 #
-# The signal δ of a layer is made from that of the next, and a kernel's gradient from δ and from
-# what came in:
+# The signal δ of a layer follows from the signal of the layer above. The gradient of a kernel
+# follows from δ and from the layer's input:
 #
 # $$\delta^{l} = \varphi'(z^{l}) \odot W^{l+1\top} \delta^{l+1}, \qquad
 # \frac{\partial L}{\partial W^{l}} = \delta^{l} a^{l-1\top}, \qquad
 # |\delta^{l}| \approx \sqrt{\chi}\, |\delta^{l+1}|, \quad
 # \chi = \sigma_w^2\, \mathbb{E}[\varphi'(z)^2].$$
 #
-# With σ_w² = 64 · 0.5² = 16 and a slope of 1 in half of the units ReLU has √χ = √8 = 2.83, and its
-# signal grows by the same factor on the way up. The first layer has nine such factors in its δ, the
-# tenth has them in its a: the slopes cancel, and what all layers share is the *level*. Tanh holds a
-# below 1. There only δ grows, and the kernels show it.
+# The ReLU network has σ_w² = 64 · 0.5² = 16, and its slope is 1 in half of the units. So δ grows by
+# a factor of √χ = √8 = 2.83 per layer on the way down, and a grows by the same factor per layer on
+# the way up. In the first layer, nine such factors are in δ; in the tenth layer, they are in a. The
+# two slopes cancel, so no layer stands out: what is wrong is the *level* of all gradients. Tanh
+# keeps a below 1. There only δ grows, and the kernel gradients show it.
 #
-# While the biases are 0 ReLU keeps it exactly: any kernel scaled by c scales the logit f by c, so
+# As long as the biases of a ReLU network are 0, the layers agree exactly. Multiplying any one
+# kernel by c multiplies the logit f by c, so
 #
 # $$\left\langle W^{l}, \frac{\partial L}{\partial W^{l}} \right\rangle
 # = \left\langle f, \frac{\partial L}{\partial f} \right\rangle \quad \text{for every layer } l.$$
 #
-# Then the steps. The first makes the second kernel 24 times as long, and the others too; the next
-# loss is a product of eleven such kernels, about 10²⁵. The second step makes weights of 10²¹, whose
-# product passes 3.4·10³⁸, the largest number of float32: infinity, and infinity minus infinity is
-# NaN. Tanh stays finite, and does not learn: a step throws the first layer by twice its length.
+# Now the training steps. The first step makes the second kernel 24 times as long, and the other
+# kernels grow as well. The next loss contains the product of eleven such kernels and is about 10²⁵.
+# The second step produces weights of about 10²¹. Their product exceeds 3.4·10³⁸, the largest number
+# in float32. The result is infinity, and infinity minus infinity is NaN. The tanh network stays
+# finite, but it does not learn: one step moves the first layer by twice its own length.
 
 # %% [markdown]
 # ## What must hold
 #
-# Tanh grows towards the input; ReLU does not, in its kernels; the δ of both grow as theory says.
-# ReLU overflows within eight steps, tanh does not. And the products are the same in all layers.
+# In the tanh network, the kernel gradients grow towards the input; in the ReLU network they do not.
+# In both networks δ grows as theory predicts. ReLU overflows within eight steps, and tanh does not.
+# The products in the last formula are the same in all layers.
 
 # %%
 with tf.GradientTape() as tape:
@@ -159,12 +170,12 @@ assert np.isfinite(histories["tanh"].logs["loss"]).all()
 # ## Exercises
 #
 # **1.** At which depth does the signal of such a ReLU network overflow in the very first forward
-# pass? Compute it, then multiply matrices until it does.
+# pass? Compute the depth. Then check it: multiply random matrices until the result overflows.
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 1</summary>
 #
-# log(3.4·10³⁸) / log(2.83) = 85 layers. Single draws lie a few layers to either side.
+# log(3.4·10³⁸) / log(2.83) = 85 layers. A single random draw can differ by a few layers.
 #
 # </details>
 
@@ -174,18 +185,19 @@ with np.errstate(over="ignore", invalid="ignore"):
     while np.isfinite(signal).all():
         weights = random.normal(0, 0.5, (signal.shape[1], 64)).astype("float32")
         signal, depth = np.maximum(signal @ weights, 0), depth + 1
-print(f"computed: {np.log(3.4e38) / np.log(np.sqrt(8)):.0f} layers; tried: {depth}")
+print(f"computed: {np.log(3.4e38) / np.log(np.sqrt(8)):.0f} layers; measured: {depth}")
 assert 75 < depth < 125
 
 # %% [markdown]
-# **2.** Which share of the tanh units is saturated? A saturated unit passes hardly anything (lesson
-# 1). Why does the gradient grow nevertheless?
+# **2.** What share of the tanh units is saturated? A saturated unit passes hardly any gradient
+# (lesson 1). Why does the gradient grow nevertheless?
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 2</summary>
 #
-# About two thirds. The others pass nearly everything, through weights that are eight times longer
-# than they should be: χ is 64 times the mean squared slope, and 64 times 0.07 is more than 1.
+# About two thirds are saturated. The others pass nearly the whole gradient, and the weights, which
+# are eight times as large as they should be, make it grow. The factor χ is 64 times the mean
+# squared slope, and 64 times 0.07 is more than 1.
 #
 # </details>
 

@@ -1,11 +1,13 @@
 # %% [markdown]
-# # 5. What it does to training: early layers that do not learn
+# # 5. Effect on training: early layers that do not learn
 #
-# **Question.** A gradient that vanishes is a small number. What does the network lose by it?
+# **Question.** A vanishing gradient is a very small number. What does the network lose because of
+# it?
 #
-# **Predict first.** Two interleaved half circles, which two sigmoid layers learn to tell apart up
-# to a loss of 0.27. Write down the loss that you expect of six such layers after as many epochs:
-# less, because there are more of them? the same? more? (Guessing gives ln 2 = 0.693.)
+# **Predict first.** The task is to separate two interleaved half circles. A network with two
+# sigmoid layers learns it up to a loss of 0.27. Now use six such layers and the same number of
+# epochs. Write down the loss that you expect: lower because there are more layers, the same, or
+# higher? (Guessing gives ln 2 = 0.693.)
 
 # %%
 import os
@@ -16,13 +18,13 @@ import numpy as np
 
 import kgrad
 
-FAST = "KGRAD_FAST" in os.environ  # fewer epochs, the same claims
+FAST = "KGRAD_FAST" in os.environ  # fewer epochs, same claims
 EPOCHS = 45 if FAST else 60
 moons = kgrad.make_dataset("moons", samples=512, seed=0)
 
 
 def trained(depth, activation="sigmoid", frozen=0):
-    """The network, and the history of its training with the first layers frozen or none."""
+    """Return the network and its training history; the first `frozen` layers do not train."""
     initializer, rate = ("he", 0.1) if activation == "relu" else ("xavier", 0.5)
     model = kgrad.create_model(depth, activation, initializer, units=32, input_shape=(2,), seed=0)
     for layer in model.layers[1 : 1 + frozen]:
@@ -36,8 +38,8 @@ def trained(depth, activation="sigmoid", frozen=0):
 # %% [markdown]
 # ## The experiment
 #
-# The same task and the same number of epochs for two, four and six sigmoid layers of 32 units, and
-# for six ReLU layers.
+# We train networks of two, four and six sigmoid layers with 32 units each, and a network of six
+# ReLU layers. The task and the number of epochs are the same for all.
 
 # %%
 depths = [2, 4, 6]
@@ -50,31 +52,32 @@ losses["ReLU, 6 layers"] = relu.logs["loss"]
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for (name, loss), style in zip(losses.items(), ["-", "--", "-.", ":"], strict=True):
     axes.plot(range(1, EPOCHS + 1), loss[1:], style, linewidth=2, label=name)
-    print(f"{name:<17} loss after 10 epochs {loss[10]:.3f}, after {EPOCHS} {loss[-1]:.3f}")
-axes.set(xlabel="epoch", ylabel="loss", title="The deeper, the later; then not at all")
+    print(f"{name:<17} loss {loss[10]:.3f} after 10 epochs, {loss[-1]:.3f} after {EPOCHS}")
+axes.set(xlabel="epoch", ylabel="loss", title="Deeper networks learn later, or not at all")
 axes.legend(loc="center right", bbox_to_anchor=(1, 0.72))
 plt.show()
 
 # %% [markdown]
-# Each line is a loss. How far did each layer move? A number that compares layers of any size is the
-# way that a weight went in an epoch over its own length, ‖ΔW‖/‖W‖:
+# Each line is the loss of one network. How far did each layer move? To compare layers of any size,
+# we divide the distance that the weights moved in one epoch by the norm of the weights, ‖ΔW‖/‖W‖:
 
 # %%
 sigmoid = histories[-1]
 moved = {}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, history, marker in (("sigmoid", sigmoid, "o-"), ("ReLU", relu, "^-")):
-    moved[name] = history["update_l2"][1, ::2] / history["weight_l2"][0, ::2]  # of the kernels
+    moved[name] = history["update_l2"][1, ::2] / history["weight_l2"][0, ::2]  # ::2 are kernels
     axes.semilogy(range(1, 8), moved[name], marker, label=f"{name}, 6 layers")
-    print(f"{name}: ‖ΔW‖/‖W‖ of layer 1 {moved[name][0]:.1e}, of the output {moved[name][6]:.1e}")
+    print(f"{name}: ‖ΔW‖/‖W‖ in layer 1 {moved[name][0]:.1e}, in the output {moved[name][6]:.1e}")
 axes.set(xlabel="layer, input → output (7)", ylabel="‖ΔW‖/‖W‖ in the first epoch")
-axes.set(title="How far the layers move")
+axes.set(title="Relative change of each layer")
 axes.legend()
 plt.show()
 
 # %% [markdown]
-# At that pace the first sigmoid layer needs thousands of epochs to move by its own length. The
-# proof that it does not learn: hold the first five layers fixed altogether.
+# At this rate the first sigmoid layer needs thousands of epochs to move by its own length. To prove
+# that it does not learn, we freeze the first five layers, so that training cannot change them at
+# all.
 
 # %%
 frozen = {name: trained(6, name, frozen=5)[1].logs["loss"] for name in ("sigmoid", "relu")}
@@ -82,54 +85,57 @@ apart = np.abs(frozen["sigmoid"] - sigmoid.logs["loss"]).max()
 print(
     f"sigmoid: loss {sigmoid.logs['loss'][-1]:.4f}; five layers frozen {frozen['sigmoid'][-1]:.4f}"
 )
-print(f"         the two losses are never more than {apart:.4f} apart")
+print(f"         the two losses never differ by more than {apart:.4f}")
 print(f"ReLU:    loss {relu.logs['loss'][-1]:.4f}; five layers frozen {frozen['relu'][-1]:.4f}")
 
 # %% [markdown]
-# And the network of four layers, whose loss stands still for more than twenty epochs and then
-# falls? Its gradients, layer by layer (left as lines, right as a heatmap):
+# What about the network with four layers? Its loss does not fall for more than twenty epochs, and
+# then it does. Here are its gradients layer by layer, as lines (left) and as a heatmap (right):
 
 # %%
-kgrad.visualize_gradients(histories[1], "Four sigmoid layers: asleep, then awake")
+kgrad.visualize_gradients(histories[1], "Four sigmoid layers: a plateau, then learning")
 plt.show()
 
 # %%
 first = histories[1].by_layer("mean_abs")[:, 0]
 print(
-    f"first of four layers: mean |gradient| {first[0]:.1e} at the start, {first.max():.1e} at most"
+    f"four layers, layer 1: mean |gradient| {first[0]:.1e} at the start, {first.max():.1e} at most"
 )
 outputs = keras.Model(models[-1].input, [layer.output for layer in models[-1].layers[1:-1]])
 spread = [np.std(a, axis=0).mean() for a in outputs(moons.X)]
-print(f"six layers: how much a unit varies from sample to sample, layer 1 {spread[0]:.3f},")
-print(f"            layer 6 {spread[5]:.5f}")
+print("six layers: standard deviation of a unit's output over the samples:")
+print(f"            layer 1 {spread[0]:.3f}, layer 6 {spread[5]:.5f}")
 
 # %% [markdown]
 # ## What it shows, and why
 #
-# Training moves a weight by the learning rate η times its gradient. If ΔW is what an epoch does,
-# n epochs move it by its own length:
+# Each training step moves a weight by the learning rate η times its gradient. If ΔW is the change
+# in one epoch, then a weight needs about n epochs to move by its own length:
 #
 # $$\Delta W^{l} = -\eta\, \frac{\partial L}{\partial W^{l}}, \qquad
 # n \approx \frac{\lVert W^{l} \rVert}{\lVert \Delta W^{l} \rVert}.$$
 #
-# All layers share η. Where gradients differ by a factor of hundreds, so do the steps: any η that
-# suits the last layer leaves the first where it was drawn, and any that suits the first throws the
-# last away (exercise 1). The six-layer network trains its last two layers, and behaves as if the
-# others were not there to be trained: freezing them changes nothing. In the ReLU network freezing
-# them costs a lot.
+# All layers share the same η. If the gradients of two layers differ by a factor of hundreds, so do
+# their steps. An η that suits the last layer leaves the first layer almost at its initial values.
+# An η that suits the first layer makes the steps of the last layer far too large (exercise 1). In
+# effect, the six-layer network trains only its last two layers: freezing the others changes
+# nothing. In the ReLU network, freezing them costs a lot.
 #
-# Why are the last layers alone no help? Because the way up vanishes as the way down does. Each
-# sigmoid layer squeezes what distinguishes one sample from another, and the sixth layer puts out
-# almost the same for all. The last layers have nothing to work with, and the first do not learn to
-# give it to them.
+# Why are the last layers alone not enough? Because the forward signal vanishes just as the gradient
+# does. Each sigmoid layer reduces the differences between samples, and the output of the sixth
+# layer is almost the same for all of them. The last layers have no information to work with, and
+# the first layers do not learn to provide it.
 #
-# Four layers show the way out of it. A little gradient comes through; the first layers move a
-# little; more of the input comes through; the gradient grows, and within a few epochs everything
-# wakes up. That plateau is what vanishing gradients look like in a loss curve, if one waits long
-# enough.
+# The four-layer network shows a way out. A little gradient reaches the first layers, so they change
+# a little. Then more information about the input reaches the last layers, and the gradient grows.
+# Within a few epochs all layers learn. This plateau is what vanishing gradients look like in a loss
+# curve, if we wait long enough.
 
 # %% [markdown]
 # ## What must hold
+#
+# Two sigmoid layers learn the task, four learn it late, and six do not learn it. Six ReLU layers
+# do. Freezing five layers matters only in the ReLU network.
 
 # %%
 final = {name: loss[-1] for name, loss in losses.items()}
@@ -144,13 +150,14 @@ assert first.max() > 10 * first[0] and spread[5] < spread[0] / 300
 # %% [markdown]
 # ## Exercises
 #
-# **1.** The first layer's gradient is too small: multiply the learning rate by 100. What happens?
+# **1.** The gradient of the first layer is too small, so multiply the learning rate by 100. What
+# happens?
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 1</summary>
 #
-# The output layer, whose steps were right, now overshoots, and the loss is far above that of
-# guessing.
+# The steps of the output layer had the right size before. Now they are far too large, and the loss
+# is far higher than that of guessing.
 #
 # </details>
 
@@ -162,14 +169,15 @@ print(f"learning rate 50: loss after 10 epochs {hasty.logs['loss'][-1]:.2f}")
 assert hasty.logs["loss"][-1] > 2
 
 # %% [markdown]
-# **2.** float32 keeps about seven digits. Ten sigmoid layers, weights from N(0, 0.05²)
-# (`"normal"`): how many epochs until the first kernel has changed at all?
+# **2.** A float32 number has about seven significant digits. Take ten sigmoid layers with weights
+# from N(0, 0.05²) (`"normal"`). How many epochs does it take until the first kernel has changed at
+# all?
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 2</summary>
 #
-# It does not change in a single bit. Each step is more than seven digits smaller than the weight
-# that it is added to, and is lost in rounding. Patience does not help.
+# It never changes, not even by a single bit. Each step is more than seven digits smaller than the
+# weight that it is added to, so rounding removes it. More epochs do not help.
 #
 # </details>
 
@@ -186,4 +194,4 @@ assert changed == 0
 #
 # Y. Bengio, P. Simard, P. Frasconi, *Learning long-term dependencies with gradient descent is
 # difficult*, 1994. X. Glorot, Y. Bengio, *Understanding the difficulty of training deep feedforward
-# neural networks*, 2010, for plateaus of deep sigmoid networks.
+# neural networks*, 2010, on plateaus of deep sigmoid networks.

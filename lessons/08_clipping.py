@@ -1,11 +1,12 @@
 # %% [markdown]
-# # 8. Clipping: by norm and by value, in a network that needs it
+# # 8. Gradient clipping: by norm and by value
 #
-# **Question.** A recurrent network applies one matrix fifty times. What does a single step with an
-# enormous gradient do to it, and what do the two kinds of clipping change?
+# **Question.** A recurrent network applies the same matrix fifty times. What does a single step
+# with an enormous gradient do to such a network, and what do the two kinds of clipping change?
 #
-# **Predict first.** The loss starts near 5 and the learning rate is 0.0005. Write down the norm of
-# the first gradient, and how many steps of plain SGD you expect before the loss is NaN.
+# **Predict first.** The loss starts near 5, and the learning rate is 0.0005. Write down your guess
+# for the norm of the first gradient, and for the number of steps that plain SGD can make before the
+# loss is NaN.
 
 # %%
 import os
@@ -17,17 +18,17 @@ import tensorflow as tf
 
 import kgrad
 
-FAST = "KGRAD_FAST" in os.environ  # fewer networks and steps, the same claims
+FAST = "KGRAD_FAST" in os.environ  # fewer networks and steps, same claims
 SEEDS, EPOCHS = (range(1), 8) if FAST else (range(2), 12)
 RATE, LIMIT, T = 5e-4, 30.0, 50
 
 random = np.random.default_rng(0)
 X = random.normal(size=(512, T, 2)).astype("float32")
-y = X[:, :, :1].sum(axis=1) / np.sqrt(T)  # remember all of the first column; variance near 1
+y = X[:, :, :1].sum(axis=1) / np.sqrt(T)  # sum of the first column; variance near 1
 
 
 def network(seed):
-    """ReLU units whose recurrent matrix starts as the identity (Le et al. 2015)."""
+    """Build a ReLU RNN whose recurrent matrix starts as the identity (Le et al. 2015)."""
     keras.utils.set_random_seed(seed)
     rnn = keras.layers.SimpleRNN(32, activation="relu", recurrent_initializer="identity")
     return keras.Sequential([keras.Input((T, 2)), rnn, keras.layers.Dense(1)])
@@ -36,8 +37,10 @@ def network(seed):
 # %% [markdown]
 # ## The experiment
 #
-# The same network three times: unclipped, clipped by norm at 30, and clipped by value. The bound on
-# an entry is 30/√1153, so that a gradient of 1,153 entries cannot be longer than 30 there either.
+# The network reads a sequence of 50 time steps with two numbers each, and must output the scaled
+# sum of the first numbers. We train it in three ways: without clipping, clipped by norm at 30, and
+# clipped by value. For clipping by value, the bound for each entry is 30/√1153. The gradient has
+# 1,153 entries, so its norm cannot exceed 30 in this case either.
 
 # %%
 bound = LIMIT / np.sqrt(network(0).count_params())
@@ -50,13 +53,13 @@ def train(seed, epochs=EPOCHS, rate=RATE, **clipping):
     )
 
 
-runs = {"unclipped": [train(seed, epochs=1) for seed in SEEDS]}  # one is more than enough
+runs = {"unclipped": [train(seed, epochs=1) for seed in SEEDS]}  # one is enough to fail
 runs["by norm"] = [train(seed, global_clipnorm=LIMIT) for seed in SEEDS]
 runs["by value"] = [train(seed, clipvalue=bound) for seed in SEEDS]
 
 
 def norm(history, statistic="l2_norm"):
-    """Norm of the whole gradient, step by step."""
+    """Return the norm of the whole gradient at each step."""
     return np.sqrt((history[statistic] ** 2).sum(axis=1))[1:]
 
 
@@ -67,19 +70,20 @@ for name, color in (("by value", "tab:orange"), ("by norm", "tab:blue")):
     axes.semilogy(np.arange(1, EPOCHS + 1), loss, color=color, marker=".", label=f"clipped {name}")
 loss = runs["unclipped"][0].logs["loss"][1:4]
 axes.semilogy(np.arange(1, 4) / 16, loss, "x-", color="tab:red", label="unclipped")
-axes.set(xlabel="epoch of 16 steps", ylabel="loss", ylim=(0.03, 1e4), title="Three ways")
+axes.set(xlabel="epoch (16 steps)", ylabel="loss", ylim=(0.03, 1e4), title="Three runs")
 axes.legend()
 plt.show()
 
-print("unclipped: loss of the first three steps:", *(f"{value:.1e}" for value in loss))
+print("unclipped: loss in the first three steps:", *(f"{value:.1e}" for value in loss))
 first = [norm(history)[0] for history in runs["unclipped"]]
 finite = [int(np.isfinite(history.logs["loss"][1:]).sum()) for history in runs["unclipped"]]
-print("first gradient, norm:", np.round(first), "steps with a finite loss:", finite)
+print("norm of the first gradient:", np.round(first), "steps with a finite loss:", finite)
 last = {name: [h.logs["loss"][-16:].mean() for h in runs[name]] for name in runs}
 print("loss in the last epoch:", {name: np.round(last[name], 3).tolist() for name in last})
 
 # %% [markdown]
-# What did one step do to the recurrent matrix, and to the state after 50 inputs?
+# What did one step without clipping do to the recurrent matrix, and to the network's state after 50
+# inputs?
 
 # %%
 model = network(0)
@@ -96,14 +100,14 @@ print(f"largest singular value: 1 before, {sigma:.2f} after; to the power 50: {s
 print(f"largest entry of the state: {before:.0f} before, {after:.0e} after")
 
 # %% [markdown]
-# And what did clipping leave of the gradient, step by step?
+# And how much of the gradient remained after clipping in each step?
 
 # %%
 clipped = runs["by norm"][0]
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 axes.semilogy(norm(clipped), ".", color="0.6", label="gradient")
 axes.semilogy(norm(clipped, "clipped_l2"), color="tab:blue", label="after clipping by norm")
-axes.set(xlabel="step", ylabel="norm", title="Clipping acts at first, then rarely")
+axes.set(xlabel="step", ylabel="norm", title="Clipping acts often at first, then rarely")
 axes.legend()
 plt.show()
 
@@ -115,32 +119,36 @@ flat = np.concatenate([np.ravel(g) for g in gradient])
 parts = np.concatenate([np.ravel(tf.clip_by_norm(g, LIMIT)) for g in gradient])
 left = flat * min(1, LIMIT / np.linalg.norm(flat)), np.clip(flat, -bound, bound), parts
 straight, bent, each = (flat @ g / np.linalg.norm(flat) / np.linalg.norm(g) for g in left)
-print("cosine of what clipping leaves with the first gradient:")
+print("cosine between the first gradient before and after clipping:")
 print(f"by norm {straight:.2f}, by value {bent:.2f}, by the norm of each weight {each:.2f}")
 
 # %% [markdown]
 # ## What it shows, and why
 #
-# Back through T steps the gradient meets the same matrix T times; D is diagonal and holds the
-# slopes, 0 or 1 for ReLU:
+# On its way back through T time steps, the gradient is multiplied by the same matrix T times. D is
+# a diagonal matrix with the slopes, which are 0 or 1 for ReLU:
 #
 # $$\frac{\partial h_T}{\partial h_0} = \prod_{t=1}^{T} D_t W, \qquad
 # \left\| \frac{\partial h_T}{\partial h_0} \right\| \le \sigma_{\max}(W)^T .$$
 #
-# With W = I nothing grows. The gradient is large all the same, because it is a sum over T steps,
-# all of which want the same change. One step along it makes σ_max so large that its 50th power is a
-# million: the loss has a cliff there, and a few steps later it is NaN. Clipping does not remove the
-# cliff. It limits how far one jumps:
+# With W = I nothing grows. The gradient is large nevertheless, because it is a sum over T steps
+# that all demand the same change. One step in its direction makes σ_max so large that its 50th
+# power is a million. The loss has a cliff there, and a few steps later it is NaN. Clipping does not
+# remove the cliff. It limits how far a single step can jump:
 #
 # $$\text{by norm: } g \leftarrow g \cdot \min\!\left(1, \frac{c}{\|g\|}\right), \qquad
 # \text{by value: } g_i \leftarrow \max(-b, \min(b, g_i)).$$
 #
-# By norm the direction stays. By value all entries that are too large become equal, and the
-# direction bends: the steps are as long and lead down less. In Keras the norm of the whole gradient
-# is `global_clipnorm`; `clipnorm` bounds each weight's own, which bends the whole, too.
+# Clipping by norm keeps the direction of the gradient. Clipping by value makes all entries that are
+# too large equally large, which changes the direction: the steps are as long, but they reduce the
+# loss less. In Keras, `global_clipnorm` limits the norm of the whole gradient. `clipnorm` limits
+# the gradient of each weight separately, so it changes the direction of the whole gradient, too.
 
 # %% [markdown]
 # ## What must hold
+#
+# Without clipping the loss is soon NaN. Clipping by norm learns more than clipping by value, it
+# keeps the direction of the gradient, and it acts far more often at the beginning than at the end.
 
 # %%
 assert max(finite) < 10 and min(first) > 3 * LIMIT
@@ -152,15 +160,15 @@ assert straight > 0.999 and max(bent, each) < 0.9
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Would a smaller learning rate have done instead? Find one that is safe, and compare the
+# **1.** Would a smaller learning rate have worked as well? Find one that is safe, and compare the
 # loss.
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 1</summary>
 #
-# A fiftieth of the rate, 0.00001, survives the first step, which is then as long as a clipped one.
-# But every later step is fifty times shorter as well, and the loss at the end is higher. Clipping
-# shortens the steps that need it.
+# With a fiftieth of the rate, 0.00001, training survives the first step, which is then as long as a
+# clipped step. But all later steps are fifty times shorter as well, and the final loss is higher.
+# Clipping shortens only the steps that need it.
 #
 # </details>
 
@@ -175,9 +183,9 @@ assert slow > 1.3 * last["by norm"][0]
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 2</summary>
 #
-# In the first steps it may act once or twice, because of the output layer. The first hidden layer
-# moves no further than without it: clipping only ever makes a step shorter. It is no remedy for
-# vanishing.
+# It may act once or twice in the first steps, because of the output layer. The first hidden layer
+# moves no further than without clipping, because clipping can only make a step shorter. It is no
+# remedy for vanishing gradients.
 #
 # </details>
 

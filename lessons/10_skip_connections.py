@@ -1,11 +1,12 @@
 # %% [markdown]
-# # 10. Skip connections: a way around every pair of layers
+# # 10. Skip connections: a second path around every pair of layers
 #
-# **Question.** A residual network adds to every pair of layers a way around it. What becomes of the
-# gradient, and of training, as such a network gets deeper?
+# **Question.** A residual network adds a second path around every pair of layers. How does this
+# change the gradient and the training as the network gets deeper?
 #
-# **Predict first.** Forty sigmoid layers. Without skip connections the gradient of the first layer
-# is some 10⁻²⁵ of that of the last. Write down your guess for the same network with them.
+# **Predict first.** A network has forty sigmoid layers. Without skip connections, the gradient of
+# the first layer is about 10⁻²⁵ of that of the last. Write down your guess for the same network
+# with skip connections.
 
 # %%
 import os
@@ -16,7 +17,7 @@ import numpy as np
 
 import kgrad
 
-FAST = "KGRAD_FAST" in os.environ  # fewer depths, the same claims
+FAST = "KGRAD_FAST" in os.environ  # fewer depths, same claims
 data = kgrad.make_dataset("classification", seed=0)
 KINDS = {"plain": False, "residual": True}
 
@@ -28,8 +29,8 @@ def network(depth, activation, skip, seed=0, initializer="xavier"):
 # %% [markdown]
 # ## The experiment
 #
-# Twenty sigmoid layers, before any training. The vertical axis is logarithmic; the input is on the
-# left.
+# We compare networks of twenty sigmoid layers with and without skip connections, before training.
+# The vertical axis is logarithmic, and the input is on the left.
 
 # %%
 measured = {
@@ -38,11 +39,12 @@ measured = {
 }
 
 # %%
-kgrad.plot_gradient_by_depth(measured, title="Twenty sigmoid layers")
+kgrad.plot_gradient_by_depth(measured, title="Twenty sigmoid layers before training")
 plt.show()
 
 # %% [markdown]
-# In the right panel the gradient is level. Is it so at every depth?
+# In the right panel the gradient has nearly the same size in all hidden layers. Is this true at
+# every depth?
 
 # %%
 depths = [4, 40] if FAST else [4, 10, 20, 40]
@@ -72,8 +74,8 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# A gradient that arrives is of use only if the network learns with it. Tanh layers, whose gradient
-# does not vanish even without skip connections, trained for eight epochs:
+# A gradient that reaches the first layer is useful only if the network learns with it. Here we
+# train tanh layers for eight epochs. Their gradient does not vanish even without skip connections.
 
 # %%
 
@@ -102,23 +104,26 @@ plt.show()
 # %% [markdown]
 # ## What it shows, and why
 #
-# A plain network is a product of its layers' Jacobians F′. A block that adds its input to its
-# output, y = x + F(x), has the Jacobian I + F′, and the product opens into a sum over all ways
-# through the network:
+# In a plain network, the gradient contains the product of the Jacobians F′ of all layers. A
+# residual block adds its input to its output, y = x + F(x), so its Jacobian is I + F′. The product
+# of these Jacobians expands into a sum over all paths through the network:
 #
 # $$\prod_{k=1}^{n} \left(I + F_k'\right) = I + \sum_k F_k' + \sum_{j<k} F_k' F_j' + \dots$$
 #
-# Every block doubles the number of ways. One of them, I, takes no block at all: however small the
-# F′ are, the gradient arrives by it. In the sigmoid network F′ is about 0.24² = 0.06, and I is
-# nearly all there is, at any depth.
+# Every block doubles the number of paths. One of the paths, I, goes around all blocks, so the
+# gradient arrives however small the F′ are. In the sigmoid network F′ is about 0.24² = 0.06, and
+# the path I carries nearly all of the gradient, at any depth.
 #
-# The tanh networks say the other half. Their gradient was level without skip connections, and yet
-# depth was of no use to them: 40 layers learn hardly faster than 4, because each layer has to build
-# anew all that the next one needs. With skip connections a block has to learn only what to change,
-# and the deeper network learns faster.
+# The tanh networks show the other half of the story. Without skip connections their gradient does
+# not vanish, and yet depth does not help: 40 layers learn hardly faster than 4. Each layer has to
+# build everything that the next one needs from the beginning. With skip connections, a block has to
+# learn only what to change, and deeper networks learn faster.
 
 # %% [markdown]
 # ## What must hold
+#
+# With skip connections, the gradient of the sigmoid network does not vanish at any depth, and a
+# deeper tanh network reaches a much lower loss. Without them, it does not.
 
 # %%
 assert ratios["sigmoid", "plain"][-1] < 1e-20 and ratios["sigmoid", "residual"].min() > 0.01
@@ -129,17 +134,18 @@ assert losses["residual"][-1] < 0.5 * losses["residual"][0]
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Build 40 ReLU layers with skip connections and He's initialisation. What is the loss before
-# training? Scale the branches so that the n blocks together multiply the variance by no more than
-# e.
+# **1.** Build 40 ReLU layers with skip connections and He initialization. What is the loss before
+# training? Then scale the weights in the n blocks so that all blocks together multiply the variance
+# by no more than e.
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 1</summary>
 #
-# He's initialisation keeps the variance of a branch equal to that of what goes into it. The sum of
-# the two has twice the variance or more, block after block, and twenty blocks multiply it by over a
-# million. With branches of 1/n of the variance the factor is (1 + 1/n)ⁿ < e. A branch has two
-# layers, so each gets 1/√n: a scale of 2/√20 in place of He's 2.
+# Let the branch of a block be its two layers, without the skip connection. With He initialization,
+# the output of a branch has the same variance as its input. The sum of the two has at least twice
+# the variance, block after block, and twenty blocks multiply the variance by over a million. If
+# each branch has 1/n of the variance, the total factor is (1 + 1/n)ⁿ < e. A branch has two layers,
+# so each layer gets a factor of 1/√n: the scale is 2/√20 instead of He's 2.
 #
 # </details>
 
@@ -155,15 +161,15 @@ print(f"scale {scale:.2f}: loss after 8 epochs {trained:.3f}")
 assert start[2.0] > 1000 * start[scale] and trained < 0.6
 
 # %% [markdown]
-# **2.** The gradient of twenty sigmoid layers is rescued. Train them with skip connections and a
-# learning rate of 0.01. Why is the loss above guessing (0.693), and what helps?
+# **2.** The gradient of twenty sigmoid layers no longer vanishes. Train them with skip connections
+# and a learning rate of 0.01. Why is the loss higher than that of guessing (0.693), and what helps?
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 2</summary>
 #
-# The step is too long. Sigmoids put out positive numbers, ten sums of them make a large signal, and
-# the gradient by the last weights is large with it. A third of the rate is enough. Change how
-# gradients flow, and the learning rate is to be chosen anew.
+# The steps are too long. Sigmoids output positive numbers, so the sum over ten blocks is a large
+# signal, and it makes the gradient of the last weights large. A third of the learning rate is small
+# enough. If you change how gradients flow, choose the learning rate again.
 #
 # </details>
 
@@ -177,4 +183,4 @@ assert short < 0.65 < long
 #
 # K. He, X. Zhang, S. Ren, J. Sun, *Deep Residual Learning for Image Recognition*, 2015. A. Veit, M.
 # Wilber, S. Belongie, *Residual Networks Behave Like Ensembles of Relatively Shallow Networks*,
-# 2016, for the ways.
+# 2016, for the paths.

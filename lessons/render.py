@@ -1,7 +1,7 @@
-"""Runs the lessons and writes them as pages: `make lessons`, or `lessons/render.py 03 07` for some.
+"""Run lessons and write their pages (all: `make lessons`; some: `lessons/render.py 03 07`).
 
-A lesson is executed as a notebook. What comes of it is Markdown with figures in docs/lessons, to be
-read on GitHub, and from that one HTML file each in build/lessons, to be read without a network.
+Each lesson runs as a notebook. The result is a Markdown page with figures in docs/lessons, for
+GitHub. Each Markdown page becomes one HTML file in build/lessons, which opens without a network.
 """
 
 import argparse
@@ -34,37 +34,37 @@ from pygments.lexers import get_lexer_by_name
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-LOGGED = re.compile(r"(WARNING: All log messages before|[IWEF]\d{4} \d\d:).*\n?")  # by TensorFlow
+LOGGED = re.compile(r"(WARNING: All log messages before|[IWEF]\d{4} \d\d:).*\n?")  # TensorFlow's
 TABLE = re.compile(r"(?<=<!-- lessons -->\n).*(?=<!-- end of lessons -->)", re.DOTALL)
 INITIALS = r"(?:[A-Z]\.[ -]?)+"
-CITED = re.compile(  # X. Glorot, Y. Bengio, *Title*, 2010
+CITED = re.compile(  # matches X. Glorot, Y. Bengio, *Title*, 2010
     rf"((?:{INITIALS}\w+, )*{INITIALS}\w+(?: et al\.)?), (?:\*[^*]+\*, )?(\d{{4}})"
 )
 NUMBERED = "[0-9][0-9]_*"
-DPI = 110  # 6 inches are 660 pixels: sharp enough on a telephone, small enough to be committed
-WIDE = 700  # pixels, from which on a figure's labels are lost on a telephone
-SECONDS_A_CELL = 600
+DPI = 110  # 6 inches are 660 pixels: sharp on a phone, and small enough to commit
+WIDE = 700  # pixels; the labels of wider figures are too small when a phone shrinks them
+SECONDS_PER_CELL = 600
 
 
 class LessonError(Exception):
-    """A cell raised, took too long or ended its kernel, or a formula cannot be drawn."""
+    """A failed cell (error, timeout or dead kernel), or a formula that cannot be converted."""
 
 
 def execute(lesson: Path) -> NotebookNode:
-    """The lesson as a notebook with its outputs, run in an empty folder by this Python."""
+    """Run the lesson with this Python in an empty folder, and return it with its outputs."""
     notebook = jupytext.read(lesson)
     started: list[int] = []
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "matplotlibrc").write_text(f"figure.dpi: {DPI}\n")
         kernel = AsyncKernelManager(
-            transport="ipc",  # not TCP, where others on this machine could listen
+            transport="ipc",  # with TCP, other users of this machine could connect
             connection_file=str(Path(folder, "kernel.json")),
             kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
         )
         client = NotebookClient(
             notebook,
             km=kernel,
-            timeout=SECONDS_A_CELL,
+            timeout=SECONDS_PER_CELL,
             coalesce_streams=True,
             resources={"metadata": {"path": folder}},
             on_cell_start=lambda cell, cell_index: started.append(cell_index),
@@ -73,27 +73,27 @@ def execute(lesson: Path) -> NotebookNode:
         for name in ("KGRAD_FAST", "MPLBACKEND"):
             settings.pop(name, None)
         try:
-            # Its standard error is DEVNULL, since it comes back among the outputs.
+            # The cells' standard error is among the outputs, so the kernel's own is dropped.
             client.execute(env=settings, stderr=subprocess.DEVNULL, cleanup_kc=True)
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             code = notebook.cells[started[-1]].source
             why = re.sub(r"\x1b\[[\d;]*m", "", str(error))
             raise LessonError(
-                f"cell {started[-1] + 1} of {len(notebook.cells)} failed, which begins with "
+                f"cell {started[-1] + 1} of {len(notebook.cells)} failed; it begins with "
                 f"{code.splitlines()[0]!r}\n{why}"
             ) from error
     return notebook
 
 
 def small(png: bytes) -> bytes:
-    """The same picture in 256 colours, rare ones among them: a third of the bytes."""
+    """Reduce the picture to 256 colors, rare ones included: a third of the bytes."""
     file, few = BytesIO(), {"method": Image.Quantize.MAXCOVERAGE, "dither": Image.Dither.NONE}
     Image.open(BytesIO(png)).convert("RGB").quantize(**few).save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
 def as_markdown(notebook: NotebookNode, name: str) -> tuple[str, dict[str, bytes]]:
-    """The page, and its figures by file name."""
+    """Return the Markdown page, and its figures by file name."""
     figures: dict[str, bytes] = {}
     parts = []
     for cell in notebook.cells:
@@ -115,15 +115,15 @@ def as_markdown(notebook: NotebookNode, name: str) -> tuple[str, dict[str, bytes
         if "solution" in cell.metadata.get("tags", []):
             shown = ["<details><summary>The code</summary>", *shown, "</details>"]
         parts += shown
-    links = f"[All lessons](README.md) · [this one as a script](../../lessons/{name}.py)"
+    links = f"[All lessons](README.md) · [this lesson as a script](../../lessons/{name}.py)"
     return "\n\n".join([*parts, "---", links]) + "\n", figures
 
 
 def write_page(lesson: Path, pages: Path) -> None:
-    """Runs the lesson and puts its page in the place of the last one; all of it or nothing."""
+    """Run the lesson and replace its page and figures; if it fails, the old ones stay."""
     for cell in jupytext.read(lesson).cells:
         if cell.cell_type == "markdown":
-            as_html(cell.source, pages, pages)  # for its formulas, before the minutes of a run
+            as_html(cell.source, pages, pages)  # finds bad formulas before the long run
     page, figures = as_markdown(execute(lesson), lesson.stem)
     folder = pages / "figures"
     folder.mkdir(parents=True, exist_ok=True)
@@ -135,17 +135,17 @@ def write_page(lesson: Path, pages: Path) -> None:
 
 
 def table_of_lessons(lessons: list[Path]) -> str:
-    """A row a lesson, from its own first and last cells."""
-    rows = ["| | lesson | its question | source |", "|---|---|---|---|"]
+    """Return the index table: one row per lesson, from its first and last cells."""
+    rows = ["| | lesson | question | source |", "|---|---|---|---|"]
     for lesson in lessons:
         cells = jupytext.read(lesson).cells
         first, source = (" ".join(cells[place].source.split()) for place in (0, -1))
         head = re.match(r"# (\d+)\. (.+?): (.+?) \*\*Question\.\*\* (.+?)(?: \*\*|$)", first)
         if head is None or (read := CITED.search(source)) is None:
             raise ValueError(
-                f"{lesson.name} must begin with '# number. Name: a phrase' and '**Question.** …', "
-                "and its last cell name a source as 'X. Author, *Title*, 2010'; received "
-                f"{first[:60]!r} and {source[:60]!r}"
+                f"the first cell of {lesson.name} must contain '# number. Name: phrase' and "
+                "'**Question.** …', and its last cell a source such as "
+                f"'X. Author, *Title*, 2010'; received {first[:60]!r} and {source[:60]!r}"
             )
         number, name, phrase, question = head.groups()
         link = f"[{name}]({lesson.stem}.md): {phrase}"
@@ -155,17 +155,17 @@ def table_of_lessons(lessons: list[Path]) -> str:
 
 
 def formula(latex: str, options: dict) -> str:
-    """MathML, which browsers draw by themselves; at a wide gap a narrow page breaks the line."""
+    """Convert a formula to MathML, in parts between which a narrow page can break the line."""
     display = "block" if options["display_mode"] else "inline"
     parts = re.split(r"\\qquad|(?<=,)\s*\\quad", latex) if display == "block" else [latex]
     mathml = "".join(convert(part.strip(), display=display) for part in parts)
     if "\\" in mathml:
-        raise LessonError(f"the formula {latex.strip()!r} has a command that is not known")
+        raise LessonError(f"the formula {latex.strip()!r} has an unknown command")
     return mathml
 
 
-def coloured(code: str, language: str, attributes: str) -> str:
-    """Code with a class a kind of word, and what was printed: columns scroll, other lines wrap."""
+def colored(code: str, language: str, attributes: str) -> str:
+    """Highlight code; mark printed text as columns, which scroll, or as lines, which wrap."""
     if language == "text":
         kind = "columns" if "  " in code else "lines"
         return f'<pre class="printed {kind}"><code>{escape(code)}</code></pre>'
@@ -175,8 +175,8 @@ def coloured(code: str, language: str, attributes: str) -> str:
 
 
 def as_html(text: str, pages: Path, build: Path) -> str:
-    """Markdown as HTML: figures within it, links to where things are from the build folder."""
-    markdown = MarkdownIt("commonmark", {"highlight": coloured}).enable("table")
+    """Convert Markdown to HTML with embedded figures and links relative to the build folder."""
+    markdown = MarkdownIt("commonmark", {"highlight": colored}).enable("table")
     markdown.use(dollarmath_plugin, renderer=formula, allow_space=False, double_inline=True)
     markdown.use(anchors_plugin, max_level=3)
     tokens = markdown.parse(text)
@@ -198,13 +198,13 @@ def as_html(text: str, pages: Path, build: Path) -> str:
 
 
 def page_name(markdown: Path) -> str:
-    """What the page is called in the build folder."""
+    """Return the file name of the page in the build folder."""
     return "index.html" if markdown.stem == "README" else f"{markdown.stem}.html"
 
 
 def write_html(pages: Path, build: Path) -> None:
-    """A file a page, with links to the page before and after it."""
-    style = (HERE / "page.css").read_text(encoding="utf-8") + colours()
+    """Write one HTML file per page, with links to the previous and the next page."""
+    style = (HERE / "page.css").read_text(encoding="utf-8") + colors()
     numbered = sorted(pages.glob(f"{NUMBERED}.md"))
     files = [pages / "README.md", *numbered, *sorted(pages.glob("[a-z]*.md"))]
     texts = [file.read_text(encoding="utf-8") for file in files]
@@ -219,7 +219,7 @@ def write_html(pages: Path, build: Path) -> None:
             if 0 <= other < len(files)
         ]
         html = f"""<!DOCTYPE html>
-<html lang="en-GB">
+<html lang="en-US">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
@@ -236,25 +236,25 @@ def write_html(pages: Path, build: Path) -> None:
         (build / page_name(file)).write_text(html, encoding="utf-8")
 
 
-def colours() -> str:
-    """The colours of code, for a light page and for a dark one."""
+def colors() -> str:
+    """Return the style sheet for code, in light and in dark mode."""
     light = HtmlFormatter(style="default").get_style_defs("pre")
     dark = HtmlFormatter(style="github-dark").get_style_defs("pre")
     return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
 
 
 def choose(lessons: Path, numbers: list[str]) -> list[Path]:
-    """The lessons of these numbers, or all."""
+    """Return the lessons with these numbers, or all lessons if there are no numbers."""
     known = {path.name[:2]: path for path in sorted(lessons.glob(f"{NUMBERED}.py"))}
     wanted = [number.zfill(2) for number in numbers] or list(known)
     for number in wanted:
         if number not in known:
-            raise ValueError(f"there is no lesson {number}; there are {', '.join(known)}")
+            raise ValueError(f"there is no lesson {number}; the lessons are {', '.join(known)}")
     return [known[number] for number in wanted]
 
 
 def render(chosen: list[Path], pages: Path) -> bool:
-    """Whether all lessons ran; each that did has a new page, and says how long it took."""
+    """Write the pages of these lessons, print the time of each, and return whether all ran."""
     complete = True
     for lesson in chosen:
         start = time.monotonic()
@@ -274,11 +274,11 @@ def main(
     pages: Path = ROOT / "docs" / "lessons",
     build: Path = ROOT / "build" / "lessons",
 ) -> int:
-    """Returns the exit status: 1 if a lesson failed."""
+    """Write the pages, and return the exit status: 1 if a lesson failed, otherwise 0."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("lesson", nargs="*", help="numbers, such as 03; all if none is given")
+    parser.add_argument("lesson", nargs="*", help="lesson numbers, such as 03 (default: all)")
     parser.add_argument(
-        "--pages", action="store_true", help="run nothing: the index and the HTML pages only"
+        "--pages", action="store_true", help="run no lesson; only write index and HTML pages"
     )
     options = parser.parse_args(arguments)
     start = time.monotonic()

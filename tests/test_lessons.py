@@ -401,7 +401,7 @@ def test_a_lesson_that_fails_is_named_and_leaves_its_old_page(rendered, tmp_path
     with pytest.raises(render.LessonError) as failed:
         render.execute(lesson)
     words = str(failed.value)
-    assert words.startswith("cell 3 of 4 failed, which begins with 'found = 2'\n")
+    assert words.startswith("cell 3 of 4 failed; it begins with 'found = 2'\n")
     assert "assert found == 3" in words
     assert "\x1b" not in words
 
@@ -429,7 +429,7 @@ def test_a_page_is_one_file_with_formulas_as_mathml(rendered):
 
 
 def test_a_formula_that_cannot_be_drawn_is_refused():
-    with pytest.raises(render.LessonError, match=r"formula '\\\\nosuch x' has a command"):
+    with pytest.raises(render.LessonError, match=r"formula '\\\\nosuch x' has an unknown command"):
         render.as_html("$$\\nosuch x$$", PAGES, PAGES)
 
 
@@ -437,7 +437,7 @@ def test_a_lesson_that_is_not_there_is_refused(capsys):
     with pytest.raises(SystemExit) as refused:
         render.main(["77"])
     assert refused.value.code == 2
-    assert "there is no lesson 77; there are 01," in capsys.readouterr().err
+    assert "there is no lesson 77; the lessons are 01," in capsys.readouterr().err
 
 
 def widths(page):

@@ -1,12 +1,12 @@
 # %% [markdown]
-# # 9. Normalisation: what batch and layer normalisation do to gradients
+# # 9. Normalization: effects of batch and layer normalization on gradients
 #
-# **Question.** Batch normalisation is known as a remedy for vanishing gradients. What does it do to
+# **Question.** Batch normalization is known as a remedy for vanishing gradients. What does it do to
 # a gradient that did not vanish in the first place?
 #
-# **Predict first.** Twenty ReLU layers with He's initialisation, whose gradient is about the same
-# everywhere. Put batch normalisation before each activation. Write down the gradient of the first
-# layer divided by that of the last: a tenth, one, ten, more?
+# **Predict first.** A network has twenty ReLU layers with He initialization, so its gradient is
+# about the same in all layers. Put batch normalization before each activation. Divide the gradient
+# of the first layer by that of the last: is it a tenth, one, ten, or more? Write down your guess.
 
 # %%
 import functools
@@ -19,7 +19,7 @@ import numpy as np
 import kgrad
 from kgrad import theory
 
-FAST = "KGRAD_FAST" in os.environ  # fewer networks, the same claims
+FAST = "KGRAD_FAST" in os.environ  # fewer networks, same claims
 data = kgrad.make_dataset("classification", seed=0)
 X, y = data.X[:32], data.y[:32]  # one batch
 KINDS = {"none": None, "batch": "batch", "layer": "layer"}
@@ -33,19 +33,20 @@ def network(depth, activation, normalization, seed=0, initializer=None):
 # %% [markdown]
 # ## The experiment
 #
-# First the remedy: ten sigmoid layers, each with its normalisation before the activation. The axis
-# is logarithmic; points are one network, the line is what theory expects of it.
+# First we look at the remedy: ten sigmoid layers, each with normalization before the activation.
+# The axis is logarithmic. The points are measured in one network, and the line is the prediction
+# from theory.
 
 # %%
 models = {name: network(10, "sigmoid", kind) for name, kind in KINDS.items()}
 measured = {name: kgrad.measure_gradients(model, X, y) for name, model in models.items()}
 predicted = {name: kgrad.predict_gradients(model, X, y) for name, model in models.items()}
-kgrad.plot_prediction(measured, predicted, "Ten sigmoid layers: normalisation none, batch, layer")
+kgrad.plot_prediction(measured, predicted, "Ten sigmoid layers: normalization none, batch, layer")
 plt.show()
 
 
 def kernels(history):
-    """Gradient norms of the hidden layers' kernels, the normalisations' own weights left out."""
+    """Return the gradient norms of the hidden layers' kernels, without normalization layers."""
     hidden = [w.layer.startswith("hidden") and w.name == "kernel" for w in history.weights]
     return history["l2_norm"][0][hidden]
 
@@ -55,7 +56,7 @@ for name, ratio in sigmoid.items():
     print(f"sigmoid, {name}: first ÷ last {ratio:.1e}")
 
 # %% [markdown]
-# Now ReLU with He's initialisation, which has no need of a remedy:
+# Now we use ReLU with He initialization, which does not need a remedy:
 
 # %%
 depths = [5, 20] if FAST else [5, 10, 20]
@@ -78,7 +79,7 @@ figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, marker in zip(KINDS, "o^s", strict=True):
     axes.semilogy(depths, np.exp(np.log(relu[name]).mean(axis=1)), marker=marker, label=name)
 growth = np.sqrt(theory.batch_norm_relu_rate(32))
-axes.semilogy(depths, growth ** (np.array(depths) - 1), "k--", label=f"{growth:.3f} a layer")
+axes.semilogy(depths, growth ** (np.array(depths) - 1), "k--", label=f"{growth:.3f} per layer")
 axes.set(xlabel="ReLU layers", ylabel="gradient norm, first ÷ last", title="ReLU, He, batch of 32")
 axes.legend()
 plt.show()
@@ -87,8 +88,9 @@ for name in KINDS:
     print(f"20 ReLU layers, {name}: first ÷ last", np.round(relu[name][depths.index(20)], 2))
 
 # %% [markdown]
-# The factor per layer, fitted over the layers 4 to 18 of 20, against the formula below, for two
-# activations and both normalisations. `theory` has batches of infinite size.
+# Next we fit the factor per layer over the layers 4 to 18 of 20, for two activations and both kinds
+# of normalization. We compare it with the formula below. The theoretical values printed here assume
+# batches of infinite size.
 
 # %%
 
@@ -107,12 +109,13 @@ for activation in ("relu", "sigmoid"):
         print(f"{activation}, {kind}: {factors[activation, kind]:.2f}, theory {expected:.2f}")
 
 # %% [markdown]
-# Does the remedy work in training? Ten sigmoid layers, eight epochs; log 2 = 0.693 is guessing.
+# Does the remedy work in training? We train ten sigmoid layers for eight epochs. Guessing gives a
+# loss of log 2 = 0.693.
 
 # %%
 losses = {}
 for name, kind in KINDS.items():
-    keras.utils.set_random_seed(0)  # of the order of the samples
+    keras.utils.set_random_seed(0)  # for the order of the samples
     model = network(10, "sigmoid", kind)
     model.compile(keras.optimizers.SGD(0.1), "binary_crossentropy")
     fitted = model.fit(data.X, data.y, batch_size=32, epochs=4 if FAST else 8, verbose=0)
@@ -122,27 +125,33 @@ for name, kind in KINDS.items():
 # %% [markdown]
 # ## What it shows, and why
 #
-# Let z = Wx be normalised to ẑ with variance 1. Scaling W by a number changes z and its standard
-# deviation alike, so that ẑ stays as it is: the scale of the weights cancels. Forwards, the
-# variance of z is σ_w² Var[φ(ẑ)] over a batch, where the mean is taken away, or σ_w² E[φ(ẑ)²] over
-# a layer's units. Backwards each layer multiplies the squared gradient by σ_w² E[φ′²] and divides
-# it by that variance:
+# Let z = Wx, and let ẑ be z normalized to variance 1. If W is multiplied by a number, z and its
+# standard deviation change by the same factor, so ẑ does not change: the scale of the weights
+# cancels. In the forward pass, batch normalization takes the variance of z over the batch and
+# subtracts the mean, so this variance is σ_w² Var[φ(ẑ)]. Layer normalization takes it over the
+# units of a layer, where it is σ_w² E[φ(ẑ)²]. In the backward pass, each layer multiplies the
+# squared gradient by σ_w² E[φ′²] and divides it by this variance:
 #
 # $$\chi_{\text{batch}} = \frac{\mathbb{E}[\varphi'(\hat z)^2]}
 # {\operatorname{Var}[\varphi(\hat z)]}, \qquad
 # \chi_{\text{layer}} = \frac{\mathbb{E}[\varphi'(\hat z)^2]}{\mathbb{E}[\varphi(\hat z)^2]}.$$
 #
-# For ReLU the numerator is ½ and so is E[φ²]: layer normalisation gives 1. The variance is less by
-# the squared mean, 1/(2π), and batch normalisation gives π/(π − 1) = 1.467 for the square, 1.211
-# for the norm, and 1.234 in batches of 32. Gradients explode towards the input, whatever the
-# weights. For the sigmoid, E[φ²] is mostly the square of its mean ½: layer normalisation takes that
-# for signal and the gradient vanishes still. Batch normalisation removes it.
+# For ReLU the numerator is ½, and E[φ²] is ½ as well, so layer normalization gives 1. The variance
+# is smaller than E[φ²] by the squared mean, 1/(2π). So batch normalization gives π/(π − 1) = 1.467
+# for the squared gradient and 1.211 for its norm. In batches of 32 the factor for the norm is
+# 1.234. Gradients grow towards the input, whatever the weights are. For the sigmoid, E[φ²] is
+# mostly the square of the mean, which is ½. Layer normalization counts this constant as signal, so
+# the gradient still vanishes. Batch normalization removes it.
 #
-# So the remedy is real, and has a price that depth multiplies: very deep networks add skip
-# connections.
+# So the remedy works, but it has a price, and the price grows with depth. Very deep networks add
+# skip connections for this reason.
 
 # %% [markdown]
 # ## What must hold
+#
+# Batch normalization prevents vanishing in the sigmoid network, and it makes the gradients of the
+# ReLU network grow at the predicted rate. Layer normalization does neither. Only batch
+# normalization helps the sigmoid network to learn.
 
 # %%
 assert sigmoid["none"] < 1e-4 and 0.1 < sigmoid["batch"] < 10 and sigmoid["layer"] < 1e-2
@@ -155,14 +164,15 @@ assert losses["batch"] < 0.6 < 0.68 < min(losses["none"], losses["layer"])
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Multiply all weights by ten (He's standard deviation for 64 units is √(2/64) = 0.177). What
-# changes in the ReLU network without normalisation, and what with it?
+# **1.** Multiply all weights by ten. (He's standard deviation for 64 units is √(2/64) = 0.177.)
+# What changes in the ReLU network without normalization, and what changes with normalization?
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 1</summary>
 #
-# Without it the gradient is enormous. With it the profile is what it was: the scale cancels, and a
-# gradient by a weight that is ten times larger is ten times smaller.
+# Without normalization, the gradient is enormous. With it, the ratio between layers stays the same,
+# because the scale of the weights cancels. If a weight is ten times larger, its gradient is ten
+# times smaller.
 #
 # </details>
 
@@ -170,19 +180,19 @@ assert losses["batch"] < 0.6 < 0.68 < min(losses["none"], losses["layer"])
 large = keras.initializers.RandomNormal(stddev=1.77)
 for name, kind in KINDS.items():
     g = norms(20, "relu", kind, initializer=large)
-    print(f"weights times ten, {name}: first layer {g[0]:.1e}, first ÷ last {g[0] / g[-1]:.2f}")
+    print(f"weights × 10, {name}: first layer {g[0]:.1e}, first ÷ last {g[0] / g[-1]:.2f}")
     assert (g[0] > 1e6) == (name == "none")
 
 # %% [markdown]
 # **2.** How does the growth depend on the batch size? Predict it with
-# `kgrad.theory.batch_norm_relu_rate` for batches of 8 and of 256, and measure.
+# `kgrad.theory.batch_norm_relu_rate` for batches of 8 and of 256, and measure it.
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 2</summary>
 #
-# The smaller the batch, the faster it grows: the batch's own mean and variance, by which one
-# divides, depend on each sample the more, the fewer there are. The rate is that of the square, so
-# take its root.
+# The smaller the batch, the faster the gradient grows. Each sample contributes to the mean and the
+# variance of its own batch, and the fewer samples there are, the larger its contribution is. The
+# function returns the rate for the squared gradient, so take the square root.
 #
 # </details>
 
@@ -200,4 +210,4 @@ assert of_size[8] > of_size[256] + 0.05
 #
 # S. Ioffe, C. Szegedy, *Batch Normalization*, 2015. J. Ba, J. Kiros, G. Hinton, *Layer
 # Normalization*, 2016. G. Yang et al., *A Mean Field Theory of Batch Normalization*, 2019, for the
-# growth; the formula for layers is derived here in the same way.
+# growth. The formula for layer normalization is derived here in the same way.

@@ -1,12 +1,13 @@
 # %% [markdown]
-# # 7. Initialisation: the variance that keeps a signal alive
+# # 7. Initialization: choosing the variance of the weights
 #
-# **Question.** How large should the weights be at the start? Xavier's answer and He's differ by a
-# factor of √2 in the weights' standard deviation. Does that matter?
+# **Question.** How large should the weights be at the start? Xavier's answer and He's answer differ
+# by a factor of √2 in the standard deviation of the weights. Does that matter?
 #
-# **Predict first.** Thirty ReLU layers of 64 units, ten kinds of handwritten digits; guessing gives
-# a loss of ln 10 = 2.303. One network starts with weights of standard deviation 0.125 (Xavier), the
-# other with 0.177 (He). Write down the loss of each after eight epochs.
+# **Predict first.** Two networks of thirty ReLU layers with 64 units learn to recognize ten kinds
+# of handwritten digits. Guessing gives a loss of ln 10 = 2.303. One network starts with weights of
+# standard deviation 0.125 (Xavier), the other with 0.177 (He). Write down the loss that you expect
+# for each after eight epochs.
 
 # %%
 import os
@@ -17,10 +18,10 @@ import numpy as np
 
 import kgrad
 
-FAST = "KGRAD_FAST" in os.environ  # fewer networks and epochs, the same claims
+FAST = "KGRAD_FAST" in os.environ  # fewer networks and epochs, same claims
 EPOCHS, SEEDS = (4, 1) if FAST else (8, 2)
 digits = kgrad.make_dataset("digits")
-# Initializer → σ_w², the fan-in times the variance of a weight.
+# σ_w² of each initializer: the fan-in times the variance of a weight.
 VARIANCES = {"normal": 64 * 0.05**2, "xavier": 64 * 2 / (64 + 64), "he": 64 * 2 / 64}
 
 
@@ -34,12 +35,13 @@ def network(initializer, seed=0, depth=30, activation="relu"):
 # %% [markdown]
 # ## The experiment
 #
-# Before any training: how large is the signal in each layer, for three initialisations?
+# How large is the signal in each layer before training? Here the signal is the output of the layer
+# in the forward pass. We compare three initializations.
 
 
 # %%
 def sizes(model):
-    """Root mean square of what each hidden layer puts out."""
+    """Return the root mean square of each hidden layer's output."""
     outputs = keras.Model(model.input, [layer.output for layer in model.layers[1:-1]])
     return [np.sqrt(np.mean(np.square(a))) for a in outputs(digits.X[:256])]
 
@@ -61,14 +63,15 @@ for (name, variance), marker in zip(VARIANCES.items(), "sov", strict=True):
     )
     print(f"{name:<6} factor per layer: measured {factors[name]:.3f}, √(σ_w²/2) = ", end="")
     print(f"{np.sqrt(variance / 2):.3f}; layer 30 ÷ layer 1: {signal[29] / signal[0]:.1e}")
-axes.set(xlabel="layer, input → output", ylabel="size of the signal")
+axes.set(xlabel="layer, input → output", ylabel="RMS of the layer's output")
 axes.set(title="Points: measured. Lines: √(σ_w²/2) per layer")
 axes.legend()
 plt.show()
 
 # %% [markdown]
-# A factor of √½ does not look like much. To the power of 29 it is a loss of four decades and more.
-# Now train the last two, everything else being equal.
+# A factor of √½ does not look like much. But raised to the power of 29, it reduces the signal by
+# more than four powers of ten. Now we train the Xavier network and the He network. Everything else
+# is the same.
 
 # %%
 histories = {
@@ -84,15 +87,16 @@ for (name, history), style in zip(histories.items(), ["o--", "v-"], strict=True)
     axes.plot(range(1, EPOCHS + 1), history.logs["loss"][1:], style, label=name)
     print(f"{name:<6} loss after {EPOCHS} epochs: {history.logs['loss'][-1]:.3f}")
 axes.axhline(np.log(10), color="0.5", linewidth=1)
-axes.set(xlabel="epoch", ylabel="loss", title="Thirty ReLU layers (grey: guessing)")
+axes.set(xlabel="epoch", ylabel="loss", title="Thirty ReLU layers (gray: guessing)")
 axes.legend()
 plt.show()
 
 # %% [markdown]
-# And the gradients of the very first step, kernels (filled) and biases (open) apart:
+# Here are the gradients before the first step, with kernels (filled markers) and biases (open
+# markers) shown separately:
 
 # %%
-first = {}  # of the kernels
+first = {}  # gradient norms of the kernels
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for (name, history), marker in zip(histories.items(), "ov", strict=True):
     first[name], biases = history["l2_norm"][0, :60:2], history["l2_norm"][0, 1:60:2]
@@ -107,32 +111,35 @@ plt.show()
 # %% [markdown]
 # ## What it shows, and why
 #
-# A unit sums n_in products, z = Σ w a. The weights are independent of a and of each other, with
-# mean 0. So variances add up, and ReLU hands on half of the second moment:
+# A unit sums n_in products, z = Σ w a. The weights have mean 0, and they are independent of a and
+# of each other. So the variances of the products add up, and ReLU keeps half of the second moment:
 #
 # $$\mathbb{E}[z^2] = n_\text{in} \operatorname{Var}(w)\, \mathbb{E}[a^2], \qquad
 # \mathbb{E}[a^2] = \tfrac12\, \mathbb{E}[z^2] \text{ of the layer below (ReLU)}.$$
 #
-# Each layer multiplies by n_in Var(w)/2 = σ_w²/2. It is 1 if **Var(w) = 2/n_in: He**. On the way
-# back a unit's gradient is a sum over the n_out units above it, of which ReLU lets half pass:
+# Each layer multiplies the second moment by n_in Var(w)/2 = σ_w²/2. This factor is 1 if **Var(w) =
+# 2/n_in: He**. In the backward pass, a unit's gradient is a sum over the n_out units of the layer
+# above, and ReLU lets half of it pass:
 #
 # $$\mathbb{E}[\delta^2] = n_\text{out} \operatorname{Var}(w) \cdot
 # \tfrac12\, \mathbb{E}[\delta^2] \text{ of the layer above}.$$
 #
-# For a slope of 1 at 0, as tanh has, there is no half: forward wants 1/n_in, backward 1/n_out.
-# Where widths differ one cannot have both; the compromise is **Var(w) = 2/(n_in + n_out): Xavier**.
-# For equal widths it is 1/n, half of what ReLU needs, and a layer takes √½.
+# An activation with slope 1 at 0, such as tanh, has no factor of one half. Then the forward pass
+# needs a variance of 1/n_in, and the backward pass needs 1/n_out. If the widths differ, both cannot
+# hold. The compromise is **Var(w) = 2/(n_in + n_out): Xavier**. For equal widths it is 1/n, which
+# is half of what ReLU needs, so each ReLU layer multiplies the signal by √½.
 #
-# Look at the last figure. The biases, which get δ itself, show the slope. The kernels of the Xavier
-# network do not: *all* of them have a tiny gradient, none less than the others, for it is δ times
-# a, and what δ loses on the way down a has lost on the way up (lesson 4). The level gives it away,
-# not a ratio between layers. And the loss does not move.
+# Look at the last figure. The bias gradients are sums of the backward signal δ, and they shrink
+# from layer to layer. The kernel gradients of the Xavier network do not: *all* of them are tiny,
+# and none is much smaller than the others. The reason is that a kernel gradient is δ times a. What
+# δ loses on the way down, a has already lost on the way up (lesson 4). The level of the gradients
+# reveals the problem; the ratio between layers does not. And the loss does not fall.
 
 # %% [markdown]
 # ## What must hold
 #
-# The factors are those of the derivation. He trains and Xavier does not, with gradients that are
-# thousands of times smaller in every layer.
+# The measured factors agree with the derivation. The He network learns and the Xavier network does
+# not. Its gradients are thousands of times smaller in every layer.
 
 # %%
 for name, variance in VARIANCES.items():
@@ -144,14 +151,15 @@ assert first["xavier"].max() < first["he"].min() / 300
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Xavier is no curse on ReLU: many networks were trained with it. Try ten layers instead of
-# thirty. Why does it work there?
+# **1.** Xavier initialization can work with ReLU: many networks were trained with it. Try ten
+# layers instead of thirty. Why does it work there?
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 1</summary>
 #
-# Ten layers lose √½ to the power of 9, a factor of 23. A gradient of a twentieth is small, but not
-# hopeless: the weights adjust. Thirty layers lose a factor of 23,000.
+# Ten layers multiply the signal by √½ to the power of 9, so it becomes 23 times smaller. A gradient
+# that is about twenty times too small is still large enough to adjust the weights. With thirty
+# layers the signal becomes 23,000 times smaller.
 #
 # </details>
 
@@ -164,14 +172,15 @@ print(f"2^(9/2) = {2**4.5:.0f}, 2^(29/2) = {2**14.5:.0f}")
 assert shallow.logs["loss"][-1] < 2
 
 # %% [markdown]
-# **2.** Which variance does leaky ReLU need, with a slope of 0.2 on the left? Derive it, and
-# compare with `kgrad.recommend_initializer`.
+# **2.** Which variance does leaky ReLU need if its slope for negative inputs is 0.2? Derive it, and
+# compare it with `kgrad.recommend_initializer`.
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution 2</summary>
 #
-# Half of the units pass 1, half 0.2: the mean squared slope is (1 + 0.04)/2 = 0.52, and σ_w² must
-# be 1/0.52 = 1.92. A little less than He's 2, as a little comes through on the left.
+# Half of the units have slope 1, and half have slope 0.2. The mean squared slope is (1 + 0.04)/2 =
+# 0.52, and σ_w² must be 1/0.52 = 1.92. This is slightly less than He's 2, because a little of the
+# signal passes for negative inputs too.
 #
 # </details>
 
@@ -184,5 +193,5 @@ assert np.isclose(recommended.sigma_w2, 2 / 1.04, rtol=0.01)
 # ## Source
 #
 # X. Glorot, Y. Bengio, *Understanding the difficulty of training deep feedforward neural networks*,
-# 2010. K. He et al., *Delving deep into rectifiers*, 2015, whose 30-layer comparison this is in
-# small.
+# 2010. K. He et al., *Delving deep into rectifiers*, 2015. This lesson is a small version of their
+# comparison with 30 layers.
