@@ -145,16 +145,16 @@ def presets() -> None:
 
 def depth() -> None:
     cases = {
-        "sigmoid, normal": Experiment(activation="sigmoid", initializer="normal"),
-        "sigmoid, xavier": Experiment(activation="sigmoid", initializer="xavier"),
-        "tanh, xavier": Experiment(activation="tanh", initializer="xavier"),
-        "relu, he": Experiment(activation="relu", initializer="he"),
-        "tanh, normal:1": Experiment(activation="tanh", initializer="normal:1"),
+        "sigmoid, normal": Experiment(activation="sigmoid", weight_initializer="normal"),
+        "sigmoid, xavier": Experiment(activation="sigmoid", weight_initializer="xavier"),
+        "tanh, xavier": Experiment(activation="tanh", weight_initializer="xavier"),
+        "relu, he": Experiment(activation="relu", weight_initializer="he"),
+        "tanh, normal:1": Experiment(activation="tanh", weight_initializer="normal:1"),
     }
     depths = np.array([2, 3, 5, 8, 12, 20, 30])
     series, rows = {}, []
     for name, case in cases.items():
-        ratios = [median_summary(replace(case, layers=int(n)), 3)["ratio"] for n in depths]
+        ratios = [median_summary(replace(case, num_layers=int(n)), 3)["ratio"] for n in depths]
         series[name] = (depths, np.array(ratios))
         rows.append([name, *(float(r) for r in ratios)])
     table("First over last hidden layer's mean |gradient|", ["network", *map(str, depths)], rows)
@@ -169,9 +169,9 @@ def weight_scale() -> None:
     series = {}
     for activation in ("sigmoid", "tanh", "relu"):
         decades = [
-            median_summary(Experiment(activation=activation, initializer=f"normal:{s:.4g}"), 3)[
-                "decades_per_layer"
-            ]
+            median_summary(
+                Experiment(activation=activation, weight_initializer=f"normal:{s:.4g}"), 3
+            )["decades_per_layer"]
             for s in stddevs
         ]
         series[activation] = (stddevs * 8, np.array(decades))
@@ -205,7 +205,7 @@ def initialization() -> None:
         "Initialization",
         {
             f"{activation}, {initializer}": Experiment(
-                activation=activation, initializer=initializer
+                activation=activation, weight_initializer=initializer
             )
             for activation, initializer in (
                 ("relu", "normal"), ("relu", "xavier"), ("relu", "he"),
@@ -221,7 +221,7 @@ def activation_choice() -> None:
     mitigation(
         "activation_choice",
         "Activations, each with a suitable initializer",
-        {f"{a}, {i}": Experiment(activation=a, initializer=i) for a, i in names.items()},
+        {f"{a}, {i}": Experiment(activation=a, weight_initializer=i) for a, i in names.items()},
     )
 
 
@@ -231,7 +231,7 @@ def normalization() -> None:
         "Normalization before the activation",
         {
             f"{activation} {initializer}, {norm or 'none'}": Experiment(
-                activation=activation, initializer=initializer, normalization=norm
+                activation=activation, weight_initializer=initializer, normalization=norm
             )
             for activation, initializer in (("sigmoid", "normal"), ("relu", "normal:0.5"))
             for norm in (None, "batch", "layer")
@@ -245,7 +245,10 @@ def skip_connections() -> None:
         "Skip connections, 30 hidden layers",
         {
             f"{activation}, xavier, {'skip' if skip else 'plain'}": Experiment(
-                activation=activation, initializer="xavier", layers=30, skip=skip,
+                activation=activation,
+                weight_initializer="xavier",
+                num_layers=30,
+                skip_connections=skip,
                 learning_rate=0.01,
             )
             for activation in ("sigmoid", "tanh", "relu")
@@ -331,14 +334,16 @@ def recurrence() -> None:
 def predictions() -> None:
     """Draw the predicted gradients of a mini-batch and those of 10 networks per case."""
     cases = {
-        "sigmoid, Glorot": Experiment(activation="sigmoid", initializer="xavier"),
-        "ReLU, He": Experiment(activation="relu", initializer="he"),
-        "tanh, He": Experiment(activation="tanh", initializer="he"),
-        "SELU, LeCun": Experiment(activation="selu", initializer="lecun"),
+        "sigmoid, Glorot": Experiment(activation="sigmoid", weight_initializer="xavier"),
+        "ReLU, He": Experiment(activation="relu", weight_initializer="he"),
+        "tanh, He": Experiment(activation="tanh", weight_initializer="he"),
+        "SELU, LeCun": Experiment(activation="selu", weight_initializer="lecun"),
         "ReLU, He, BatchNorm": Experiment(
-            activation="relu", initializer="he", normalization="batch"
+            activation="relu", weight_initializer="he", normalization="batch"
         ),
-        "ReLU, He, residual": Experiment(activation="relu", initializer="he", skip=True),
+        "ReLU, He, residual": Experiment(
+            activation="relu", weight_initializer="he", skip_connections=True
+        ),
     }
     predicted, measured, rows = {}, {}, []
     for name, case in cases.items():
@@ -361,7 +366,7 @@ def predictions() -> None:
 
 
 def phases() -> None:
-    case = prepare(Experiment(activation="tanh", initializer="xavier"))
+    case = prepare(Experiment(activation="tanh", weight_initializer="xavier"))
     X, y = case.dataset.X[:32], case.dataset.y[:32]
     prediction = kgrad.predict_gradients(case.model, X, y, case.dataset.loss)
     figure = kgrad.plot_phase_diagram(

@@ -14,7 +14,7 @@ from kgrad.experiments import Experiment
 
 
 def main() -> None:
-    vanishing = Experiment(name="deep sigmoid", activation="sigmoid", initializer="normal")
+    vanishing = Experiment(name="deep sigmoid", activation="sigmoid", weight_initializer="normal")
     trials = kgrad.try_remedies(vanishing)
     print(trials)
     figure = kgrad.plot_remedies(

@@ -34,7 +34,9 @@ def test_a_page_runs_in_order_in_an_empty_folder(page, tmp_path, monkeypatch, ca
             for line in source.splitlines():
                 run_command(shlex.split(line, comments=True), page)
         else:
-            pytest.fail(f"{page.name} has a snippet in {language!r}: python or bash, or no language")
+            pytest.fail(
+                f"{page.name} has a snippet in {language!r}: python or bash, or no language"
+            )
 
 
 def run_command(words, page):

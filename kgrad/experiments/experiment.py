@@ -18,9 +18,11 @@ import numpy as np
 
 from kgrad.experiments.data import Dataset, make_dataset
 from kgrad.experiments.models import create_model, undrawn
+from kgrad.experiments.names import LONG_NAMES, SHORT_NAMES
 from kgrad.experiments.prediction.predict import predict_gradients
 from kgrad.measure.loop import Training
 from kgrad.records.checks import require_integer
+from kgrad.records.deprecations import deprecated_attribute, old_arguments
 from kgrad.records.history import GradientHistory
 from kgrad.records.prediction import Prediction
 from kgrad.records.statistics import select
@@ -32,14 +34,14 @@ class Experiment:
 
     Attributes:
         name: what it is called in tables and figures.
-        activation, initializer, layers, units, normalization, skip: as in `create_model`;
-            "normal:0.5" is a normal distribution with standard deviation 0.5.
+        activation, weight_initializer, num_layers, units, normalization, skip_connections: as in
+            `create_model`; "normal:0.5" is a normal distribution with standard deviation 0.5.
         dataset, samples, features: as in `make_dataset`, always made from seed 0: replicates
             differ in their weights and the order of the samples, not in their data.
         optimizer: name of a Keras optimizer.
         learning_rate: of the optimizer.
         clip_norm: bound on the norm of all gradients together, None for no clipping.
-        epochs, batch_size, every, jit, statistics, distributions: as in
+        epochs, batch_size, every, jit_compile, statistics, distributions: as in
             `train_and_track_gradients`.
         probe: whether to measure activations and signals at each record, on a mini-batch of the
             first samples, the same for all replicates.
@@ -48,11 +50,11 @@ class Experiment:
 
     name: str = "healthy"
     activation: str = "relu"
-    initializer: str = "he"
-    layers: int = 10
+    weight_initializer: str = "he"
+    num_layers: int = 10
     units: int | tuple[int, ...] = 64
     normalization: str | None = None
-    skip: bool = False
+    skip_connections: bool = False
     dataset: str = "classification"
     samples: int | None = None
     features: int | None = None
@@ -62,22 +64,30 @@ class Experiment:
     epochs: int = 30
     batch_size: int = 32
     every: int | Literal["epoch"] = "epoch"
-    jit: bool | Literal["auto"] = "auto"
+    jit_compile: bool | Literal["auto"] = "auto"
     statistics: tuple[str, ...] = ()
     distributions: bool = False
     probe: bool = False
     seed: int = 0
+
+    def __getattr__(self, name: str) -> Any:
+        if name in LONG_NAMES:
+            return deprecated_attribute(self, name, LONG_NAMES[name])
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
+Experiment.__init__ = old_arguments(**LONG_NAMES)(Experiment.__init__)  # type: ignore[method-assign]
 
 
 # In a ReLU network <W, dL/dW> is the same in every layer: weights that are too large show as
 # enormous gradients everywhere and soon as NaN. In a tanh network, whose activations stay bounded,
 # they show as gradients that grow from the output towards the input. Exploding has both faces.
 PRESETS: dict[str, tuple[Experiment, ...]] = {
-    "vanishing": (Experiment(name="vanishing", activation="sigmoid", initializer="normal"),),
-    "healthy": (Experiment(name="healthy", activation="relu", initializer="he"),),
+    "vanishing": (Experiment(name="vanishing", activation="sigmoid", weight_initializer="normal"),),
+    "healthy": (Experiment(name="healthy", activation="relu", weight_initializer="he"),),
     "exploding": (
-        Experiment(name="exploding, ReLU", activation="relu", initializer="normal:0.5"),
-        Experiment(name="exploding, tanh", activation="tanh", initializer="normal:1"),
+        Experiment(name="exploding, ReLU", activation="relu", weight_initializer="normal:0.5"),
+        Experiment(name="exploding, tanh", activation="tanh", weight_initializer="normal:1"),
     ),
 }
 
@@ -168,7 +178,7 @@ def run_replicates(
         distributions=asked.distributions,
         probe=(dataset.X[batch], dataset.y[batch]) if asked.probe else None,
         every=asked.every,
-        jit_compile=asked.jit,
+        jit_compile=asked.jit_compile,
     )
     for parts, journal in zip(prepared, journals, strict=True):
         for variable, start in zip(model.variables, parts.model.variables, strict=True):
@@ -226,6 +236,7 @@ def replicates(experiment: Experiment, seeds: int | Iterable[int]) -> list[Exper
     return [replace(experiment, seed=seed) for seed in seeds]
 
 
+@old_arguments(**LONG_NAMES)
 def grid(experiment: Experiment, **axes: Sequence[Any]) -> list[Experiment]:
     """Every combination of the values given, each named by what varies.
 
@@ -248,7 +259,10 @@ def grid(experiment: Experiment, **axes: Sequence[Any]) -> list[Experiment]:
     combinations = []
     for values in itertools.product(*axes.values()):
         point = dict(zip(axes, values, strict=True))
-        suffix = [f"{axis.replace('_', ' ')} {_word(point[axis])}" for axis in varying]
+        suffix = [
+            f"{SHORT_NAMES.get(axis, axis).replace('_', ' ')} {_word(point[axis])}"
+            for axis in varying
+        ]
         name = ", ".join([experiment.name, *suffix])
         combinations.append(replace(experiment, **point, name=name))
     return combinations
@@ -262,6 +276,8 @@ def experiment_of(history: GradientHistory) -> Experiment:
     """
     described = history.metadata.get("experiment")
     known = {field.name for field in fields(Experiment)}
+    if isinstance(described, dict):
+        described = {LONG_NAMES.get(name, name): value for name, value in described.items()}
     if not described or not isinstance(described, dict) or not set(described) <= known:
         raise ValueError("its history does not say which experiment it is of")
     # A file has lists where an experiment has tuples.
@@ -291,15 +307,15 @@ def load_histories(paths: Iterable[str | os.PathLike[str]]) -> list[GradientHist
 def _network(experiment: Experiment) -> tuple[Dataset, keras.Model]:
     dataset = make_dataset(experiment.dataset, experiment.samples, experiment.features)
     model = create_model(
-        experiment.layers,
+        experiment.num_layers,
         experiment.activation,
-        _initializer(experiment.initializer),
+        _initializer(experiment.weight_initializer),
         units=experiment.units,
         input_shape=dataset.X.shape[1:],
         output_units=dataset.output_units,
         output_activation=dataset.output_activation,
         normalization=experiment.normalization,
-        skip_connections=experiment.skip,
+        skip_connections=experiment.skip_connections,
         seed=experiment.seed,
     )
     return dataset, model
@@ -324,7 +340,8 @@ def _initializer(text: str) -> Any:
             raise ValueError
     except ValueError:
         raise ValueError(
-            f"initializer received {text!r}; with a colon it is normal:STDDEV, such as normal:0.5"
+            f"weight_initializer received {text!r}; with a colon it is normal:STDDEV, such as "
+            "normal:0.5"
         ) from None
     return keras.initializers.RandomNormal(stddev=float(stddev))
 

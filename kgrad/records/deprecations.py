@@ -66,6 +66,12 @@ def old_name(name: str, function: Callable) -> Callable:
     return function
 
 
+def deprecated_attribute(owner: Any, name: str, new_name: str) -> Any:
+    """Return the attribute that an old name means; call it from `__getattr__`."""
+    _warn(f"{name} is now called {new_name}")
+    return getattr(owner, new_name)
+
+
 class OldModules(MetaPathFinder, Loader):
     """Imports modules by the names that they had in kgrad 0.1, with a `DeprecationWarning`.
 

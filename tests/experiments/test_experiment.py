@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from keras.src.backend.common import global_state
 
-import ann_gradient_visualization as script
+import kgrad.apps.command.run as script
 from kgrad.experiments import (
     PRESETS,
     Experiment,
@@ -25,20 +25,21 @@ from kgrad.experiments import (
     run_replicates,
 )
 from kgrad.experiments.data import make_dataset
+from kgrad.experiments.names import LONG_NAMES
 from kgrad.measure.loop import measure_gradients
 from kgrad.records.history import GradientHistory, Weight
 from kgrad.records.prediction import Prediction
 from kgrad.records.summary import summarize, summarize_prediction
 
-SMALL = Experiment(layers=2, units=4, samples=64, features=3, epochs=2)
+SMALL = Experiment(num_layers=2, units=4, samples=64, features=3, epochs=2)
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {"optimizer": "adam", "jit": True},
-        {"optimizer": "adam", "clip_norm": 0.01, "normalization": "batch", "jit": False},
-        {"layers": 4, "initializer": "normal:60", "every": 1},  # the first ends in NaN
+        {"optimizer": "adam", "jit_compile": True},
+        {"optimizer": "adam", "clip_norm": 0.01, "normalization": "batch", "jit_compile": False},
+        {"num_layers": 4, "weight_initializer": "normal:60", "every": 1},  # the first ends in NaN
     ],
 )
 def test_replicates_compiled_once_are_those_trained_one_by_one(tmp_path, options):
@@ -137,7 +138,7 @@ def test_a_prediction_leaves_nothing_for_keras_to_draw_later():
 
 
 def test_a_prediction_is_that_of_the_experiment_prepared():
-    for one in (SMALL, replace(SMALL, normalization="batch", skip=True, layers=4)):
+    for one in (SMALL, replace(SMALL, normalization="batch", skip_connections=True, num_layers=4)):
         alone, prepared = predict_experiment(one), predict_experiment(prepare(one))
         for statistic in alone.statistics:
             assert np.array_equal(alone[statistic], prepared[statistic])
@@ -149,7 +150,9 @@ def test_a_prediction_of_no_samples_is_refused():
 
 
 def test_a_prediction_is_near_the_mean_over_many_seeds():
-    asked = Experiment(activation="tanh", initializer="xavier", layers=4, units=32, samples=32)
+    asked = Experiment(
+        activation="tanh", weight_initializer="xavier", num_layers=4, units=32, samples=32
+    )
     prediction = summarize_prediction(predict_experiment(asked))
     measured = []
     for one in replicates(asked, 12):
@@ -188,8 +191,10 @@ def test_the_experiment_of_a_history_is_the_one_that_was_run(tmp_path):
 
 
 def test_a_grid_holds_every_combination_named_by_what_varies():
-    points = grid(Experiment(name="mine"), layers=[2, 5], skip=[True, False], epochs=[3])
-    assert [(p.layers, p.skip, p.epochs) for p in points] == [
+    points = grid(
+        Experiment(name="mine"), num_layers=[2, 5], skip_connections=[True, False], epochs=[3]
+    )
+    assert [(p.num_layers, p.skip_connections, p.epochs) for p in points] == [
         (2, True, 3), (2, False, 3), (5, True, 3), (5, False, 3),
     ]  # fmt: skip
     assert points[0].name == "mine, layers 2, skip on"
@@ -218,16 +223,16 @@ def test_the_same_experiment_is_the_same_history_here_and_in_another_process():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"initializer": "normal:wide"}, "initializer received 'normal:wide'; with a colon it is "
-         "normal:STDDEV, such as normal:0.5"),
-        ({"initializer": "he:0.5"}, "initializer received 'he:0.5'; with a colon"),
-        ({"initializer": "normal:-1"}, "initializer received 'normal:-1'; with a colon"),
+        ({"weight_initializer": "normal:wide"}, "weight_initializer received 'normal:wide'; with a "
+         "colon it is normal:STDDEV, such as normal:0.5"),
+        ({"weight_initializer": "he:0.5"}, "weight_initializer received 'he:0.5'; with a colon"),
+        ({"weight_initializer": "normal:-1"}, "weight_initializer received 'normal:-1'; with a"),
         ({"learning_rate": -0.1}, "learning_rate must be a positive, finite number, received -0.1"),
         ({"learning_rate": math.nan}, "learning_rate must be a positive, finite"),
         ({"clip_norm": 0.0}, "clip_norm must be a positive, finite number, received 0.0"),
         ({"optimizer": "sdg"}, "optimizer must name a Keras optimizer, such as sgd or adam, "
          "received 'sdg'"),
-        ({"layers": 0}, "num_layers must be an integer of at least 1, received 0"),
+        ({"num_layers": 0}, "num_layers must be an integer of at least 1, received 0"),
         ({"dataset": "moon"}, "'moon'"),
         ({"activation": "sigmiod"}, "'sigmoid'"),
     ],
@@ -272,5 +277,44 @@ def _empty(folder):
 
 
 def test_every_attribute_of_an_experiment_is_an_option():
-    fixed = {"name", "seed", "every", "jit", "statistics", "distributions", "probe"}
-    assert set(script.AXES) | fixed == {field.name for field in fields(Experiment)}
+    fixed = {"name", "seed", "every", "jit_compile", "statistics", "distributions", "probe"}
+    axes = {LONG_NAMES.get(option, option) for option in script.AXES}
+    assert axes | fixed == {field.name for field in fields(Experiment)}
+
+
+def test_the_field_names_of_the_first_release_are_accepted_with_a_warning():
+    with pytest.warns(DeprecationWarning) as warned:
+        old = Experiment(layers=3, initializer="xavier", skip=True, jit=False)
+    said = sorted(str(one.message) for one in warned)
+    assert said == [
+        "initializer is now called weight_initializer",
+        "jit is now called jit_compile",
+        "layers is now called num_layers",
+        "skip is now called skip_connections",
+    ]
+    assert old == Experiment(
+        num_layers=3, weight_initializer="xavier", skip_connections=True, jit_compile=False
+    )
+    with pytest.warns(DeprecationWarning, match="^layers is now called num_layers$"):
+        assert old.layers == 3
+    with pytest.warns(DeprecationWarning, match="^layers is now called num_layers$"):
+        assert [one.num_layers for one in grid(old, layers=[1, 2])] == [1, 2]
+    with pytest.raises(AttributeError, match="'Experiment' object has no attribute 'depth'"):
+        _ = old.depth
+
+
+def test_a_history_of_the_first_release_says_which_experiment_it_is_of():
+    history = GradientHistory([Weight("d", "kernel", "d/kernel", (1,))], ["mean_abs"])
+    history.metadata["experiment"] = {
+        "name": "mine", "activation": "tanh", "initializer": "he", "layers": 3, "units": [4, 4, 4],
+        "skip": True, "jit": "auto", "seed": 2,
+    }  # fmt: skip
+    assert experiment_of(history) == Experiment(
+        name="mine",
+        activation="tanh",
+        weight_initializer="he",
+        num_layers=3,
+        units=(4, 4, 4),
+        skip_connections=True,
+        seed=2,
+    )

@@ -18,6 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kgrad.experiments.names import LONG_NAMES
+
 if TYPE_CHECKING:  # TensorFlow takes seconds to import: not before it is known to be needed
     from matplotlib.figure import Figure
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:  # TensorFlow takes seconds to import: not before it is known 
     from kgrad.records.history import GradientHistory
 
 PRESETS = ("vanishing", "healthy", "exploding")
-# options that make a grid when they get several values → attribute of an Experiment
+# options that make a grid when they get several values
 AXES = (
     "activation", "initializer", "layers", "units", "normalization", "skip",
     "dataset", "samples", "features",
@@ -218,12 +220,16 @@ def experiments(options: argparse.Namespace) -> "list[Experiment]":
         raise ValueError(f"--seeds must be at least 1, received {options.seeds}")
     common: dict[str, Any] = {
         "every": "epoch" if options.every is None else options.every,
-        "jit": {"auto": "auto", "on": True, "off": False}[options.jit],
+        "jit_compile": {"auto": "auto", "on": True, "off": False}[options.jit],
         "statistics": tuple(options.statistics),
         "distributions": options.distributions,
         "probe": options.probe,
     }
-    axes = {axis: values for axis in AXES if (values := getattr(options, axis)) is not None}
+    axes = {
+        LONG_NAMES.get(option, option): values
+        for option in AXES
+        if (values := getattr(options, option)) is not None
+    }
     return [
         experiment
         for base in bases

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
+from kgrad.experiments.names import LONG_NAMES, SHORT_NAMES
+
 ACTIVATIONS = (
     "sigmoid", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "softsign",
     "linear",
@@ -79,8 +81,9 @@ class Configuration:
 
     def experiment(self) -> dict[str, Any]:
         """The arguments of `kgrad.experiments.Experiment`."""
+        own = {LONG_NAMES.get(name, name): value for name, value in asdict(self).items()}
         normalization = None if self.normalization == "none" else self.normalization
-        return asdict(self) | {"name": str(self), "normalization": normalization}
+        return own | {"name": str(self), "normalization": normalization}
 
 
 KNOBS: dict[str, Knob] = {
@@ -170,6 +173,7 @@ def from_experiment(described: Any) -> Configuration | None:
     given = described | {"normalization": described.get("normalization") or "none"}
     others = ("samples", "features")
     try:
+        given |= {SHORT_NAMES[field]: given[field] for field in SHORT_NAMES if field in given}
         values = {name: checked(name, given[name]) for name in KNOBS}
     except (KeyError, TypeError, ValueError):
         return None

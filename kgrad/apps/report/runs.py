@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kgrad.diagnosis import Diagnosis, Finding, diagnose
+from kgrad.experiments.names import SHORT_NAMES
 from kgrad.figures.interactive.flow_drawing import FlowDrawing
 from kgrad.records.flow_graph import flow_graph_from_history
 from kgrad.records.history import GradientHistory
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _MOST_WEIGHTS, _MOST_SAMPLES = 10_000_000, 100_000
 _MOST_PARTS = 1000  # of a flow graph
 _AXES = (
-    "activation", "initializer", "layers", "units", "normalization", "skip",
+    "activation", "weight_initializer", "num_layers", "units", "normalization", "skip_connections",
     "dataset", "samples", "features",
     "optimizer", "learning_rate", "clip_norm", "epochs", "batch_size",
 )  # fmt: skip
@@ -136,9 +137,11 @@ def rows_of(network: Network) -> list[dict[str, Any]]:
 def described(experiment: "Experiment") -> str:
     """The experiment in a sentence."""
     e = experiment
-    parts = [f"{e.layers} hidden layers of {e.units} units, {e.activation}, {e.initializer}"]
+    parts = [
+        f"{e.num_layers} hidden layers of {e.units} units, {e.activation}, {e.weight_initializer}"
+    ]
     parts += [f"{e.normalization} normalisation"] if e.normalization else []
-    parts += ["skip connections"] if e.skip else []
+    parts += ["skip connections"] if e.skip_connections else []
     samples = f", {e.samples} samples" if e.samples else ""
     clipping = f", gradients clipped to norm {e.clip_norm}" if e.clip_norm else ""
     trained = f"{e.optimizer} with learning rate {e.learning_rate}{clipping}"
@@ -153,8 +156,9 @@ def command_of(experiment: "Experiment", runs: int) -> str:
     words = ["python", "-m", "kgrad", "run"]
     for axis in _AXES:
         value, default = getattr(experiment, axis), getattr(type(experiment), axis)
-        if value != default or axis in ("activation", "initializer"):
-            words += [f"--{axis.replace('_', '-')}", _word(value)]
+        if value != default or axis in ("activation", "weight_initializer"):
+            option = SHORT_NAMES.get(axis, axis).replace("_", "-")
+            words += [f"--{option}", _word(value)]
     if experiment.every != "epoch":
         words += ["--every", str(experiment.every)]
     if experiment.statistics:
@@ -225,11 +229,11 @@ def _read_graph(network: Network) -> None:
 def _require_cheap(experiment: "Experiment", history: GradientHistory) -> None:
     """The experiment has the history's size, and that is not enormous."""
     units = experiment.units if isinstance(experiment.units, tuple) else (experiment.units,)
-    numbers = [experiment.layers, experiment.samples or 0, experiment.features or 0, *units]
+    numbers = [experiment.num_layers, experiment.samples or 0, experiment.features or 0, *units]
     weights = sum(weight.size for weight in history.weights)
     if (
         not all(isinstance(number, int) for number in numbers)
-        or experiment.layers > len(history.layers)
+        or experiment.num_layers > len(history.layers)
         or max(units) > max(max(weight.shape, default=1) for weight in history.weights)
         or max(experiment.samples or 0, experiment.features or 0) > _MOST_SAMPLES
         or weights > _MOST_WEIGHTS

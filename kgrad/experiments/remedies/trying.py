@@ -249,19 +249,19 @@ def _settings(experiment: Experiment, settings: Mapping[str, Any]) -> dict[str, 
         found["activation"] = now = settings["activation"]
     if "initializer" in settings:
         if initializer_fits(first.kernel_initializer, now):
-            raise ValueError(f"the initializer {experiment.initializer} fits {now} already")
-        found["initializer"] = _SHORT[fitting_initializer(now)]
+            raise ValueError(f"the initializer {experiment.weight_initializer} fits {now} already")
+        found["weight_initializer"] = _SHORT[fitting_initializer(now)]
     if "normalization" in settings:
         if experiment.normalization is not None:
             raise ValueError(f"the layers have {experiment.normalization} normalization already")
         found["normalization"] = settings["normalization"]
     if "skip_connections" in settings:
-        if experiment.skip or experiment.layers < 2:
+        if experiment.skip_connections or experiment.num_layers < 2:
             have = "the layers have skip connections already"
             raise ValueError(
-                have if experiment.skip else "a skip connection spans two hidden layers"
+                have if experiment.skip_connections else "a skip connection spans two hidden layers"
             )
-        found["skip"] = True
+        found["skip_connections"] = True
     if "global_clipnorm" in settings:
         changed_clipping(settings["global_clipnorm"], "clip_norm", experiment.clip_norm)
         found["clip_norm"] = settings["global_clipnorm"]

@@ -140,12 +140,20 @@ def test_a_history_that_names_no_experiment_or_another_has_no_prediction(tmp_pat
     script.main([*TINY, "--preset", "healthy", "--seeds", "1", "--output", str(tmp_path)])
     journal = tmp_path / "healthy-seed-0.jsonl"
     text = journal.read_text()
-    assert '"layers": 2' in text
+    assert '"num_layers": 2' in text
     for known, other, reason in (
         ('"experiment"', '"trial"', "its history does not say which experiment it is of"),
-        ('"layers": 2', '"layers": 3', "its history has other layers than the experiment it names"),
-        ('"layers": 2', '"layers": 0', "num_layers must be an integer of at least 1, received 0"),
-        ('"layers": 2', '"depth": 2', "its history does not say which experiment it is of"),
+        (
+            '"num_layers": 2',
+            '"num_layers": 3',
+            "its history has other layers than the experiment it names",
+        ),
+        (
+            '"num_layers": 2',
+            '"num_layers": 0',
+            "num_layers must be an integer of at least 1, received 0",
+        ),
+        ('"num_layers": 2', '"depth": 2', "its history does not say which experiment it is of"),
     ):
         capsys.readouterr()
         journal.write_text(text.replace(known, other))
@@ -195,12 +203,13 @@ def test_every_option_reaches_the_experiment():
         "--every 5 --statistics max_abs --distributions --probe --jit off --seeds 1".split()
     )
     (asked,) = script.experiments(options)
-    assert (asked.activation, asked.initializer, asked.layers) == ("gelu", "normal:0.1", 3)
-    assert (asked.units, asked.normalization, asked.skip) == ((8, 6, 4), "layer", True)
+    assert (asked.activation, asked.weight_initializer) == ("gelu", "normal:0.1")
+    assert (asked.num_layers, asked.units) == (3, (8, 6, 4))
+    assert (asked.normalization, asked.skip_connections) == ("layer", True)
     assert (asked.dataset, asked.samples, asked.features) == ("moons", 100, 3)
     assert (asked.optimizer, asked.learning_rate, asked.clip_norm) == ("adam", 0.01, 2.0)
     assert (asked.epochs, asked.batch_size, asked.every) == (4, 10, 5)
-    assert (asked.statistics, asked.jit, asked.seed) == (("max_abs",), False, 0)
+    assert (asked.statistics, asked.jit_compile, asked.seed) == (("max_abs",), False, 0)
     assert asked.distributions is asked.probe is True
 
 

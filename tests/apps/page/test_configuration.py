@@ -132,9 +132,9 @@ def test_the_configuration_of_a_history_is_found_where_it_is_one():
     described = ODD.experiment()
     assert from_experiment(described) == ODD
     assert from_experiment(described | {"samples": 10**9}) is None
-    assert from_experiment(described | {"layers": 10**9}) is None
+    assert from_experiment(described | {"num_layers": 10**9}) is None
     assert from_experiment(described | {"units": [3, 4, 5]}) is None
-    assert from_experiment(described | {"layers": 3.5}) is None
+    assert from_experiment(described | {"num_layers": 3.5}) is None
     assert from_experiment({}) is None
     assert from_experiment("layers") is None
 

@@ -96,8 +96,8 @@ def joined(names) -> dict:
 
 @pytest.fixture(scope="module")
 def runs():
-    small = {"layers": 3, "units": 8, "epochs": 4, "samples": 128}
-    bad = Experiment(name="bad", activation="sigmoid", initializer="normal", **small)
+    small = {"num_layers": 3, "units": 8, "epochs": 4, "samples": 128}
+    bad = Experiment(name="bad", activation="sigmoid", weight_initializer="normal", **small)
     good = Experiment(name="good", **small)
     return run_all([*replicates(bad, 2), good])
 
@@ -129,7 +129,7 @@ def test_the_report_says_what_was_run_found_and_how_to_do_it_again(report):
         "2 runs, seeds 0, 1. The figures show the first.",
         "1 run, seed 0.",
         "--activation sigmoid --initializer normal --layers 3 --units 8 --samples 128 --epochs 4",
-        "activation='sigmoid',\n    initializer='normal',\n    layers=3,\n    units=8,",
+        "activation='sigmoid',\n    weight_initializer='normal',\n    num_layers=3,\n    units=8,",
         "replicates(experiment, [0, 1])",
     ):
         assert words in page.text, words
@@ -285,7 +285,7 @@ def test_runs_of_other_networks_under_one_name_stay_apart(tmp_path):
 
 
 def test_a_command_cannot_carry_another():
-    experiment = Experiment(activation="relu; rm -rf ~", initializer="$(id)")
+    experiment = Experiment(activation="relu; rm -rf ~", weight_initializer="$(id)")
     words = command_of(experiment, 1)
     assert "--activation 'relu; rm -rf ~' --initializer '$(id)'" in words
 

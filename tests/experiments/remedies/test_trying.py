@@ -21,7 +21,7 @@ from kgrad.records.history import GradientHistory, Weight
 from kgrad.records.trials import Trials
 
 layers = keras.layers
-SMALL = Experiment(layers=3, units=8, samples=64, features=4, seed=5)
+SMALL = Experiment(num_layers=3, units=8, samples=64, features=4, seed=5)
 
 
 def made_history(loss, norms, weight=1.0, added=()):
@@ -165,7 +165,7 @@ def test_a_deep_sigmoid_network_is_healed_by_what_the_finding_names():
     ],
 )
 def test_a_trial_of_an_experiment_is_the_experiment_with_the_change(name, attributes):
-    ill = replace(SMALL, activation="tanh", initializer="normal")
+    ill = replace(SMALL, activation="tanh", weight_initializer="normal")
     (change,) = (change for change in CHANGES if change.name == name)
     trials = try_remedies(ill, epochs=2, remedies=[change.remedy])
     (trial,) = (trial for trial in trials if trial.name == name)
@@ -179,7 +179,7 @@ def test_a_trial_of_an_experiment_is_the_experiment_with_the_change(name, attrib
 
 
 def test_changes_that_an_experiment_has_already_are_refused_in_one_sentence():
-    full = replace(SMALL, normalization="batch", skip=True, clip_norm=0.5)
+    full = replace(SMALL, normalization="batch", skip_connections=True, clip_norm=0.5)
     assert dict(try_remedies(full, epochs=1).not_possible) == {
         "initializer that fits": "the initializer he fits relu already",
         "activation relu": "relu is the activation already",
