@@ -13,32 +13,8 @@ import keras
 import numpy as np
 from keras.src.backend.common import global_state
 
+from kgrad.measure.aliases import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS
 from kgrad.records.checks import did_you_mean, require_integer
-
-# What students call them → what Keras does.
-_ACTIVATIONS = {
-    "identity": "linear",
-    "logistic": "sigmoid",
-    "lrelu": "leaky_relu",
-    "prelu": keras.layers.PReLU,
-}
-_INITIALIZERS = {
-    "glorot": "glorot_normal",
-    "xavier": "glorot_normal",
-    "xavier_normal": "glorot_normal",
-    "xavier_uniform": "glorot_uniform",
-    "he": "he_normal",
-    "kaiming": "he_normal",
-    "kaiming_normal": "he_normal",
-    "kaiming_uniform": "he_uniform",
-    "lecun": "lecun_normal",
-    "normal": "random_normal",
-    "uniform": "random_uniform",
-}
-_NORMALIZATIONS = {
-    "batch": keras.layers.BatchNormalization,
-    "layer": keras.layers.LayerNormalization,
-}
 
 
 def create_model(
@@ -103,7 +79,7 @@ def create_model(
     hidden_f = _activation("activation", activation)
     output_f = _activation("output_activation", output_activation)
     initializer = _resolve(
-        "weight_initializer", weight_initializer, keras.initializers, _INITIALIZERS
+        "weight_initializer", weight_initializer, keras.initializers, INITIALIZERS
     )
     norm_class = _normalization(normalization)
 
@@ -204,7 +180,8 @@ def _resolve(argument: str, value: Any, module: ModuleType, aliases: dict[str, A
 def _activation(argument: str, value: Any) -> Any:
     """A function, or a layer to be copied."""
     value = "linear" if value is None else value  # as in Keras
-    f = _resolve(argument, value, keras.activations, _ACTIVATIONS)
+    aliases = ACTIVATIONS | {"prelu": keras.layers.PReLU}
+    f = _resolve(argument, value, keras.activations, aliases)
     f = f() if isinstance(f, type) else f
     if not isinstance(f, keras.layers.Layer):
         try:
@@ -224,9 +201,9 @@ def _normalization(value: Any) -> Any:
     if value is None:
         return None
     kind = re.sub("norm(alization)?$", "", _key(str(value)))
-    if kind not in _NORMALIZATIONS:
+    if kind not in NORMALIZATIONS:
         raise ValueError(f"normalization must be None, 'batch' or 'layer', received {value!r}")
-    return _NORMALIZATIONS[kind]
+    return getattr(keras.layers, NORMALIZATIONS[kind])
 
 
 def _reseeded(initializer: Any, seed: int | None, layer: str) -> Any:

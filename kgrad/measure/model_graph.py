@@ -5,7 +5,7 @@ from typing import Any
 import networkx as nx
 
 from kgrad.measure.inputs import require_built
-from kgrad.measure.model_topology import describe_topology
+from kgrad.measure.keras_models.graph import describe_topology
 from kgrad.records.flow_graph import Nested, graph_of
 from kgrad.records.history import GradientHistory, require_history
 from kgrad.records.topology import topology_of

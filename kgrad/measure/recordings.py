@@ -12,7 +12,8 @@ import tensorflow as tf
 from kgrad.measure.backends.tensorflow.accumulators import StepTotals, Way, cheapest_way
 from kgrad.measure.backends.tensorflow.recorder import Recorder
 from kgrad.measure.backends.tensorflow.taps import Gradients, clips, listen_to_updates
-from kgrad.measure.descriptions import Selection, describe_run, describe_weights, select_weights
+from kgrad.measure.descriptions import describe_run
+from kgrad.measure.keras_models.weights import Selection, describe_weights, select_weights
 from kgrad.records.history import GradientHistory
 
 # The name of the optimizer that a model was compiled with.

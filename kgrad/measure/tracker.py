@@ -17,8 +17,8 @@ from kgrad.diagnosis.watch import Watch
 from kgrad.measure.backends.tensorflow.event_files import TensorBoardWriter
 from kgrad.measure.backends.tensorflow.probe import Probe
 from kgrad.measure.backends.tensorflow.taps import listen_to_fit
-from kgrad.measure.descriptions import Selection, checked_selection
 from kgrad.measure.inputs import require_fit_strategy
+from kgrad.measure.keras_models.weights import Selection, checked_selection
 from kgrad.measure.position import FitPosition
 from kgrad.measure.recordings import COMPILED, Options, Tracks
 from kgrad.measure.summaries import summarize, write_last

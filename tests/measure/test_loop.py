@@ -23,8 +23,8 @@ from kgrad.experiments.models import create_model
 from kgrad.measure.backends.tensorflow.accumulators import cheapest_way
 from kgrad.measure.backends.tensorflow.recorder import Recorder
 from kgrad.measure.backends.tensorflow.steps import TrainingLoop, backward
-from kgrad.measure.descriptions import describe_weights
 from kgrad.measure.inputs import choose_loss, choose_optimizer
+from kgrad.measure.keras_models.weights import describe_weights
 from kgrad.measure.loop import measure_gradients, train_and_track_gradients
 from kgrad.records.history import GradientHistory
 

@@ -10,7 +10,7 @@ from keras import layers
 from numpy.testing import assert_allclose
 
 import kgrad
-from kgrad.measure.model_topology import describe_topology
+from kgrad.measure.keras_models.graph import describe_topology
 from kgrad.records.flow_graph import NO_HISTORY, NO_PROBE, NO_WEIGHTS, NOT_IN_RECORD, NOT_SEEN
 from kgrad.records.history import GradientHistory, Weight
 

@@ -885,7 +885,11 @@ def test_the_weights_to_watch(selection, chosen):
     [
         ("hiden", "weights received 'hiden', which no weight matches, did you mean 'hidden'"),
         (["hidden", "encoder*"], "weights received 'encoder\\*', which no weight matches"),
-        (lambda weight: False, "weights chose none of the weights; the layers are hidden, output"),
+        (
+            lambda weight: False,
+            "weights must choose a weight of the layers hidden, output, received a function that "
+            "chooses none",
+        ),
     ],
 )
 def test_weights_that_match_nothing_are_refused_before_training(selection, message):

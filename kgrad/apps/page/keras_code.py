@@ -1,14 +1,8 @@
 """A configuration as a script in plain Keras, with one callback."""
 
 from kgrad.apps.page.configuration import Configuration
+from kgrad.measure.aliases import NORMALIZATIONS, initializer_class
 
-_INITIALIZERS = {
-    "he": "HeNormal",
-    "xavier": "GlorotNormal",
-    "lecun": "LecunNormal",
-    "he_uniform": "HeUniform",
-    "xavier_uniform": "GlorotUniform",
-}
 _OPTIMIZERS = {
     "sgd": "SGD",
     "adam": "Adam",
@@ -17,7 +11,6 @@ _OPTIMIZERS = {
     "rmsprop": "RMSprop",
     "adagrad": "Adagrad",
 }
-_NORMALIZATIONS = {"batch": "BatchNormalization", "layer": "LayerNormalization"}
 _HEAD = '''"""A network in plain Keras, and its gradients while it trains."""
 
 import keras
@@ -71,13 +64,12 @@ def keras_code(configuration: Configuration) -> str:
     """
     c = configuration
     name, _, stddev = c.initializer.partition(":")
-    normal = name == "normal"
     head = _HEAD.format(
         described=str(c),
         seed=c.seed,
         dataset=c.dataset,
-        initializer="RandomNormal" if normal else _INITIALIZERS[name],
-        arguments=f"stddev={float(stddev or 0.05)!r}, " if normal else "",
+        initializer=initializer_class(name),
+        arguments=f"stddev={float(stddev or 0.05)!r}, " if name == "normal" else "",
     )
     clipping = f", global_clipnorm={c.clip_norm!r}" if c.clip_norm else ""
     tail = _TAIL.format(
@@ -98,7 +90,7 @@ def _hidden_layers(c: Configuration) -> str:
     if c.normalization == "none":
         lines.append(f'    x = dense({c.units}, f"hidden_{{k}}", activation="{c.activation}")(x)')
     else:
-        layer = _NORMALIZATIONS[c.normalization]
+        layer = NORMALIZATIONS[c.normalization]
         lines += [
             f'    x = dense({c.units}, f"hidden_{{k}}")(x)',
             f'    x = keras.layers.{layer}(name=f"norm_{{k}}")(x)',

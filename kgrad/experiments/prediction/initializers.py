@@ -10,16 +10,10 @@ import numpy as np
 from scipy.optimize import brentq
 
 from kgrad import theory
+from kgrad.measure.aliases import INITIALIZERS
 
 # Standard deviation of a normal cut off at two standard deviations.
 _CUT = 0.87962566103423978
-_SHORT_NAMES = {
-    "glorot": "glorot_normal",
-    "xavier": "glorot_normal",
-    "he": "he_normal",
-    "kaiming": "he_normal",
-    "lecun": "lecun_normal",
-}
 
 
 def initial_variance(initializer: Any, shape: tuple[int, ...]) -> float:
@@ -154,7 +148,7 @@ def recommend_initializer(
             return float(np.log(profile([np.exp(log_sigma_w2)] * (num_layers + 1))[0]))
 
     sigma_w2 = _root(growth, phi.name, num_layers)
-    other = keras.initializers.get(_SHORT_NAMES.get(instead_of, instead_of))
+    other = keras.initializers.get(INITIALIZERS.get(instead_of, instead_of))
     return Recommendation(
         keras.initializers.VarianceScaling(sigma_w2, "fan_in", "truncated_normal"),
         sigma_w2,

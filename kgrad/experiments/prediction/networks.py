@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from kgrad import theory
 from kgrad.experiments.prediction.initializers import initial_variance
+from kgrad.measure.keras_models.graph import Call, model_calls
+from kgrad.measure.keras_models.layers import named_activation
 from kgrad.theory.network_gradients import Parameter
 from kgrad.theory.networks import Add, Dense, Input, Node, Unit
 from kgrad.theory.units import UnitMap
@@ -71,24 +73,25 @@ def read_dense_network(model: keras.Model, variances: Variances) -> DenseNetwork
     """
     _require_readable(model)
     reader = _Reader(variances)
-    for layer, inputs, output in _operations(model):
+    for layer, inputs, (output,) in _needed_calls(model):
         reader.read(layer, inputs, output)
     return reader.finished(model)
 
 
-def _operations(model: keras.Model) -> list[tuple[Any, list[Any], Any]]:
-    """(layer, input tensors, output tensor) of every call that the output needs, in order."""
-    found: dict[int, tuple[Any, list[Any], Any]] = {}
+def _needed_calls(model: keras.Model) -> list[Call]:
+    """List the calls that the output needs, branch by branch.
+
+    Random numbers are drawn in this order.
+    """
+    makers = {id(tensor): call for call in model_calls(model) for tensor in call.outputs}
+    found: dict[int, Call] = {}
     stack = [model.outputs[0]]
     while stack:
-        tensor = stack[-1]
-        layer, node_index, _ = tensor._keras_history
-        inputs = layer._inbound_nodes[node_index].input_tensors
-        missing = [one for one in inputs if id(one) not in found]
+        call = makers[id(stack[-1])]
+        missing = [tensor for tensor in call.inputs if id(tensor) not in found]
         stack.extend(missing)
         if not missing:
-            found[id(tensor)] = layer, inputs, tensor
-            stack.pop()
+            found[id(stack.pop())] = call
     calls = list(found.values())
     seen = [id(layer) for layer, _, _ in calls]
     shared = [layer for layer, _, _ in calls if seen.count(id(layer)) > 1]
@@ -298,38 +301,25 @@ def numpy_activation(function: Any) -> theory.Activation:
     Raises:
         ValueError: if it is not elementwise.
     """
-    if type(function) is _L.Activation:
-        function = function.activation
-    if isinstance(function, _L.Softmax):
-        function = keras.activations.softmax
-    elif isinstance(function, _L.LeakyReLU):
-        return _rectifier(float(function.negative_slope))
-    elif isinstance(function, _L.ELU):
-        return theory.activation("elu", alpha=float(function.alpha))
-    elif isinstance(function, _L.ReLU) and function.max_value is None and not function.threshold:
-        return _rectifier(float(function.negative_slope))
-    name = getattr(function, "__name__", "")
-    if name and getattr(keras.activations, name, None) is function:
+    named = named_activation(function)
+    if named is not None:
+        name, parameters = named
         try:
-            return theory.activation(name)
+            return theory.activation(name, **parameters)
         except ValueError as error:
             if name in ("softmax", "log_softmax", "glu", "sparsemax"):
                 raise ValueError(
                     f"a hidden activation must be elementwise for a prediction, received {name!r}"
                 ) from error
+    if type(function) is _L.Activation:
+        function = function.activation
 
     def f(x: np.ndarray) -> np.ndarray:
         return np.asarray(function(tf.constant(x, tf.float64)), np.float64)
 
     found = theory.activation(f)
-    label = name or getattr(function, "name", type(function).__name__)
+    label = getattr(function, "__name__", getattr(function, "name", type(function).__name__))
     return theory.Activation(str(label), found.f, found.df, found.kinks)
-
-
-def _rectifier(slope: float) -> theory.Activation:
-    if slope == 0:
-        return theory.activation("relu")
-    return theory.activation("leaky_relu", negative_slope=slope)
 
 
 def _is_linear(function: Any) -> bool:

@@ -17,8 +17,8 @@ from kgrad.experiments.prediction.single_networks import (
     OutputErrors,
     SingleNetworks,
 )
-from kgrad.measure.descriptions import describe_weights
 from kgrad.measure.inputs import as_arrays, choose_loss, require_trainable
+from kgrad.measure.keras_models.weights import describe_weights
 from kgrad.records.checks import require_one_of
 from kgrad.records.prediction import Prediction
 from kgrad.theory.network_gradients import NetworkGradients, Parameter

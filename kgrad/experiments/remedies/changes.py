@@ -14,8 +14,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from kgrad.experiments.remedies.layers import LayerGraph, is_activation
 from kgrad.experiments.remedies.plans import Change, Plan, plan_change
+from kgrad.measure.keras_models.graph import LayerGraph
+from kgrad.measure.keras_models.layers import is_activation
 
 DEFAULT_LEARNING_RATE = 0.01  # of the SGD that trains a model which was not compiled
 _OF_OPTIMIZER = {"global_clipnorm", "learning_rate"}

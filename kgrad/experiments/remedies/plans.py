@@ -1,26 +1,22 @@
 """What a change comes to in a model: which layers get what, or why it cannot be made to it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
 
-from kgrad.experiments.remedies.layers import (
-    LayerGraph,
+from kgrad.measure.aliases import NORMALIZATIONS
+from kgrad.measure.keras_models.graph import LayerGraph
+from kgrad.measure.keras_models.layers import (
     activation_name,
     fitting_initializer,
     has_kernel,
-    in_words,
     initializer_fits,
     is_activation,
     is_recurrent,
     unwrapped,
 )
 
-NORMALIZATIONS = {
-    "batch": keras.layers.BatchNormalization,
-    "layer": keras.layers.LayerNormalization,
-}
 _NORMALIZING = (
     keras.layers.BatchNormalization,
     keras.layers.GroupNormalization,
@@ -161,7 +157,7 @@ def _normalized(graph: LayerGraph, kind: str) -> Plan:
     def call(original: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
         if id(original) not in chosen:
             return layer(*args, **kwargs)
-        norm = NORMALIZATIONS[kind](name=f"norm_{original.name}")
+        norm = getattr(keras.layers, NORMALIZATIONS[kind])(name=f"norm_{original.name}")
         if is_activation(original):
             return layer(norm(*args, **kwargs))
         f, name = original.activation, f"activation_{original.name}"
@@ -238,3 +234,14 @@ def _no_activation(wanted: str, layers: Sequence[Any]) -> str:
 
 def _named(layers: Sequence[Any]) -> str:
     return in_words([layer.name for layer in layers])
+
+
+def in_words(names: Iterable[str]) -> str:
+    """Return the names of layers in a few words.
+
+    Example:
+        >>> in_words(["a", "b"]), in_words(["a", "b", "c"])
+        ('a, b', 'a … c, 3 layers')
+    """
+    names = list(names)
+    return ", ".join(names) if len(names) < 3 else f"{names[0]} … {names[-1]}, {len(names)} layers"

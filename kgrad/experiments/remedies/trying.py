@@ -15,9 +15,11 @@ from kgrad.experiments.remedies.changes import (
     random_state_kept,
     seed_all,
 )
-from kgrad.experiments.remedies.layers import LayerGraph, fitting_initializer, initializer_fits
 from kgrad.experiments.remedies.plans import CHANGES, Change
+from kgrad.measure.aliases import short_initializer
 from kgrad.measure.inputs import require_built
+from kgrad.measure.keras_models.graph import LayerGraph
+from kgrad.measure.keras_models.layers import fitting_initializer, initializer_fits
 from kgrad.measure.loop import train_and_track_gradients
 from kgrad.measure.tracker import GradientTracker
 from kgrad.records.checks import did_you_mean, require_integer, require_seed
@@ -41,7 +43,6 @@ OF_RULES: dict[str, tuple[str, ...]] = {
     "badly_scaled_weights": ("initializer",),
     "output_loss_mismatch": (),
 }
-_SHORT = {"he_normal": "he", "glorot_normal": "xavier", "lecun_normal": "lecun"}
 
 Run = Callable[[], GradientHistory]
 # A change, or None for none → what was changed, in words, and the training run to make.
@@ -250,7 +251,7 @@ def _settings(experiment: Experiment, settings: Mapping[str, Any]) -> dict[str, 
     if "initializer" in settings:
         if initializer_fits(first.kernel_initializer, now):
             raise ValueError(f"the initializer {experiment.weight_initializer} fits {now} already")
-        found["weight_initializer"] = _SHORT[fitting_initializer(now)]
+        found["weight_initializer"] = short_initializer(fitting_initializer(now))
     if "normalization" in settings:
         if experiment.normalization is not None:
             raise ValueError(f"the layers have {experiment.normalization} normalization already")

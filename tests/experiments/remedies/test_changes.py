@@ -9,8 +9,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from kgrad.experiments.models import create_model
 from kgrad.experiments.remedies.changes import changed_clone, random_state_kept, seed_all
-from kgrad.experiments.remedies.layers import LayerGraph, activation_name, initializer_fits
 from kgrad.experiments.remedies.plans import CHANGES
+from kgrad.measure.keras_models.graph import LayerGraph
+from kgrad.measure.keras_models.layers import activation_name, initializer_fits
 
 BY_NAME = {change.name: change for change in CHANGES}
 layers = keras.layers

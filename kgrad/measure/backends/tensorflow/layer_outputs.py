@@ -12,13 +12,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-# Layers that are an elementwise activation; others have one as their attribute `activation`.
-_ACTIVATIONS = (
-    keras.layers.ReLU,
-    keras.layers.LeakyReLU,
-    keras.layers.PReLU,
-    keras.layers.ELU,
-)
+from kgrad.measure.keras_models.layers import ACTIVATION_LAYERS
 
 
 class LayerOutput(NamedTuple):
@@ -112,7 +106,7 @@ def _stand_ins(
                 result = copied(result, "_keras_mask", "_keras_logits")
             a = next(iter(keras.tree.flatten(result)), None)
             if _is_float_in(graph, a) and not any(a is inner.a for inner in outputs[before:]):
-                if isinstance(layer, _ACTIVATIONS):
+                if isinstance(layer, tuple(ACTIVATION_LAYERS)):
                     applied.append((call, inputs[0]))
                 f, z = applied[-1] if applied else (None, None)
                 tape.watch(a)

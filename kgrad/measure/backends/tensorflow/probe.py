@@ -19,8 +19,8 @@ from kgrad.measure.backends.tensorflow.layer_outputs import (
     watched_layers,
 )
 from kgrad.measure.backends.tensorflow.saturation import saturated_share
-from kgrad.measure.descriptions import name_layers, unique_name
 from kgrad.measure.inputs import choose_loss, require_built
+from kgrad.measure.keras_models.weights import name_layers, unique_name
 
 STATISTICS = (
     "activation_mean",

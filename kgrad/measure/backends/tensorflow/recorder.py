@@ -18,7 +18,7 @@ from kgrad.measure.backends.tensorflow.counters import (
     StepCounts,
     variable_per_replica,
 )
-from kgrad.measure.descriptions import describe_weights
+from kgrad.measure.keras_models.weights import describe_weights
 from kgrad.records.files import LineWriter
 from kgrad.records.history import GradientHistory
 from kgrad.records.statistics import L2_NORM, STATISTICS, Statistic, select

@@ -1,0 +1,43 @@
+"""Other names of Keras's initializers, activations and normalizations.
+
+Plain strings, so that code that must not import Keras can read them.
+"""
+
+# Name in papers and other libraries → name in `keras.initializers`.
+INITIALIZERS = {
+    "he": "he_normal",
+    "kaiming": "he_normal",
+    "kaiming_normal": "he_normal",
+    "kaiming_uniform": "he_uniform",
+    "xavier": "glorot_normal",
+    "glorot": "glorot_normal",
+    "xavier_normal": "glorot_normal",
+    "xavier_uniform": "glorot_uniform",
+    "lecun": "lecun_normal",
+    "normal": "random_normal",
+    "uniform": "random_uniform",
+}
+# Name in papers and other libraries → name in `keras.activations`.
+ACTIVATIONS = {"identity": "linear", "logistic": "sigmoid", "lrelu": "leaky_relu"}
+# What is normalized over → class in `keras.layers`.
+NORMALIZATIONS = {"batch": "BatchNormalization", "layer": "LayerNormalization"}
+
+
+def short_initializer(name: str) -> str:
+    """Return the first alias of a Keras initializer, or the name itself if it has none.
+
+    Example:
+        >>> short_initializer("glorot_normal"), short_initializer("zeros")
+        ('xavier', 'zeros')
+    """
+    return next((alias for alias, full in INITIALIZERS.items() if full == name), name)
+
+
+def initializer_class(name: str) -> str:
+    """Return the class in `keras.initializers` that a name or an alias stands for.
+
+    Example:
+        >>> initializer_class("xavier_uniform"), initializer_class("he_uniform")
+        ('GlorotUniform', 'HeUniform')
+    """
+    return "".join(part.capitalize() for part in INITIALIZERS.get(name, name).split("_"))
