@@ -417,7 +417,7 @@ def _interrupt():
     ("arguments", "sentence"),
     [
         ({"remedies": ["clip"]}, "remedies must be among initializer, activation, normalization, "
-         "skip_connections, clipping, learning_rate, received 'clip': did you mean 'clipping'?"),
+         "skip_connections, clipping, learning_rate, received 'clip'; did you mean 'clipping'?"),
         ({"remedies": "normalisation"}, "did you mean 'normalization'?"),
         ({"X": np.ones((2, 2))}, "X comes with an Experiment, received another: leave it out"),
         ({"batch_size": 8}, "batch_size comes with an Experiment"),
