@@ -155,11 +155,14 @@ def test_a_deep_sigmoid_network_is_healed_by_what_the_finding_names():
 @pytest.mark.parametrize(
     ("name", "attributes"),
     [
-        ("initializer that fits", {"initializer": "xavier"}),
+        ("initializer that fits", {"weight_initializer": "xavier"}),
         ("activation relu", {"activation": "relu"}),
-        ("activation relu, initializer he", {"activation": "relu", "initializer": "he"}),
+        (
+            "activation relu, initializer he",
+            {"activation": "relu", "weight_initializer": "he"},
+        ),
         ("normalization layer", {"normalization": "layer"}),
-        ("skip connections", {"skip": True}),
+        ("skip connections", {"skip_connections": True}),
         ("clipping, norm 1", {"clip_norm": 1.0}),
         ("learning rate ×0.1", {"learning_rate": 0.005}),
     ],
