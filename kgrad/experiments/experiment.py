@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import keras
 import numpy as np
 
-from kgrad.experiments.data import Dataset, make_dataset
+from kgrad.experiments.data import Dataset, make_dataset, require_recipe
 from kgrad.experiments.models import create_model, undrawn
 from kgrad.experiments.names import LONG_NAMES, SHORT_NAMES
 from kgrad.experiments.prediction.predict import predict_gradients
@@ -248,7 +248,7 @@ def grid(experiment: Experiment, **axes: Sequence[Any]) -> list[Experiment]:
         ValueError: if an experiment has no such attribute.
 
     Example:
-        >>> [e.name for e in grid(Experiment(name="mine"), layers=[3, 30], skip=[True])]
+        >>> [e.name for e in grid(Experiment(name="mine"), num_layers=[3, 30], epochs=[5])]
         ['mine, layers 3', 'mine, layers 30']
     """
     known = [field.name for field in fields(Experiment)]
@@ -305,6 +305,7 @@ def load_histories(paths: Iterable[str | os.PathLike[str]]) -> list[GradientHist
 
 
 def _network(experiment: Experiment) -> tuple[Dataset, keras.Model]:
+    require_recipe("dataset", experiment.dataset)  # whose error names make_dataset's argument
     dataset = make_dataset(experiment.dataset, experiment.samples, experiment.features)
     model = create_model(
         experiment.num_layers,

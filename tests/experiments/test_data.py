@@ -1,4 +1,7 @@
 import hashlib
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,7 +31,7 @@ def digest(data):
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_inputs_are_float32_and_standardised(name):
+def test_inputs_are_float32_and_standardized(name):
     data = make_dataset(name)
     assert data.name == name
     assert data.X.shape == DEFAULT_SHAPES[name]
@@ -139,8 +142,8 @@ def test_one_sample_is_all_zeros(name):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("moon",), r"^name must be one of .*moons.*, received 'moon'; did you mean 'moons'\?$"),
-        (("zzz",), "^name must be one of .*digits, received 'zzz'$"),
+        (("moon",), r"^name must be among .*moons.*, received 'moon'; did you mean 'moons'\?$"),
+        (("zzz",), "^name must be among .*digits, received 'zzz'$"),
         (("moons", 0), "^samples of 'moons' must be an integer of at least 1, received 0$"),
         (("moons", True), "^samples of 'moons' must be .*, received True$"),
         (
@@ -157,3 +160,22 @@ def test_one_sample_is_all_zeros(name):
 def test_errors_say_what_is_accepted(arguments, message):
     with pytest.raises(ValueError, match=message):
         make_dataset(*arguments)
+
+
+def test_the_entries_are_read_without_heavy_libraries():
+    code = (
+        "import sys\n"
+        "from kgrad.experiments.data import DATASETS\n"
+        "heavy = {'numpy', 'scipy', 'sklearn', 'pandas', 'keras'} & set(sys.modules)\n"
+        "assert DATASETS and not heavy, heavy"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_describes_every_data_set():
+    for name, recipe in DATASETS.items():
+        (line,) = (line for line in make_dataset.__doc__.splitlines() if line.split()[:1] == [name])
+        assert recipe.task in line
+        assert line.endswith(f"({DEFAULT_SHAPES[name][1]} features)")

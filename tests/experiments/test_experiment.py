@@ -233,7 +233,8 @@ def test_the_same_experiment_is_the_same_history_here_and_in_another_process():
         ({"optimizer": "sdg"}, "optimizer must name a Keras optimizer, such as sgd or adam, "
          "received 'sdg'"),
         ({"num_layers": 0}, "num_layers must be an integer of at least 1, received 0"),
-        ({"dataset": "moon"}, "'moon'"),
+        ({"dataset": "moon"}, "dataset must be among classification, "),
+        ({"dataset": "moon"}, "received 'moon'; did you mean 'moons'?"),
         ({"activation": "sigmiod"}, "'sigmoid'"),
     ],
 )  # fmt: skip

@@ -93,7 +93,7 @@ def try_remedies(
 
     Example:
         >>> from kgrad.experiments import Experiment
-        >>> ill = Experiment(layers=4, activation="sigmoid", initializer="normal", samples=256)
+        >>> ill = Experiment(activation="sigmoid", weight_initializer="normal", samples=256)
         >>> trials = try_remedies(ill, epochs=2, remedies=["normalization"])
         >>> [trial.name for trial in trials]
         ['as it is', 'normalization batch', 'normalization layer']
