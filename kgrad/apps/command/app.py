@@ -1,4 +1,4 @@
-"""`kgrad app [RUN]`: the Streamlit app, for this machine's browser."""
+"""`kgrad app [RUN]`: the Streamlit app, for a browser on this machine."""
 
 import argparse
 import ipaddress
@@ -17,9 +17,11 @@ def main(arguments: Sequence[str], program: str) -> int:
         0.
     """
     options = parse(arguments, program)
-    missing = [name for name in ("plotly", "streamlit") if find_spec(name) is None]
+    missing = [name for name in ("jinja2", "plotly", "streamlit") if find_spec(name) is None]
     if missing:
-        raise ValueError(f'the app needs {" and ".join(missing)}: pip install "kgrad[app]"')
+        raise ModuleNotFoundError(
+            f'the app needs {" and ".join(missing)}: pip install "kgrad[app]"'
+        )
     if options.run is not None and not options.run.is_file():
         raise ValueError(f"RUN must be a .jsonl history or journal, received {str(options.run)!r}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str], program: str) -> int:
         "theme_dark_primaryColor": "#5fa8d3",
     }
     given = [] if options.run is None else [f"--open={options.run.absolute()}"]
-    # What a page may open by its path is on the machine of whoever looks at it.
+    # Files may be opened by path only if the user's browser is on the machine that has the files.
     given += ["--open-paths"] if is_local(options.host) else []
     bootstrap.load_config_options(settings)
     bootstrap.run(str(page), False, given, settings)
@@ -52,24 +54,24 @@ def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog=program,
-        description="Set a network's knobs in a browser, see gradients predicted, and train it.",
-        epilog='It needs streamlit and plotly: pip install "kgrad[app]".',
+        description="Change a network in the browser, see its gradients predicted, and train it.",
+        epilog='Needs: pip install "kgrad[app]".',
     )
     parser.add_argument(
         "run", nargs="?", type=Path, metavar="RUN",
         help="a .jsonl history to show, or a journal to follow while it grows",
     )  # fmt: skip
-    parser.add_argument("--port", type=int, default=8501, help="where to serve (8501)")
+    parser.add_argument("--port", type=int, default=8501, help="port to serve on (default: 8501)")
     parser.add_argument(
         "--host", default="localhost", metavar="ADDRESS",
-        help="for whom: 0.0.0.0 for the whole network (localhost)",
+        help="address to listen on; 0.0.0.0 exposes the app to your network (default: localhost)",
     )  # fmt: skip
-    parser.add_argument("--no-browser", action="store_true", help="open none")
+    parser.add_argument("--no-browser", action="store_true", help="do not open a browser window")
     return parser.parse_args(arguments)
 
 
 def is_local(host: str) -> bool:
-    """Whether only this machine can reach an address."""
+    """Return whether only this machine can reach an address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -9,7 +9,7 @@ def main(arguments: Sequence[str], program: str) -> int:
     """Print a table of findings for each run.
 
     Returns:
-        0 if nothing was found in any of them, 1 if something was, as a linter does.
+        0 if no run has a finding, 1 if one has, as a linter does.
     """
     options = parse(arguments, program)
     from rich.console import Console
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str], program: str) -> int:
     for path, history in load(options.runs).items():
         diagnosis = diagnose(history)
         found += len(diagnosis)
-        # As text: what a file is called is no markup.
+        # As Text: brackets in a file name are not markup.
         console.print(Text(f"{path}: {len(history)} records", style="bold"))
         console.print(diagnosis)
     return 1 if found else 0
@@ -33,7 +33,7 @@ def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog=program,
-        description="Say what is wrong with recorded runs, how that is known and what to do.",
+        description="Report what is wrong with recorded runs, the evidence and what to change.",
         epilog="Exit status: 0 if nothing is wrong, 1 if something is, 2 for bad input.",
     )
     parser.add_argument(

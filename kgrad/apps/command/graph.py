@@ -33,45 +33,53 @@ def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=program,
         description="Draw a recorded run as a flow graph, or write it as JSON.",
-        epilog="Edges have numbers if the run was recorded with GradientTracker(probe=(X, y)).",
+        epilog="Edges show numbers if the run was recorded with --probe, or with "
+        "GradientTracker(probe=(X, y)).",
     )
     parser.add_argument(
-        "run", type=Path, metavar="RUN", help="a .jsonl history, or a .json graph written before"
-    )
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FILE",
-        help="where to: .html, with all epochs, .png, .svg, .pdf or .json",
+        "run", type=Path, metavar="RUN",
+        help="a .jsonl history or journal, or a .json graph that this command wrote",
     )  # fmt: skip
     parser.add_argument(
-        "--epoch",
-        type=int,
-        help="its last record (the run's last); of a page the first that it shows",
+        "-o", "--output", type=Path, required=True, metavar="FILE",
+        help="file to write: .png, .svg, .pdf or .json for one epoch, .html for all",
+    )  # fmt: skip
+    parser.add_argument(
+        "--epoch", type=int,
+        help="epoch to draw (default: last); for .html, the epoch shown on opening",
+    )  # fmt: skip
+    parser.add_argument(
+        "--nested", choices=("folded", "opened"), default="folded",
+        help="draw a nested model as one node or with its layers (default: folded)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--every-record", action="store_true", help="for .json: also write the other records"
     )
     parser.add_argument(
-        "--nested", choices=("folded", "opened"), default="folded", help="models in it (folded)"
+        "--title", help="title of the figure or page (default: the name of the file)"
     )
     parser.add_argument(
-        "--every-record", action="store_true", help="JSON: the numbers of all records, too"
-    )
-    parser.add_argument("--title", help="of a figure or page (the name of the file)")
+        "--threshold", type=float, default=0.01,
+        help="largest norm at which an edge is drawn red (default: 0.01)",
+    )  # fmt: skip
     parser.add_argument(
-        "--threshold", type=float, default=0.01, help="up to this an edge is red (0.01)"
-    )
-    parser.add_argument(
-        "--relative", action="store_true", help="the threshold is a share of the largest edge"
-    )
+        "--relative", action="store_true",
+        help="read the threshold as a share of the largest norm of an edge",
+    )  # fmt: skip
     return parser.parse_args(arguments)
 
 
 def _read(options: argparse.Namespace) -> Any:
-    """The graph of a history, or of a file that holds a graph."""
+    """Return the graph of a history file, or of a file that holds a graph."""
     from kgrad.records.flow_files import graph_from_json
     from kgrad.records.flow_graph import flow_graph_from_history
 
     path: Path = options.run
     if path.suffix == ".json":
         if options.epoch is not None or options.nested != "folded":
-            raise ValueError("--epoch and --nested are for a history, received a graph")
+            raise ValueError(
+                f"--epoch and --nested are for a .jsonl history, received {str(path)!r}"
+            )
         try:
             return graph_from_json(json.loads(path.read_bytes()))
         except (RecursionError, ValueError) as error:
@@ -106,8 +114,6 @@ def _draw(graph: Any, options: argparse.Namespace) -> None:
 
 
 def _write_page(graph: Any, options: argparse.Namespace) -> None:
-    try:
-        from kgrad.apps.report import write_flow_graph
-    except ModuleNotFoundError as error:
-        raise ValueError(str(error)) from error
+    from kgrad.apps.report import write_flow_graph
+
     write_flow_graph(graph, options.output, **_look(options))

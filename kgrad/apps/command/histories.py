@@ -1,4 +1,4 @@
-"""Recorded runs by the paths that a command line names."""
+"""Recorded runs in the files and folders that a command line names."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,14 +7,13 @@ from kgrad.records.history import GradientHistory
 
 
 def load(paths: Iterable[Path]) -> dict[Path, GradientHistory]:
-    """Load history files, and all those of the folders among the paths.
+    """Load history files, and all .jsonl files of the folders among the paths.
 
-    Of a folder's files those without a record are left out: a run that was killed early shows
-    nothing.
+    Files without a record in a folder are left out: their run was stopped before its first record.
 
     Raises:
         OSError: if a file cannot be read.
-        ValueError: if a file is malformed, has no record, or a folder has none that has.
+        ValueError: if a file is malformed, or a path has no recorded run.
     """
     histories: dict[Path, GradientHistory] = {}
     for path in paths:
@@ -22,6 +21,6 @@ def load(paths: Iterable[Path]) -> dict[Path, GradientHistory]:
         loaded = {file: GradientHistory.load(file) for file in files}
         recorded = {file: history for file, history in loaded.items() if len(history)}
         if not recorded:
-            raise ValueError(f"RUN must hold a record, received {str(path)!r}, which holds none")
+            raise ValueError(f"no recorded run (.jsonl with at least one record) in {str(path)!r}")
         histories |= recorded
     return histories

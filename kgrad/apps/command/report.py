@@ -16,19 +16,17 @@ def main(arguments: Sequence[str], program: str) -> int:
 
     import_tensorflow_quietly()
     from kgrad.apps.command.histories import load
+    from kgrad.apps.report import write_report
+    from kgrad.apps.run_groups import group_histories
 
     histories = load(options.runs)
-    try:
-        from kgrad.apps.report import write_report
-        from kgrad.apps.report.runs import grouped
-    except ModuleNotFoundError as error:
-        raise ValueError(str(error)) from error
     stems = [path.stem for path in histories]
     named = {
         path.stem if stems.count(path.stem) == 1 else str(path): history
         for path, history in histories.items()
     }
-    write_report(grouped(named), options.output, options.title, statistic=options.statistic)
+    groups = group_histories(named)
+    write_report(groups, options.output, options.title, statistic=options.statistic)
     print(options.output)
     return 0
 
@@ -38,8 +36,8 @@ def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=program,
         description="Write recorded runs into one HTML file: findings, figures, how to reproduce.",
-        epilog='It needs plotly: pip install "kgrad[app]". Runs that differ in their seed alone '
-        "belong together; the figures show the first.",
+        epilog="Runs that differ in the seed alone are grouped; the figures show the first of "
+        'them. Needs: pip install "kgrad[app]".',
     )
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN",
@@ -47,10 +45,14 @@ def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("report.html"), metavar="FILE",
-        help="where to (report.html)",
+        help="file to write (default: report.html)",
     )  # fmt: skip
-    parser.add_argument("--title", default="Gradients while training", help="stands above it")
     parser.add_argument(
-        "--statistic", default="mean_abs", metavar="NAME", help="what is drawn (mean_abs)"
-    )
+        "--title", default="Gradients while training",
+        help="title of the report (default: Gradients while training)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--statistic", default="mean_abs", metavar="NAME",
+        help="statistic to draw (default: mean_abs)",
+    )  # fmt: skip
     return parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""What the page gives away: the history, figures, a report, and the Keras code."""
+"""The downloads of a run: its history, figures, a report, and the Keras code."""
 
 import io
 import re
@@ -22,7 +22,7 @@ _drawing = threading.Lock()  # pyplot knows one figure at a time
 
 
 def downloads(run: Run) -> None:
-    """Buttons for all that there is of a run; each is made when it is asked for."""
+    """Draw the download buttons; a file is made when its button is clicked."""
     history = run.history
     if history is None:
         return
@@ -52,12 +52,12 @@ def downloads(run: Run) -> None:
             on_click="ignore",
             width="stretch",
         )
-        with st.expander("The Keras code of this configuration"):
+        with st.expander("Keras code of this configuration"):
             st.code(code, language="python")
 
 
 def history_bytes(history: GradientHistory) -> bytes:
-    """The history as its file has it."""
+    """Return the history as a file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "history.jsonl"
         history.save(path)
@@ -65,18 +65,16 @@ def history_bytes(history: GradientHistory) -> bytes:
 
 
 def report_bytes(run: Run) -> bytes:
-    """The report, with the page's own prediction."""
-    if run.history is None:
-        raise ValueError(f"{run.name} has no record")
+    """Return the report as a file, with the page's own prediction."""
     predictions = {run.name: run.prediction} if run.prediction is not None else {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.html"
-        write_report({run.name: run.history}, path, run.name, predictions=predictions)
+        write_report({run.name: run.recorded()}, path, run.name, predictions=predictions)
         return path.read_bytes()
 
 
 def figures_zip(run: Run) -> bytes:
-    """The static figures of a run as PNG, in one archive."""
+    """Return the static figures of a run as PNG files in one archive."""
     with _drawing:
         matplotlib.use("Agg")
         import matplotlib.pyplot as plt
@@ -92,10 +90,8 @@ def figures_zip(run: Run) -> bytes:
 
 
 def _figures(run: Run) -> dict[str, Figure]:
-    """Those that the history has the numbers for."""
-    history, title = run.history, run.name
-    if history is None:
-        return {}
+    """Draw the figures that the history has the numbers for."""
+    history, title = run.recorded(), run.name
     figures = {
         "gradients": plots.plot_gradients(history, title=title),
         "depth": plots.plot_gradient_by_depth(history, title=title),
@@ -103,6 +99,6 @@ def _figures(run: Run) -> dict[str, Figure]:
     }
     if history.distributions.any():
         figures["distributions"] = plots.plot_distributions(history, title=title)
-    if run.prediction is not None and 0 in history.epochs:
+    if run.prediction is not None:
         figures["prediction"] = plots.plot_prediction(history, run.prediction, title=title)
     return figures

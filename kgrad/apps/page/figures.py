@@ -1,9 +1,18 @@
-"""The figures of the page: those of `kgrad.web`, side by side on one scale, and the loss."""
+"""The figures of the page: gradient against depth side by side on one scale, and the loss.
+
+They change in place, because Streamlit removes its own figures and draws them anew at every change.
+"""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import plotly
 import plotly.graph_objects as go
+import streamlit as st
+from streamlit.components.v1 import declare_component
 
 from kgrad.figures.interactive.gradients import depth_figure, prediction_figure, shared_scale
 from kgrad.figures.interactive.looks import (
@@ -23,7 +32,62 @@ from kgrad.figures.thinning import Columns
 from kgrad.records.history import GradientHistory
 from kgrad.records.prediction import Prediction
 
-COLORS = ("#1b6ca8", "#c8553d")  # of the two configurations, told apart in greyscale, too
+COLORS = ("#1b6ca8", "#c8553d")  # of the two configurations; they also differ in grayscale
+_SCRIPT = """
+const loaded = () => window.kgradPlotly ??= new Promise((done, failed) => {
+  const script = document.createElement("script");
+  script.src = new URL("component/SERVED/plotly.min.js", document.baseURI);
+  script.onload = () => done(window.Plotly);
+  script.onerror = failed;
+  document.head.append(script);
+});
+
+export default async function ({ data, parentElement }) {
+  const place = parentElement.querySelector(".figure");
+  const figure = JSON.parse(data);
+  place.style.height = `${figure.layout.height ?? 450}px`;
+  const Plotly = await loaded();
+  await Plotly.react(place, { ...figure, config: { displayModeBar: false } });
+  if (!place.watched) {
+    place.watched = new ResizeObserver(() => place.clientWidth && Plotly.Plots.resize(place));
+    place.watched.observe(place);
+  }
+}
+"""
+
+
+def draw(figure: go.Figure, key: str) -> None:
+    """Show a figure in the page's theme, in place of the previous one with this key.
+
+    Args:
+        figure: the figure, as high as its layout says.
+        key: unique in the page.
+    """
+    dark = st.context.theme.type == "dark"
+    _component()(key=key, data=themed(figure, dark).to_json())
+
+
+@cache
+def _component() -> Any:
+    """Return the component that draws figures; made with the first page, not before."""
+    # Serves the folder of Plotly's package, so that the page needs no other server for plotly.js.
+    served = declare_component("plotly", path=str(Path(plotly.__file__).parent / "package_data"))
+    return st.components.v2.component(
+        "kgrad.figure",
+        html="<div class='figure'></div>",
+        js=_SCRIPT.replace("SERVED", served.name),
+        isolate_styles=False,
+    )
+
+
+def themed(figure: go.Figure, dark: bool) -> go.Figure:
+    """Make the text outside of a figure's white panels legible on a light or a dark page."""
+    figure.update_layout(
+        font_color="#e8e8ee" if dark else "#222",
+        legend_font_color="#222",
+        hoverlabel={"bgcolor": "white", "font": {"color": "#222"}},
+    )
+    return figure
 
 
 def profiles(
@@ -34,17 +98,17 @@ def profiles(
     epochs: Sequence[int] | None = None,
     ends_only: bool = False,
 ) -> dict[str, go.Figure]:
-    """Gradient against depth of each run on one scale: measured, or only predicted.
+    """Draw gradient against depth for each run, on one scale: measured, or only predicted.
 
     Args:
-        histories: name of each run → what was measured, None before there is a record.
-        predictions: name → what is expected, where that is known.
-        statistic: what is drawn.
-        epochs: which epochs; by default as in `plot_gradient_by_depth`.
-        ends_only: the first epoch and the last alone, as is done while training.
+        histories: name → the run; None before it has a record.
+        predictions: name → the prediction, if there is one.
+        statistic: the statistic that is drawn.
+        epochs: the epochs to draw; by default as in `plot_gradient_by_depth`.
+        ends_only: draw only the first and the last epoch, as during training.
 
     Returns:
-        A figure for each run of which something is known.
+        A figure for each run that has a record or a prediction.
     """
     measured = [history for history in histories.values() if history is not None]
     scale = shared_scale(measured, list(predictions.values()), statistic)
@@ -55,15 +119,8 @@ def profiles(
             chosen = epochs
             if ends_only:
                 chosen = sorted({int(history.epochs[0]), int(history.epochs[-1])})
-            # A file may be of other layers than its prediction, or begin later.
-            fits = prediction is not None and prediction.layers == history.layers
-            fits = fits and 0 in history.epochs
             drawn[name] = depth_figure(
-                history,
-                statistic,
-                epochs=chosen,
-                prediction=prediction if fits else None,
-                scale=scale,
+                history, statistic, epochs=chosen, prediction=prediction, scale=scale
             )
         elif prediction is not None:
             drawn[name] = prediction_figure(prediction, statistic, scale=scale)
@@ -71,14 +128,11 @@ def profiles(
 
 
 def losses(histories: Mapping[str, GradientHistory], epochs: int = 0) -> go.Figure:
-    """The loss of each run over training, on a logarithmic scale; NaN and infinity as markers.
+    """Draw the loss of each run on a logarithmic scale; NaN and infinity are markers.
 
     Args:
-        histories: name of each run → what was measured.
-        epochs: how many there will be, so that the axis need not move.
-
-    Returns:
-        The figure.
+        histories: name → the run.
+        epochs: the number of epochs there will be, so that the axis does not move.
     """
     time, times = time_axis(histories.values())
     known = {name: _loss_of(history)[:, None] for name, history in histories.items()}
@@ -106,16 +160,6 @@ def losses(histories: Mapping[str, GradientHistory], epochs: int = 0) -> go.Figu
             points.append((special, columns.centers[where].tolist(), texts))
         add_special_points(figure, scale, points, edge=color)
     note_blank(figure, scale)
-    return figure
-
-
-def themed(figure: go.Figure, dark: bool) -> go.Figure:
-    """The figure with what stands outside of its white panels legible on a page of that theme."""
-    figure.update_layout(
-        font_color="#e8e8ee" if dark else "#222",
-        legend_font_color="#222",
-        hoverlabel={"bgcolor": "white", "font": {"color": "#222"}},
-    )
     return figure
 
 

@@ -1,22 +1,24 @@
-"""What theory expects of a configuration, soon enough to follow a knob."""
+"""Predictions of configurations that are fast enough to follow a slider."""
 
 import threading
 from functools import lru_cache
 
-from kgrad.apps.page.configuration import Configuration
+from kgrad.apps.page.configuration import Configuration, from_experiment
+from kgrad.apps.run_groups import mismatch, require_cheap
+from kgrad.records.history import GradientHistory
 from kgrad.records.prediction import Prediction
 
-# Layers × samples² (× 8 with batch normalisation, whose samples depend on each other) that take
-# some seconds. More is for `kgrad.predict_gradients`, which has the time.
+# Layers × samples² (× 8 with batch normalization, whose samples depend on each other) that take
+# some seconds. More is left to `kgrad.predict_gradients`.
 _MOST_WORK = 2_000_000
 
 _lock = threading.Lock()
 
 
 def predicted(configuration: Configuration) -> tuple[Prediction | None, str]:
-    """A rough prediction of the gradients before training, or why there is none, in a sentence.
+    """Return a rough prediction of the gradients before training; or None, and why not.
 
-    Of configurations that differ in nothing that theory looks at, it is made once.
+    Configurations that differ only in what theory does not look at share one computation.
     """
     c = configuration
     return _predicted(
@@ -33,19 +35,40 @@ def predicted(configuration: Configuration) -> tuple[Prediction | None, str]:
     )
 
 
+def predicted_for_recording(history: GradientHistory) -> tuple[Prediction | None, str]:
+    """Return a rough prediction for a run from a file; or None, and why not.
+
+    Anyone may have written the file: it must describe one of the app's configurations, and its
+    layers must be those of that configuration.
+    """
+    configuration = from_experiment(history.metadata.get("experiment"))
+    if configuration is None:
+        return None, "this recording was not made from an app configuration"
+    from kgrad.experiments import Experiment
+
+    try:
+        require_cheap(Experiment(**configuration.experiment()), history)
+    except ValueError as error:
+        return None, str(error)
+    prediction, reason = predicted(configuration)
+    if prediction is not None and (other := mismatch(prediction, history)):
+        return None, other
+    return prediction, reason
+
+
 @lru_cache(maxsize=256)
 def _predicted(configuration: Configuration) -> tuple[Prediction | None, str]:
     c = configuration
     together = 8 if c.normalization == "batch" else 1
     if c.layers * c.batch_size**2 * together > _MOST_WORK:
         return None, (
-            "Theory would take long over so many layers and samples. A smaller batch is predicted "
-            "at once, and kgrad.predict_gradients takes its time."
+            "theory would take too long for so many layers and samples; choose a smaller batch "
+            "size, or use kgrad.predict_gradients"
         )
     from kgrad.experiments import Experiment, predict_experiment
 
     try:
-        with _lock:  # layers are named in one table for all threads
+        with _lock:  # Keras names layers in one table for all threads
             return predict_experiment(Experiment(**c.experiment()), rough=True), ""
     except (FloatingPointError, ValueError) as error:
-        return None, f"Theory cannot read this configuration: {error}"
+        return None, str(error)

@@ -1,4 +1,4 @@
-"""The main part of the page: the prediction, the training while it runs, and what came of it."""
+"""The main part of the page: the prediction, the running training, and its results."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,26 +6,25 @@ from typing import Any
 
 import streamlit as st
 
-from kgrad.apps.page.configuration import Configuration, from_experiment
-from kgrad.apps.page.drawing import draw
-from kgrad.apps.page.figures import losses, profiles
-from kgrad.apps.page.predicting import predicted
+from kgrad.apps.findings import escape_markdown
+from kgrad.apps.page.configuration import Configuration
+from kgrad.apps.page.figures import draw, losses, profiles
+from kgrad.apps.page.predicting import predicted, predicted_for_recording
 from kgrad.apps.page.runs import Run, Tab
-from kgrad.apps.page.texts import escaped, time_left
 from kgrad.apps.page.views import STATISTICS, view
 from kgrad.records.journal import Journal
 
-_TICK = 0.8  # seconds; more often would take more than a tenth of a short training
-_HEIGHT = 380  # pixels, of the figures that move
+_TICK = 0.8  # seconds; shorter would slow a short training by more than 10 %
+_HEIGHT = 380  # pixels, of the figures that are redrawn during a training
 
 
 def show(configurations: list[Configuration], tab: Tab, open_paths: bool) -> None:
-    """Draw it.
+    """Draw the main part.
 
     Args:
-        configurations: what the knobs are set to, one or two.
+        configurations: one or two configurations.
         tab: the browser tab's process and folder.
-        open_paths: whether files may be opened by their path: whoever looks is at this machine.
+        open_paths: whether files may be opened by path, because the user is at this machine.
     """
     state = st.session_state
     if state.to_follow:
@@ -38,7 +37,7 @@ def show(configurations: list[Configuration], tab: Tab, open_paths: bool) -> Non
     if not state.runs or state.shown_at != configurations:
         _prediction(configurations, statistic)
     for error in filter(None, (tab.error, state.get("open_error"))):
-        st.error(escaped(error))
+        st.error(escape_markdown(error))
     if state.runs:
         follow = st.fragment(_live, run_every=_TICK if busy else None)
         follow(tab, statistic)
@@ -48,7 +47,7 @@ def show(configurations: list[Configuration], tab: Tab, open_paths: bool) -> Non
 
 
 def _controls(configurations: list[Configuration], tab: Tab, busy: bool, open_paths: bool) -> str:
-    """Train, stop, open; the statistic that is chosen."""
+    """Draw the buttons; returns the chosen statistic."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.button(
             "Train",
@@ -63,7 +62,7 @@ def _controls(configurations: list[Configuration], tab: Tab, busy: bool, open_pa
             _opening(tab, open_paths)
         return str(
             st.segmented_control(
-                "What is drawn",
+                "Statistic",
                 list(STATISTICS),
                 default="mean_abs",
                 required=True,
@@ -75,7 +74,7 @@ def _controls(configurations: list[Configuration], tab: Tab, busy: bool, open_pa
 
 
 def _prediction(configurations: list[Configuration], statistic: str) -> None:
-    """What theory expects, before training."""
+    """Draw the gradients that theory expects before training."""
     st.subheader("Predicted, before training", anchor=False)
     names = _names(configurations)
     found = {name: predicted(one) for name, one in zip(names, configurations, strict=True)}
@@ -88,21 +87,21 @@ def _prediction(configurations: list[Configuration], statistic: str) -> None:
                 drawn[name].update_layout(height=_HEIGHT)
                 draw(drawn[name], f"predicted {name[:1] if len(names) > 1 else ''}")
             else:
-                st.info(escaped(found[name][1]))
+                st.info(escape_markdown(f"No prediction: {found[name][1]}."))
 
 
 def _live(tab: Tab, statistic: str) -> None:
-    """Follow the runs: progress, loss and gradient against depth. Drawn again at every tick."""
+    """Follow the runs: progress, gradient against depth and loss; called at every tick."""
     state = st.session_state
     busy = _busy(tab)
     runs: list[Run] = state.runs
     for run in runs:
         if run.configuration is not None or state.following:
             run.follow()
-        if run.prediction is None and not run.unpredicted and run.history is not None:
+        if run.prediction is None and not run.no_prediction and run.history is not None:
             _predict(run)
     if not busy:
-        if state.was_busy:  # the last tick: the page has buttons and tabs to draw
+        if state.was_busy:  # the last tick: the page also has to draw buttons and tabs
             state.was_busy = False
             st.rerun()
     else:
@@ -116,7 +115,7 @@ def _live(tab: Tab, statistic: str) -> None:
 
 
 def _draw_live(runs: list[Run], recorded: dict[str, Any], statistic: str) -> None:
-    """Gradient against depth, and the loss: beside it, or below two of them."""
+    """Draw gradient against depth, and the loss beside one figure or below two."""
     predictions = {
         run.name: run.prediction
         for run in runs
@@ -130,7 +129,7 @@ def _draw_live(runs: list[Run], recorded: dict[str, Any], statistic: str) -> Non
     for name, figure in drawn.items():
         with next(columns):
             if len(drawn) > 1:
-                st.caption(escaped(name))
+                st.caption(escape_markdown(name))
             draw(figure.update_layout(height=_HEIGHT), f"live {name}")
     if any("loss" in history.logs for history in recorded.values()):
         epochs = [asked for run in runs if (asked := run.epochs[1]) is not None]
@@ -139,20 +138,20 @@ def _draw_live(runs: list[Run], recorded: dict[str, Any], statistic: str) -> Non
 
 
 def _progress(run: Run, busy: bool) -> None:
-    """How far a run is, in a line and a bar."""
+    """Draw a bar with the run's progress."""
     done, asked = run.epochs
     if run.error:
-        st.error(escaped(run.error))
+        st.error(escape_markdown(run.error))
         return
     if run.history is None:
-        text = "waiting to begin" if busy else "nothing was recorded"
-        st.progress(0.0, f"{escaped(run.name)}: {text}")
+        text = "waiting to start" if busy else "nothing was recorded"
+        st.progress(0.0, f"{escape_markdown(run.name)}: {text}")
         return
-    left = time_left(run.seconds_left()) if busy and not run.complete else ""
+    left = run.time_left() if busy and not run.complete else ""
     stopped = "" if busy or run.complete or run.configuration is None else ", stopped"
     of = f" of {asked}" if asked else ""
     share = done / asked if asked else 1.0
-    st.progress(share, f"{escaped(run.name)}: epoch {done}{of}{stopped}{left}")
+    st.progress(share, f"{escape_markdown(run.name)}: epoch {done}{of}{stopped}{left}")
 
 
 def _train(configurations: list[Configuration], tab: Tab) -> None:
@@ -170,7 +169,7 @@ def _stop(tab: Tab) -> None:
 
 
 def _busy(tab: Tab) -> bool:
-    """Whether a figure may still move."""
+    """Return whether a run may still grow."""
     state = st.session_state
     followed = state.get("following", False) and any(
         not run.complete and not run.error for run in state.runs
@@ -179,30 +178,26 @@ def _busy(tab: Tab) -> bool:
 
 
 def _predict(run: Run) -> None:
-    """What theory expects of a run, if it says what it is."""
-    configuration = run.configuration
-    if configuration is None and run.history is not None:
-        configuration = from_experiment(run.history.metadata.get("experiment"))
-    if configuration is None:
-        run.unpredicted = "The file does not say which of the app's configurations it is of."
+    """Set the run's prediction, or the reason why there is none."""
+    if run.configuration is not None:
+        run.prediction, run.no_prediction = predicted(run.configuration)
     else:
-        run.prediction, run.unpredicted = predicted(configuration)
+        run.prediction, run.no_prediction = predicted_for_recording(run.recorded())
 
 
 def _opening(tab: Tab, open_paths: bool) -> None:
-    """Files: uploaded, or followed where they are."""
+    """Draw what opens recordings: an upload, and a path to follow."""
     state = st.session_state
-    given = st.file_uploader(
+    st.file_uploader(
         "A recorded history (.jsonl), or two to compare",
         accept_multiple_files=True,
         key="upload",
         max_upload_size=64,
         on_change=lambda: _opened_once(lambda: _uploaded(tab)),
     )
-    del given
     if open_paths:
         st.text_input(
-            "Or a file to follow while it grows: its path",
+            "Or the path of a file to follow while it grows",
             key="path",
             placeholder="/home/me/run.jsonl",
             on_change=lambda: _opened_once(lambda: _open(tab, Path(state.path.strip()))),
@@ -210,7 +205,7 @@ def _opening(tab: Tab, open_paths: bool) -> None:
 
 
 def _opened_once(action: Callable[[], None]) -> None:
-    """Open something; what is wrong with it is said where it was asked for."""
+    """Open a recording; an error is shown on the page."""
     state = st.session_state
     state.open_error = ""
     try:
@@ -220,7 +215,7 @@ def _opened_once(action: Callable[[], None]) -> None:
 
 
 def _uploaded(tab: Tab) -> None:
-    """The files that were uploaded, the last two that are histories, in place of what is shown."""
+    """Show the last two of the uploaded files that are histories."""
     runs: list[Run] = []
     refused = []
     for file in st.session_state.upload:
@@ -234,7 +229,7 @@ def _uploaded(tab: Tab) -> None:
         if journal.history is not None and len(journal.history):
             runs.append(Run(_unused(file.name, runs), journal))
         elif not refused:
-            refused.append(f"{file.name} is no history, or has no record")
+            refused.append(f"{file.name} has no record")
     if runs:
         _put(tab, runs[-2:], following=False)
     if refused:
@@ -242,7 +237,7 @@ def _uploaded(tab: Tab) -> None:
 
 
 def _open(tab: Tab, path: Path) -> None:
-    """Follow a file where it is."""
+    """Follow a file at its path."""
     if not path.is_file():
         raise ValueError(f"There is no file {str(path)!r}.")
     journal = Journal(path)
@@ -251,11 +246,11 @@ def _open(tab: Tab, path: Path) -> None:
 
 
 def _put(tab: Tab, runs: list[Run], *, following: bool) -> None:
-    """Show other runs; a training that goes on is ended."""
+    """Show other runs; a running training is stopped."""
     state = st.session_state
     tab.stop()
     state.runs, state.following, state.was_busy = runs, following, following
-    state.shown_at = None  # the knobs as they are found to be next
+    state.shown_at = None  # set to the configurations of the next rerun
 
 
 def _unused(name: str, runs: list[Run]) -> str:
@@ -264,7 +259,7 @@ def _unused(name: str, runs: list[Run]) -> str:
 
 
 def _names(configurations: list[Configuration]) -> list[str]:
-    """What the page calls the configurations."""
+    """Return the names that the page shows for the configurations."""
     if len(configurations) == 1:
         return [str(configurations[0])]
     return [f"{letter}: {one}" for letter, one in zip("AB", configurations, strict=True)]

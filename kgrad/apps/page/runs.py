@@ -1,4 +1,4 @@
-"""The runs that a page shows, and what belongs to its browser tab: a process and a folder."""
+"""The runs that the page shows, and what belongs to a browser tab: a process and a folder."""
 
 import tempfile
 import time
@@ -16,36 +16,46 @@ from kgrad.records.prediction import Prediction
 
 @dataclass
 class Run:
-    """A training as the page follows it: its own, or a file's.
+    """A training that the page follows: its own, or that of a file.
 
     Attributes:
-        name: what the page calls it.
-        journal: what is followed.
+        name: the name that the page shows.
+        journal: the file that is followed.
         configuration: what is trained; None for a file.
-        prediction: what theory expects of it, if it can tell.
-        unpredicted: why it cannot.
-        error: why the file can be followed no further; empty if it can.
-        made: figures and texts made of it, kept while it does not change.
+        prediction: the gradients that theory expects; None if there is no prediction.
+        no_prediction: the reason why there is none; empty if there is one, or before it is known.
+        error: the reason why the file cannot be followed further; empty if it can.
+        made: figures and texts made of the run, kept until it changes.
     """
 
     name: str
     journal: Journal
     configuration: Configuration | None = None
     prediction: Prediction | None = None
-    unpredicted: str = ""
+    no_prediction: str = ""
     error: str = ""
     made: dict[Any, Any] = field(default_factory=dict)
     _first_seen: tuple[float, int] | None = None
 
     @property
     def history(self) -> GradientHistory | None:
-        """What was recorded, once there is a record."""
+        """The recorded history, once there is a record."""
         history = self.journal.history
         return history if history is not None and len(history) else None
 
+    def recorded(self) -> GradientHistory:
+        """Return the recorded history.
+
+        Raises:
+            ValueError: if there is no record.
+        """
+        if self.history is None:
+            raise ValueError(f"{self.name} has no record")
+        return self.history
+
     @property
     def epochs(self) -> tuple[int, int | None]:
-        """How many epochs are recorded, and of how many if that is known."""
+        """The number of recorded epochs, and of all epochs if that is known."""
         history = self.journal.history
         done = int(self.history.epochs[-1]) if self.history else 0
         asked = None if history is None else history.metadata.get("epochs")
@@ -61,33 +71,42 @@ class Run:
         return asked is not None and done >= asked
 
     def follow(self) -> None:
-        """Read what was appended."""
+        """Read what was appended to the file."""
         if self.error:
             return
+        before = self.journal.history
         try:
             self.journal.read()
         except (OSError, ValueError) as error:
             self.error = str(error)
+        if before is not None and self.journal.history is not before:  # the file was replaced
+            self.prediction, self.no_prediction, self._first_seen = None, "", None
+            self.made.clear()
         done, _ = self.epochs
         if done and self._first_seen is None:
             self._first_seen = time.monotonic(), done
 
-    def seconds_left(self) -> float | None:
-        """How long the rest will take, by the time that epochs have taken; None if unknown."""
+    def time_left(self) -> str:
+        """Return the time that the remaining epochs will take: ", about 12 s left"; or nothing."""
         done, asked = self.epochs
         if self._first_seen is None or asked is None:
-            return None
+            return ""
         since, before = self._first_seen
         if done <= before:
-            return None
-        return (time.monotonic() - since) / (done - before) * (asked - done)
+            return ""
+        seconds = (time.monotonic() - since) / (done - before) * (asked - done)
+        if seconds < 0.5:
+            return ""
+        if seconds < 90:
+            return f", about {seconds:.0f} s left"
+        return f", about {seconds / 60:.0f} min left"
 
 
 class Tab:
-    """What a browser tab holds outside of the page: a folder, and while it trains a process.
+    """The state of a browser tab outside of the page: a folder, and a process during a training.
 
     Args:
-        spare: where processes come from, and go when they are done.
+        spare: where processes are taken from and returned to.
     """
 
     def __init__(self, spare: Spare) -> None:
@@ -99,7 +118,7 @@ class Tab:
 
     @property
     def training(self) -> bool:
-        """Whether the process is at work; one that is done goes back."""
+        """Whether a training is running; a process that has finished is returned."""
         worker = self._worker
         if worker is not None and not worker.running:
             self._worker, self.error = None, worker.error
@@ -107,7 +126,7 @@ class Tab:
         return self._worker is not None
 
     def train(self, configurations: Sequence[Configuration], names: Sequence[str]) -> list[Run]:
-        """Begin to train, one after the other."""
+        """Start to train the configurations, one after the other."""
         if self._worker is not None:
             self._worker.close()
         runs = [
@@ -122,17 +141,17 @@ class Tab:
         return runs
 
     def stop(self) -> None:
-        """End the training; what was recorded stays."""
+        """Stop the training; the recorded epochs stay."""
         if self._worker is not None:
             self._worker.stop()
 
     def new_path(self) -> Path:
-        """A path for a file of its own."""
+        """Return the path of a new file."""
         self._count += 1
         return Path(self._folder.name) / f"run_{self._count}.jsonl"
 
     def close(self) -> None:
-        """End the process and remove the folder: the browser's tab was closed."""
+        """End the process and remove the folder, because the browser tab was closed."""
         if self._worker is not None:
             self._worker.close()
             self._worker = None

@@ -1,21 +1,23 @@
-"""What is shown of runs that have ended, or are looked at: figures in tabs, and findings."""
+"""The tabs below a training or a recording: findings, figures and downloads."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import streamlit as st
 
+from kgrad.apps.findings import escape_markdown, to_markdown
 from kgrad.apps.page.downloads import downloads
-from kgrad.apps.page.drawing import draw
-from kgrad.apps.page.figures import profiles
+from kgrad.apps.page.figures import draw, profiles
 from kgrad.apps.page.runs import Run
-from kgrad.apps.page.texts import escaped, observations
+from kgrad.apps.run_groups import diagnose_runs
 from kgrad.figures.interactive import plot_distributions, plot_flow_graph, plot_heatmap
 from kgrad.figures.interactive.gradients import depth_figure, lines_figure, shared_scale
 from kgrad.records import statistics
 from kgrad.records.flow_graph import flow_graph_from_history
 from kgrad.records.history import GradientHistory
+from kgrad.records.summary import summarize
 
+STATISTICS = {name: statistics.STATISTICS[name].label for name in ("mean_abs", "l2_norm")}
 TABS = (
     "Observations", "Heatmap", "Lines", "Depth", "Prediction", "Distributions", "Flow graph",
     "Download",
@@ -24,14 +26,14 @@ _MOST_LAYERS = 400
 
 
 def view(runs: list[Run], statistic: str) -> None:
-    """Draw the tabs; what stands in one is made when it is opened."""
+    """Draw the tabs; the content of a tab is made when the tab is opened."""
     shown = {run.name: history for run in runs if (history := run.history) is not None}
     runs = [run for run in runs if run.name in shown]
     for name, history in shown.items():
         if len(history.layers) > _MOST_LAYERS:
             st.warning(
-                f"{escaped(name)} has {len(history.layers):,} layers, more than the {_MOST_LAYERS} "
-                "that this page draws. kgrad report draws them."
+                f"{escape_markdown(name)} has {len(history.layers):,} layers; this page draws at "
+                f"most {_MOST_LAYERS}. Use kgrad report instead."
             )
             return
     statistic = _recorded(shown, statistic)
@@ -53,15 +55,51 @@ def view(runs: list[Run], statistic: str) -> None:
 
 
 def kept(run: Run, key: Any, make: Callable[[], Any]) -> Any:
-    """What `make` returns, made anew only when the run has grown."""
+    """Return what `make` returns, and call it again only when the run has grown."""
     key = (key, len(run.history or ()))
     if key not in run.made:
         run.made[key] = make()
     return run.made[key]
 
 
+def observations(history: GradientHistory) -> Iterator[tuple[str, str]]:
+    """Describe a run in plain words: its findings, then its numbers.
+
+    Yields:
+        (kind, Markdown); the kind is "error", "warning", "success" or "info".
+    """
+    diagnoses, reason = diagnose_runs([history])
+    if reason:
+        yield "info", escape_markdown(f"This run cannot be diagnosed: {reason}")
+        return
+    for finding in diagnoses[0]:
+        yield "error" if finding.severity == "critical" else "warning", to_markdown(finding)
+    if not diagnoses[0]:
+        yield "success", "Nothing is wrong with the gradients of this run."
+    summary = _summary(history)
+    if summary:
+        yield "info", escape_markdown(summary)
+
+
+def _summary(history: GradientHistory) -> str:
+    """Return the run's six numbers in a sentence or two."""
+    if "loss" not in history.logs or "mean_abs" not in history.statistics:
+        return ""
+    n = summarize(history)
+    text = (
+        f"The loss went from {n['loss_first']:.4g} to {n['loss_last']:.4g}. Before training, the "
+        f"mean |gradient| was {n['gradient_first']:.2g} in the first hidden layer and "
+        f"{n['gradient_last']:.2g} in the last."
+    )
+    decades = abs(n["decades_per_layer"])
+    if decades <= 0.005:
+        return text
+    change = "shrinks" if n["ratio"] < 1 else "grows"
+    return f"{text} Towards the input it {change} by a factor of {10**decades:.3g} per layer."
+
+
 def _recorded(shown: Mapping[str, GradientHistory], statistic: str) -> str:
-    """The statistic, or one that all runs have."""
+    """Return the statistic, or another one that all runs have."""
     common = [
         name
         for name in next(iter(shown.values())).statistics
@@ -71,38 +109,36 @@ def _recorded(shown: Mapping[str, GradientHistory], statistic: str) -> str:
 
 
 def _beside(runs: list[Run], content: Callable[[Run], None]) -> None:
-    """The same of each run, in columns."""
+    """Draw the same content for each run, in columns."""
     for run, column in zip(runs, st.columns(len(runs)), strict=True):
         with column:
             if len(runs) > 1:
-                st.markdown(f"**{escaped(run.name)}**")
+                st.markdown(f"**{escape_markdown(run.name)}**")
             content(run)
 
 
 def _observations(run: Run) -> None:
-    history = _history(run)
-    for kind, text in kept(run, "observations", lambda: list(observations(history))):
+    for kind, text in kept(run, "observations", lambda: list(observations(run.recorded()))):
         getattr(st, kind)(text)
 
 
 def _heatmaps(runs: list[Run], shown: dict[str, GradientHistory], statistic: str) -> None:
-    st.caption("One row a layer, the input on top. The colour is a logarithmic magnitude.")
+    st.caption("One row per layer, the input on top. The color is a logarithmic magnitude.")
     if len(runs) == 1:
-        history = _history(runs[0])
-        make = lambda: plot_heatmap(history, statistic=statistic)  # noqa: E731
+        make = lambda: plot_heatmap(runs[0].recorded(), statistic=statistic)  # noqa: E731
     else:
         make = lambda: plot_heatmap(shown, statistic=statistic)  # noqa: E731
     draw(kept(runs[-1], ("heatmap", statistic, len(runs)), make), "heatmap")
 
 
 def _lines(runs: list[Run], shown: dict[str, GradientHistory], statistic: str) -> None:
-    st.caption("One line a layer, light at the input.")
+    st.caption("One line per layer, light at the input.")
     scale = shared_scale(list(shown.values()), [], statistic)
 
     def content(run: Run) -> None:
         key = ("lines", statistic, scale)
         draw(
-            kept(run, key, lambda: lines_figure(_history(run), statistic, scale=scale)),
+            kept(run, key, lambda: lines_figure(run.recorded(), statistic, scale=scale)),
             f"lines {run.name}",
         )
 
@@ -111,21 +147,18 @@ def _lines(runs: list[Run], shown: dict[str, GradientHistory], statistic: str) -
 
 def _depth(run: Run, shown: dict[str, GradientHistory], statistic: str) -> None:
     scale = shared_scale(list(shown.values()), [], statistic)
+    key = ("depth", statistic, scale)
     draw(
-        kept(
-            run,
-            ("depth", statistic, scale),
-            lambda: depth_figure(_history(run), statistic, scale=scale),
-        ),
+        kept(run, key, lambda: depth_figure(run.recorded(), statistic, scale=scale)),
         f"depth {run.name}",
     )
 
 
 def _predictions(runs: list[Run], shown: dict[str, GradientHistory], statistic: str) -> None:
-    """Epoch 0, predicted and measured."""
+    """Draw epoch 0, predicted and measured."""
     st.caption(
-        "Before training: dark, what theory expects and the band that holds 95 % of networks "
-        "drawn anew, roughly; coloured, what was measured in this one."
+        "Before training. Dark: the prediction, with the band that holds about 95 % of random "
+        "initializations. Colored: this network, measured."
     )
     predictions = {
         run.name: run.prediction
@@ -136,9 +169,9 @@ def _predictions(runs: list[Run], shown: dict[str, GradientHistory], statistic: 
     drawn = profiles(first, predictions, statistic, epochs=[0]) if first else {}
 
     def content(run: Run) -> None:
-        if run.name not in predictions or run.name not in drawn:
-            reason = run.unpredicted or "There is no prediction of what this run recorded."
-            st.info(escaped(reason))
+        if run.name not in predictions:
+            reason = run.no_prediction or "the predicted statistics were not recorded"
+            st.info(escape_markdown(f"No prediction: {reason}."))
         if run.name in drawn:
             draw(drawn[run.name], f"prediction {run.name}")
 
@@ -147,9 +180,9 @@ def _predictions(runs: list[Run], shown: dict[str, GradientHistory], statistic: 
 
 def _distributions(run: Run) -> None:
     try:
-        figure = kept(run, "distributions", lambda: plot_distributions(_history(run)))
+        figure = kept(run, "distributions", lambda: plot_distributions(run.recorded()))
     except ValueError as error:  # none were recorded
-        st.info(escaped(error))
+        st.info(escape_markdown(error))
         return
     draw(figure, f"distributions {run.name}")
 
@@ -159,21 +192,12 @@ def _flow(run: Run) -> None:
         figure = kept(
             run,
             "flow",
-            lambda: plot_flow_graph(flow_graph_from_history(_history(run)), relative=True),
+            lambda: plot_flow_graph(flow_graph_from_history(run.recorded()), relative=True),
         )
     except ValueError as error:
-        st.info(escaped(error))
+        st.info(escape_markdown(error))
         return
     st.caption(
-        "What flows back between the layers; red and dashed is below a hundredth of the largest."
+        "The gradient that flows back between layers; red and dashed: at most 1 % of the largest."
     )
     draw(figure, f"flow {run.name}")
-
-
-def _history(run: Run) -> GradientHistory:
-    if run.history is None:
-        raise ValueError(f"{run.name} has no record")
-    return run.history
-
-
-STATISTICS = {name: statistics.STATISTICS[name].label for name in ("mean_abs", "l2_norm")}

@@ -1,10 +1,11 @@
-"""The report: recorded runs in one HTML file that opens offline. It needs plotly."""
+"""The report: recorded runs in one HTML file that opens offline. It needs plotly and Jinja2."""
 
 try:
+    import jinja2  # noqa: F401
     import plotly  # noqa: F401
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        'the report needs plotly: pip install "kgrad[app]"', name=error.name
+        f'the report needs {error.name}: pip install "kgrad[app]"', name=error.name
     ) from error
 
 from kgrad.apps.report.flow_page import write_flow_graph

@@ -3,28 +3,18 @@
 import base64
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from kgrad.apps.report.flow_page import flow_entry
-from kgrad.apps.report.page import (
-    findings,
-    flow_notes,
-    heading,
-    how_to_reproduce,
-    overview,
-    packed,
-    page,
-    plot,
-    slider,
-    what_was_run,
-)
-from kgrad.apps.report.runs import Network, networks_of
+from kgrad.apps.report.html import Place, render
+from kgrad.apps.report.reproduce import code_of, description_of, metadata_of
+from kgrad.apps.run_groups import RunGroup, group_histories, read_groups
 from kgrad.figures.interactive.distributions import plot_distributions
 from kgrad.figures.interactive.flow_drawing import FlowDrawing
 from kgrad.figures.interactive.gradients import depth_figure, depth_scale, lines_figure
@@ -33,14 +23,26 @@ from kgrad.figures.interactive.looks import SYMBOLS, plain, shapes_of, special_h
 from kgrad.figures.scale import INFINITE, NAN, ZERO
 from kgrad.figures.static.parts import require_drawable, time_axis
 from kgrad.figures.thinning import telling
+from kgrad.records.flow_graph import flow_graph_from_history
 from kgrad.records.history import GradientHistory
 from kgrad.records.prediction import Prediction
 
+TITLE = "Gradients while training"
 MARK = "#aa4499"
 _LARGEST = 6_000_000  # bytes
-_COLUMNS = (400, 200, 100, 50, 25, 12)
+_DRAWN_COLUMNS = (400, 200, 100, 50, 25, 12)  # of a heatmap; the first that fit into the file
 _MOST_MOMENTS = 200
+_MOST_PARTS = 1000  # of a flow graph
 _SPECIAL = {"zero": ZERO, "infinite": INFINITE, "nan": NAN}
+_TABLE_COLUMNS = {
+    "loss_first": "loss, first",
+    "loss_last": "loss, last",
+    "gradient_first": "mean |gradient|, first hidden layer",
+    "gradient_last": "last hidden layer",
+    "ratio": "ratio",
+    "predicted_ratio": "ratio predicted",
+    "decades_per_layer": "decades per layer",
+}
 
 Histories = Mapping[str, GradientHistory | Sequence[GradientHistory]] | Sequence[GradientHistory]
 
@@ -48,30 +50,31 @@ Histories = Mapping[str, GradientHistory | Sequence[GradientHistory]] | Sequence
 def write_report(
     histories: Histories,
     path: str | os.PathLike[str],
-    title: str = "Gradients while training",
+    title: str = TITLE,
     *,
     statistic: str = "mean_abs",
     predictions: Mapping[str, Prediction] | None = None,
 ) -> None:
     """Write a report: one HTML file of at most 6 MB that needs no network.
 
-    It says what was run, what `kgrad.diagnose` finds, shows figures in which one slider marks the
-    same moment, a table, what theory predicts where the run can be rebuilt from what its history
-    says, and how to run it again. Long histories are thinned (`kgrad.figures.thinning`). Nothing in
-    a history is executed, here or in the browser.
+    It contains a table of the runs, the findings of `kgrad.diagnose`, figures in which one slider
+    marks the same moment, the prediction if the history describes an experiment, and how to
+    reproduce each run. Long histories are thinned (`kgrad.figures.thinning`). Nothing in a history
+    is executed, neither here nor in the browser.
 
     Args:
-        histories: what was measured; runs of one experiment that differ in their seed belong
-            together. Or name → history, or histories that do; of these the figures show the first.
-        path: where to write; what stands there is replaced.
-        title: stands above it.
-        statistic: one that every history recorded.
-        predictions: name → prediction, where they are known already; by default they are made.
+        histories: the runs. In a sequence, runs of one experiment that differ in the seed alone
+            are grouped. A mapping gives names: name → history, or name → histories of one
+            experiment; the figures show the first.
+        path: the file to write; an existing file is replaced.
+        title: the title of the report.
+        statistic: the statistic that is drawn; every history must have it.
+        predictions: name → prediction, if they are known already; by default they are computed.
 
     Raises:
         OSError: if the file cannot be written.
         TypeError: if something is not a `GradientHistory`.
-        ValueError: if there is no history, or one has no record or not the statistic.
+        ValueError: if there is no history, or one has no record or lacks the statistic.
 
     Example:
         >>> import tempfile
@@ -82,17 +85,34 @@ def write_report(
         ...     write_report([history], f"{folder}/report.html")
     """
     _require(histories, statistic)
-    networks = networks_of(histories, predictions, statistic)
-    plotly = get_plotlyjs()
-    for most in _COLUMNS:
-        html = _html(networks, title, statistic, most, plotly).encode()
+    if isinstance(histories, Mapping):
+        grouped: dict[str, Sequence[GradientHistory]] = {
+            str(name): [some] if isinstance(some, GradientHistory) else some
+            for name, some in histories.items()
+        }
+    else:
+        named = {f"history {i}": history for i, history in enumerate(histories, start=1)}
+        grouped = dict(group_histories(named))
+    write_groups(read_groups(grouped, predictions=predictions), path, title, statistic)
+
+
+def write_groups(
+    groups: Sequence[RunGroup],
+    path: str | os.PathLike[str],
+    title: str = TITLE,
+    statistic: str = "mean_abs",
+) -> None:
+    """Write the report of groups that are diagnosed and predicted already."""
+    sections = [_Section(group, statistic) for group in groups]
+    for most in _DRAWN_COLUMNS:
+        html = _html(sections, title, statistic, most).encode()
         if len(html) <= _LARGEST:
             break
     Path(path).write_bytes(html)
 
 
 def _require(histories: Any, statistic: str) -> None:
-    """Every history can be drawn."""
+    """Check that every history can be drawn."""
     if isinstance(histories, GradientHistory) or not isinstance(histories, Mapping | Sequence):
         raise TypeError(
             f"histories must be a sequence of histories or a mapping to them, received "
@@ -110,27 +130,63 @@ def _require(histories: Any, statistic: str) -> None:
     require_drawable(keyed, statistic)
 
 
-class _Moments:
-    """The moments that the slider can stand at, in every network's own records.
+class _Section:
+    """The part of the report that shows one group.
 
     Attributes:
-        labels: what each is called.
-        times: each in the time that all networks count, (moments,).
-        records: the record of each network that is the last at that moment, (networks, moments).
+        group: the group; without its prediction if that lacks the statistic.
+        history: the run that the figures show, the group's first.
+        flow: its flow graph; None if the history does not say how its layers are connected.
+        no_flow: the reason why there is no flow graph although the history says that.
+        places: the figures' places.
     """
 
-    def __init__(self, networks: Sequence[Network], statistic: str, most: int) -> None:
-        name, recorded = time_axis([network.histories[0] for network in networks])
+    def __init__(self, group: RunGroup, statistic: str) -> None:
+        if group.prediction and statistic not in group.prediction.statistics:
+            reason = f"{statistic} is not predicted"
+            group = replace(group, prediction=None, no_prediction=reason)
+        self.group, self.history = group, group.histories[0]
+        self.places: list[Place] = []
+        self.flow: FlowDrawing | None = None
+        self.no_flow = ""
+        if "graph" in self.history.metadata:  # an assumed chain shows nothing new
+            try:
+                self.flow = _flow_drawing(self.history)
+            except ValueError as error:
+                self.no_flow = str(error)
+        self.description, self.code = description_of(group), code_of(group)
+        self.metadata = metadata_of(self.history)
+
+
+def _flow_drawing(history: GradientHistory) -> FlowDrawing:
+    graph = flow_graph_from_history(history)
+    parts = len(graph) + len(graph.edges)
+    if parts > _MOST_PARTS:
+        raise ValueError(f"it has {parts:,} layers and edges, more than {_MOST_PARTS:,}")
+    return FlowDrawing(graph)
+
+
+class _Moments:
+    """The moments that the slider can mark, in each section's own records.
+
+    Attributes:
+        labels: the moments' names.
+        times: the moments in the time that all histories count, (moments,).
+        records: each history's last record at each moment, (sections, moments).
+    """
+
+    def __init__(self, sections: Sequence[_Section], statistic: str, most: int) -> None:
+        name, recorded = time_axis([section.history for section in sections])
         every = np.unique(np.concatenate(recorded))
         records = np.stack(
             [np.maximum(np.searchsorted(one, every, "right") - 1, 0) for one in recorded]
         )
         values = [
             table[rows]
-            for network, rows in zip(networks, records, strict=True)
+            for section, rows in zip(sections, records, strict=True)
             for table in (
-                network.histories[0].by_layer(statistic),
-                *([network.flow.values] if network.flow else []),
+                section.history.by_layer(statistic),
+                *([section.flow.values] if section.flow else []),
             )
         ]
         kept = telling(np.hstack(values), min(most, _MOST_MOMENTS))
@@ -138,123 +194,158 @@ class _Moments:
         self.labels = [f"{name} {time}" for time in self.times]
 
 
-def _html(networks: Sequence[Network], title: str, statistic: str, most: int, plotly: str) -> str:
-    firsts = {network.name: network.histories[0] for network in networks}
-    moments = _Moments(networks, statistic, most)
-    moving = len(moments.times) > 1
-    drawn: list[dict[str, Any]] = []
-    sections = [overview(networks)]
-    sections += [slider(moments.labels)] if moving else []
-    if len(firsts) > 1:
-        sections.append("<h2>The same measure, the same scale</h2>")
-        figure = heatmap_figure(firsts, statistic, most=most)
-        sections.append(_place(drawn, figure, "One row a layer, the input on top.", moments.times))
-    for i, network in enumerate(networks):
-        history, records = network.histories[0], moments.records[i]
-        _, (own,) = time_axis([history])
-        sections += [heading(network.name), what_was_run(network), findings(network)]
-        if len(history) > 1:
-            figure = lines_figure(history, statistic, most=most)
-            caption = "Every layer over training."
-            sections.append(_place(drawn, figure, caption, own[records]))
-        if len(firsts) == 1:
-            figure = heatmap_figure(history, statistic, most=most)
-            caption = "One row a layer, the input on top."
-            sections.append(_place(drawn, figure, caption, own[records]))
-        sections.append(_profile(drawn, network, statistic, moments.labels, records))
-        if network.flow:
-            sections.append(_flow(drawn, network.flow, records))
-        if history.distributions.any():
-            figure = plot_distributions(history)
-            caption = "How large the entries of each layer's gradient are."
-            over_time = len(figure.data) and figure.layout.xaxis.tickmode != "array"
-            sections.append(_place(drawn, figure, caption, own[records] if over_time else None))
-        sections.append(flow_notes(network))
-        sections.append(how_to_reproduce(network))
-    if not moving:
-        for one in drawn:
-            one["marks"] = None
-    return page(title, sections, packed({"labels": moments.labels, "figures": drawn}), plotly)
+def _html(sections: Sequence[_Section], title: str, statistic: str, most: int) -> str:
+    """Return the report with heatmaps and lines of at most `most` columns."""
+    moments = _Moments(sections, statistic, most)
+    drawn = _Drawn(moments)
+    compared = None
+    if len(sections) > 1:
+        histories = {section.group.name: section.history for section in sections}
+        figure = heatmap_figure(histories, statistic, most=most)
+        compared = drawn.over_time(figure, "One row per layer, the input on top.", moments.times)
+    for section, records in zip(sections, moments.records, strict=True):
+        section.places = list(_places(drawn, section, statistic, most, records, compared is None))
+    rows = [row for section in sections for row in section.group.rows()]
+    return render(
+        "report.html",
+        title,
+        {"labels": moments.labels, "figures": drawn.figures},
+        columns={
+            key: name
+            for key, name in _TABLE_COLUMNS.items()
+            if any(row.get(key) is not None for row in rows)
+        },
+        rows=rows,
+        comparison=compared,
+        sections=sections,
+    )
 
 
-def _place(
-    drawn: list[dict[str, Any]], figure: go.Figure, caption: str, marks: np.ndarray | None
-) -> str:
-    """Put a figure among those drawn; where its x axis is time, with a line at each moment."""
-    if marks is not None:
+def _places(
+    drawn: "_Drawn", section: _Section, statistic: str, most: int, records: np.ndarray, alone: bool
+) -> Iterator[Place]:
+    """Draw a section's figures.
+
+    Args:
+        drawn: the page's figures.
+        section: the section.
+        statistic: the statistic that is drawn.
+        most: the most columns of a heatmap or line.
+        records: the section's record at each moment.
+        alone: whether the report has no other section, whose comparison would show the heatmap.
+    """
+    history, prediction = section.history, section.group.prediction
+    _, (times,) = time_axis([history])
+    marks = times[records]
+    if len(history) > 1:
+        figure = lines_figure(history, statistic, most=most)
+        yield drawn.over_time(figure, "Every layer over training.", marks)
+    if alone:
+        figure = heatmap_figure(history, statistic, most=most)
+        yield drawn.over_time(figure, "One row per layer, the input on top.", marks)
+    yield drawn.profile(history, prediction, statistic, records)
+    if section.flow:
+        yield drawn.flow(section.flow, records)
+    if history.distributions.any():
+        figure = plot_distributions(history)
+        caption = "The distribution of each layer's gradient over magnitudes."
+        if len(figure.data) and figure.layout.xaxis.tickmode != "array":
+            yield drawn.over_time(figure, caption, marks)
+        else:
+            yield drawn.place(figure, caption)
+
+
+class _Drawn:
+    """The figures of the report, as the page's script takes them.
+
+    Attributes:
+        figures: one entry per figure.
+    """
+
+    def __init__(self, moments: _Moments) -> None:
+        self._labels = moments.labels
+        self.figures: list[dict[str, Any]] = []
+
+    def place(self, figure: go.Figure, caption: str, **entry: Any) -> Place:
+        """Add a figure; returns its place in the page."""
+        identifier = f"figure-{len(self.figures)}"
+        drawn = {"id": identifier, "figure": json.loads(figure.to_json() or ""), "marks": None}
+        self.figures.append(drawn | entry)
+        return Place(identifier, caption)
+
+    def over_time(self, figure: go.Figure, caption: str, marks: np.ndarray) -> Place:
+        """Add a figure whose x axes are time, with a line at the marked moment."""
+        if len(self._labels) == 1:
+            return self.place(figure, caption)
         for axis in _x_axes(figure):
             line = {"color": MARK, "width": 2}
             at = {"xref": f"x{axis}", "yref": f"y{axis} domain", "y0": 0, "y1": 1}
             at |= {"x0": float(marks[0]), "x1": float(marks[0])}
             figure.add_shape(type="line", name="marked", line=line, **at)
-    identifier = f"figure-{len(drawn)}"
-    positions = None if marks is None else [float(mark) for mark in marks]
-    drawn.append(
-        {"id": identifier, "figure": json.loads(figure.to_json() or ""), "marks": positions}
-    )
-    return plot(identifier, caption)
+        return self.place(figure, caption, marks=[float(mark) for mark in marks])
+
+    def flow(self, drawing: FlowDrawing, records: np.ndarray) -> Place:
+        """Add a flow graph, which shows only the marked moment."""
+        rows, place = np.unique(records, return_inverse=True)
+        identifier = f"figure-{len(self.figures)}"
+        self.figures.append(flow_entry(drawing, identifier, rows.tolist(), place.tolist()))
+        return Place(identifier, f"The marked moment. {' '.join(drawing.notes)}")
+
+    def profile(
+        self,
+        history: GradientHistory,
+        prediction: Prediction | None,
+        statistic: str,
+        records: np.ndarray,
+    ) -> Place:
+        """Add the gradient against depth, with a line that follows the marked moment."""
+        figure = depth_figure(history, statistic, prediction=prediction)
+        rows, place = np.unique(records, return_inverse=True)
+        marked = None
+        if len(self._labels) > 1:
+            scale = depth_scale(history, statistic, prediction)
+            marked = {
+                "values": base64.b64encode(
+                    history.by_layer(statistic)[rows].astype("<f8").tobytes()
+                ).decode(),
+                "layers": len(history.layers),
+                "trace": len(figure.data),
+                "strips": {
+                    key: special_height(scale, one)
+                    for key, one in _SPECIAL.items()
+                    if one in scale.special
+                },
+                "symbols": {key: SYMBOLS[one.marker] for key, one in _SPECIAL.items()},
+            }
+            _add_marked_profile(figure, history, self._labels[0])
+        caption = "From the input to the output; the thick line is the marked moment."
+        if prediction is not None:
+            caption += " Dark: what theory expects before training."
+        return self.place(figure, caption, profile=marked, rows=place.tolist())
 
 
-def _x_axes(figure: go.Figure) -> list[str]:
-    """Numbers of the x axes that data are drawn on: "" for the first, then "2" and so on."""
-    names = dict.fromkeys((trace.xaxis or "x") for trace in figure.data)
-    return [name.removeprefix("x") for name in names]
-
-
-def _flow(drawn: list[dict[str, Any]], drawing: FlowDrawing, records: np.ndarray) -> str:
-    """The flow graph, which is wholly the marked moment's."""
-    rows, place = np.unique(records, return_inverse=True)
-    identifier = f"figure-{len(drawn)}"
-    drawn.append(flow_entry(drawing, identifier, rows.tolist(), place.tolist()))
-    return plot(identifier, f"The marked moment. {' '.join(drawing.notes)}")
-
-
-def _profile(
-    drawn: list[dict[str, Any]],
-    network: Network,
-    statistic: str,
-    labels: Sequence[str],
-    records: np.ndarray,
-) -> str:
-    """Gradient against depth, with a line that is the marked moment's."""
-    history, prediction = network.histories[0], network.prediction
-    figure = depth_figure(history, statistic, prediction=prediction)
-    rows, place = np.unique(records, return_inverse=True)
-    values = history.by_layer(statistic)[rows]
-    scale = depth_scale(history, statistic, prediction)
+def _add_marked_profile(figure: go.Figure, history: GradientHistory, label: str) -> None:
+    """Add the traces that the page's script fills: ordinary values, and markers of all values."""
     named = [
         f"{plain(name)}<br>{shape}"
         for name, shape in zip(history.layers, shapes_of(history), strict=True)
     ]
-    profile = None
-    if len(labels) > 1:
-        profile = {
-            "values": base64.b64encode(values.astype("<f8").tobytes()).decode(),
-            "layers": len(history.layers),
-            "trace": len(figure.data),
-            "strips": {
-                key: special_height(scale, one)
-                for key, one in _SPECIAL.items()
-                if one in scale.special
-            },
-            "symbols": {key: SYMBOLS[one.marker] for key, one in _SPECIAL.items()},
-        }
-        for mode, width, size in (("lines+markers", 3, 8), ("markers", 0, 11)):
-            figure.add_scatter(
-                x=np.arange(1, len(history.layers) + 1),
-                y=[None] * len(history.layers),
-                text=named,
-                mode=mode,
-                line={"color": MARK, "width": width},
-                marker={"color": MARK, "size": size},
-                name=labels[0],
-                showlegend=mode != "markers",
-                cliponaxis=mode != "markers",
-                hovertemplate="%{text}<br>%{customdata}<extra></extra>",
-            )
-    caption = "From the input to the output; the thick line is the marked moment."
-    if prediction is not None:
-        caption += " Dark: what theory expects before training."
-    section = _place(drawn, figure, caption, None)
-    drawn[-1] |= {"profile": profile, "rows": place.tolist()}
-    return section
+    for mode, width, size in (("lines+markers", 3, 8), ("markers", 0, 11)):
+        figure.add_scatter(
+            x=np.arange(1, len(history.layers) + 1),
+            y=[None] * len(history.layers),
+            text=named,
+            mode=mode,
+            line={"color": MARK, "width": width},
+            marker={"color": MARK, "size": size},
+            name=label,
+            showlegend=mode != "markers",
+            cliponaxis=mode != "markers",
+            hovertemplate="%{text}<br>%{customdata}<extra></extra>",
+        )
+
+
+def _x_axes(figure: go.Figure) -> list[str]:
+    """Return the numbers of the x axes with data: "" for the first, "2" for the second."""
+    names = dict.fromkeys((trace.xaxis or "x") for trace in figure.data)
+    return [name.removeprefix("x") for name in names]

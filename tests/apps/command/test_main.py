@@ -189,7 +189,12 @@ def test_graph_draws_what_it_wrote(tmp_path, monkeypatch):
         ("a.json", "{", [], "a.json: "),
         ("a.json", "[" * 100_000, [], "a.json: "),
         ("a.json", '{"nodes": 1}', [], "a.json: nodes must be a list of objects, received 1"),
-        ("a.json", "{}", ["--epoch", "1"], "--epoch and --nested are for a history"),
+        (
+            "a.json",
+            "{}",
+            ["--epoch", "1"],
+            "--epoch and --nested are for a .jsonl history",
+        ),
         ("run.jsonl", "", ["--epoch", "9"], "epoch must be one that was recorded, from 0 to 1"),
         ("run.jsonl", "", ["-o", "a.gif"], "--output must end in .html, .json, .png"),
         ("run.jsonl", "", ["-o", "no/folder/a.json"], "No such file or directory"),
@@ -247,8 +252,8 @@ def test_diagnose_refuses_what_holds_no_run(tmp_path, capsys):
     GradientHistory([Weight("a", "b", "c", (1,))], ["mean_abs"]).save(empty)
     for path, sentence in (
         (tmp_path / "none.jsonl", "No such file"),
-        (tmp_path, "RUN must hold a record"),
-        (empty, "RUN must hold a record"),
+        (tmp_path, "no recorded run (.jsonl with at least one record) in"),
+        (empty, "no recorded run (.jsonl with at least one record) in"),
     ):
         assert main(["diagnose", str(path)]) == 2
         assert sentence in capsys.readouterr().err

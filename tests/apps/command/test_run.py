@@ -11,6 +11,7 @@ import pytest
 
 import kgrad.apps.command.run as script
 from kgrad import GradientHistory, Weight
+from kgrad.apps.command.run_options import experiments_of, parse
 from kgrad.experiments.data import DATASETS
 
 TINY = ["--layers", "2", "--units", "4", "--epochs", "1", "--seeds", "2", "--samples", "64"]
@@ -196,13 +197,13 @@ def test_several_values_make_a_grid(tmp_path):
 
 
 def test_every_option_reaches_the_experiment():
-    options = script.parse(
+    options = parse(
         "--activation gelu --initializer normal:0.1 --layers 3 --units 8,6,4 "
         "--normalization layer --skip on --dataset moons --samples 100 --features 3 "
         "--optimizer adam --learning-rate 0.01 --clip-norm 2 --epochs 4 --batch-size 10 "
         "--every 5 --statistics max_abs --distributions --probe --jit off --seeds 1".split()
     )
-    (asked,) = script.experiments(options)
+    (asked,) = experiments_of(options)
     assert (asked.activation, asked.weight_initializer) == ("gelu", "normal:0.1")
     assert (asked.num_layers, asked.units) == (3, (8, 6, 4))
     assert (asked.normalization, asked.skip_connections) == ("layer", True)
@@ -219,9 +220,9 @@ def test_every_option_reaches_the_experiment():
         (["--activation", "rellu"], "'rellu'"),
         (["--initializer", "hee"], "'hee'"),
         (["--dataset", "moon"], "moons"),
-        (["--layers", "0"], "num_layers must be an integer of at least 1, received 0"),
-        (["--epochs", "0"], "epochs must be an integer of at least 1, received 0"),
-        (["--batch-size", "-3"], "batch_size must be an integer of at least 1, received -3"),
+        (["--layers", "0"], "--layers must be an integer of at least 1, received 0"),
+        (["--epochs", "0"], "--epochs must be an integer of at least 1, received 0"),
+        (["--batch-size", "-3"], "--batch-size must be an integer of at least 1, received -3"),
         (["--statistics", "mean"], "did you mean 'mean_abs'?"),
         (["--seeds", "0"], "--seeds must be at least 1, received 0"),
         (["--preset", "healthy", "--activation", "relu"], "--preset fixes the activation"),
@@ -247,7 +248,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, capsys):
 @pytest.mark.parametrize("arguments", [["--skip", "maybe"], ["--layers", "many"], ["--jit", "yes"]])
 def test_unreadable_options_end_with_status_2(arguments):
     with pytest.raises(SystemExit) as end:
-        script.parse(arguments)
+        parse(arguments)
     assert end.value.code == 2
 
 

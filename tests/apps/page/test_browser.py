@@ -295,7 +295,7 @@ def test_a_growing_file_of_another_process_is_followed(browser, server, tmp_path
     path.write_bytes(b"".join(lines[:3]))
     with page_of(browser, server) as page:
         page.get_by_role("button", name="Open a recording").click()
-        field = page.get_by_label("Or a file to follow while it grows: its path")
+        field = page.get_by_label("Or the path of a file to follow while it grows")
         field.fill(str(path))
         field.press("Enter")
         until(lambda: epoch(page) == 1 and len(figures(page)) == 2)

@@ -65,6 +65,6 @@ def test_what_theory_does_not_look_at_costs_no_second_prediction():
 def test_what_would_take_long_and_what_cannot_be_read_is_said():
     prediction, said = predicted(replace(TEN, layers=100, batch_size=256, normalization="batch"))
     assert prediction is None
-    assert said.startswith("Theory would take long over so many layers and samples.")
+    assert said.startswith("theory would take too long for so many layers and samples")
     prediction, said = predicted(replace(TEN, layers=2, units=8, initializer="normal:100"))
     assert (prediction is None) == bool(said)

@@ -12,9 +12,9 @@ from plotly.offline import get_plotlyjs
 from waiting import until
 
 from kgrad.apps.command.main import main
+from kgrad.apps.command.run_options import command_of
 from kgrad.apps.report import write_flow_graph, write_report
-from kgrad.apps.report.page import page
-from kgrad.apps.report.runs import command_of
+from kgrad.apps.report.html import render
 from kgrad.experiments import Experiment, replicates, run_all
 from kgrad.figures.interactive import plot_gradient_by_depth
 from kgrad.records.flow_graph import flow_graph_from_history
@@ -205,7 +205,7 @@ def test_no_name_becomes_markup(evil_report, name):
 
 
 def test_no_json_ends_its_script():
-    html = page("t", [], json.dumps(list(EVIL), ensure_ascii=False), "0")
+    html = render("page.html", "t", list(EVIL))
     found = Structure(html)
     assert len(found.scripts) == 3
     assert json.loads(found.scripts[0]) == list(EVIL)

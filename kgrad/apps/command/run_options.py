@@ -1,0 +1,257 @@
+"""The options of `kgrad run`, and the experiments they describe."""
+
+import argparse
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kgrad.experiments.names import SHORT_NAMES
+
+if TYPE_CHECKING:  # takes seconds to import; --help does not need it
+    from kgrad.experiments import Experiment
+
+DESCRIPTION = """\
+Train small networks, track the gradient of every layer, and see it vanish, flow or explode.
+
+Without options, four networks are trained with three seeds each: in one the gradients vanish, one
+trains well, and in two they explode. Figures, a table and the recorded histories are written to a
+folder, and the table is printed.
+"""
+PRESETS = ("vanishing", "healthy", "exploding")
+
+
+def widths(text: str) -> int | tuple[int, ...]:
+    """Read units per layer: `"64"` → 64, `"64,32"` → (64, 32)."""
+    try:
+        parts = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be one width, such as 64, or one per layer, such as 64,32,16; received {text!r}"
+        ) from None
+    return parts if len(parts) > 1 else parts[0]
+
+
+def on_off(text: str) -> bool:
+    """Read a switch: `"on"` → True, `"off"` → False."""
+    if text.lower() not in ("on", "off"):
+        raise argparse.ArgumentTypeError(f"must be on or off, received {text!r}")
+    return text.lower() == "on"
+
+
+def none_or(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a reader of `kind` that also accepts the word none."""
+
+    def value(text: str) -> Any:
+        return None if text.lower() == "none" else kind(text)
+
+    value.__name__ = kind.__name__  # argparse names it in an error
+    return value
+
+
+class Axis(NamedTuple):
+    """An option that takes several values, which make a grid of experiments.
+
+    Attributes:
+        field: the field of `Experiment` that it sets.
+        read: returns the value of one word.
+        help: the line in `--help`.
+    """
+
+    field: str
+    read: Callable[[str], Any]
+    help: str
+
+    @property
+    def option(self) -> str:
+        """The name on the command line."""
+        return f"--{SHORT_NAMES.get(self.field, self.field).replace('_', '-')}"
+
+
+AXES = {
+    "network": (
+        Axis("activation", str, "any Keras activation: relu, sigmoid, tanh …"),
+        Axis(
+            "weight_initializer", str,
+            "he, xavier, lecun, normal, normal:STDDEV, or any Keras initializer",
+        ),
+        Axis("num_layers", int, "number of hidden layers (default: 10)"),
+        Axis(
+            "units", widths,
+            "units per hidden layer (default: 64), or one number for each: 64,32,16",
+        ),
+        Axis(
+            "normalization", none_or(str),
+            "none, batch or layer: placed before each activation (default: none)",
+        ),
+        Axis(
+            "skip_connections", on_off,
+            "skip connections around every two hidden layers: on or off (default: off)",
+        ),
+    ),
+    "data": (
+        Axis(
+            "dataset", str,
+            "classification, regression, circles, moons, blobs, spirals, noise or digits "
+            "(default: classification)",
+        ),
+        Axis("samples", int, "number of samples (default: 1024; digits: all 1797)"),
+        Axis(
+            "features", int,
+            "number of input columns (default: 20; two-dimensional shapes: 2; digits: 64)",
+        ),
+    ),
+    "training": (
+        Axis("optimizer", str, "any Keras optimizer: sgd, adam … (default: sgd)"),
+        Axis("learning_rate", float, "learning rate (default: 0.05)"),
+        Axis(
+            "clip_norm", none_or(float),
+            "largest norm of all gradients together, or none (default: none)",
+        ),
+        Axis("epochs", int, "passes over the data (default: 30)"),
+        Axis("batch_size", int, "samples per step (default: 32)"),
+    ),
+}  # fmt: skip
+EVERY_AXIS = tuple(axis for axes in AXES.values() for axis in axes)
+
+
+def parse(arguments: Sequence[str] | None = None, program: str = "kgrad run") -> argparse.Namespace:
+    """Read the command line, without importing TensorFlow."""
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Several values of a network, data or training option make a grid of experiments.",
+    )
+    what = parser.add_argument_group("what to run")
+    what.add_argument(
+        "--preset", nargs="+", choices=PRESETS, metavar="NAME",
+        help=f"{', '.join(PRESETS)} (default: all, unless --activation or --initializer is given)",
+    )  # fmt: skip
+    what.add_argument(
+        "--seeds", type=int, default=3, metavar="N", help="runs per experiment (default: 3)"
+    )
+    what.add_argument(
+        "--load", nargs="+", metavar="PATH",
+        help="redraw saved .jsonl histories, or all in a folder, without training",
+    )  # fmt: skip
+    groups = {title: parser.add_argument_group(title) for title in AXES}
+    for title, axes in AXES.items():
+        for axis in axes:
+            word = axis.option.rpartition("-")[2].upper()  # --batch-size → SIZE
+            groups[title].add_argument(
+                axis.option, dest=axis.field, nargs="+", type=axis.read, metavar=word,
+                help=axis.help,
+            )  # fmt: skip
+    training = groups["training"]
+    training.add_argument(
+        "--jit", choices=("auto", "on", "off"), default="auto",
+        help="compile with XLA (default: auto, which means if the run is long enough to repay it)",
+    )  # fmt: skip
+    recording = parser.add_argument_group("recording")
+    recording.add_argument(
+        "--every", type=int, metavar="K", help="record every K steps (default: once per epoch)"
+    )
+    recording.add_argument(
+        "--statistics", nargs="+", default=[], metavar="NAME",
+        help="also record max_abs, zero_fraction",
+    )  # fmt: skip
+    recording.add_argument(
+        "--distributions", action="store_true",
+        help="also record how the entries of each gradient are distributed over magnitudes",
+    )  # fmt: skip
+    recording.add_argument(
+        "--probe", action="store_true",
+        help="also record activations and the gradients between layers, on one mini-batch; "
+        "the flow graph shows them at its edges",
+    )  # fmt: skip
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--output", default="gradient_output", metavar="FOLDER",
+        help="folder for figures, tables and histories (default: gradient_output)",
+    )  # fmt: skip
+    output.add_argument(
+        "--format", choices=("png", "svg", "pdf"), default="png",
+        help="file format of the figures (default: png)",
+    )  # fmt: skip
+    output.add_argument("--show", action="store_true", help="also open the figures in windows")
+    return parser.parse_args(arguments)
+
+
+def experiments_of(options: argparse.Namespace) -> "list[Experiment]":
+    """Return what the options describe: presets or one network, over a grid and over seeds.
+
+    Raises:
+        ValueError: if the options contradict each other.
+    """
+    from kgrad.experiments import PRESETS as NETWORKS
+    from kgrad.experiments import Experiment, grid, replicates
+
+    if options.activation or options.weight_initializer:
+        if options.preset:
+            raise ValueError(
+                "--preset fixes the activation and the initializer: "
+                "leave it out, or leave out --activation and --initializer"
+            )
+        names = [(options.activation or ["relu"])[0], (options.weight_initializer or ["he"])[0]]
+        varied = [len(options.activation or []) > 1, len(options.weight_initializer or []) > 1]
+        named = [name for name, varies in zip(names, varied, strict=True) if not varies]
+        bases = [Experiment(name=", ".join(named) or "network")]
+    else:
+        bases = [base for name in options.preset or PRESETS for base in NETWORKS[name]]
+    if options.seeds < 1:
+        raise ValueError(f"--seeds must be at least 1, received {options.seeds}")
+    common: dict[str, Any] = {
+        "every": "epoch" if options.every is None else options.every,
+        "jit_compile": {"auto": "auto", "on": True, "off": False}[options.jit],
+        "statistics": tuple(options.statistics),
+        "distributions": options.distributions,
+        "probe": options.probe,
+    }
+    axes = {
+        axis.field: values
+        for axis in EVERY_AXIS
+        if (values := getattr(options, axis.field)) is not None
+    }
+    return [
+        experiment
+        for base in bases
+        for point in grid(replace(base, **common), **axes)
+        for experiment in replicates(point, options.seeds)
+    ]
+
+
+def command_of(experiment: "Experiment", runs: int) -> str:
+    """Return the command that trains an experiment again, with seeds from 0."""
+    words = ["python", "-m", "kgrad", "run"]
+    for axis in EVERY_AXIS:
+        value, default = getattr(experiment, axis.field), getattr(type(experiment), axis.field)
+        if value != default or axis.field in ("activation", "weight_initializer"):
+            words += [axis.option, _word(value)]
+    if experiment.every != "epoch":
+        words += ["--every", str(experiment.every)]
+    if experiment.statistics:
+        words += ["--statistics", *map(str, experiment.statistics)]
+    words += [f"--{name}" for name in ("distributions", "probe") if getattr(experiment, name)]
+    return shlex.join([*words, "--seeds", str(runs)])
+
+
+def as_options(sentence: str) -> str:
+    """Return an error about a field of `Experiment` with the option's name in place of the field's.
+
+    Example:
+        >>> as_options("batch_size must be an integer of at least 1, received 0")
+        '--batch-size must be an integer of at least 1, received 0'
+    """
+    name, space, rest = sentence.partition(" ")
+    options = {axis.field: axis.option for axis in EVERY_AXIS}
+    return f"{options.get(name, name)}{space}{rest}"
+
+
+def _word(value: Any) -> str:
+    """Return a value as the command line spells it."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "none" if value is None else str(value)
