@@ -15,8 +15,10 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SNIPPET = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # Installing and the programs of the repository itself: CI, `make` and people run these.
 NOT_HERE = ("make", "pip", "python3.11", ".venv/bin/python", ".venv/bin/kgrad")
-# These train for minutes, or serve until they are stopped: their options are read.
+# These train for minutes, or serve until they are stopped: only their options are read.
 LONG = ("run", "app")
+# On the page about them, trainings run as well, with the smallest networks.
+SMALL = ["--epochs", "1", "--seeds", "1", "--units", "4", "--samples", "64"]
 
 
 def snippets(page):
@@ -49,7 +51,9 @@ def run_command(words, page):
     if words[0] == "python" and (words[1] == "-c" or (ROOT / words[1]).exists()):
         return  # a script of the repository
     assert words[0] == "kgrad", f"{page.name}: no test runs {shlex.join(words)!r}"
-    if words[1] in LONG:
+    if words[1] == "run" and page.stem == "command_line":
+        assert main([*words[1:], *SMALL]) == 0
+    elif words[1] in LONG:
         module, _ = COMMANDS[words[1]]
         options = importlib.import_module(module).parse(words[2:], "kgrad")
         assert isinstance(options, argparse.Namespace)
