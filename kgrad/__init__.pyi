@@ -7,7 +7,6 @@ from .apps.report import write_report as write_report
 from .diagnosis import Diagnosis as Diagnosis
 from .diagnosis import Finding as Finding
 from .diagnosis import Thresholds as Thresholds
-from .diagnosis import diagnose as diagnose
 from .experiments.data import Dataset as Dataset
 from .experiments.data import make_dataset as make_dataset
 from .experiments.models import create_model as create_model
@@ -32,6 +31,7 @@ from .figures.static import visualize_gradients as visualize_gradients
 from .measure.backends.tensorflow.probe import Probe as Probe
 from .measure.loop import measure_gradients as measure_gradients
 from .measure.loop import train_and_track_gradients as train_and_track_gradients
+from .measure.model_facts import diagnose as diagnose
 from .measure.model_graph import flow_graph as flow_graph
 from .measure.tracker import GradientTracker as GradientTracker
 from .records.flow_files import graph_from_json as graph_from_json

@@ -1,7 +1,15 @@
-"""What the gradients of a run mean: findings with evidence, thresholds and remedies."""
+"""Diagnosis of a recorded training run: findings with evidence, thresholds and remedies."""
 
-from kgrad.diagnosis.diagnose import RULES, diagnose
+from kgrad.diagnosis.diagnosing import RULES, Thresholds, diagnose
+from kgrad.diagnosis.evidence import ModelFacts
 from kgrad.diagnosis.findings import Diagnosis, Finding, Measurement
-from kgrad.diagnosis.thresholds import Thresholds
 
-__all__ = ["RULES", "Diagnosis", "Finding", "Measurement", "Thresholds", "diagnose"]
+__all__ = [
+    "RULES",
+    "Diagnosis",
+    "Finding",
+    "Measurement",
+    "ModelFacts",
+    "Thresholds",
+    "diagnose",
+]

@@ -1,6 +1,5 @@
-"""What a diagnosis says: findings, each with its numbers, thresholds, layers and epoch."""
+"""The result of a diagnosis: findings, with evidence, affected layers and remedies."""
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, overload
@@ -11,14 +10,15 @@ Severity = Literal["warning", "critical"]
 
 
 class Measurement(NamedTuple):
-    """A number that a finding rests on, and what it was compared with.
+    """A measured number that a finding is based on, with its threshold.
 
     Attributes:
         quantity: what was measured, in words.
-        value: the number.
-        threshold: the number that it was compared with.
-        layer: where; empty where it is about the whole model.
-        epoch: when.
+        value: the measured number.
+        threshold: the number it was compared with; infinite if there is none.
+        layer: the layer in which it was measured; empty for the whole model.
+        epoch: the epoch of the record.
+        sentence: all of the above as one sentence.
     """
 
     quantity: str
@@ -26,28 +26,25 @@ class Measurement(NamedTuple):
     threshold: float
     layer: str
     epoch: int
+    sentence: str
 
     def __str__(self) -> str:
-        where = f" in {self.layer}" if self.layer else ""
-        said = f"{self.quantity}{where} at epoch {self.epoch}: {self.value:.3g}"
-        if math.isnan(self.value) or not math.isfinite(self.threshold):
-            return said
-        return f"{said}, {'above' if self.value > self.threshold else 'below'} {self.threshold:.3g}"
+        return self.sentence
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong with a training run.
+    """A problem of a training run.
 
     Attributes:
         rule: name of the rule that found it; see `kgrad.diagnosis.RULES`.
-        severity: "critical" where training cannot succeed like this, else "warning".
-        layers: the layers concerned, in forward order.
-        first_epoch: the epoch from which on it held; 0 is before training.
-        evidence: the measurements that it rests on, the telling one first.
-        explanation: what that means, in a sentence or two.
-        remedies: what to change, the likeliest first.
-        reference: where the rule comes from.
+        severity: "critical" if the training cannot succeed this way, otherwise "warning".
+        layers: the affected layers, in forward order; empty for the whole model.
+        first_epoch: the epoch from which the problem persists; 0 is before training.
+        evidence: the measurements that show the problem, the most important one first.
+        explanation: the meaning of the problem, in a sentence or two.
+        remedies: possible changes, the most likely one first.
+        reference: the literature on the problem.
     """
 
     rule: str
@@ -63,7 +60,7 @@ class Finding:
         return f"{self.rule} ({self.where()}, since epoch {self.first_epoch}): {self.evidence[0]}"
 
     def where(self) -> str:
-        """The layers in a few words."""
+        """Return the affected layers in a few words."""
         if not self.layers:
             return "whole model"
         if len(self.layers) <= 2:
@@ -71,26 +68,26 @@ class Finding:
         return f"{self.layers[0]} … {self.layers[-1]}, {len(self.layers)} layers"
 
     def to_dict(self) -> dict[str, Any]:
-        """The finding in JSON's types, but for numbers that are not finite."""
+        """Return the finding in JSON's types, except for numbers that are not finite."""
         fields = asdict(self)
         fields["evidence"] = [measurement._asdict() for measurement in self.evidence]
         return fields | {"layers": list(self.layers), "remedies": list(self.remedies)}
 
 
 class Diagnosis(Sequence[Finding]):
-    """The findings on a run, the gravest first; empty for a healthy one.
+    """The findings on a training run, the most severe first; empty for a healthy run.
 
-    Printed it is a table, in a terminal and in a notebook.
+    Prints as a table, in a terminal and in a notebook.
 
     Args:
-        findings: what was found.
-        missing: what could not be looked at for want of data, in a sentence; empty if nothing.
+        findings: the findings, in any order.
+        missing: what could not be checked because data are missing; empty if nothing.
     """
 
     def __init__(self, findings: Iterable[Finding], missing: str = "") -> None:
         self.missing = missing
         order = {"critical": 0, "warning": 1}
-        # Of two that are as grave the earlier one: the other may be its consequence.
+        # Of two equally severe findings, the later one may be a consequence of the earlier one.
         self._findings = tuple(
             sorted(findings, key=lambda finding: (order[finding.severity], finding.first_epoch))
         )
@@ -110,29 +107,30 @@ class Diagnosis(Sequence[Finding]):
 
     @property
     def rules(self) -> tuple[str, ...]:
-        """The names of the rules that found something."""
+        """The names of the rules that found a problem."""
         return tuple(finding.rule for finding in self)
 
     def to_dict(self) -> list[dict[str, Any]]:
-        """The findings in JSON's types, but for numbers that are not finite."""
+        """Return the findings in JSON's types, except for numbers that are not finite."""
         return [finding.to_dict() for finding in self]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a measurement.
+        """Return a table with one row per measurement.
 
         Returns:
             DataFrame with columns rule, severity, first_epoch, quantity, value, threshold, layer,
             epoch.
         """
+        columns = ["quantity", "value", "threshold", "layer", "epoch"]
         rows = [
             {"rule": f.rule, "severity": f.severity, "first_epoch": f.first_epoch, **m._asdict()}
             for f in self
             for m in f.evidence
         ]
-        return pd.DataFrame(rows, columns=["rule", "severity", "first_epoch", *Measurement._fields])
+        return pd.DataFrame(rows, columns=["rule", "severity", "first_epoch", *columns])
 
     def __rich__(self) -> Any:
-        """What rich prints."""
+        """Return the table that rich prints."""
         from rich.table import Table
         from rich.text import Text
 
@@ -142,16 +140,17 @@ class Diagnosis(Sequence[Finding]):
             return Text("No findings: the gradients look healthy.", style="green")
         caption = f"Note: {self.missing}." if self.missing else None
         table = Table(show_lines=True, expand=False, caption=caption, caption_justify="left")
-        for column in ("finding", "where, since", "how we know", "what it means, what to do"):
+        for column in ("finding", "layers", "evidence", "meaning and remedies"):
             table.add_column(column, overflow="fold")
         for finding in self:
             style = "bold red" if finding.severity == "critical" else "bold yellow"
-            todo = "\n".join(f"→ {remedy}" for remedy in finding.remedies)
+            remedies = "\n".join(f"→ {remedy}" for remedy in finding.remedies)
+            # As Text: names of layers must not be read as markup.
             table.add_row(
                 Text(f"{finding.rule}\n({finding.severity})", style=style),
                 Text(f"{finding.where()}\nsince epoch {finding.first_epoch}"),
                 Text("\n".join(map(str, finding.evidence))),
-                Text(f"{finding.explanation}\n{todo}"),
+                Text(f"{finding.explanation}\n{remedies}"),
             )
         return table
 

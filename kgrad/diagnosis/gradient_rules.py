@@ -1,57 +1,233 @@
-"""The rules about gradients, and about activations and the clipping that shape them.
+"""The rules about gradients and activations.
 
-A gradient's size alone never makes a finding. What counts is its level against a healthy network's
-of the same shape, over the records, together with whether the loss falls.
+No rule judges a gradient by its size alone. It is compared with a healthy network of the same
+shape, over several records, and together with the fall of the loss.
 """
 
 import numpy as np
 
 from kgrad.diagnosis.evidence import Evidence
-from kgrad.diagnosis.findings import Finding
-from kgrad.diagnosis.statements import fall_of_loss, finding, first_lasting, layers_of, measured
-from kgrad.diagnosis.thresholds import Thresholds
+from kgrad.diagnosis.rules import (
+    Observation,
+    Quantity,
+    Remedy,
+    Rule,
+    Threshold,
+    ThresholdValues,
+    count,
+    fall_of_loss,
+    first_lasting,
+    layers_of,
+    measured,
+    percent,
+)
 
-_LEVEL = "gradient against a healthy network's"
-_SATURATED = "share of activations where the slope is nearly 0"
-_BIAS = "size of the biases"
-_INPUT = "size of the entries of the model's input"
+_LEVEL = "gradient relative to a healthy network's"
+_SMALL_LEVEL = Quantity(
+    _LEVEL, "the gradient is {value} of a healthy network's (threshold {threshold})"
+)
+_LARGE_LEVEL = Quantity(
+    _LEVEL, "the gradient is {value} times a healthy network's (threshold {threshold})"
+)
+_GROWTH = Quantity(
+    "growth of the gradient norm",
+    "the model's gradient norm is {value} times its first value (threshold {threshold}); most of "
+    "it is in this layer",
+)
+_BAD_STEPS = Quantity(
+    "steps with a NaN or infinity",
+    "steps with a NaN or infinity in the gradient: {value}",
+    count,
+)
+_FIRST_BAD_STEP = Quantity(
+    "first step with a NaN or infinity",
+    "the first NaN or infinity occurred in training step {value}",
+    count,
+)
+_WEIGHT_NORM = Quantity("norm of the weights", "the norm of the weights is {value}")
+_LOSS = Quantity("loss", "the loss is {value}")
+_DEAD = {
+    "units": Quantity(
+        "share of units that are 0 on the whole probe",
+        "{value} of the units are 0 for every sample of the probe (threshold {threshold})",
+        percent,
+    ),
+    "entries": Quantity(
+        "share of gradient entries that are exactly 0",
+        "{value} of the gradient's entries are exactly 0 (threshold {threshold})",
+        percent,
+    ),
+    "steps": Quantity(
+        "share of steps without a gradient",
+        "the whole gradient is exactly 0 in {value} of the steps (threshold {threshold})",
+        percent,
+    ),
+}
+_SATURATED = Quantity(
+    "share of activations with a slope near 0",
+    "the slope of {value} of the activations is nearly 0 (threshold {threshold})",
+    percent,
+)
+_INPUT = Quantity(
+    "size of the entries of the model's input",
+    "the entries of the model's input are about {value} in size (threshold {threshold})",
+)
+_BIAS = Quantity(
+    "size of the biases",
+    "the biases have a root mean square of {value} (threshold {threshold})",
+)
 
 
-def first_nonfinite_record(e: Evidence) -> int | None:
-    """The first record with a NaN or an infinity in gradients, weights or loss.
-
-    Steps that a loss scale skipped do not count.
-    """
-    bad = e.nonfinite_steps.any(axis=1) | ~np.isfinite(e.history["weight_l2"]).all(axis=1)
-    if e.loss is not None:
-        bad = bad | ~np.isfinite(e.loss)
-    return int(np.argmax(bad)) if bad.any() else None
-
-
-def nonfinite(e: Evidence, r: int) -> Finding:
-    """What `first_nonfinite_record` found, with the layers and the step."""
+@Rule(
+    severity="critical",
+    thresholds=(),
+    explanation="A NaN or an infinity entered the gradients, and every later update spreads it "
+    "through the weights.",
+    remedies=(
+        Remedy("Reduce the learning rate; start with 10× smaller.", ("learning_rate",)),
+        Remedy("Clip the gradients: set global_clipnorm=1 in the optimizer.", ("clipping",)),
+        Remedy(
+            "Check the data for NaN and very large numbers, and the loss for logarithms and "
+            "divisions.",
+            (),
+        ),
+    ),
+    reference="Goodfellow, Bengio & Courville, Deep Learning (2016), section 10.11.1",
+    needs=(),
+)
+def nonfinite(e: Evidence, t: ThresholdValues) -> Observation | None:
+    """Detect a NaN or infinity in gradients, weights or loss."""
+    r = e.first_nonfinite_record
+    if r is None:
+        return None
     steps = e.nonfinite_steps[r]
     layers = [name for name, n in zip(e.history.layers, steps, strict=True) if n]
     evidence = []
     if layers:
         worst = int(np.argmax(steps))
-        where = e.history.layers[worst]
-        evidence.append(measured(e, r, "steps with a NaN or infinity", steps[worst], 0, where))
-        if "first_nonfinite_step" in e.history.statistics:  # of old histories it is not known
+        layer = e.history.layers[worst]
+        evidence.append(measured(e, r, _BAD_STEPS, steps[worst], 0, layer))
+        if "first_nonfinite_step" in e.history.statistics:  # old histories lack it
             first = e.history.by_layer("first_nonfinite_step")[r, worst]
-            evidence.append(measured(e, r, "first such step", first, np.inf, where))
-    sizes = e.history.by_layer("weight_l2")[r]
-    if not np.isfinite(sizes).all() and not evidence:
-        layers = [n for n, size in zip(e.history.layers, sizes, strict=True) if size - size != 0]
-        size = sizes[~np.isfinite(sizes)][0]
-        evidence.append(measured(e, r, "norm of the weights", size, np.inf, layers[0]))
+            evidence.append(measured(e, r, _FIRST_BAD_STEP, first, np.inf, layer))
+    norms = e.history.by_layer("weight_l2")[r]
+    bad = ~np.isfinite(norms)
+    if bad.any() and not evidence:
+        layers = [name for name, is_bad in zip(e.history.layers, bad, strict=True) if is_bad]
+        evidence.append(measured(e, r, _WEIGHT_NORM, norms[bad][0], np.inf, layers[0]))
     if e.loss is not None and not np.isfinite(e.loss[r]):
-        evidence.append(measured(e, r, "loss", e.loss[r], np.inf))
-    return finding("nonfinite", "critical", layers, e, r, evidence)
+        evidence.append(measured(e, r, _LOSS, e.loss[r], np.inf))
+    return Observation(layers, r, evidence)
 
 
-def vanishing(e: Evidence, t: Thresholds) -> Finding | None:
-    """Gradients of several kernels far below a healthy network's, and a loss that hardly falls."""
+@Rule(
+    severity="critical",
+    thresholds=(
+        Threshold(
+            "exploding_level",
+            1e2,
+            "level above which gradients explode if the loss does not fall; healthy networks have "
+            "up to 80",
+        ),
+        Threshold(
+            "far_exploding_level",
+            1e3,
+            "level above which gradients explode unless the loss falls well; more than ten times "
+            "the level of any healthy network",
+        ),
+        Threshold(
+            "exploding_level_before_nonfinite",
+            10.0,
+            "level above which gradients explode if a NaN or infinity follows, which is evidence "
+            "by itself",
+        ),
+        Threshold(
+            "growth",
+            1e3,
+            "growth of the gradient norm since the first record; growth from nearly 0 to a "
+            "healthy size does not count",
+        ),
+    ),
+    explanation="Gradients are far larger than in a healthy network of this shape, so an optimizer "
+    "step overshoots. Either the backward gradient or the forward signal grows layer by layer.",
+    remedies=(
+        Remedy(
+            "Use an initializer that preserves the variance: he for relu, xavier for tanh.",
+            ("initializer",),
+        ),
+        Remedy("Clip the gradients: set global_clipnorm=1 in the optimizer.", ("clipping",)),
+        Remedy(
+            "Add normalization, and reduce the learning rate.", ("normalization", "learning_rate")
+        ),
+    ),
+    reference="Pascanu, Mikolov & Bengio, On the difficulty of training recurrent neural networks "
+    "(2013)",
+)
+def exploding(e: Evidence, t: ThresholdValues) -> Observation | None:
+    """Detect gradients far above a healthy network's, or a gradient norm that grows."""
+    level = e.level_by_bias
+    near = t.exploding_level
+    limits = [
+        (t.far_exploding_level, t.falls_well, not e.falls_by(t.falls_well)),
+        (near, t.falls_hardly, e.falls_less(t.falls_hardly)),
+    ]
+    if e.fall == -np.inf:  # a NaN follows
+        near = t.exploding_level_before_nonfinite
+        limits = [(near, t.falls_hardly, True)]
+    for threshold, fall, harms in limits:
+        high = (level > threshold).any(axis=1)
+        r = first_lasting(high, level, t.persistent, remains=(level > near).any(axis=1))
+        if r is not None and harms:
+            k = int(np.nanargmax(level[r]))
+            evidence = [
+                measured(e, r, _LARGE_LEVEL, level[r, k], threshold, e.layers[k]),
+                *fall_of_loss(e, fall),
+            ]
+            return Observation(layers_of(e, level[r] > threshold), r, evidence)
+    norm = np.hypot.reduce(e.gradient, axis=1)
+    grown = norm / norm[0]
+    # A gradient that grew from nearly 0 to a healthy size has not exploded.
+    high = np.isfinite(grown) & (grown > t.growth) & (np.fmax.reduce(level, axis=1) > 1)
+    if e.falls_by(t.falls_hardly) or not high.any():
+        return None
+    r = int(np.argmax(high))
+    k = int(np.nanargmax(e.gradient[r]))
+    evidence = [measured(e, r, _GROWTH, grown[r], t.growth, e.layers[k])]
+    return Observation([e.layers[k]], r, evidence)
+
+
+@Rule(
+    severity="critical",
+    thresholds=(
+        Threshold(
+            "vanishing_level",
+            0.03,
+            "second smallest level below which gradients vanish if the loss does not fall; the few "
+            "healthy networks below it have a falling loss",
+        ),
+        Threshold(
+            "far_vanishing_level",
+            1e-4,
+            "second smallest level below which gradients vanish unless the loss falls well; a "
+            "thirtieth of the smallest level of any healthy network",
+        ),
+    ),
+    explanation="Gradients in these layers are tiny for a network of this shape, so they barely "
+    "learn. Either the backward gradient or the forward signal shrinks layer by layer.",
+    remedies=(
+        Remedy(
+            "Match the initializer to the activation: he for relu, lecun for selu, xavier for "
+            "tanh.",
+            ("initializer",),
+        ),
+        Remedy("Replace sigmoid or tanh in hidden layers with relu, gelu or elu.", ("activation",)),
+        Remedy("Add skip connections or normalization.", ("skip_connections", "normalization")),
+    ),
+    reference="Glorot & Bengio, Understanding the difficulty of training deep feedforward neural "
+    "networks (2010); He et al., Delving deep into rectifiers (2015)",
+)
+def vanishing(e: Evidence, t: ThresholdValues) -> Observation | None:
+    """Detect several kernels whose gradients are far below a healthy network's."""
     least = min(2, max(1, len(e.kernels) - 1))
     for threshold, fall, harms in (
         (t.far_vanishing_level, t.falls_well, not e.falls_by(t.falls_well)),
@@ -61,69 +237,92 @@ def vanishing(e: Evidence, t: Thresholds) -> Finding | None:
             (e.level < threshold).sum(axis=1) >= least,
             e.level,
             t.persistent,
-            stays=(e.level < t.vanishing_level).sum(axis=1) >= least,
+            remains=(e.level < t.vanishing_level).sum(axis=1) >= least,
         )
         if r is not None and harms:
             k = int(np.nanargmin(e.level[r]))
             evidence = [
-                measured(e, r, _LEVEL, e.level[r, k], threshold, e.layers[k]),
+                measured(e, r, _SMALL_LEVEL, e.level[r, k], threshold, e.layers[k]),
                 *fall_of_loss(e, fall),
             ]
-            layers = layers_of(e, e.level[r] < threshold)
-            return finding("vanishing", "critical", layers, e, r, evidence)
+            return Observation(layers_of(e, e.level[r] < threshold), r, evidence)
     return None
 
 
-def exploding(e: Evidence, t: Thresholds) -> Finding | None:
-    """Gradients far above a healthy network's, from layer to layer or from record to record."""
-    level = e.level_by_bias
-    near = t.exploding_level
-    limits = [
-        (t.far_exploding_level, t.falls_well, not e.falls_by(t.falls_well)),
-        (near, t.falls_hardly, e.falls_less(t.falls_hardly)),
-    ]
-    if e.fall == -np.inf:  # what ends in NaN needs less proof
-        near = t.exploding_level_before_nonfinite
-        limits = [(near, t.falls_hardly, True)]
-    for threshold, fall, harms in limits:
-        high = (level > threshold).any(axis=1)
-        r = first_lasting(high, level, t.persistent, stays=(level > near).any(axis=1))
-        if r is not None and harms:
-            k = int(np.nanargmax(level[r]))
-            evidence = [
-                measured(e, r, _LEVEL, level[r, k], threshold, e.layers[k]),
-                *fall_of_loss(e, fall),
-            ]
-            layers = layers_of(e, level[r] > threshold)
-            return finding("exploding", "critical", layers, e, r, evidence)
-    norm = np.hypot.reduce(e.gradient, axis=1)
-    grown = norm / norm[0]
-    # What grew from nearly nothing to what is usual has not exploded.
-    held = np.isfinite(grown) & (grown > t.growth) & (np.fmax.reduce(level, axis=1) > 1)
-    if e.falls_by(t.falls_hardly) or not held.any():
-        return None
-    r = int(np.argmax(held))
-    k = int(np.nanargmax(e.gradient[r]))
-    evidence = [measured(e, r, "growth of the gradient norm", grown[r], t.growth, e.layers[k])]
-    return finding("exploding", "critical", [e.layers[k]], e, r, evidence)
-
-
-def dead_units(e: Evidence, t: Thresholds) -> Finding | None:
-    """Units that are 0 on the whole probe; without a probe, kernels without any gradient."""
-    names, share, what = e.dead
+@Rule(
+    severity="critical",
+    thresholds=(
+        Threshold(
+            "dead_share",
+            0.9,
+            "share of a layer's units that are 0 on the whole probe, or of a kernel's gradient "
+            "entries that are exactly 0; a ReLU layer still learns with many dead units",
+        ),
+    ),
+    explanation="Most units of these layers are 0 for every sample. No gradient passes through "
+    "them, so they do not recover.",
+    remedies=(
+        Remedy("Reduce the learning rate, or warm it up.", ("learning_rate",)),
+        Remedy("Replace relu with leaky_relu, elu or gelu.", ("activation",)),
+        Remedy("Initialize biases with 0 and kernels with he.", ("initializer",)),
+    ),
+    reference="Lu et al., Dying ReLU and initialization (2019)",
+)
+def dead_units(e: Evidence, t: ThresholdValues) -> Observation | None:
+    """Detect units that are 0 on the whole probe; without a probe, kernels without a gradient."""
+    names, share, counted_in = e.dead
     dead = share > t.dead_share
     r = first_lasting(dead.any(axis=1), share, t.persistent)
     if r is None or e.falls_by(t.falls_well):
         return None
     worst = int(np.nanargmax(share[r]))
     layers = [name for name, is_dead in zip(names, dead[r], strict=True) if is_dead]
-    evidence = [measured(e, r, what, share[r, worst], t.dead_share, names[worst])]
-    evidence += fall_of_loss(e, t.falls_well)
-    return finding("dead_units", "critical", layers, e, r, evidence)
+    evidence = [measured(e, r, _DEAD[counted_in], share[r, worst], t.dead_share, names[worst])]
+    return Observation(layers, r, evidence + fall_of_loss(e, t.falls_well))
 
 
-def saturated(e: Evidence, t: Thresholds) -> Finding | None:
-    """Activations that lie where the function is flat; without a probe, huge inputs or biases."""
+@Rule(
+    severity="warning",
+    thresholds=(
+        Threshold(
+            "saturated_share",
+            0.8,
+            "share of a hidden layer's activations whose slope is below 1 % of the largest slope; "
+            "reported unless the loss falls well",
+        ),
+        Threshold(
+            "far_saturated_share",
+            0.95,
+            "the same share, reported whatever the loss does; almost no gradient passes such a "
+            "layer",
+        ),
+        Threshold(
+            "saturating_input",
+            30.0,
+            "norm of the model's input divided by √fan_in, for histories without a probe; tanh and "
+            "sigmoid are flat for such inputs",
+        ),
+        Threshold(
+            "saturating_bias",
+            3.0,
+            "root mean square of a layer's biases, for histories without a probe; at 3 the slope "
+            "of tanh is below 1 %",
+        ),
+    ),
+    explanation="Most inputs of these activations lie where the activation function is flat. Its "
+    "slope is nearly 0 there, and so is the gradient.",
+    remedies=(
+        Remedy("Standardize the inputs to mean 0 and variance 1.", ()),
+        Remedy("Use a smaller initialization: xavier for tanh and sigmoid.", ("initializer",)),
+        Remedy(
+            "Add normalization before the activation, or use relu.", ("normalization", "activation")
+        ),
+    ),
+    reference="Glorot & Bengio, Understanding the difficulty of training deep feedforward neural "
+    "networks (2010), section 3",
+)
+def saturated(e: Evidence, t: ThresholdValues) -> Observation | None:
+    """Detect activations with a slope near 0; without a probe, very large inputs or biases."""
     if e.saturated is not None:
         signs = [(*e.saturated, _SATURATED, t.saturated_share)]
     else:
@@ -131,35 +330,15 @@ def saturated(e: Evidence, t: Thresholds) -> Finding | None:
             (e.layers[:1], e.input_size[:, :1], _INPUT, t.saturating_input),
             (e.layers[:-1], e.bias_size[:, :-1], _BIAS, t.saturating_bias),
         ]
-    for names, sizes, what, threshold in signs:
+    for names, sizes, quantity, threshold in signs:
         flat = sizes > threshold
         r = first_lasting(flat.any(axis=1), sizes, t.persistent)
-        all_flat = (
-            what == _SATURATED and r is not None and np.nanmax(sizes[r]) > t.far_saturated_share
-        )
-        if r is not None and (all_flat or not e.falls_by(t.falls_well)):
+        if r is None:
+            continue
+        all_flat = quantity is _SATURATED and np.nanmax(sizes[r]) > t.far_saturated_share
+        if all_flat or not e.falls_by(t.falls_well):
             worst = int(np.nanargmax(sizes[r]))
             layers = [name for name, is_flat in zip(names, flat[r], strict=True) if is_flat]
-            evidence = [measured(e, r, what, sizes[r, worst], threshold, names[worst])]
-            evidence += fall_of_loss(e, t.falls_well)
-            return finding("saturated", "warning", layers, e, r, evidence)
+            evidence = [measured(e, r, quantity, sizes[r, worst], threshold, names[worst])]
+            return Observation(layers, r, evidence + fall_of_loss(e, t.falls_well))
     return None
-
-
-def always_clipped(e: Evidence, t: Thresholds) -> Finding | None:
-    """Clipping that acts at nearly every step and leaves little."""
-    if "clipped_steps" not in e.history.statistics:
-        return None
-    share = e.history["clipped_steps"].max(axis=1) / e.steps
-    with np.errstate(all="ignore"):
-        before = np.hypot.reduce(e.history["l2_norm"], axis=1)
-        left = np.hypot.reduce(e.history["clipped_l2"], axis=1) / before
-    held = (share >= t.clipped_share) & (left < t.clipped_left)
-    r = first_lasting(held, left[:, None], t.persistent)
-    if r is None or e.falls_by(t.falls_well):
-        return None
-    evidence = [
-        measured(e, r, "share of the gradient norm that clipping left", left[r], t.clipped_left),
-        measured(e, r, "share of the steps clipped", share[r], t.clipped_share),
-    ]
-    return finding("always_clipped", "warning", [], e, r, evidence + fall_of_loss(e, t.falls_well))

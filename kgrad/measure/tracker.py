@@ -8,17 +8,20 @@ untracked run.
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
 from typing import Any, Literal, Self
 
 import keras
 import numpy as np
 
-from kgrad.diagnosis.watch import Watch
+from kgrad.diagnosis import ModelFacts
+from kgrad.diagnosis.diagnosing import Watch
 from kgrad.measure.backends.tensorflow.event_files import TensorBoardWriter
 from kgrad.measure.backends.tensorflow.probe import Probe
 from kgrad.measure.backends.tensorflow.taps import listen_to_fit
 from kgrad.measure.inputs import require_fit_strategy
 from kgrad.measure.keras_models.weights import Selection, checked_selection
+from kgrad.measure.model_facts import read_facts
 from kgrad.measure.position import FitPosition
 from kgrad.measure.recordings import COMPILED, Options, Tracks
 from kgrad.measure.summaries import summarize, write_last
@@ -126,6 +129,7 @@ class GradientTracker(keras.callbacks.Callback):
         self._every, self._log, self._probe_data, self._stops = every, log, probe, bool(stop_on)
         self._log_dir = log_dir
         self._watch = Watch(stop_on) if diagnose or stop_on else None
+        self._read_facts: Callable[[], ModelFacts] | None = None
         self._writer: TensorBoardWriter | None = None
         # Keras may call what is safe from a thread without waiting for a step's result.
         self.async_safe = every == "epoch"
@@ -301,6 +305,8 @@ class GradientTracker(keras.callbacks.Callback):
         self._end()
 
     def _follow_model(self) -> None:
+        # Read only once per fit, when the first record is diagnosed.
+        self._read_facts = cache(partial(read_facts, self.model))
         outputs = () if self._probe is None else self._probe.outputs
         try:
             self._tracks.follow_all(self.model, outputs)
@@ -341,5 +347,5 @@ class GradientTracker(keras.callbacks.Callback):
         if self._writer is not None:
             time = epoch if self._every == "epoch" else step
             write_last(recorder.history, self._writer, time, self._tracks.prefix(name))
-        if self._watch is not None and self._watch.look(recorder.history, self.model):
+        if self._watch is not None and self._watch.look(recorder.history, self._read_facts):
             self.model.stop_training = True

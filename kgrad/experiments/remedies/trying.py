@@ -7,7 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from kgrad.diagnosis.findings import Diagnosis
+from kgrad.diagnosis import Diagnosis
+from kgrad.diagnosis.diagnosing import DECLARED
 from kgrad.experiments.experiment import Experiment, prepare, run_experiment
 from kgrad.experiments.remedies.changes import (
     changed_clipping,
@@ -27,22 +28,6 @@ from kgrad.records.history import GradientHistory
 from kgrad.records.trials import Trials
 
 REMEDIES = tuple(dict.fromkeys(change.remedy for change in CHANGES))
-
-# The remedies that a finding's text names, in its order.
-OF_RULES: dict[str, tuple[str, ...]] = {
-    "nonfinite": ("learning_rate", "clipping"),
-    "vanishing": ("initializer", "activation", "skip_connections", "normalization"),
-    "exploding": ("initializer", "clipping", "normalization", "learning_rate"),
-    "dead_units": ("learning_rate", "activation", "initializer"),
-    "saturated": ("initializer", "normalization", "activation"),
-    "not_moving": ("learning_rate",),
-    "moving_too_far": ("learning_rate", "clipping"),
-    "always_clipped": ("clipping", "learning_rate"),
-    "not_improving": ("learning_rate",),
-    "layer_out_of_line": ("initializer", "normalization"),
-    "badly_scaled_weights": ("initializer",),
-    "output_loss_mismatch": (),
-}
 
 Run = Callable[[], GradientHistory]
 # A change, or None for none → what was changed, in words, and the training run to make.
@@ -156,7 +141,8 @@ def _chosen(remedies: Iterable[str] | Diagnosis | None) -> list[Change]:
     if remedies is None:
         return list(CHANGES)
     if isinstance(remedies, Diagnosis):
-        remedies = [one for rule in remedies.rules for one in OF_RULES.get(rule, ())]
+        rules = [DECLARED[name] for name in remedies.rules if name in DECLARED]
+        remedies = [kind for rule in rules for kind in rule.tries]
     elif isinstance(remedies, str):
         remedies = [remedies]
     names = list(dict.fromkeys(remedies))
