@@ -106,7 +106,7 @@ def section(rule: str, title: str, make: Callable[[], keras.Model]) -> str:
     loss = tracker.history.logs["loss"]
     lines = [f"## {rule}", "", f"{title}: loss {loss[1]:.3g} → {loss[-1]:.3g}.", ""]
     for finding in diagnosis:
-        evidence = "; ".join(map(str, finding.evidence))
+        evidence = " ".join(map(str, finding.evidence))
         lines.append(f"- **{finding.rule}** in {finding.where()}: {evidence}")
     assert rule in diagnosis.rules, (rule, diagnosis.rules)
     trials = kgrad.try_remedies(make(), DATA.X, DATA.y, epochs=5, remedies=diagnosis)
@@ -120,7 +120,7 @@ def section(rule: str, title: str, make: Callable[[], keras.Model]) -> str:
     else:
         lines += [
             "",
-            f"There is no change to try automatically. Remedy: {diagnosis[0].remedies[0]}.",
+            f"There is no change to try automatically. Remedy: {diagnosis[0].remedies[0]}",
         ]
     return "\n".join(lines)
 

@@ -15,11 +15,11 @@ import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from kgrad.diagnosis import RULES
 from PIL import Image
 
 import kgrad
 from kgrad.apps.page.configuration import SECOND, from_query, to_query
-from kgrad.diagnosis.texts import TEXTS
 from kgrad.measure.backends.tensorflow import probe as measure
 from kgrad.records import statistics
 
@@ -296,7 +296,7 @@ def words_not_there(code):
         r'history\.activations\["(\w+)"\]': set(measure.STATISTICS),
         r'history\.logs\["(\w+)"\]': {"loss", "skipped_steps"},
         r"\bgrad/(\w+)": {name.removeprefix("grad/") for name in logs},
-        r"^\"(\w+)\"$": {*TEXTS, "xavier", "he", "lecun"},
+        r"^\"(\w+)\"$": {*RULES, "xavier", "he", "lecun"},
         r"\bhistory\.(\w+)": set(dir(tracker.history)),
     }
     return [

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from diagnosis.test_diagnose import FALLING, FLAT, ROOT, history_of, with_activations
+from diagnosis.test_diagnosing import FALLING, FLAT, ROOT, history_of, with_activations
 
 from kgrad import GradientHistory, Weight
 from kgrad.diagnosis import Thresholds, diagnose

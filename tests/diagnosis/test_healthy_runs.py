@@ -8,7 +8,7 @@ from keras import layers, ops
 from sklearn.datasets import load_digits
 
 import kgrad
-from kgrad.diagnosis import diagnose
+from kgrad import diagnose
 
 DIGITS = load_digits()
 X = (DIGITS.data[:512] / 16).astype("float32")

@@ -74,7 +74,7 @@ def test_findings_are_printed_in_words_and_written(tmp_path, capsys):
     printed = capsys.readouterr().out.split("\nfindings\n")[1]
     assert "vanishing: vanishing in hidden_1 …" in printed
     assert "since epoch 0, with 2 of 2 seeds" in printed
-    assert "→ match initializer and activation" in printed
+    assert "→ Match the initializer to the activation" in printed
     assert "healthy: nothing is wrong" in printed
     with (tmp_path / "findings.csv").open() as file:
         rows = list(csv.DictReader(file))

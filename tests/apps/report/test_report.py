@@ -143,8 +143,8 @@ def test_findings_come_with_evidence_and_remedies(tmp_path):
     text = structure(tmp_path / "r.html").text
     assert re.search(r"critical: nonfinite in .*since epoch 3", text)
     assert "A NaN or an infinity entered the gradients" in text
-    assert "lower the learning rate" in text
-    assert "Measured: steps with a NaN or infinity in dense_2 at epoch 3: 1" in text
+    assert "Reduce the learning rate" in text
+    assert "Measured: dense_2, epoch 3: steps with a NaN or infinity in the gradient: 1." in text
 
 
 def test_the_table_has_a_row_a_run_with_its_numbers(report, runs):

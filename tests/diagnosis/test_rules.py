@@ -1,0 +1,368 @@
+"""Declarations of rules: they are complete, and their sentences are fit to read."""
+
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+from diagnosis.test_diagnosing import FALLING, FLAT, ROOT, history_of, with_activations
+
+from kgrad.diagnosis import RULES, Thresholds, diagnose
+from kgrad.diagnosis.diagnosing import DECLARED
+from kgrad.diagnosis.evidence import ModelFacts
+from kgrad.diagnosis.rules import Remedy, Rule, Threshold, number, percent
+
+COMPLETE = {
+    "severity": "warning",
+    "thresholds": (Threshold("most", 1.0, "more is too much"),),
+    "explanation": "It is too much.",
+    "remedies": (Remedy("Take less.", ()),),
+    "reference": "Somebody (2001)",
+}
+
+
+def too_much(e, t):
+    return None
+
+
+def test_a_complete_declaration_is_accepted():
+    rule = Rule(**COMPLETE)(too_much)
+    assert (rule.name, rule.check, rule.explanation) == ("too_much", too_much, "It is too much.")
+
+
+@pytest.mark.parametrize("part", COMPLETE)
+def test_a_declaration_without_a_part_fails(part):
+    rest = {name: value for name, value in COMPLETE.items() if name != part}
+    with pytest.raises(TypeError, match=f"required keyword-only argument: '{part}'"):
+        Rule(**rest)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "missing"),
+    [
+        ("explanation", "", "an explanation"),
+        ("reference", "", "a reference"),
+        ("remedies", (), "a remedy"),
+        ("remedies", (Remedy("Take less.", ()), Remedy("", ())), "the text of remedy 2"),
+        ("thresholds", (Threshold("most", 1.0, ""),), "the reason for threshold 'most'"),
+    ],
+)
+def test_a_declaration_with_an_empty_part_fails(part, value, missing):
+    with pytest.raises(ValueError, match=f"rule 'too_much' must have {missing}, received"):
+        Rule(**COMPLETE | {part: value})(too_much)
+
+
+def test_a_threshold_without_a_reason_and_a_remedy_without_its_kinds_fail():
+    with pytest.raises(TypeError, match="reason"):
+        Threshold("most", 1.0)
+    with pytest.raises(TypeError, match="tries"):
+        Remedy("Take less.")
+
+
+def test_the_rules_are_applied_in_the_order_of_their_declarations():
+    assert RULES == (
+        "nonfinite",
+        "exploding",
+        "vanishing",
+        "dead_units",
+        "saturated",
+        "layer_out_of_line",
+        "badly_scaled_weights",
+        "moving_too_far",
+        "not_moving",
+        "always_clipped",
+        "not_improving",
+        "output_loss_mismatch",
+    )
+
+
+TRIES = {
+    "nonfinite": ("learning_rate", "clipping"),
+    "vanishing": ("initializer", "activation", "skip_connections", "normalization"),
+    "exploding": ("initializer", "clipping", "normalization", "learning_rate"),
+    "dead_units": ("learning_rate", "activation", "initializer"),
+    "saturated": ("initializer", "normalization", "activation"),
+    "not_moving": ("learning_rate",),
+    "moving_too_far": ("learning_rate", "clipping"),
+    "always_clipped": ("clipping", "learning_rate"),
+    "not_improving": ("learning_rate",),
+    "layer_out_of_line": ("initializer", "normalization"),
+    "badly_scaled_weights": ("initializer",),
+    "output_loss_mismatch": (),
+}
+
+
+@pytest.mark.parametrize("name", TRIES)
+def test_the_kinds_of_change_are_those_of_the_remedies_each_once(name):
+    assert DECLARED[name].tries == TRIES[name]
+
+
+VALUES = {
+    "vanishing_level": 0.03,
+    "far_vanishing_level": 1e-4,
+    "exploding_level": 1e2,
+    "far_exploding_level": 1e3,
+    "exploding_level_before_nonfinite": 10.0,
+    "growth": 1e3,
+    "falls_hardly": 0.1,
+    "falls_well": 0.5,
+    "dead_share": 0.9,
+    "saturated_share": 0.8,
+    "far_saturated_share": 0.95,
+    "saturating_input": 30.0,
+    "saturating_bias": 3.0,
+    "still": 1e-4,
+    "far": 0.5,
+    "very_far": 2.5,
+    "clipped_share": 0.9,
+    "clipped_left": 0.1,
+    "out_of_line": 100.0,
+    "small_sigma_w2": 0.02,
+    "large_sigma_w2": 20.0,
+    "saturating_sigma_w2": 100.0,
+    "persistent": 0.6,
+}
+
+
+def test_thresholds_are_keywords_with_the_declared_values():
+    assert dataclasses.asdict(Thresholds()) == VALUES
+    moved = Thresholds(falls_well=0.3)
+    assert dataclasses.asdict(moved) == VALUES | {"falls_well": 0.3}
+    assert dataclasses.replace(moved, falls_well=0.5) == Thresholds() != moved
+    assert pickle.loads(pickle.dumps(moved)) == moved
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        moved.far = 1.0
+    with pytest.raises(TypeError, match="'fals_well'"):
+        Thresholds(fals_well=0.3)
+    with pytest.raises(TypeError, match="positional"):
+        Thresholds(0.3)
+
+
+def test_the_description_of_the_thresholds_has_every_value_and_reason():
+    described = " ".join(Thresholds.__doc__.split())
+    declared = [one for rule in DECLARED.values() for one in rule.thresholds]
+    for one in declared:
+        assert f"{one.name} ({one.value:g}): {one.reason}." in described
+    shared = {"falls_hardly", "falls_well", "persistent"}
+    assert {one.name for one in declared} == set(VALUES) - shared
+    for name in shared:
+        assert f" {name} ({VALUES[name]:g}): " in described
+
+
+# Sentences.
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (2.82e-10, "2.8e-10"),
+        (1e-4, "1e-4"),
+        (0.00099999, "0.001"),
+        (0.03, "0.03"),
+        (1 / 3, "0.333"),
+        (1.63, "1.63"),
+        (21.64, "21.6"),
+        (345.4, "345"),
+        (999.9, "1,000"),
+        (5884.0, "5,880"),
+        (1.234e7, "1.23e7"),
+        (-2.5, "-2.5"),
+        (np.inf, "inf"),
+        (np.nan, "nan"),
+    ],
+)
+def test_numbers_are_short_and_have_no_padded_exponents(value, text):
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0, "0 %"),
+        (1.9e-5, "0.002 %"),
+        (0.00316, "0.3 %"),
+        (0.0538, "5.4 %"),
+        (0.821, "82 %"),
+        (0.9999, "100 %"),
+        (2.394, "239 %"),
+        (11.13, "1,113 %"),
+    ],
+)
+def test_shares_are_percentages(share, text):
+    assert percent(share) == text
+
+
+def probed(**shares):
+    nothing = {"dead": 0.0, "zero_fraction": 0.0, "saturated": 0.0}
+    return with_activations(history_of(1.0, FLAT, outputs=("a", "b")), **nothing | shares)
+
+
+def clipped():
+    history = history_of(1.0, FLAT, statistics=("clipped_l2", "clipped_steps"))
+    for r in range(len(history)):
+        values = history.record(r)["values"]
+        values["clipped_l2"] = values["l2_norm"] / 1000
+        values["clipped_steps"][:] = 10 if r else 1
+    return history
+
+
+def infinite_loss():
+    level = np.ones((6, 5))
+    level[3:, 1] = np.nan
+    return history_of(level, (1, 0.9, 0.8, np.inf, 0.7, 0.6))
+
+
+FELL = "The loss fell by 0.1 % by epoch 5; a healthy run at least halves it."
+
+
+@pytest.mark.parametrize(
+    ("history", "sentences"),
+    [
+        (
+            lambda: history_of(np.array([2.82e-10, 1e-5, 1, 1, 1]), FLAT),
+            [
+                "hidden_1, epoch 0: the gradient is 2.8e-10 of a healthy network's (threshold "
+                "1e-4).",
+                FELL,
+            ],
+        ),
+        (
+            lambda: history_of(np.array([5884, 1, 1, 1, 1]), FLAT),
+            [
+                "hidden_1, epoch 0: the gradient is 5,880 times a healthy network's (threshold "
+                "1,000).",
+                FELL,
+            ],
+        ),
+        (
+            lambda: probed(dead=[0, 0.97]),
+            [
+                "b, epoch 0: 97 % of the units are 0 for every sample of the probe (threshold "
+                "90 %).",
+                FELL,
+            ],
+        ),
+        (
+            lambda: probed(saturated=[0.8004, 0]),  # shown as different from the threshold
+            [
+                "a, epoch 0: the slope of 80.04 % of the activations is nearly 0 (threshold 80 %).",
+                FELL,
+            ],
+        ),
+        (
+            lambda: history_of(1.0, FLAT, bias_size=32.0),
+            [
+                "hidden_1, epoch 0: the biases have a root mean square of 4 (threshold 3).",
+                FELL,
+            ],
+        ),
+        (
+            lambda: history_of(1.0, FLAT, weight=np.array([1, 1, 1e-2, 1, 1]) * ROOT),
+            [
+                "hidden_3, epoch 0: σ_w² differs from the median of all layers by a factor of "
+                "10,000 (threshold 100).",
+                FELL,
+            ],
+        ),
+        (
+            lambda: history_of(1.0, FLAT, weight=5 * ROOT),
+            [
+                "hidden_1, epoch 0: σ_w² (fan-in times the mean square of the weights) is 25 "
+                "(threshold 20).",
+                FELL,
+            ],
+        ),
+        (
+            lambda: history_of(1.0, FLAT, update=1e-9),
+            [
+                "hidden_1, epoch 1: a step changes the weights by 1.3e-11 of their norm, the most "
+                "of all layers (threshold 1e-4).",
+                "The loss fell by 0.1 % by epoch 5; a healthy run lowers it by at least 10 %.",
+            ],
+        ),
+        (
+            lambda: history_of(1.0, (0.7, 0.9, 3.0, 2.0, 4.0, 3.0), update=3 * ROOT),
+            [
+                "hidden_1, epoch 1: the weights' change divided by their norm and by √steps is "
+                "0.949 (threshold 0.5).",
+                "The loss rose to 2.22 times its first value by epoch 5; a healthy run at least "
+                "halves it.",
+            ],
+        ),
+        (
+            clipped,
+            [
+                "Epoch 0: clipping left 0.1 % of the gradient norm (threshold 10 %).",
+                "Epoch 0: 100 % of the steps were clipped (threshold 90 %).",
+                FELL,
+            ],
+        ),
+        (
+            lambda: history_of(1.0, (0.7, 0.7, 0.9, 1.2, 1.2, 1.2)),
+            ["The loss rose by 71 % by epoch 5; a healthy run lowers it by at least 10 %."],
+        ),
+        (
+            lambda: history_of(
+                1.0, (5.0, 3.0, 1.0, 0.8, 0.75, 0.72), metadata={"loss": "binary_crossentropy"}
+            ),
+            [
+                "The loss at epoch 5 is 104 % of that of random guessing; a healthy run reaches "
+                "90 % or less."
+            ],
+        ),
+        (
+            infinite_loss,
+            [
+                "hidden_2, epoch 3: steps with a NaN or infinity in the gradient: 1.",
+                "hidden_2, epoch 3: the first NaN or infinity occurred in training step 30.",
+                "Epoch 3: the loss is inf.",
+            ],
+        ),
+    ],
+)
+def test_evidence_reads_as_sentences(history, sentences):
+    (finding,) = diagnose(history())
+    assert [str(one) for one in finding.evidence] == sentences
+
+
+def test_a_loss_that_falls_well_is_not_compared_with_a_healthy_run():
+    (finding,) = diagnose(history_of(1.0, FALLING, weight=11 * ROOT))
+    assert str(finding.evidence[1]) == "The loss fell by 80 % by epoch 5."
+
+
+@pytest.mark.parametrize(
+    ("facts", "y", "sentence", "explanation"),
+    [
+        (
+            ModelFacts("last", "softmax", 1, "mean_squared_error"),
+            None,
+            "last: there is 1 output unit; softmax and categorical cross-entropy need at least 2.",
+            "With one output unit softmax is always 1, so nothing can be learned.",
+        ),
+        (
+            ModelFacts("last", "tanh", 1, "binary_crossentropy"),
+            None,
+            "last: tanh outputs can be as small as -1, probabilities only 0.",
+            "binary_crossentropy takes the logarithm of probabilities, but receives values below "
+            "0.",
+        ),
+        (
+            ModelFacts("last", "sigmoid", 1, "mean_squared_error"),
+            [-3.0, 0.5, 1.0, 4.0],
+            "last: 50 % of the targets are outside 0 to 1, the range of the output.",
+            "The loss cannot reach its minimum, because the output cannot reach all targets: they "
+            "go from -3 to 4.",
+        ),
+        (
+            ModelFacts(equal_units=("hidden_2", "hidden_3")),
+            None,
+            "hidden_2: all units have the same incoming weights.",
+            DECLARED["badly_scaled_weights"].explanation,
+        ),
+    ],
+)
+def test_findings_about_the_model_read_as_sentences(facts, y, sentence, explanation):
+    (finding,) = diagnose(history_of(), facts, y)
+    assert [str(one) for one in finding.evidence] == [sentence]
+    assert finding.explanation == explanation

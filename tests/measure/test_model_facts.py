@@ -1,0 +1,268 @@
+"""The facts read from a model, the findings based on them, and diagnosing while a model trains."""
+
+import logging
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from diagnosis.test_diagnosing import FALLING, FLAT, ROOT, history_of
+
+import kgrad
+from kgrad import diagnose
+from kgrad.diagnosis import ModelFacts
+from kgrad.measure import tracker as tracker_module
+from kgrad.measure.model_facts import read_facts
+
+
+def compiled(*layers, loss, **options):
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    model.compile("sgd", loss, **options)
+    return model
+
+
+def dense(units, activation=None, **options):
+    return keras.layers.Dense(units, activation, name="last", **options)
+
+
+Y = np.array([[0.0], [1.0]])
+
+
+def sigmoid():
+    return compiled(dense(1, "sigmoid"), loss="mse")
+
+
+@pytest.mark.parametrize(
+    ("model", "y", "value"),
+    [
+        (lambda: compiled(dense(1, "softmax"), loss="binary_crossentropy"), None, 1),
+        (lambda: compiled(dense(1, "sigmoid"), loss="categorical_crossentropy"), None, 1),
+        (lambda: compiled(dense(1), loss="binary_crossentropy"), None, -np.inf),
+        (lambda: compiled(dense(3, "relu"), loss="categorical_crossentropy"), None, np.inf),
+        (lambda: compiled(dense(3), loss="sparse_categorical_crossentropy"), None, -np.inf),
+        (
+            lambda: compiled(
+                dense(3, "softmax"),
+                loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            ),
+            None,
+            1,
+        ),
+        (lambda: compiled(dense(1, "sigmoid"), loss="mse"), 3 * Y, 0.5),
+        (lambda: compiled(dense(1, "relu"), loss="mse"), Y - 1, 0.5),
+        (lambda: compiled(dense(1, "sigmoid"), loss="binary_crossentropy"), 2 * Y - 1, 0.5),
+        (lambda: compiled(dense(3, "softmax"), loss="sparse_categorical_crossentropy"), 5 * Y, 0.5),
+        (
+            lambda: compiled(dense(1), keras.layers.Activation("tanh", name="last2"), loss="mse"),
+            3 * Y,
+            0.5,
+        ),
+        (lambda: compiled(dense(1, "sigmoid"), loss="binary_crossentropy"), Y, None),
+        (
+            lambda: compiled(dense(1), loss=keras.losses.BinaryCrossentropy(from_logits=True)),
+            Y,
+            None,
+        ),
+        (
+            lambda: compiled(dense(3, "softmax"), loss="sparse_categorical_crossentropy"),
+            2 * Y,
+            None,
+        ),
+        (lambda: compiled(dense(1), loss="mse"), 100 * Y, None),
+        (lambda: compiled(dense(2, "sigmoid"), loss="binary_crossentropy"), None, None),
+    ],
+)
+def test_an_output_that_does_not_suit_the_loss_is_found(model, y, value):
+    found = diagnose(history_of(), model(), y)
+    if value is None:
+        assert found.rules == ()
+        return
+    assert found.rules == ("output_loss_mismatch",)
+    assert found[0].evidence[0].value == value
+    assert found[0].layers[0].startswith("last")
+
+
+def test_equal_units_are_found():
+    layers = [keras.layers.Dense(4, "relu", name="equal", kernel_initializer="ones"), dense(1)]
+    finding = diagnose(history_of(), compiled(*layers, loss="mse"))[0]
+    assert (finding.rule, finding.layers) == ("badly_scaled_weights", ("equal",))
+    healthy = [keras.layers.Dense(4, "relu"), dense(1)]
+    assert diagnose(history_of(), compiled(*healthy, loss="mse")).rules == ()
+
+
+def test_weights_that_are_all_too_large_are_found_if_the_loss_does_not_fall():
+    model = compiled(dense(1), loss="mse")
+    history = history_of(1.0, FLAT, weight=10 * ROOT)
+    assert diagnose(history, model).rules == ("badly_scaled_weights",)
+    assert diagnose(history_of(1.0, FALLING, weight=10 * ROOT), model).rules == ()
+
+
+@pytest.mark.parametrize(
+    "y", [["a", "b"], [np.zeros(3), np.zeros(2)], np.zeros(2, complex), iter([1]), [None]]
+)
+def test_targets_that_are_not_numbers_raise_an_error(y):
+    with pytest.raises(TypeError, match="y must be an array of numbers"):
+        diagnose(history_of(), sigmoid(), y)
+
+
+def test_targets_may_be_a_list_or_a_dict_with_the_only_output():
+    for y in ([3 * Y], {"last": 3 * Y}):
+        assert diagnose(history_of(), sigmoid(), y).rules == ("output_loss_mismatch",)
+
+
+def two_outputs():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, [dense(1, "softmax")(inputs), keras.layers.Dense(2)(inputs)])
+    model.compile("sgd", ["mse", "mse"])
+    return model
+
+
+def nested():
+    inner = keras.Sequential([keras.Input((4,)), dense(1, "softmax")])
+    return compiled(inner, loss="mse")
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (two_outputs, ()),
+        (nested, ("output_loss_mismatch",)),
+        (lambda: keras.Sequential([keras.layers.Dense(3)]), ()),
+        (keras.Sequential, ()),
+        (
+            lambda: compiled(dense(1), loss=keras.losses.binary_crossentropy),
+            ("output_loss_mismatch",),
+        ),
+        (lambda: compiled(dense(1), loss=["binary_crossentropy"]), ("output_loss_mismatch",)),
+        (lambda: compiled(dense(1), loss=lambda y, p: p - y), ()),
+    ],
+)
+def test_models_of_all_kinds_can_be_read(model, expected):
+    assert diagnose(history_of(), model()).rules == expected
+
+
+def test_targets_are_compared_only_if_the_loss_compares_them():
+    model = compiled(dense(1, "tanh"), loss=lambda y, p: p - y)
+    assert diagnose(history_of(), model, 9 * Y).rules == ()
+    assert diagnose(history_of(), compiled(dense(1, "sigmoid"), loss="hinge"), 9 * Y).rules == ()
+    sparse = compiled(dense(3, "softmax"), loss="sparse_categorical_crossentropy")
+    assert diagnose(history_of(), sparse, 2 * Y).rules == ()
+    assert diagnose(history_of(), sparse, 3 * Y).rules == ("output_loss_mismatch",)
+
+
+def test_guessing_uses_the_classes_of_the_model_not_of_the_last_weight():
+    """ln 3 = 1.1, although the last watched kernel has 64 units: ln 64 = 4.2."""
+    model = compiled(dense(3, "softmax"), loss="sparse_categorical_crossentropy")
+    history = history_of(1.0, (3.0, 2.5, 2.0, 1.6, 1.4, 1.2))
+    assert diagnose(history, model).rules == ("not_improving",)
+    kernel = keras.regularizers.L2(0.1)
+    model = compiled(
+        dense(3, "softmax", kernel_regularizer=kernel), loss="sparse_categorical_crossentropy"
+    )
+    assert diagnose(history, model).rules == ()  # the penalty's share of the loss is unknown
+
+
+def test_the_facts_about_a_model_are_read():
+    hidden = keras.layers.Dense(3, name="same", kernel_initializer="ones", kernel_regularizer="l2")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
+    assert read_facts(compiled(hidden, dense(5, "tanh"), loss=loss)) == ModelFacts(
+        last_layer="last",
+        activation="tanh",
+        units=5,
+        loss="sparse_categorical_crossentropy",
+        from_logits=True,
+        ignored_class=-1,
+        regularized=True,
+        equal_units=("same",),
+    )
+    assert read_facts(two_outputs()) == ModelFacts()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_units_whose_weights_are_not_finite_are_not_equal(value):
+    model = compiled(dense(3), loss="mse")
+    model.layers[0].kernel.assign(np.full((4, 3), value))
+    assert read_facts(model).equal_units == ()
+
+
+def test_what_is_not_a_model_raises_an_error():
+    with pytest.raises(TypeError, match="model must be a Keras model, received str"):
+        diagnose(history_of(), "model")
+
+
+def test_a_recorded_history_is_diagnosed_without_keras(tmp_path):
+    history_of(1e-6, FLAT).save(tmp_path / "run.jsonl")
+    code = (
+        "import sys, kgrad\n"
+        "history = kgrad.GradientHistory.load(sys.argv[1])\n"
+        "assert kgrad.diagnose(history).rules == ('vanishing',)\n"
+        "assert not {'keras', 'tensorflow'} & set(sys.modules)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "run.jsonl")]
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+
+
+# While training.
+
+
+def fit(tracker, activation="sigmoid", initializer="normal", epochs=4, loss="mse", optimizer="sgd"):
+    data = kgrad.make_dataset("moons", 64)
+    model = kgrad.create_model(8, activation, initializer, units=16, input_shape=(2,), seed=0)
+    model.compile(optimizer, loss)
+    return model.fit(data.X, data.y, epochs=epochs, verbose=0, callbacks=[tracker])
+
+
+def test_the_tracker_logs_each_finding_once_in_one_line(caplog):
+    with caplog.at_level(logging.WARNING, "kgrad"):
+        fit(kgrad.GradientTracker(diagnose=True))
+    told = [record.getMessage() for record in caplog.records]
+    assert sum("vanishing" in line for line in told) == 1
+    assert told[0].startswith("epoch 1: vanishing (hidden_1")
+    assert "\n" not in told[0]
+
+
+def test_the_tracker_logs_nothing_by_default(caplog):
+    with caplog.at_level(logging.WARNING, "kgrad"):
+        fit(kgrad.GradientTracker())
+    assert not caplog.records
+
+
+def test_the_tracker_stops_the_training_at_the_rules_in_stop_on(caplog):
+    tracker = kgrad.GradientTracker(stop_on=["vanishing"])
+    assert len(fit(tracker, epochs=9).epoch) == 1
+    assert list(tracker.history.epochs) == [0, 1]
+    other = kgrad.GradientTracker(stop_on=["nonfinite"])
+    assert len(fit(other, epochs=3).epoch) == 3
+
+
+def test_stop_on_must_name_known_rules_and_works_only_in_fit():
+    with pytest.raises(ValueError, match="received 'non_finite'; did you mean 'nonfinite'"):
+        kgrad.GradientTracker(stop_on=["non_finite"])
+    with pytest.raises(TypeError, match="stop_on must be a sequence of rules"):
+        kgrad.GradientTracker(stop_on="nonfinite")
+    model = compiled(dense(1), loss="mse")
+    with pytest.raises(ValueError, match="stop_on are for fit"):
+        kgrad.GradientTracker(stop_on=["nonfinite"]).attach(model.optimizer, model)
+
+
+def test_a_tracker_that_watches_no_kernel_lets_the_training_continue():
+    model = compiled(dense(1), loss="mse")
+    tracker = kgrad.GradientTracker(diagnose=True, weights="*bias")
+    model.fit(np.ones((8, 4)), np.ones((8, 1)), epochs=3, verbose=0, callbacks=[tracker])
+    assert len(tracker.history) == 4
+
+
+def test_the_facts_are_read_once_per_fit(monkeypatch):
+    models = []
+    monkeypatch.setattr(
+        tracker_module, "read_facts", lambda model: models.append(model) or read_facts(model)
+    )
+    model = compiled(dense(1), loss="mse")
+    tracker = kgrad.GradientTracker(diagnose=True)
+    for fits in (1, 2):
+        model.fit(np.ones((8, 4)), np.ones((8, 1)), epochs=3, verbose=0, callbacks=[tracker])
+        assert models == [model] * fits
+    model.fit(np.ones((8, 4)), np.ones((8, 1)), verbose=0, callbacks=[kgrad.GradientTracker()])
+    assert len(models) == 2
