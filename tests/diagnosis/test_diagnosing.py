@@ -372,9 +372,9 @@ def test_an_unknown_rule_is_refused_with_the_nearest():
     ("changes", "rule"),
     [
         ({}, None),
-        ({"activation": "sigmoid", "initializer": "normal"}, "vanishing"),
-        ({"initializer": "normal"}, "vanishing"),
-        ({"activation": "tanh", "initializer": "normal:1"}, "exploding"),
+        ({"activation": "sigmoid", "weight_initializer": "normal"}, "vanishing"),
+        ({"weight_initializer": "normal"}, "vanishing"),
+        ({"activation": "tanh", "weight_initializer": "normal:1"}, "exploding"),
         ({"learning_rate": 100.0}, "nonfinite"),
         ({"learning_rate": 1e-9}, "not_moving"),
     ],
