@@ -15,11 +15,11 @@ import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from kgrad.diagnosis import RULES
 from PIL import Image
 
 import kgrad
 from kgrad.apps.page.configuration import SECOND, from_query, to_query
+from kgrad.diagnosis import RULES
 from kgrad.measure.backends.tensorflow import probe as measure
 from kgrad.records import statistics
 

@@ -45,7 +45,7 @@ def diagnose(
 
     Example:
         >>> from kgrad.experiments import Experiment, run_experiment
-        >>> deep = Experiment(activation="sigmoid", weight_initializer="normal", samples=256, epochs=3)
+        >>> deep = Experiment("sigmoid", "normal", num_layers=10, samples=256, epochs=3)
         >>> diagnose(run_experiment(deep)).rules
         ('vanishing',)
     """
