@@ -45,8 +45,9 @@ def diagnose(
 
     Example:
         >>> from kgrad.experiments import Experiment, run_experiment
-        >>> deep = Experiment("sigmoid", "normal", num_layers=10, samples=256, epochs=3)
-        >>> diagnose(run_experiment(deep)).rules
+        >>> deep = {"num_layers": 10, "activation": "sigmoid", "weight_initializer": "normal"}
+        >>> history = run_experiment(Experiment(**deep, samples=256, epochs=3))
+        >>> diagnose(history).rules
         ('vanishing',)
     """
     facts = None if model is None else read_facts(model)
