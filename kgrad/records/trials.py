@@ -1,4 +1,4 @@
-"""`Trials`: what came of each change, against the unchanged run."""
+"""`Trials`: runs with one change each, compared with the unchanged run."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,18 +9,18 @@ import pandas as pd
 
 from kgrad.records.history import GradientHistory
 
-UNCHANGED = "as it is"
+UNCHANGED = "unchanged"
 
 
 class Trial(NamedTuple):
     """One training run.
 
     Attributes:
-        name: of the change, "as it is" for none.
-        change: what was changed, in words; empty for nothing.
-        history: the gradients of the run.
-        loss: the mean over the steps of its last epoch.
-        note: what came of it, in words.
+        name: name of the change; "unchanged" for the baseline.
+        change: description of the change; empty for the baseline.
+        history: gradients of the run.
+        loss: mean loss over the steps of the last epoch.
+        note: how the run compares with the baseline, in words.
     """
 
     name: str
@@ -31,18 +31,18 @@ class Trial(NamedTuple):
 
 
 class Trials(Sequence[Trial]):
-    """The unchanged run, then the others, the best first; printed, a table.
+    """The unchanged run, which is the baseline, and the other runs, best first; prints as a table.
 
-    Ranked are losses in two digits. Among equals the one stands first whose gradients were spread
-    over the fewest powers of ten in the last record. Last are runs that broke down: whose loss or
-    weights ended as NaN or infinite.
+    Trials are ranked by their loss, rounded to two significant digits. Ties are broken by how many
+    powers of ten the gradients span in the last record; fewer are better. Runs that broke down,
+    with a loss or weights that ended as NaN or infinity, rank last.
 
     Attributes:
-        not_possible: (name of a change, why it could not be made or trained).
+        not_possible: (name of a change, reason why it could not be made or trained).
 
     Args:
-        trials: the unchanged run first.
-        not_possible: changes that were not tried, each with the reason in a sentence.
+        trials: the trials, the unchanged run first.
+        not_possible: changes that were not tried, each with the reason in one sentence.
     """
 
     def __init__(
@@ -58,14 +58,14 @@ class Trials(Sequence[Trial]):
         changed: Iterable[tuple[str, str, GradientHistory]],
         not_possible: Iterable[tuple[str, str]] = (),
     ) -> Self:
-        """Rank runs and say what came of each.
+        """Compare runs with the unchanged one and rank them.
 
         Args:
-            unchanged: the history that the others are compared with.
-            changed: (name, change, history) of each.
-            not_possible: changes that were not tried, each with the reason in a sentence.
+            unchanged: history of the baseline.
+            changed: (name, change, history) of each other run.
+            not_possible: changes that were not tried, each with the reason in one sentence.
         """
-        note = "what the others are compared with"
+        note = "baseline"
         if _broken(unchanged):
             note += "; training breaks down"
         trials = [Trial(UNCHANGED, "", unchanged, _last_loss(unchanged), note)]
@@ -90,39 +90,39 @@ class Trials(Sequence[Trial]):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The layers with kernels that the unchanged run has, in forward order."""
+        """Return the baseline's layers that have a kernel, in forward order."""
         return tuple(kernel_layers(self[0].history))
 
     def by_layer(self, trial: Trial, statistic: str) -> np.ndarray:
-        """A statistic of a trial in `layers`, without those that its change added.
+        """Return a statistic of a trial in `layers`, without the layers that its change added.
 
         Returns:
             float64, (records, layers).
         """
         own = kernel_layers(trial.history)
-        # A model of one's own code names its layers anew each time.
+        # A subclassed model may name its layers differently each time.
         names = [name for name in own if name in self.layers] or own
         places = [trial.history.layers.index(name) for name in names]
         return trial.history.by_layer(statistic)[:, places]
 
     def decades(self, trial: Trial) -> float:
-        """Over how many powers of ten the layers' `l2_norm` is spread in the last record.
+        """Return the number of powers of ten that the layers' `l2_norm` spans in the last record.
 
         Returns:
-            log10 of the largest over the least; infinite if one is 0, NaN if one is NaN.
+            log10(largest / smallest); infinity if one is 0, NaN if one is NaN.
         """
         norms = self.by_layer(trial, "l2_norm")[-1]
         with np.errstate(divide="ignore", invalid="ignore"):
             return float(np.ptp(np.log10(norms)))
 
     def first_to_last(self, trial: Trial) -> float:
-        """Mean |gradient| of the first layer over that of the last, in the last record."""
+        """Return mean |gradient| of the first layer over that of the last, in the last record."""
         values = self.by_layer(trial, "mean_abs")[-1]
         with np.errstate(divide="ignore", invalid="ignore"):
             return float(values[0] / values[-1])
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a trial.
+        """Return a table with one row per trial.
 
         Returns:
             DataFrame with columns name, change, loss_first (of the first step), loss,
@@ -131,7 +131,10 @@ class Trials(Sequence[Trial]):
         return pd.DataFrame(self.to_dict()["trials"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Trials and what was not possible, in JSON's types but for numbers that are not finite."""
+        """Return trials and impossible changes as dicts, lists, strings and numbers.
+
+        The numbers include NaN and infinity, which strict JSON does not allow.
+        """
         rows = [
             {
                 "name": trial.name,
@@ -147,19 +150,19 @@ class Trials(Sequence[Trial]):
         return {"trials": rows, "not_possible": [list(one) for one in self.not_possible]}
 
     def __rich__(self) -> Any:
-        """What rich prints."""
+        """Return the table and lines that rich prints."""
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
         table = Table(expand=False)
-        for column in ("tried", "what was changed"):
+        for column in ("trial", "change"):
             table.add_column(column, overflow="fold")
         table.add_column("loss, first step\n→ last epoch", no_wrap=True)
         table.add_column("gradient, first\nlayer ÷ last", justify="right", no_wrap=True)
-        table.add_column("what came of it", overflow="fold")
+        table.add_column("result", overflow="fold")
         for trial in self:
-            good = trial.note.startswith(("helps", "heals"))
+            good = trial.note.startswith(("improvement", "large improvement"))
             style = "bold green" if good else "bold" if trial.name == UNCHANGED else ""
             table.add_row(
                 Text(trial.name, style=style),
@@ -191,7 +194,7 @@ class Trials(Sequence[Trial]):
 
 
 def kernel_layers(history: GradientHistory) -> list[str]:
-    """The layers with a weight of two axes or more, in forward order; all if there is none."""
+    """Return layers with a weight of two axes or more, in forward order; all if there is none."""
     found = [weight.layer for weight in history.weights if len(weight.shape) >= 2]
     return list(dict.fromkeys(found)) or list(history.layers)
 
@@ -205,28 +208,31 @@ def _first_loss(history: GradientHistory) -> float:
 
 
 def _broken(history: GradientHistory) -> bool:
-    """Whether loss or weights ended as no numbers; a loss may look well after that."""
+    """Return whether the loss or the weights ended as NaN or infinity.
+
+    The loss alone is not enough: it may be finite again after weights have become NaN.
+    """
     weights = history["weight_l2"][-1] if "weight_l2" in history.statistics else np.zeros(1)
     return not (math.isfinite(_last_loss(history)) and np.isfinite(weights).all())
 
 
 def _verdict(unchanged: GradientHistory, history: GradientHistory) -> str:
-    """What a run says against the unchanged one."""
+    """Compare a run with the baseline, in words."""
     was, now = _broken(unchanged), _broken(history)
     if now:
-        return "breaks down, as without it" if was else "harms: training breaks down"
+        return "training breaks down, as in the baseline" if was else "worse: training breaks down"
     if was:
-        return "heals: without it, training breaks down"
+        return "large improvement: training no longer breaks down"
     before, after = _last_loss(unchanged), _last_loss(history)
-    if before <= 0:  # of what may be negative there is no share
-        return "helps" if after < before else "harms" if after > before else "changes nothing"
+    if before <= 0:  # a share means nothing if the loss may be negative
+        return "improvement" if after < before else "worse" if after > before else "no change"
     share = after / before
     if share < 0.9:
-        much = "helps much" if share < 0.5 else "helps"
-        return f"{much}: {_percent(share)} of the loss as it is"
+        size = "large improvement" if share < 0.5 else "improvement"
+        return f"{size}: loss is {_percent(share)} of the baseline's"
     if share > 1.1:
-        return f"harms: {share:.2g} times the loss as it is"
-    return "changes little in this time"
+        return f"worse: loss is {share:.2g} times the baseline's"
+    return "little change in this time"
 
 
 def _percent(share: float) -> str:

@@ -81,7 +81,7 @@ def try_remedies(
         >>> ill = Experiment(activation="sigmoid", weight_initializer="normal", samples=256)
         >>> trials = try_remedies(ill, epochs=2, remedies=["normalization"])
         >>> [trial.name for trial in trials]
-        ['as it is', 'normalization batch', 'normalization layer']
+        ['unchanged', 'normalization batch', 'normalization layer']
     """
     require_integer("epochs", epochs, 1)
     require_seed(seed)

@@ -58,7 +58,7 @@ def test_losses_rank_in_two_digits_then_the_evenness_of_the_gradients_and_broken
     )
     names = [trial.name for trial in trials]
     assert names == [
-        "as it is", "best", "even", "uneven", "silent", "worse", "broken", "endless", "nan",
+        "unchanged", "best", "even", "uneven", "silent", "worse", "broken", "endless", "nan",
     ]  # fmt: skip
     assert [trials.decades(t) for t in trials[2:5]] == pytest.approx([1, 4, np.inf])
 
@@ -74,23 +74,23 @@ def test_verdicts_by_hand():
         f=made_history(np.nan, [1.0, 1.0]),
     )
     assert {trial.name: trial.note for trial in trials} == {
-        "as it is": "what the others are compared with",
-        "a": "helps much: 30 % of the loss as it is",
-        "b": "helps much: less than 1 % of the loss as it is",
-        "c": "helps: 70 % of the loss as it is",
-        "d": "changes little in this time",
-        "e": "harms: 2.5 times the loss as it is",
-        "f": "harms: training breaks down",
+        "unchanged": "baseline",
+        "a": "large improvement: loss is 30 % of the baseline's",
+        "b": "large improvement: loss is less than 1 % of the baseline's",
+        "c": "improvement: loss is 70 % of the baseline's",
+        "d": "little change in this time",
+        "e": "worse: loss is 2.5 times the baseline's",
+        "f": "worse: training breaks down",
     }
     broken = made_history(0.7, [1.0, 1.0], weight=np.nan)
     ill = ranked(broken, healed=made_history(0.9, [1.0, 1.0]), same=broken)
     assert [trial.note for trial in ill] == [
-        "what the others are compared with; training breaks down",
-        "heals: without it, training breaks down",
-        "breaks down, as without it",
+        "baseline; training breaks down",
+        "large improvement: training no longer breaks down",
+        "training breaks down, as in the baseline",
     ]
     negative = ranked(made_history(-1.0, [1.0]), a=made_history(-2.0, [1.0]))
-    assert negative[1].note == "helps"
+    assert negative[1].note == "improvement"
 
 
 def test_layers_without_kernels_and_those_that_a_change_adds_do_not_count():
@@ -130,11 +130,11 @@ def test_trials_as_table_frame_and_dict():
         "better",
         "more of it",
         "4 → 0.25",
-        "25 % of the loss",
+        "loss is 25 % of the baseline's",
         "not tried: this: of that",
     ):
         assert part in text
-    assert repr(trials) == "Trials([as it is: 1, better: 0.25])"
+    assert repr(trials) == "Trials([unchanged: 1, better: 0.25])"
     assert len(trials) == 2 and trials[1].history is history
 
 
@@ -149,7 +149,7 @@ def test_a_deep_sigmoid_network_is_healed_by_what_the_finding_names():
     }  # fmt: skip
     assert trials[1].loss < trials[0].loss / 2
     assert trials.first_to_last(trials[0]) < 1e-8 < 1e-2 < trials.first_to_last(trials[1])
-    assert trials[1].note.startswith("helps much")
+    assert trials[1].note.startswith("large improvement")
 
 
 @pytest.mark.parametrize(
@@ -217,8 +217,8 @@ def test_a_learning_rate_that_diverges_is_healed_by_a_tenth(random):
         "learning rate ×0.1", "learning rate ×0.01", "learning rate ×10", "learning rate ×100",
     ]  # fmt: skip
     assert trials[1].loss < 1e-9
-    assert trials[1].note == "heals: without it, training breaks down"
-    assert trials[3].note == "breaks down, as without it"
+    assert trials[1].note == "large improvement: training no longer breaks down"
+    assert trials[3].note == "training breaks down, as in the baseline"
 
 
 def test_a_trial_of_a_model_is_the_training_of_a_model_built_by_hand(random):
@@ -240,7 +240,7 @@ def test_a_trial_of_a_model_is_the_training_of_a_model_built_by_hand(random):
     trials = try_remedies(
         build("tanh"), X, y, epochs=2, seed=4, batch_size=16, remedies=["activation"]
     )
-    for name, activation in (("as it is", "tanh"), ("activation gelu", "gelu")):
+    for name, activation in (("unchanged", "tanh"), ("activation gelu", "gelu")):
         (trial,) = (trial for trial in trials if trial.name == name)
         keras.utils.set_random_seed(4)
         by_hand = train_and_track_gradients(build(activation), X, y, 2, batch_size=16, seed=4)
@@ -302,7 +302,7 @@ def test_a_convolutional_and_a_recurrent_network(random):
     X, y = random.normal(size=(32, 6, 6, 1)), random.integers(0, 2, 32)
     trials = try_remedies(cnn, X, y, epochs=1)
     assert {trial.name: trial.change for trial in trials} == {
-        "as it is": "",
+        "unchanged": "",
         "initializer that fits": "he_normal in conv",
         "activation gelu": "gelu in conv",
         "normalization batch": "batch normalization before the activation of conv",
@@ -343,7 +343,7 @@ def test_a_model_of_several_inputs_and_outputs_is_trained_by_fit(random):
     first, again = (
         try_remedies(several(), X, y, 2, remedies=["activation", "learning_rate"]) for _ in range(2)
     )
-    assert {t.name for t in first} >= {"as it is", "activation relu", "learning rate ×10"}
+    assert {t.name for t in first} >= {"unchanged", "activation relu", "learning rate ×10"}
     assert [t.loss for t in first] == [t.loss for t in again]
     history = first[0].history
     assert history.steps[-1] == 2 * 2  # 40 samples in batches of 32: a partial one each epoch
@@ -402,7 +402,7 @@ def test_ctrl_c_returns_what_is_finished(monkeypatch, kind):
     monkeypatch.setattr(module, "run_experiment", train)
     trials = try_remedies(SMALL, epochs=1, remedies=["learning_rate", "clipping"])
     names = {trial.name for trial in trials}
-    assert names == {"as it is", "learning rate ×0.01", "learning rate ×0.1"}
+    assert names == {"unchanged", "learning rate ×0.01", "learning rate ×0.1"}
     reason = "it was not finished: interrupted by Ctrl-C"
     left = ("learning rate ×10", "learning rate ×100", "clipping, norm 1", "no clipping")
     assert trials.not_possible == tuple((name, reason) for name in left)

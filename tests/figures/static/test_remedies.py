@@ -47,7 +47,7 @@ def test_the_unchanged_run_and_the_best_three_stand_side_by_side_on_one_scale():
     figure.canvas.draw()
     panels = figure.axes[:4]
     assert figure.get_suptitle() == "a title"
-    assert [ax.get_title() for ax in panels] == ["as it is", "change 1", "change 0", "change 2"]
+    assert [ax.get_title() for ax in panels] == ["unchanged", "change 1", "change 0", "change 2"]
     for ax, trial in zip(panels, trials[:4], strict=True):
         # Records from left to right, the input on top; without the layer that the change added.
         values = trial.history["mean_abs"][:, :2].T
@@ -112,7 +112,7 @@ def test_losses_that_are_no_numbers_are_marked(first):
 def test_nothing_but_the_unchanged_run_is_drawn_too():
     figure = plot_remedies(make_trials(0.9))
     figure.canvas.draw()
-    assert [ax.get_title() for ax in figure.axes[:1]] == ["as it is"]
+    assert [ax.get_title() for ax in figure.axes[:1]] == ["unchanged"]
 
 
 def test_bad_arguments_are_refused():
