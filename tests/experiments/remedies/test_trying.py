@@ -130,7 +130,7 @@ def test_trials_as_table_frame_and_dict():
         "better",
         "more of it",
         "4 → 0.25",
-        "loss is 25 % of the baseline's",
+        "loss is 25 % of the",
         "not tried: this: of that",
     ):
         assert part in text
