@@ -3,7 +3,7 @@
 import numpy as np
 
 from kgrad.measure.backends.tensorflow.event_files import TensorBoardWriter
-from kgrad.records.distributions import unpacked
+from kgrad.records.distributions import unpack_counts
 from kgrad.records.history import GradientHistory
 
 
@@ -54,7 +54,7 @@ def write_last(history: GradientHistory, writer: TensorBoardWriter, time: int, p
     writer.scalars(time, summarize(history, prefix, layers=True))
     packed = history.record(-1)["distributions"]
     if packed:
-        counts = dict(zip((w.path for w in history.weights), unpacked(packed), strict=True))
+        counts = dict(zip((w.path for w in history.weights), unpack_counts(packed), strict=True))
         tags = {f"{prefix}/log10_abs/{path}": bins for path, bins in counts.items()}
         writer.exponent_histograms(time, tags)
         shares = {}

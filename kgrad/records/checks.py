@@ -1,4 +1,4 @@
-"""Checks of arguments that need no Keras, each with its refusal in one sentence."""
+"""Checks of arguments that need no Keras; each error is one sentence."""
 
 import difflib
 import json
@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+
+MOST_DEPTH = 100
 
 
 def require_integer(name: str, value: Any, least: int, most: int | None = None) -> int:
@@ -15,11 +17,11 @@ def require_integer(name: str, value: Any, least: int, most: int | None = None) 
         name: the argument as the user spelled it.
         value: its value.
         least: the smallest value that is accepted.
-        most: the largest; None for no bound.
+        most: the largest value that is accepted; None for no bound.
 
     Raises:
-        ValueError: if it is no integer or out of range. `True` is no integer: whoever wrote it
-            misplaced an argument.
+        ValueError: if it is not an integer or is out of range. `True` is not accepted as 1: it is
+            probably a misplaced argument.
     """
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not whole or value < least or (most is not None and value > most):
@@ -30,7 +32,7 @@ def require_integer(name: str, value: Any, least: int, most: int | None = None) 
 
 def require_every(value: Any) -> None:
     """Raise unless `value` is "epoch" or a number of steps."""
-    # By its kind first: an array would be compared entry by entry.
+    # The type first: an array would be compared entry by entry.
     if not (isinstance(value, str) and value == "epoch"):
         require_integer('every, unless it is "epoch",', value, 1)
 
@@ -53,15 +55,17 @@ def require_json(name: str, value: Any) -> dict[str, Any]:
     """Return a mapping as a dict that can be written as JSON.
 
     Raises:
-        TypeError: if it is no mapping, or holds what JSON cannot.
+        TypeError: if it is not a mapping, or holds a value that JSON cannot represent.
+        ValueError: if it is nested too deeply.
     """
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a mapping, received {value!r:.100}")
+    require_shallow(name, value)
     try:
         json.dumps(dict(value))
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"{name} must hold what JSON can, received {value!r:.100}: {error}"
+            f"{name} must hold only what JSON can represent, received {value!r:.100}: {error}"
         ) from None
     return dict(value)
 
@@ -74,15 +78,15 @@ def require_seed(value: Any) -> None:
 
 
 def did_you_mean(name: Any, known: Iterable[str], cutoff: float = 0.4) -> str:
-    """Return the end of an error that names the nearest known name.
+    """Return the end of an error message that suggests the nearest known name.
 
     Args:
         name: the name that was received.
         known: the names that are accepted.
-        cutoff: how similar the nearest must be, from 0 (not at all) to 1.
+        cutoff: how similar the nearest name must be, from 0 (not at all) to 1.
 
     Returns:
-        `"; did you mean 'max_abs'?"`, or an empty text if no known name is similar.
+        `"; did you mean 'max_abs'?"`, or an empty string if no known name is similar.
 
     Example:
         >>> did_you_mean("max_ab", ["mean_abs", "max_abs"])
@@ -92,3 +96,21 @@ def did_you_mean(name: Any, known: Iterable[str], cutoff: float = 0.4) -> str:
     """
     nearest = difflib.get_close_matches(str(name).lower(), list(known), n=1, cutoff=cutoff)
     return f"; did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def require_shallow(name: str, value: Any) -> None:
+    """Raise unless lists and mappings are nested at most 100 deep.
+
+    What is read from a file is copied, compared and written by functions that call themselves.
+    """
+    level = [value]
+    for _ in range(MOST_DEPTH):
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, Mapping | list | tuple)
+            for child in (parent.values() if isinstance(parent, Mapping) else parent)
+        ]
+        if not level:
+            return
+    raise ValueError(f"{name} must be nested at most {MOST_DEPTH} levels deep, received more")

@@ -1,11 +1,12 @@
 """How the entries of a gradient are distributed: counts of their float32 exponents.
 
-An exponent is one shift of an entry's bits, needs no range chosen beforehand, and its counts add up
+An exponent is one shift of an entry's bits and needs no range chosen in advance. The counts add up
 exactly over weights, layers, steps and replicas. A bin is a factor of 2, or 0.3 decades, wide.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 
 BINS = 256
@@ -15,9 +16,34 @@ BINS = 256
 LOG10_EDGES = np.concatenate([[-np.inf], np.arange(-126, 129) * np.log10(2), [np.inf]])
 LOG10_EDGES.setflags(write=False)
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+class PackedCounts(msgspec.Struct, forbid_unknown_fields=True):
+    """Counts of one record as a file holds them, see `pack_counts`; all empty if there are none."""
+
+    zeros: list[_Count] = []
+    first: list[_Count] = []
+    counts: list[list[_Count]] = []
+    nonfinite: list[_Count] = []
+
+    def __post_init__(self) -> None:
+        lengths = {len(column) for column in msgspec.structs.astuple(self)}
+        if len(lengths) > 1:
+            raise ValueError(
+                "expected distributions with zeros, first, counts and nonfinite, each with one "
+                "entry per weight"
+            )
+        for first, kept in zip(self.first, self.counts, strict=True):
+            if not 1 <= first <= BINS - 1 - len(kept):
+                raise ValueError(
+                    f"expected counts of bins from 1 to {BINS - 2}, received {len(kept)} from "
+                    f"bin {first}"
+                )
+
 
 def checked_counts(given: Any, weights: int) -> np.ndarray:
-    """The counts as an integer array, (weights, 256).
+    """Return the counts as an integer array, (weights, 256).
 
     Raises:
         ValueError: if they are not such counts.
@@ -32,21 +58,21 @@ def checked_counts(given: Any, weights: int) -> np.ndarray:
     return counts
 
 
-def packed(counts: np.ndarray) -> dict[str, Any]:
-    """The counts without the empty bins around them, as they are kept in memory and on disk.
+def pack_counts(counts: np.ndarray) -> dict[str, Any]:
+    """Drop the empty bins around the counts, as they are kept in memory and on disk.
 
     Args:
         counts: integers, (weights, 256).
 
     Returns:
-        For each weight: `zeros`, the count of bin 0; `counts`, those from the first to the last
-        bin between the special ones that is not empty; `first`, the number of that first bin, 1
-        where there is none; and `nonfinite`, the count of bin 255.
+        For each weight: `zeros`, the count of bin 0; `counts`, from the first to the last of bins 1
+        to 254 that is not empty; `first`, the number of that first bin, or 1 if there is none; and
+        `nonfinite`, the count of bin 255.
 
     Example:
         >>> counts = np.zeros((1, 256), int)
         >>> counts[0, [0, 120, 122]] = 5, 3, 4
-        >>> packed(counts)["first"], packed(counts)["counts"]
+        >>> pack_counts(counts)["first"], pack_counts(counts)["counts"]
         ([120], [array([3, 0, 4], dtype=uint8)])
     """
     counts = counts.astype(np.min_scalar_type(counts.max(initial=0)))  # a long run keeps many
@@ -60,31 +86,11 @@ def packed(counts: np.ndarray) -> dict[str, Any]:
     return {"zeros": zeros, "first": first, "counts": kept, "nonfinite": nonfinite}
 
 
-def unpacked(content: dict[str, Any]) -> np.ndarray:
-    """What `packed` was given: int64, (weights, 256)."""
+def unpack_counts(content: dict[str, Any]) -> np.ndarray:
+    """Undo `pack_counts`: int64, (weights, 256)."""
     counts = np.zeros((len(content["first"]), BINS), dtype=np.int64)
     counts[:, 0] = content["zeros"]
     counts[:, -1] = content["nonfinite"]
     for row, first, kept in zip(counts, content["first"], content["counts"], strict=True):
         row[first : first + len(kept)] = kept
     return counts
-
-
-def is_packed(content: Any) -> bool:
-    """Whether `content`, from a file, is what `packed` returns."""
-    names = ("zeros", "first", "counts", "nonfinite")
-    if not isinstance(content, dict) or set(content) != set(names):
-        return False
-    zeros, first, counts, nonfinite = columns = [content[name] for name in names]
-    return (
-        all(isinstance(column, list) and len(column) == len(first) for column in columns)
-        and all(_are_counts(column) for column in (zeros, first, nonfinite, *counts))
-        and all(1 <= a <= BINS - 1 - len(kept) for a, kept in zip(first, counts, strict=True))
-    )
-
-
-def _are_counts(values: Any) -> bool:
-    # Not isinstance: True is an int to Python. A set, as a long run has millions of counts.
-    if not isinstance(values, list) or not {type(value) for value in values} <= {int}:
-        return False
-    return not values or (min(values) >= 0 and max(values) < 2**63)

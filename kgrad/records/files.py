@@ -1,9 +1,8 @@
-"""The history's file, JSON Lines: whole lines written one at a time, read back after a crash.
+"""A history's file in JSON Lines: a header, then one line per record.
 
-The first line is a header, each further line one record.
-
-Standard JSON has no NaN and no infinity; here the strings "NaN", "Infinity" and "-Infinity" stand
-for them, so that any JSON reader can open a file.
+Lines are written whole, one at a time, so that a file can grow while training runs and can be read
+after a crash. Standard JSON has no NaN and no infinity; here the strings "NaN", "Infinity" and
+"-Infinity" stand for them, so that any JSON reader can open a file.
 """
 
 import io
@@ -12,27 +11,37 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
+import msgspec
 import numpy as np
 
-from kgrad.records.distributions import is_packed, unpacked
+from kgrad.records.checks import require_shallow
+from kgrad.records.distributions import PackedCounts, unpack_counts
 
 FORMAT = "kgrad-history"
 VERSION = 1
+NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
-_NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_T = TypeVar("_T")
+
+# A file from somebody else must neither fill the memory nor take minutes. These limits are far
+# beyond what training writes.
+MOST_LINE_BYTES = 64_000_000
+MOST_PARTS = 100_000  # weights or layers of a model
+MOST_NAMES = 5_000  # logs or statistics of a history
+MOST_ENTRIES = 2**53  # of a weight; up to here float64 holds every integer
 
 
 class LineWriter:
     """A file that grows by whole lines.
 
-    Each line is a `write` of its own to an unbuffered file: a killed process leaves every line
-    that it finished, and at most one torn line behind them.
+    Each line is one `write` to an unbuffered file: a killed process leaves every line that it
+    finished, and at most one torn line after them.
 
     Args:
         path: file to write; an existing one is replaced.
-        append: go on behind what an existing one holds instead.
+        append: whether to append to an existing file instead.
 
     Raises:
         OSError: if the file cannot be written.
@@ -48,101 +57,177 @@ class LineWriter:
         self.close()
 
     def write(self, content: Mapping[str, Any]) -> None:
-        """Write one object as one line; NumPy arrays and numbers are taken as JSON's."""
-        line = memoryview(json.dumps(_to_json(content), allow_nan=False).encode() + b"\n")
-        while line:  # a raw write may take only a part, on a disk that is nearly full
-            line = line[self._file.write(line) :]
+        """Write one object as one line; NumPy arrays and numbers become JSON's.
+
+        Raises:
+            OSError: if the line cannot be written.
+            ValueError: if a text has half a surrogate pair, which could not be read back.
+        """
+        line = json.dumps(_to_json(content), allow_nan=False).encode() + b"\n"
+        if b"\\ud" in line:
+            _require_whole_characters(line)
+        rest = memoryview(line)
+        while rest:  # a raw write may take only a part, on a disk that is nearly full
+            rest = rest[self._file.write(rest) :]
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""
         self._file.close()
 
 
-def read_lines(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
-    """Read the objects of a file that `LineWriter` wrote, without a torn last line.
+def read_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:
+    """Read a file line by line, without newlines and without a torn last line.
 
     Raises:
         OSError: if the file cannot be read.
-        ValueError: if a finished line is not a JSON object.
+        ValueError: if a line is longer than any that training writes.
     """
-    *lines, rest = Path(path).read_bytes().split(b"\n")
-    for line in lines:
-        content = _parse(line)
-        if content is None:
-            raise ValueError(f"expected a JSON object, received {line[:60]!r}")
-        yield content
-    # What follows the last newline was cut off in the writing, unless an editor took the newline.
-    content = _parse(rest)
-    if content is not None:
-        yield content
+    with Path(path).open("rb") as file:
+        while line := file.readline(MOST_LINE_BYTES + 1):
+            if len(line) > MOST_LINE_BYTES:
+                raise ValueError(f"expected a line of at most {MOST_LINE_BYTES:,} bytes")
+            if line.endswith(b"\n"):
+                yield line[:-1]
+            # An editor may have removed the last newline; otherwise the line was cut off.
+            elif is_object(line):
+                yield line
 
 
-def header_fields(line: dict[str, Any]) -> dict[str, Any]:
-    """What a file's first line says: weights as (layer, name, path, shape), and other fields.
+def is_object(line: bytes) -> bool:
+    """Return whether a line is a JSON object."""
+    try:
+        _OBJECT.decode(line)
+    except RecursionError:  # something in an object is nested too deeply
+        return True
+    except ValueError:
+        return False
+    return True
+
+
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class _Format(msgspec.Struct):
+    format: str = ""
+    version: int | str | None = None
+
+
+_Length = Annotated[int, msgspec.Meta(ge=0, le=MOST_ENTRIES)]
+
+
+class _WeightLine(msgspec.Struct):
+    """A weight as the header describes it: the fields of `Weight`."""
+
+    layer: str
+    name: str
+    path: str
+    shape: Annotated[tuple[_Length, ...], msgspec.Meta(max_length=64)]
+
+    def __post_init__(self) -> None:
+        if math.prod(self.shape) > MOST_ENTRIES:
+            raise ValueError(f"expected a weight of at most {MOST_ENTRIES} entries")
+
+
+class Header(msgspec.Struct):
+    """The first line of a history's file."""
+
+    weights: Annotated[list[_WeightLine], msgspec.Meta(max_length=MOST_PARTS)]
+    statistics: Annotated[list[str], msgspec.Meta(max_length=MOST_NAMES)]
+    outputs: Annotated[list[str], msgspec.Meta(max_length=MOST_PARTS)]
+    metadata: dict[str, Any]
+
+
+# A row's texts are checked by `numbers`, which names the statistic.
+_Rows = Annotated[dict[str, list[float | str]], msgspec.Meta(max_length=MOST_NAMES)]
+
+
+class _Record(msgspec.Struct, forbid_unknown_fields=True):
+    epoch: int
+    step: int
+    values: _Rows
+    layer_values: _Rows
+    logs: Annotated[dict[str, float | str], msgspec.Meta(max_length=MOST_NAMES)]
+    activations: _Rows
+    distributions: PackedCounts
+
+
+_FORMAT = msgspec.json.Decoder(_Format)
+_HEADER = msgspec.json.Decoder(Header)
+_RECORD = msgspec.json.Decoder(_Record)
+
+
+def decode_header(line: bytes) -> Header:
+    """Read a file's first line.
 
     Raises:
         ValueError: if it is not the header of a history, or of another version.
     """
-    if line.get("format") != FORMAT:
+    found = _decode(_FORMAT, line, "a header")
+    if found.format != FORMAT:
         raise ValueError(f'expected a header with "format": "{FORMAT}"')
-    if line.get("version") != VERSION or isinstance(line["version"], bool):
+    if found.version != VERSION:
         raise ValueError(
-            f"expected format version {VERSION}, received {line.get('version')!r}: "
+            f"expected format version {VERSION}, received {found.version!r:.40}: "
             "read the file with the kgrad that wrote it"
         )
-    try:
-        return {
-            "weights": [
-                (*(_text(w[key]) for key in ("layer", "name", "path")), _sizes(w["shape"]))
-                for w in line["weights"]
-            ],
-            "statistics": [_text(name) for name in _list(line["statistics"])],
-            "outputs": [_text(name) for name in _list(line["outputs"])],
-            "metadata": dict(line["metadata"]),
-        }
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            "expected weights (each with layer, name, path, shape), statistics, outputs and "
-            f"metadata, received {line!r:.120}"
-        ) from error
+    expected = "weights (each with layer, name, path, shape), statistics, outputs and metadata"
+    header = _decode(_HEADER, line, expected)
+    require_shallow("metadata", header.metadata)
+    return header
 
 
-def record_fields(line: dict[str, Any]) -> dict[str, Any]:
-    """What a line behind the header says: the arguments of `GradientHistory.append`.
+def decode_record(line: bytes) -> dict[str, Any]:
+    """Read a line after the header as the arguments of `GradientHistory.append`.
 
     Raises:
         ValueError: if it is not a record.
     """
-    kinds = dict.fromkeys(("epoch", "step"), int) | dict.fromkeys(
-        ("values", "layer_values", "logs", "activations", "distributions"), dict
-    )
-    # Not isinstance: True is an int to Python.
-    if {name: type(value) for name, value in line.items()} != kinds:
-        raise ValueError(f"expected a record with {', '.join(kinds)}, received {line!r:.120}")
-    distributions = line["distributions"]
-    if distributions and not is_packed(distributions):
+    record = _decode(_RECORD, line, f"a record with {', '.join(_Record.__struct_fields__)}")
+    packed = msgspec.structs.asdict(record.distributions)
+    return msgspec.structs.asdict(record) | {
+        "distributions": unpack_counts(packed) if record.distributions.zeros else None
+    }
+
+
+def _decode(decoder: msgspec.json.Decoder[_T], line: bytes, expected: str) -> _T:
+    try:
+        return decoder.decode(line)
+    except RecursionError:
         raise ValueError(
-            "expected distributions with zeros, first, counts and nonfinite, each with one entry "
-            f"a weight, received {distributions!r:.120}"
-        )
-    return line | {"distributions": unpacked(distributions) if distributions else None}
+            f"expected {expected}, received a value that is nested too deeply"
+        ) from None
+    except ValueError as error:
+        if not is_object(line):
+            raise ValueError(f"expected a JSON object ({error})") from None
+        raise ValueError(f"expected {expected} ({error})") from None
 
 
 def numbers(values: Any, width: int) -> np.ndarray | None:
-    """Turn a sequence of numbers, as written here or in memory, into float64 of shape (width,).
+    """Convert a sequence of numbers, in memory or from a file, to float64 of shape (width,).
 
     Returns:
         The array, or None if `values` is not `width` numbers.
     """
-    if isinstance(values, list | tuple):
-        values = [_NONFINITE.get(v, v) if isinstance(v, str) else v for v in values]
-    try:
-        array = np.array(values)
-    except ValueError:  # ragged
-        return None
+    array = _array(values)
+    if array.dtype.kind == "U" and isinstance(values, list | tuple):
+        array = _array([NONFINITE.get(v, v) if isinstance(v, str) else v for v in values])
     if array.shape != (width,) or array.dtype.kind not in "fiu":
         return None
     return array.astype(np.float64)
+
+
+def _array(values: Any) -> np.ndarray:
+    try:
+        return np.array(values)
+    except ValueError:  # ragged
+        return np.empty(0, dtype=object)
+
+
+def number_to_json(number: float) -> float | str:
+    """Replace NaN and infinity, which JSON does not have, by their names."""
+    if math.isfinite(number):
+        return number
+    return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
 
 
 def _to_json(value: Any) -> Any:
@@ -154,34 +239,13 @@ def _to_json(value: Any) -> Any:
         return [_to_json(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value
+    return number_to_json(value) if isinstance(value, float) else value
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def _require_whole_characters(line: bytes) -> None:
     try:
-        content = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-def _sizes(value: Any) -> tuple[int, ...]:
-    if any(
-        isinstance(size, bool) or not isinstance(size, int) or size < 0 for size in _list(value)
-    ):
-        raise TypeError
-    return tuple(value)
+        msgspec.json.decode(line)
+    except msgspec.DecodeError as error:
+        raise ValueError(
+            f"texts must be valid Unicode, received half a surrogate pair: {error}"
+        ) from None

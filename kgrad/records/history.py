@@ -1,42 +1,45 @@
-"""What was measured: `GradientHistory`, in memory and on disk.
+"""`GradientHistory`: the recorded statistics of a training run, in memory and on disk.
 
 A history has three axes: *record* (time), *weight* (a trainable variable, in forward order) and
-*statistic* (what was computed from the weight's gradient). Beside them stand, for each record, the
-logs and, where asked for, how the gradients' entries are distributed and what the layers put out.
-On disk it is JSON Lines, a header and then one line a record, so that a file can grow while
-training runs and be read after a crash.
+*statistic* (what was computed from the weight's gradient). Each record also holds the logs and, if
+they were requested, the distributions of the gradients' entries and the statistics of the layers'
+outputs. `kgrad.records.files` describes the file.
 """
 
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import msgspec
 import numpy as np
 import pandas as pd
 
-from kgrad.records.checks import require_integer
-from kgrad.records.distributions import BINS, checked_counts, packed, unpacked
+from kgrad.records.checks import require_integer, require_shallow
+from kgrad.records.distributions import BINS, checked_counts, pack_counts, unpack_counts
 from kgrad.records.files import (
     FORMAT,
+    MOST_NAMES,
     VERSION,
     LineWriter,
-    header_fields,
+    decode_header,
+    decode_record,
+    is_object,
     numbers,
     read_lines,
-    record_fields,
 )
 from kgrad.records.statistics import by_layer, layers_of
 
 
 class Weight(NamedTuple):
-    """One trainable variable of the model.
+    """A trainable variable of the model.
 
     Attributes:
-        layer: name of the layer that owns it, unique within the history.
-        name: the variable's own name, such as `"kernel"`.
-        path: the variable's path, such as `"dense_1/kernel"`, unique within the history.
+        layer: name of the layer that owns the variable, unique within the history.
+        name: the variable's own name, for example `"kernel"`.
+        path: the variable's path, for example `"dense_1/kernel"`, unique within the history.
         shape: its shape; `()` for a scalar.
     """
 
@@ -52,27 +55,27 @@ class Weight(NamedTuple):
 
 
 class GradientHistory:
-    """The gradient statistics of a training run, record by record.
+    """A training run's gradient statistics, record by record.
 
-    `history["mean_abs"]` is a float64 array of shape (records, weights) and
-    `history.by_layer("mean_abs")` one of shape (records, layers). NaN and infinity are data and
-    are kept.
+    `history["mean_abs"]` is a float64 array of shape (records, weights), and
+    `history.by_layer("mean_abs")` has shape (records, layers). NaN and infinity are data and are
+    kept.
 
     Attributes:
         weights: the trainable variables, in forward order.
-        statistics: the names of the statistics that every record carries.
-        metadata: what describes the run: versions, device, seed, what was asked for.
+        statistics: names of the statistics in every record.
+        metadata: description of the run: versions, device, seed, settings.
         outputs: names of the layer outputs that were probed, in forward order; may be empty.
 
     Args:
         weights: the trainable variables, in forward order, with unique paths.
-        statistics: names of the statistics that every record will carry.
-        metadata: whatever describes the run, in JSON's types.
-        outputs: names of the layer outputs whose activations records may carry.
+        statistics: names of the statistics that every record will hold.
+        metadata: description of the run, in JSON's types.
+        outputs: names of the layer outputs whose activations records may hold.
 
     Raises:
-        ValueError: if there is no weight or statistic, or two weights share a path, or two
-            statistics or outputs a name.
+        ValueError: if there is no weight or no statistic, if two weights have the same path, or if
+            two statistics or two outputs have the same name.
 
     Example:
         >>> history = GradientHistory(
@@ -104,6 +107,8 @@ class GradientHistory:
             _require_distinct(names, what)
         _require_distinct(self.outputs, "output")
         self._records: list[dict[str, Any]] = []
+        # Names of logs and of activations in any record, in the order of their first record.
+        self._names: dict[str, dict[str, Any]] = {"logs": {}, "activations": {}}
 
     def __len__(self) -> int:
         """Number of records."""
@@ -122,7 +127,7 @@ class GradientHistory:
 
     @property
     def epochs(self) -> np.ndarray:
-        """Epoch of each record: int64, (records,); counted from 1, and 0 is before training."""
+        """Epoch of each record: int64, (records,); counted from 1, 0 is before training."""
         return np.array([record["epoch"] for record in self._records], dtype=np.int64)
 
     @property
@@ -132,30 +137,30 @@ class GradientHistory:
 
     @property
     def logs(self) -> dict[str, np.ndarray]:
-        """Loss and metrics: name → float64 (records,), NaN for a record without it."""
+        """Loss and metrics: name → float64 (records,), NaN for records without that name."""
         return {name: table[:, 0] for name, table in self._gathered("logs", 1).items()}
 
     @property
     def activations(self) -> dict[str, np.ndarray]:
-        """What layers put out: statistic → float64 (records, outputs), NaN for a record without."""
+        """Statistics of layer outputs: name → float64 (records, outputs), NaN where unrecorded."""
         return self._gathered("activations", len(self.outputs))
 
     @property
     def distributions(self) -> np.ndarray:
-        """How many entries of each gradient have which exponent: int64, (records, weights, 256).
+        """Counts of each gradient's entries by exponent: int64, (records, weights, 256).
 
-        Bin b counts |g| from 2^(b-127) to below 2^(b-126); bin 0 counts zeros and what is below
-        2^-126, bin 255 NaN and infinities. The bins' edges are in
+        Bin b counts |g| from 2^(b-127) to below 2^(b-126). Bin 0 counts zeros and values below
+        2^-126; bin 255 counts NaN and infinities. The bins' edges are
         `kgrad.records.distributions.LOG10_EDGES`. A record without distributions has zeros.
         """
         counts = np.zeros((len(self), len(self.weights), BINS), dtype=np.int64)
         for table, record in zip(counts, self._records, strict=True):
             if record["distributions"]:
-                table[:] = unpacked(record["distributions"])
+                table[:] = unpack_counts(record["distributions"])
         return counts
 
     def __getitem__(self, statistic: str) -> np.ndarray:
-        """Values of one statistic: float64, (records, weights).
+        """Return the values of one statistic: float64, (records, weights).
 
         Raises:
             KeyError: if the statistic was not recorded.
@@ -163,10 +168,10 @@ class GradientHistory:
         return self._stacked("values", statistic, len(self.weights))
 
     def by_layer(self, statistic: str) -> np.ndarray:
-        """Values of one statistic with each layer's weights taken as one vector.
+        """Return the values of one statistic per layer, with the layer's weights as one vector.
 
-        Means are weighted by the number of entries, norms add in squares, a maximum is the
-        larger, and a step is non-finite in a layer if it is so in any of the layer's weights.
+        Means are weighted by the number of entries, norms add in squares, and maxima combine to
+        the largest. A step is non-finite in a layer if it is so in any of the layer's weights.
 
         Args:
             statistic: one of `self.statistics`.
@@ -183,7 +188,7 @@ class GradientHistory:
         return by_layer(statistic, values, self.weights)
 
     def to_frame(self) -> pd.DataFrame:
-        """Tidy table: one row per record × weight × statistic.
+        """Return a tidy table: one row per record × weight × statistic.
 
         Returns:
             DataFrame with columns record, epoch, step, layer, weight, path, statistic, value.
@@ -193,7 +198,7 @@ class GradientHistory:
         return self._tidy(named, {name: self[name] for name in self.statistics})
 
     def activations_to_frame(self) -> pd.DataFrame:
-        """Tidy table of the activations: one row per record × output × statistic.
+        """Return a tidy table of the activations: one row per record × output × statistic.
 
         Returns:
             DataFrame with columns record, epoch, step, output, statistic, value.
@@ -214,22 +219,23 @@ class GradientHistory:
         """Add one record.
 
         Args:
-            epoch: the epoch it belongs to, from 1; 0 for the state before training.
-            step: the last training step in it, not less than the record before.
-            values: for each of `self.statistics`, one number a weight.
-            logs: loss, metrics and whatever else is one number; each record may name others.
-            layer_values: where a layer's value does not follow from its weights' (the number of
-                non-finite steps), one number a layer; the same statistics in every record.
-            activations: for each statistic of what layers put out, one number an output.
-            distributions: integers, (weights, 256): see `GradientHistory.distributions`.
+            epoch: the record's epoch, from 1; 0 for the state before training.
+            step: the record's last training step, not before that of the previous record.
+            values: for each of `self.statistics`, one number per weight.
+            logs: loss, metrics and other numbers; their names may differ from record to record.
+            layer_values: one number per layer for statistics whose layer value does not follow from
+                the values of its weights (the number of non-finite steps); the same statistics in
+                every record.
+            activations: for each statistic of layer outputs, one number per output.
+            distributions: integers, (weights, 256), see `GradientHistory.distributions`.
 
         Raises:
-            ValueError: if a statistic is missing, unknown or of the wrong length, a log is no
-                number, distributions are no counts, or time runs backwards.
+            ValueError: if a statistic is missing, unknown or of the wrong length, a log is not a
+                number, distributions are not counts, or epoch or step decreases.
         """
         last = self._records[-1] if self._records else None
         layer_names = last["layer_values"] if last else layer_values or {}
-        record = {
+        record: dict[str, Any] = {
             "epoch": _checked_time("epoch", epoch, last["epoch"] if last else 0),
             "step": _checked_time("step", step, last["step"] if last else 0),
             "values": _checked_rows("values", values, len(self.weights), self.statistics),
@@ -241,11 +247,28 @@ class GradientHistory:
             "distributions": {},
         }
         if distributions is not None:
-            record["distributions"] = packed(checked_counts(distributions, len(self.weights)))
+            counts = checked_counts(distributions, len(self.weights))
+            record["distributions"] = pack_counts(counts)
+        names = {
+            group: all_names | dict.fromkeys(record[group])
+            for group, all_names in self._names.items()
+        }
+        for group, all_names in names.items():
+            if len(all_names) > MOST_NAMES:  # each is a column over all records
+                raise ValueError(
+                    f"{group} must have at most {MOST_NAMES} names in all records, "
+                    f"received {len(all_names)}"
+                )
+        self._names = names
         self._records.append(record)
 
     def header(self) -> dict[str, Any]:
-        """The first line of the history's file."""
+        """Return the first line of the history's file.
+
+        Raises:
+            ValueError: if the metadata are nested too deeply for a file.
+        """
+        require_shallow("metadata", self.metadata)
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -256,14 +279,14 @@ class GradientHistory:
         }
 
     def record(self, index: int) -> dict[str, Any]:
-        """One record, as one line of the history's file."""
+        """Return one record, as one line of the history's file."""
         return self._records[index]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the whole history as JSON Lines; `path` is replaced only once that is complete.
 
         Raises:
-            OSError: if the file cannot be written; what stood at `path` is then untouched.
+            OSError: if the file cannot be written; an existing file is then unchanged.
         """
         target = Path(path)
         draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -283,21 +306,39 @@ class GradientHistory:
 
         Raises:
             OSError: if the file cannot be read.
-            ValueError: if a line is not what it should be; names the file, the line and what was
-                expected.
+            ValueError: if a line is malformed; names the file, the line and what was expected.
         """
-        history = None
+        history, line = None, b""
         try:
             lines = read_lines(path)
-            fields = header_fields(next(lines, {}))
-            fields["weights"] = [Weight(*weight) for weight in fields["weights"]]
-            history = cls(**fields)
+            line = next(lines, b"{}")
+            history = cls.from_header(line)
             for line in lines:
-                history.append(**record_fields(line))
+                history.append_line(line)
         except ValueError as error:
             number = 1 if history is None else len(history) + 2
-            raise ValueError(f"{os.fspath(path)}, line {number}: {error}") from error
+            received = "" if is_object(line) else f", received {line[:60]!r}"
+            raise ValueError(f"{os.fspath(path)}, line {number}: {error}{received}") from error
         return history
+
+    @classmethod
+    def from_header(cls, line: bytes) -> Self:
+        """Return the history, without records, that a file's first line describes.
+
+        Raises:
+            ValueError: if the line is not the header of a history.
+        """
+        header = decode_header(line)
+        weights = [Weight(*msgspec.structs.astuple(weight)) for weight in header.weights]
+        return cls(weights, header.statistics, header.metadata, outputs=header.outputs)
+
+    def append_line(self, line: bytes) -> None:
+        """Add the record that a line of a file describes.
+
+        Raises:
+            ValueError: if the line is not a record of this history.
+        """
+        self.append(**decode_record(line))
 
     def _stacked(self, group: str, name: str, width: int) -> np.ndarray:
         if name not in self.statistics:
@@ -308,9 +349,8 @@ class GradientHistory:
         return np.array(rows, dtype=np.float64).reshape(len(rows), width)
 
     def _gathered(self, group: str, width: int) -> dict[str, np.ndarray]:
-        """Tables, (records, width), of every name that occurs; NaN for a record without it."""
-        names = dict.fromkeys(name for record in self._records for name in record[group])
-        tables = {name: np.full((len(self), width), np.nan) for name in names}
+        """Return a table (records, width) per name; NaN for records without that name."""
+        tables = {name: np.full((len(self), width), np.nan) for name in self._names[group]}
         for i, record in enumerate(self._records):
             for name, row in record[group].items():
                 tables[name][i] = row
@@ -319,7 +359,7 @@ class GradientHistory:
     def _tidy(
         self, named: Mapping[str, Sequence[str]], tables: Mapping[str, np.ndarray]
     ) -> pd.DataFrame:
-        """One row a number of each table, (records, n); `named` has n names a column."""
+        """Return one row per number of each table (records, n); `named` has columns of n names."""
         records, width = len(self), len(next(iter(named.values())))
         by_record = {"record": np.arange(records), "epoch": self.epochs, "step": self.steps}
         repeated = {key: np.repeat(column, width) for key, column in by_record.items()}
@@ -336,41 +376,39 @@ class GradientHistory:
 
 
 def _require_distinct(names: Sequence[str], what: str) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"each {what} must be unique, received {name!r} more than once")
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise ValueError(f"each {what} must be unique, received {twice!r} more than once")
 
 
 def _checked_time(name: str, number: Any, least: int) -> int:
-    """The number of an epoch or a step, not before `least`.
+    """Return an epoch or a step as int.
 
     Raises:
-        ValueError: if it is not such a number.
+        ValueError: if it is not an integer, is below `least` or does not fit into int64.
     """
     if require_integer(name, number, least) >= 2**63:
-        raise ValueError(f"{name} must be below 2**63, received {number!r}")
+        raise ValueError(f"{name} must be below 2**63, received {number!r:.40}")
     return int(number)
 
 
 def _checked_rows(
     group: str, given: Mapping[str, Any], width: int, wanted: Iterable[str] | None = None
 ) -> dict[str, np.ndarray]:
-    """The numbers of every name: float64, (width,).
+    """Return the numbers of every name: float64, (width,).
 
     Args:
-        group: what the names are names of, for the error.
+        group: the argument, for the error.
         given: name → numbers.
-        width: how many numbers each name has.
-        wanted: the names that must be there, and no others; None for any names.
+        width: length of each row.
+        wanted: the names that must be present, and no others; None for any names.
 
     Raises:
-        ValueError: if a name is missing, unknown or no text, or what it names are not `width`
-            numbers.
+        ValueError: if a name is missing, unknown or not a string, or a row is not `width` numbers.
     """
-    if not all(isinstance(name, str) for name in given):
-        raise ValueError(f"{group} must have names that are text, received {list(given)!r:.80}")
+    _require_text(group, given)
     if wanted is not None and set(given) != set(wanted):
-        raise ValueError(f"{group} must name {sorted(wanted)}, received {sorted(given)}")
+        raise ValueError(f"{group} must name {sorted(wanted)}, received {sorted(given)!r:.200}")
     rows = {}
     for name in given if wanted is None else wanted:
         row = numbers(given[name], width)
@@ -383,21 +421,32 @@ def _checked_rows(
 
 
 def _checked_logs(given: Mapping[str, Any]) -> dict[str, float]:
-    """The number of every name.
+    """Return the number of every name.
 
     Raises:
-        ValueError: if a name is no text, or what it names is no number.
+        ValueError: if a name is not a string, or a value is not a number.
     """
-    rows = _checked_rows("logs", {name: [value] for name, value in given.items()}, 1)
-    return {name: float(row[0]) for name, row in rows.items()}
+    _require_text("logs", given)
+    logs = {}
+    for name, value in given.items():
+        row = numbers([value], 1)
+        if row is None:
+            raise ValueError(f"logs[{name!r}] must be a number, received {value!r:.80}")
+        logs[name] = float(row[0])
+    return logs
+
+
+def _require_text(group: str, names: Iterable[Any]) -> None:
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{group} must have strings as names, received {list(names)!r:.80}")
 
 
 def require_history(argument: str, history: Any) -> None:
-    """Raise unless the argument is a history with at least one record."""
+    """Raise unless `history` is a `GradientHistory` with at least one record."""
     if not isinstance(history, GradientHistory):
         raise TypeError(
             f"{argument} must be a GradientHistory, received {type(history).__name__}: pass "
-            "tracker.history, what train_and_track_gradients returned, or "
+            "tracker.history, the result of train_and_track_gradients, or "
             "GradientHistory.load(path)"
         )
     if not len(history):

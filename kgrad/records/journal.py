@@ -1,29 +1,27 @@
-"""A history's file followed while it grows: only what was appended is read."""
+"""`Journal`: a history's file that is read while it grows, without reading a part twice."""
 
-import json
 import os
 from pathlib import Path
-from typing import Any
 
-from kgrad.records.files import header_fields, record_fields
-from kgrad.records.history import GradientHistory, Weight
+from kgrad.records.files import MOST_LINE_BYTES, is_object
+from kgrad.records.history import GradientHistory
 
-# Read at once; the rest is read the next time.
-_MOST_BYTES = 32_000_000
+# Read per call, so that a call takes seconds at most; the next call goes on.
+_MOST_BYTES = MOST_LINE_BYTES // 2
 
 
 class Journal:
-    """Follows a journal or a saved history.
+    """Follow a journal or a saved history.
 
-    Nothing in the file is executed or unpickled. A file that is replaced or becomes shorter is read
-    anew.
+    Nothing in the file is executed or unpickled. A file that was replaced or became shorter is read
+    from its beginning.
 
     Args:
         path: the file; it need not exist yet.
 
     Attributes:
-        path: see there.
-        history: what was read; None before there is a header.
+        path: the file, see above.
+        history: the records read so far; None before there is a header.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -40,11 +38,11 @@ class Journal:
         """Read the lines that were finished since the last call.
 
         Returns:
-            The number of new records; 0 if the file is not there.
+            The number of new records; 0 if the file does not exist.
 
         Raises:
             OSError: if the file cannot be read.
-            ValueError: if it is no history; names the file, the line and what was expected.
+            ValueError: if it is not a history; names the file, the line and what was expected.
         """
         if not self.path.exists():
             return 0
@@ -65,7 +63,7 @@ class Journal:
         return sum(self._take(line) for line in lines)
 
     def finish(self) -> int:
-        """Read all that is there, and a last line whose newline an editor took.
+        """Read all that is there, including a last line whose newline an editor removed.
 
         Returns:
             The number of new records.
@@ -77,37 +75,22 @@ class Journal:
         while offset != self._offset:
             offset = self._offset
             count += self.read()
-        try:
-            json.loads(self._rest)
-        except ValueError:  # torn, or nothing
+        if not is_object(self._rest):  # torn, or empty
             return count
         line, self._rest = self._rest, b""
         return count + self._take(line)
 
     def _take(self, line: bytes) -> int:
-        """Add a line to the history: 1 for a record, 0 for the header."""
+        """Add a line to the history and return 1 for a record, 0 for the header."""
         self._lines += 1
         try:
-            content = _object(line)
             if self.history is None:
-                fields = header_fields(content)
-                fields["weights"] = [Weight(*weight) for weight in fields["weights"]]
-                self.history = GradientHistory(**fields)
+                self.history = GradientHistory.from_header(line)
                 return 0
-            self.history.append(**record_fields(content))
+            self.history.append_line(line)
         except ValueError as error:
+            # The error does not quote a line that is not JSON: the file may be anything.
             raise ValueError(
                 f"{self.path.name} is no history, line {self._lines}: {error}"
             ) from error
         return 1
-
-
-def _object(line: bytes) -> dict[str, Any]:
-    """What a line says. It is not shown: the file may be anything."""
-    try:
-        content = json.loads(line)
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
-        raise ValueError("expected a JSON object")
-    return content

@@ -195,7 +195,7 @@ REFUSED = [
     ({"probe": X}, TypeError, r"probe must be None or a tuple \(X, y\), received ndarray"),
     ({"probe": (X, Y, Y)}, TypeError, r"probe must be None or a tuple \(X, y\), received tuple"),
     ({"metadata": "run"}, TypeError, "metadata must be a mapping, received 'run'"),
-    ({"metadata": {"a": {1}}}, TypeError, "metadata must hold what JSON can, received"),
+    ({"metadata": {"a": {1}}}, TypeError, "metadata must hold only what JSON can represent, received"),
 ]
 
 

@@ -391,10 +391,10 @@ GOOD = {
         ({"step": 4}, "step must be an integer of at least 5, received 4"),
         ({"epoch": 1.0}, "epoch must be an integer of at least 1, received 1.0"),
         ({"step": "9"}, "step must be an integer of at least 5, received '9'"),
-        ({"logs": {3: 1}}, "logs must have names that are text, received [3]"),
+        ({"logs": {3: 1}}, "logs must have strings as names, received [3]"),
         (
             {"logs": {"loss": "low", "accuracy": 0}},
-            "logs['loss'] must be 1 numbers, received ['low']",
+            "logs['loss'] must be a number, received 'low'",
         ),
         ({"values": {}}, f"values must name {sorted(STATISTICS)}, received []"),
         (
@@ -473,7 +473,7 @@ COUNTS = np.zeros((4, 256), dtype=int)
             {"signal_l2": ["1", 2]},
             "activations['signal_l2'] must be 2 numbers, received ['1', 2]",
         ),
-        ("activations", {2: [1, 2]}, "activations must have names that are text, received [2]"),
+        ("activations", {2: [1, 2]}, "activations must have strings as names, received [2]"),
     ],
 )
 def test_append_refuses_distributions_and_activations_that_do_not_fit(group, given, message):
@@ -533,19 +533,46 @@ HEADER = "expected weights (each with layer, name, path, shape), statistics, out
 RECORD = (
     "expected a record with epoch, step, values, layer_values, logs, activations, distributions"
 )
+MALFORMED_JSON = "expected a JSON object (JSON is malformed"
 PACKED = (
-    "expected distributions with zeros, first, counts and nonfinite, each with one entry a weight"
+    "expected distributions with zeros, first, counts and nonfinite, each with one entry per weight"
 )
 MALFORMED = {
-    "no JSON": (2, b"{nonsense}\n", "expected a JSON object, received b'{nonsense}'"),
-    "blank": (3, b"\n", "expected a JSON object, received b''"),
-    "a list": (2, b"[1, 2]\n", "expected a JSON object, received b'[1, 2]'"),
-    "not UTF-8": (2, b"\xff\xfe\n", r"expected a JSON object, received b'\xff\xfe'"),
-    "nested": (3, b"[" * 10**6 + b"\n", "expected a JSON object, received b'[[[[[[["),
+    "no JSON": (
+        2,
+        b"{nonsense}\n",
+        f"{MALFORMED_JSON}: object keys must be strings (byte 1)), received b'{{nonsense}}'",
+    ),
+    "blank": (3, b"\n", "expected a JSON object (Input data was truncated), received b''"),
+    "a list": (
+        2,
+        b"[1, 2]\n",
+        "expected a JSON object (Expected `object`, got `array`), received b'[1, 2]'",
+    ),
+    "not UTF-8": (
+        2,
+        b"\xff\xfe\n",
+        rf"{MALFORMED_JSON}: invalid character (byte 0)), received b'\xff\xfe'",
+    ),
+    "nested": (
+        3,
+        b"[" * 10**6 + b"\n",
+        "expected a JSON object (Expected `object`, got `array`), received b'[[[[[[[",
+    ),
     "other format": (1, having(format="x"), 'expected a header with "format": "kgrad-history"'),
     "no format": (1, without("format"), 'expected a header with "format": "kgrad-history"'),
     "future": (1, having(version=2), "expected format version 1, received 2: read the file with"),
     "no version": (1, without("version"), "expected format version 1, received None: read the"),
+    "version a bool": (
+        1,
+        having(version=True),
+        "expected a header (Expected `int | str | null`, got `bool` - at `$.version`)",
+    ),
+    "deep version": (
+        1,
+        having(version=[[[]]]),
+        "expected a header (Expected `int | str | null`, got `array` - at `$.version`)",
+    ),
     "text version": (1, having(version="1"), "expected format version 1, received '1': read the"),
     "no weights": (1, without("weights"), HEADER),
     "no metadata": (1, without("metadata"), HEADER),
@@ -596,23 +623,23 @@ MALFORMED = {
     "too short": (
         3,
         values_of("max_abs", [1, 2]),
-        "values['max_abs'] must be 4 numbers, received [1, 2]",
+        "values['max_abs'] must be 4 numbers, received [1.0, 2.0]",
     ),
     "text": (
         3,
         values_of("max_abs", [1, 2, 3, "four"]),
-        "values['max_abs'] must be 4 numbers, received [1, 2, 3, 'four']",
+        "values['max_abs'] must be 4 numbers, received [1.0, 2.0, 3.0, 'four']",
     ),
     "null": (
         3,
         values_of("max_abs", [1, 2, 3, None]),
-        "values['max_abs'] must be 4 numbers, received [1, 2, 3, None]",
+        f"{RECORD} (Expected `float | str`, got `null` - at `$.values[...][3]`)",
     ),
     "logs a list": (4, having(logs=[1]), RECORD),
     "log of text": (
         4,
         having(logs={"loss": "x", "accuracy": 1}),
-        "logs['loss'] must be 1 numbers, received ['x']",
+        "logs['loss'] must be a number, received 'x'",
     ),
     "activations a list": (2, having(activations=[1]), RECORD),
     "no activations": (2, without("activations"), RECORD),
@@ -620,7 +647,7 @@ MALFORMED = {
     "activation of an unknown output": (
         2,
         having(activations={"signal_l2": [1]}),
-        "activations['signal_l2'] must be 0 numbers, received [1]",
+        "activations['signal_l2'] must be 0 numbers, received [1.0]",
     ),
     "layer value unknown": (
         3,
@@ -648,20 +675,56 @@ GOOD_PACKED = {
 }
 MALFORMED_PACKED = {
     "a name missing": ({k: v for k, v in GOOD_PACKED.items() if k != "first"}, PACKED),
-    "a name too many": (GOOD_PACKED | {"extra": []}, PACKED),
-    "a text for a column": (GOOD_PACKED | {"zeros": "0123"}, PACKED),
+    "a name too many": (GOOD_PACKED | {"extra": []}, "Object contains unknown field `extra`"),
+    "a text for a column": (
+        GOOD_PACKED | {"zeros": "0123"},
+        "Expected `array`, got `str` - at `$.distributions.zeros`",
+    ),
     "columns of unequal length": (GOOD_PACKED | {"zeros": [0, 1, 2]}, PACKED),
-    "a float": (GOOD_PACKED | {"zeros": [0, 1, 2, 3.0]}, PACKED),
-    "a bool": (GOOD_PACKED | {"counts": [[], [True], [6], [7]]}, PACKED),
-    "a text": (GOOD_PACKED | {"counts": [[], ["5"], [6], [7]]}, PACKED),
-    "a text for counts": (GOOD_PACKED | {"counts": [[], "5", [6], [7]]}, PACKED),
-    "null": (GOOD_PACKED | {"counts": [[], None, [6], [7]]}, PACKED),
-    "a negative count": (GOOD_PACKED | {"counts": [[], [-5], [6], [7]]}, PACKED),
-    "beyond int64": (GOOD_PACKED | {"nonfinite": [0, 0, 0, 2**63]}, PACKED),
-    "in the bin of zeros": (GOOD_PACKED | {"first": [1, 0, 254, 100]}, PACKED),
-    "negative first": (GOOD_PACKED | {"first": [1, -2, 254, 100]}, PACKED),
-    "in the bin of NaN": (GOOD_PACKED | {"counts": [[], [5], [6, 7], [8]]}, PACKED),
-    "beyond the last bin": (GOOD_PACKED | {"first": [1, 1, 254, 10**30]}, PACKED),
+    "a float": (
+        GOOD_PACKED | {"zeros": [0, 1, 2, 3.0]},
+        "Expected `int`, got `float` - at `$.distributions.zeros[3]`",
+    ),
+    "a bool": (
+        GOOD_PACKED | {"counts": [[], [True], [6], [7]]},
+        "Expected `int`, got `bool` - at `$.distributions.counts[1][0]`",
+    ),
+    "a text": (
+        GOOD_PACKED | {"counts": [[], ["5"], [6], [7]]},
+        "Expected `int`, got `str` - at `$.distributions.counts[1][0]`",
+    ),
+    "a text for counts": (
+        GOOD_PACKED | {"counts": [[], "5", [6], [7]]},
+        "Expected `array`, got `str` - at `$.distributions.counts[1]`",
+    ),
+    "null": (
+        GOOD_PACKED | {"counts": [[], None, [6], [7]]},
+        "Expected `array`, got `null` - at `$.distributions.counts[1]`",
+    ),
+    "a negative count": (
+        GOOD_PACKED | {"counts": [[], [-5], [6], [7]]},
+        "Expected `int` >= 0 - at `$.distributions.counts[1][0]`",
+    ),
+    "beyond int64": (
+        GOOD_PACKED | {"nonfinite": [0, 0, 0, 2**63]},
+        "Expected `int` <= 9223372036854775807 - at `$.distributions.nonfinite[3]`",
+    ),
+    "in the bin of zeros": (
+        GOOD_PACKED | {"first": [1, 0, 254, 100]},
+        "expected counts of bins from 1 to 254, received 1 from bin 0",
+    ),
+    "negative first": (
+        GOOD_PACKED | {"first": [1, -2, 254, 100]},
+        "Expected `int` >= 0 - at `$.distributions.first[1]`",
+    ),
+    "in the bin of NaN": (
+        GOOD_PACKED | {"counts": [[], [5], [6, 7], [8]]},
+        "expected counts of bins from 1 to 254, received 2 from bin 254",
+    ),
+    "beyond the last bin": (
+        GOOD_PACKED | {"first": [1, 1, 254, 10**30]},
+        "Expected `int` <= 9223372036854775807 - at `$.distributions.first[3]`",
+    ),
     "too few weights": (
         {name: column[:3] for name, column in GOOD_PACKED.items()},
         "distributions must be counts of shape (4, 256), received int64 of shape (3, 256)",
@@ -676,7 +739,8 @@ def test_malformed_distributions_are_refused(file, content, message):
     edit(file, 3, having(distributions=GOOD_PACKED))
     assert GradientHistory.load(file).distributions[1].sum(axis=1).tolist() == [9, 6, 8, 18]
     edit(file, 3, having(distributions=content))
-    with pytest.raises(ValueError, match=f"^{re.escape(f'{file}, line 3: {message}')}"):
+    start = message if message.startswith("distributions must") else f"{RECORD} ({message}"
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{file}, line 3: {start}')}"):
         GradientHistory.load(file)
 
 
@@ -711,6 +775,165 @@ def test_nesting_is_refused_at_every_depth_wherever_numbers_stand(rich_file, dep
         edit(rich_file, 3, line.encode() + b"\n")
         with pytest.raises(ValueError, match=rf"^{re.escape(str(rich_file))}, line 3: "):
             GradientHistory.load(rich_file)
+
+
+DEEP = {}
+for _ in range(150):
+    DEEP = {"a": [DEEP]}
+WEIGHT = {"layer": "a", "name": "b", "path": "c", "shape": [2]}
+TOO_MUCH = {
+    "a long axis": (
+        1,
+        having(weights=[WEIGHT | {"shape": [2**53 + 1, 0]}]),
+        f"{HEADER} (Expected `int` <= 9007199254740992 - at `$.weights[0].shape[0]`)",
+    ),
+    "an axis beyond float64": (
+        1,
+        having(weights=[WEIGHT | {"shape": [10**400]}]),
+        f"{HEADER} (Expected `int` <= 9007199254740992 - at `$.weights[0].shape[0]`)",
+    ),
+    "a large product": (
+        1,
+        having(weights=[WEIGHT | {"shape": [2**27, 2**27]}]),
+        f"{HEADER} (expected a weight of at most 9007199254740992 entries - at `$.weights[0]`)",
+    ),
+    "many axes": (
+        1,
+        having(weights=[WEIGHT | {"shape": [1] * 65}]),
+        f"{HEADER} (Expected `array` of length <= 64 - at `$.weights[0].shape`)",
+    ),
+    "many weights": (
+        1,
+        having(weights=[WEIGHT] * 100_001),
+        f"{HEADER} (Expected `array` of length <= 100000 - at `$.weights`)",
+    ),
+    "many statistics": (
+        1,
+        having(statistics=["a"] * 5_001),
+        f"{HEADER} (Expected `array` of length <= 5000 - at `$.statistics`)",
+    ),
+    "many outputs": (
+        1,
+        having(outputs=["a"] * 100_001),
+        f"{HEADER} (Expected `array` of length <= 100000 - at `$.outputs`)",
+    ),
+    "deep metadata": (
+        1,
+        having(metadata=DEEP),
+        "metadata must be nested at most 100 levels deep, received more",
+    ),
+    "deeper metadata": (
+        1,
+        having(metadata={"a": "DEEPER"}),
+        "expected a header, received a value that is nested too deeply",
+    ),
+    "many logs": (
+        3,
+        having(logs={f"{i}": 1 for i in range(5_001)}),
+        f"{RECORD} (Expected `object` of length <= 5000 - at `$.logs`)",
+    ),
+    "half a surrogate pair": (
+        1,
+        having(metadata={"name": "\ud800, then more"}),
+        MALFORMED_JSON,
+    ),
+}
+
+
+@pytest.mark.parametrize(("line", "change", "message"), TOO_MUCH.values(), ids=TOO_MUCH)
+def test_what_would_take_too_much_memory_or_depth_is_refused(file, line, change, message):
+    edit(file, line, change)
+    deep = b"[" * 10_000 + b"]" * 10_000
+    file.write_bytes(file.read_bytes().replace(b'"DEEPER"', deep))
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{file}, line {line}: {message}')}"):
+        GradientHistory.load(file)
+
+
+def test_the_limits_themselves_are_accepted(file):
+    metadata = {"levels": 1}
+    for _ in range(98):
+        metadata = {"a": metadata}
+    largest = WEIGHT | {"shape": [2**26, 2**27]}
+    edit(file, 1, having(weights=[largest], metadata=metadata, outputs=names(100_000)))
+    file.write_bytes(file.read_bytes().splitlines(keepends=True)[0])
+    history = GradientHistory.load(file)
+    assert history.weights[0].size == 2**53
+    assert len(history.outputs) == 100_000
+    history.save(file)
+    same(history, GradientHistory.load(file))
+
+
+def names(count):
+    return [f"{i}" for i in range(count)]
+
+
+def test_what_could_not_be_read_back_is_not_written(file):
+    before = file.read_bytes()
+    history = make_history()
+    history.metadata["a"] = DEEP
+    with pytest.raises(ValueError, match=r"^metadata must be nested at most 100 levels deep"):
+        history.save(file)
+    history.metadata["a"] = "\ud800"
+    with pytest.raises(ValueError, match=r"^texts must be valid Unicode, received half a surrog"):
+        history.save(file)
+    assert file.read_bytes() == before
+    history.metadata["a"] = "\U0001f600"  # two halves in JSON
+    history.save(file)
+    assert GradientHistory.load(file).metadata["a"] == "\U0001f600"
+
+
+def test_names_that_differ_from_record_to_record_are_bounded():
+    """Each is a column over all records, so that a small file could fill the memory."""
+    history = GradientHistory(WEIGHTS, ["mean_abs"], outputs=["a"])
+    values = {"mean_abs": [0] * 4}
+    for i in range(5):
+        history.append(i, i, values, {f"{1000 * i + j}": 1 for j in range(1000)})
+    for group, given in (("logs", {"one more": 1}), ("activations", {name: [1] for name in MANY})):
+        with pytest.raises(ValueError, match=f"^{group} must have at most 5000 names in all rec"):
+            history.append(5, 5, values, **{group: given})
+    assert len(history) == 5
+    assert len(history.logs) == 5000
+    assert history.activations == {}
+
+
+MANY = names(5_001)
+
+
+def test_a_line_without_an_end_is_refused(file, monkeypatch):
+    monkeypatch.setattr("kgrad.records.files.MOST_LINE_BYTES", 3_000)
+    assert len(GradientHistory.load(file)) == 3
+    with file.open("ab") as journal:
+        journal.write(b"{" + b" " * 3_000)
+    with pytest.raises(ValueError, match=r", line 5: expected a line of at most 3,000 bytes$"):
+        GradientHistory.load(file)
+
+
+# Written by kgrad 0.1.
+OLD = """\
+{"format": "kgrad-history", "version": 1, "weights": [{"layer": "d\\u00e9", "name": "kernel", \
+"path": "d/kernel", "shape": [20, 8]}, {"layer": "s", "name": "a", "path": "s/a", "shape": []}], \
+"statistics": ["mean_abs", "nonfinite_steps"], "outputs": ["d"], "metadata": {"kgrad": "0.1.0", \
+"graph": {"nodes": [{"id": "d", "kind": "Dense"}], "edges": []}, "seed": null, "lr": "NaN"}}
+{"epoch": 0, "step": 0, "values": {"mean_abs": [0.02347286313101904, 5e-324], \
+"nonfinite_steps": [0.0, 0.0]}, "layer_values": {"nonfinite_steps": [0.0, 0.0]}, "logs": {"loss": \
+0.6931471805599453}, "activations": {}, "distributions": {}}
+{"epoch": 1, "step": 4, "values": {"mean_abs": ["NaN", "Infinity"], "nonfinite_steps": [3.0, \
+1.0]}, "layer_values": {"nonfinite_steps": [3.0, 1.0]}, "logs": {"loss": "Infinity", "acc": \
+-0.0}, "activations": {"signal_l2": ["-Infinity"]}, "distributions": {"zeros": [5, 0], "first": \
+[97, 254], "counts": [[3, 0, 2], [8]], "nonfinite": [1, 0]}}
+"""
+
+
+def test_a_file_of_the_first_version_is_read_and_written_again_byte_for_byte(tmp_path):
+    path = tmp_path / "old.jsonl"
+    path.write_bytes(OLD.encode())
+    history = GradientHistory.load(path)
+    assert history["mean_abs"][0].tolist() == [0.02347286313101904, 5e-324]
+    assert history["mean_abs"][1].tolist()[1] == math.inf
+    assert history.distributions[1, 0, [0, 97, 98, 99, 255]].tolist() == [5, 3, 0, 2, 1]
+    assert history.layers == ("dé", "s")
+    history.save(path)
+    assert path.read_bytes() == OLD.encode()
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"{}\n", b"\x80\x04\x95"])
@@ -806,6 +1029,10 @@ class Disk:
         pass
 
 
+def objects(path):
+    return [json.loads(line) for line in read_lines(path)]
+
+
 def test_a_partial_write_is_continued(tmp_path):
     writer = LineWriter(tmp_path / "x")
     writer.close()
@@ -813,7 +1040,7 @@ def test_a_partial_write_is_continued(tmp_path):
     writer.write({"a": list(range(50)), "ü": math.nan})
     writer.write({"b": 2})
     (tmp_path / "x").write_bytes(writer._file.content)
-    assert list(read_lines(tmp_path / "x")) == [{"a": list(range(50)), "ü": "NaN"}, {"b": 2}]
+    assert objects(tmp_path / "x") == [{"a": list(range(50)), "ü": "NaN"}, {"b": 2}]
 
 
 def test_a_disk_that_fills_up_is_an_os_error_and_keeps_whole_lines(tmp_path):
@@ -824,7 +1051,7 @@ def test_a_disk_that_fills_up_is_an_os_error_and_keeps_whole_lines(tmp_path):
     with pytest.raises(OSError, match="No space left"):
         writer.write({"b": list(range(50))})
     (tmp_path / "x").write_bytes(writer._file.content)
-    assert list(read_lines(tmp_path / "x")) == [{"a": 1}]
+    assert objects(tmp_path / "x") == [{"a": 1}]
 
 
 def test_every_line_is_in_the_file_as_soon_as_it_is_written(tmp_path):
