@@ -34,9 +34,9 @@ from .measure.loop import train_and_track_gradients as train_and_track_gradients
 from .measure.model_facts import diagnose as diagnose
 from .measure.model_graph import flow_graph as flow_graph
 from .measure.tracker import GradientTracker as GradientTracker
-from .records.flow_files import graph_from_json as graph_from_json
-from .records.flow_files import graph_to_json as graph_to_json
 from .records.flow_graph import flow_graph_from_history as flow_graph_from_history
+from .records.flow_graph import graph_from_json as graph_from_json
+from .records.flow_graph import graph_to_json as graph_to_json
 from .records.history import GradientHistory as GradientHistory
 from .records.history import Weight as Weight
 from .records.prediction import Prediction as Prediction

@@ -6,9 +6,8 @@ import networkx as nx
 
 from kgrad.measure.inputs import require_built
 from kgrad.measure.keras_models.graph import describe_topology
-from kgrad.records.flow_graph import Nested, graph_of
+from kgrad.records.flow_graph import Nested, graph_of, topology_of
 from kgrad.records.history import GradientHistory, require_history
-from kgrad.records.topology import topology_of
 
 
 def flow_graph(

@@ -1,21 +1,25 @@
-"""A model as a graph that carries its gradients: nodes are layers, edges what flows back.
+"""A model as a graph that carries its gradients: recorded, filled from a history, read from JSON.
 
-A node has the gradient of its weights. An edge has the signal ∂L/∂a that comes back to the output
-a of its source, as a probe recorded it; where none did, it has None and the reason.
+A node is a layer with the gradient of its weights. An edge leads from a layer to one that uses its
+output a, and has the signal ∂L/∂a that flows back, if a probe recorded it. Otherwise it has None
+and the reason.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Annotated, Any, Final, Literal, TypeVar
 
+import msgspec
 import networkx as nx
 import numpy as np
 
-from kgrad.records.history import GradientHistory, require_history
+from kgrad.records.files import MOST_NAMES, MOST_PARTS, NONFINITE, number_to_json
+from kgrad.records.history import GradientHistory, Weight, require_history
 from kgrad.records.statistics import STATISTICS
-from kgrad.records.topology import Crossing, Topology, chain, folded, topology_of
 
 Nested = Literal["folded", "opened"]
 Series = tuple[float | None, ...]
+Crossing = tuple[str | None, ...]
 
 NO_HISTORY = "nothing was recorded: there is no history"
 NO_PROBE = "no probe was recorded: train with GradientTracker(probe=(X, y))"
@@ -25,24 +29,142 @@ NOT_IN_RECORD = "this record has no measurement of the probe"
 NOT_SEEN = "a probe does not see it: it is an input, an operation or a layer's second output"
 
 
+# ---- The topology, as `history.metadata["graph"]` holds it ---------------------------------------
+
+_Parts = msgspec.Meta(max_length=MOST_PARTS)
+
+
+class Node(msgspec.Struct, frozen=True):
+    """A layer, or a nested model that is folded.
+
+    Attributes:
+        name: name of the layer, unique.
+        kind: name of its class.
+        within: the nested models around it, outermost first.
+        named_layers: the layers of a history that it is or contains; unset for itself alone.
+    """
+
+    name: str = msgspec.field(name="id")
+    kind: str = ""
+    within: tuple[str, ...] = ()
+    named_layers: tuple[str, ...] | msgspec.UnsetType = msgspec.field(
+        name="layers", default=msgspec.UNSET
+    )
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The named layers, or the layer itself."""
+        if isinstance(self.named_layers, msgspec.UnsetType):
+            return (self.name,)
+        return self.named_layers
+
+
+class Edge(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A connection between two nodes: [source, target] or [source, target, outputs] in JSON.
+
+    Attributes:
+        source: name of the node whose output is used.
+        target: name of the node that uses it.
+        outputs: names in `GradientHistory.outputs` of the tensors that cross, None for a tensor
+            that no probe sees; unset for the source alone.
+    """
+
+    source: str
+    target: str
+    outputs: Crossing | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def crossing(self) -> Crossing:
+        """The named outputs, or the source."""
+        return (self.source,) if isinstance(self.outputs, msgspec.UnsetType) else self.outputs
+
+
+class Topology(msgspec.Struct, frozen=True):
+    """The layers of a model and the connections between them.
+
+    Attributes:
+        nodes: in the order of their first call.
+        edges: between nodes.
+        assumed: whether the edges are a guess.
+    """
+
+    nodes: Annotated[tuple[Node, ...], _Parts]
+    edges: Annotated[tuple[Edge, ...], _Parts]
+    assumed: bool = False
+
+    def __post_init__(self) -> None:
+        names: set[str] = set()
+        for node in self.nodes:
+            if node.name in names:
+                raise ValueError(f"expected distinct nodes, received {node.name!r:.80} twice")
+            names.add(node.name)
+        for edge in self.edges:
+            if not names.issuperset((edge.source, edge.target)):
+                ends = f"{edge.source!r:.60} to {edge.target!r:.60}"
+                raise ValueError(f"expected edges between the nodes, received {ends}")
+
+
+def topology_of(described: Any) -> Topology:
+    """Return the topology that a history's metadata describe.
+
+    Raises:
+        ValueError: if they describe none.
+    """
+    return _convert(
+        described,
+        Topology,
+        "graph must have nodes (each with id) and edges ([source, target] or [source, target, "
+        "outputs])",
+    )
+
+
+def chain(layers: Sequence[str]) -> Topology:
+    """Return layers one after the other: the guess if no topology was recorded."""
+    edges = [Edge(source, target) for source, target in pairwise(layers)]
+    return Topology(tuple(map(Node, layers)), tuple(edges), assumed=True)
+
+
+def folded(topology: Topology) -> Topology:
+    """Return the topology with each outermost nested model as one node."""
+    homes = {node.name: node.within[0] if node.within else node.name for node in topology.nodes}
+    nested = {node.name for node in topology.nodes if node.within}
+    nodes: dict[str, Node] = {}
+    for node in topology.nodes:
+        name = homes[node.name]
+        before = nodes[name].layers if name in nodes else ()
+        kind = "Model" if node.within else node.kind
+        nodes[name] = Node(name, kind, (), tuple(dict.fromkeys((*before, *node.layers))))
+    crossings: dict[tuple[str, str], Crossing] = {}
+    for edge in topology.edges:
+        ends = homes[edge.source], homes[edge.target]
+        if ends[0] == ends[1] and edge.source in nested:
+            continue
+        crossings[ends] = tuple(dict.fromkeys((*crossings.get(ends, ()), *edge.crossing)))
+    edges = tuple(Edge(*ends, crossing) for ends, crossing in crossings.items())
+    return Topology(tuple(nodes.values()), edges, topology.assumed)
+
+
+# ---- The graph of a record -----------------------------------------------------------------------
+
+
 def flow_graph_from_history(
     history: GradientHistory, *, epoch: int | None = None, nested: Nested = "folded"
 ) -> nx.DiGraph:
-    """The same from a history alone, such as one loaded from a file.
+    """Return the flow graph of a history, for example of one that was loaded from a file.
 
-    The topology is the one that was recorded in `history.metadata["graph"]`. Where none was, the
-    layers are a chain in forward order, and the graph's `assumed` is True.
+    The topology is the recorded one, `history.metadata["graph"]`. If none was recorded, the layers
+    are a chain in forward order, and the graph's `assumed` is True.
 
     Args:
-        history: what was measured.
-        epoch: whose last record to take; by default the last record.
+        history: the recorded run.
+        epoch: epoch whose last record to show; by default the last record.
         nested: "folded" makes a nested model one node, "opened" shows its layers.
 
     Returns:
-        A directed graph as `flow_graph` has it.
+        A directed graph with the attributes that `flow_graph` describes.
 
     Raises:
-        TypeError: if `history` is no history.
+        TypeError: if `history` is not a history.
         ValueError: if there is no such record, or the recorded topology is malformed.
     """
     require_history("history", history)
@@ -72,37 +194,27 @@ def graph_of(
         graph.graph |= {"epochs": tuple(epochs), "steps": tuple(steps)}
         graph.graph |= {"epoch": epochs[record], "step": steps[record]}
     elif epoch is not None:
-        raise ValueError(f"epoch needs a history to take it from, received {epoch!r} and none")
-    statistics = _Statistics(history)
+        raise ValueError(f"epoch needs a history, received {epoch!r} and no history")
+    measured = _Measured(history)
     for node in topology.nodes:
-        of_all, reason = statistics.of_node(node.layers)
+        statistics, reason = measured.of_node(node.layers)
         graph.add_node(
             node.name,
             kind=node.kind,
             layers=node.layers,
-            shapes=() if history is None else _shapes(history, node.layers),
-            **_at(record, of_all.get("l2_norm", ()), reason),
-            statistics={} if record is None else {k: v[record] for k, v in of_all.items()},
+            shapes=measured.shapes(node.layers),
+            **_at(record, statistics.get("l2_norm", ()), reason),
+            statistics={} if record is None else {k: v[record] for k, v in statistics.items()},
         )
-    for (source, target), crossing in topology.edges.items():
-        norms, reason = statistics.of_edge(crossing)
-        graph.add_edge(source, target, outputs=crossing, **_at(record, norms, reason))
+    for edge in topology.edges:
+        norms, reason = measured.of_edge(edge.crossing)
+        attributes = _at(record, norms, reason)
+        graph.add_edge(edge.source, edge.target, outputs=edge.crossing, **attributes)
     return graph
 
 
-def _shapes(history: GradientHistory, layers: Sequence[str]) -> tuple[str, ...]:
-    """Weights with their shapes, and with their layers' names where there are several layers."""
-    return tuple(
-        f"{weight.layer} {weight.name} {weight.shape}"
-        if len(layers) > 1
-        else f"{weight.name} {weight.shape}"
-        for weight in history.weights
-        if weight.layer in layers
-    )
-
-
 def _at(record: int | None, norms: Series, reason: str) -> dict[str, Any]:
-    """What a node or an edge has of one record and of all."""
+    """Return a node's or an edge's norm in one record and in all, and the reason if it has none."""
     norm = norms[record] if norms and record is not None else None
     if norm is None and not reason:
         reason = NOT_IN_RECORD
@@ -110,7 +222,7 @@ def _at(record: int | None, norms: Series, reason: str) -> dict[str, Any]:
 
 
 def _record(history: GradientHistory, epoch: int | None) -> int:
-    """The last record of an epoch, or of all."""
+    """Return the index of the last record of an epoch, or of the run."""
     if epoch is None:
         return len(history) - 1
     found = np.flatnonzero(history.epochs == epoch)
@@ -122,26 +234,38 @@ def _record(history: GradientHistory, epoch: int | None) -> int:
     return int(found[-1])
 
 
-class _Statistics:
-    """What a history has of the layers and of the signals, read once."""
+class _Measured:
+    """The values of a history for nodes and edges, read once."""
 
     def __init__(self, history: GradientHistory | None) -> None:
         self._history = history
+        self._weights: dict[str, list[tuple[int, Weight]]] = {}
         if history is None:
             return
+        for place, weight in enumerate(history.weights):
+            self._weights.setdefault(weight.layer, []).append((place, weight))
         self._places = {layer: i for i, layer in enumerate(history.layers)}
         self._tables = {name: history.by_layer(name) for name in history.statistics}
-        self._sizes = np.zeros(len(history.layers))
-        for weight in history.weights:
-            self._sizes[self._places[weight.layer]] += weight.size
+        sizes = [sum(w.size for _, w in self._weights[layer]) for layer in history.layers]
+        self._sizes = np.array(sizes, dtype=np.float64)
         self._rows = {name: i for i, name in enumerate(history.outputs)}
         self._signals = history.activations.get("signal_l2")
         self._probed = [
             "signal_l2" in history.record(i)["activations"] for i in range(len(history))
         ]
 
+    def shapes(self, layers: Sequence[str]) -> tuple[str, ...]:
+        """Return the weights with their shapes, and with their layers if there are several."""
+        weights = sorted(pair for layer in set(layers) for pair in self._weights.get(layer, ()))
+        return tuple(
+            f"{weight.layer} {weight.name} {weight.shape}"
+            if len(layers) > 1
+            else f"{weight.name} {weight.shape}"
+            for _, weight in weights
+        )
+
     def of_node(self, layers: Sequence[str]) -> tuple[dict[str, Series], str]:
-        """Every statistic, over all records, of layers taken as one."""
+        """Return every statistic over all records, with the layers taken as one."""
         if self._history is None:
             return {}, NO_HISTORY
         members = [self._places[layer] for layer in layers if layer in self._places]
@@ -154,7 +278,7 @@ class _Statistics:
         }, "" if "l2_norm" in self._tables else NO_NORM
 
     def of_edge(self, crossing: Crossing) -> tuple[Series, str]:
-        """The norm of the signals that cross, over all records."""
+        """Return the norm, over all records, of the signals that flow back."""
         if self._history is None:
             return (), NO_HISTORY
         if self._signals is None:
@@ -164,3 +288,202 @@ class _Statistics:
         rows = [self._rows[name] for name in crossing if name is not None]
         norms = np.hypot.reduce(self._signals[:, rows], axis=1).tolist()
         return tuple(n if was else None for n, was in zip(norms, self._probed, strict=True)), ""
+
+
+# ---- JSON ----------------------------------------------------------------------------------------
+
+FORMAT: Final = "kgrad-graph"
+VERSION: Final = 1
+
+_Norm = float | str | None  # a string for NaN or infinity
+
+
+class _JsonNode(msgspec.Struct):
+    id: str
+    gradient_norm: _Norm
+    kind: str = ""
+    layers: tuple[str, ...] = ()
+    shapes: tuple[str, ...] = ()
+    statistics: Annotated[dict[str, _Norm], msgspec.Meta(max_length=MOST_NAMES)] = {}
+    reason: str = ""
+
+
+class _JsonEdge(msgspec.Struct):
+    source: str
+    target: str
+    gradient_norm: _Norm
+    outputs: Crossing = ()
+    reason: str = ""
+
+
+class _JsonRecord(msgspec.Struct):
+    epoch: int
+    step: int
+    nodes: list[_Norm]
+    edges: list[_Norm]
+
+
+class _JsonGraph(msgspec.Struct):
+    nodes: Annotated[list[_JsonNode], _Parts]
+    edges: Annotated[list[_JsonEdge], _Parts]
+    format: Literal["kgrad-graph"] = FORMAT
+    version: Literal[1] = VERSION
+    name: str = ""
+    epoch: int | None = None
+    step: int | None = None
+    assumed: bool = False
+    records: list[_JsonRecord] = []
+
+
+def graph_to_json(graph: nx.DiGraph, *, every_record: bool = False) -> dict[str, Any]:
+    """Return a flow graph in JSON's types.
+
+    NaN and infinity, which JSON does not have, become the strings "NaN" and "Infinity", as in a
+    history's file. What was not measured is None.
+
+    Args:
+        graph: a graph that `flow_graph` returned.
+        every_record: whether to add `"records"`: the norms of all nodes and edges, in their order,
+            in every record.
+
+    Returns:
+        `"nodes"`, each with `"id"`, `"gradient_norm"` and more; `"edges"`, each with `"source"`,
+        `"target"`, `"gradient_norm"` and more; and the graph's own attributes.
+
+    Example:
+        >>> graph = nx.DiGraph(name="model", epoch=1, step=32, assumed=False)
+        >>> graph.add_node("dense", gradient_norm=0.8)
+        >>> graph_to_json(graph)["nodes"][0]["gradient_norm"]
+        0.8
+    """
+    nodes = [
+        {
+            "id": name,
+            "gradient_norm": _norm_to_json(node.get("gradient_norm")),
+            "kind": node.get("kind", ""),
+            "layers": list(node.get("layers", ())),
+            "shapes": list(node.get("shapes", ())),
+            "statistics": {k: _norm_to_json(v) for k, v in node.get("statistics", {}).items()},
+            "reason": node.get("reason", ""),
+        }
+        for name, node in graph.nodes.items()
+    ]
+    edges = [
+        {
+            "source": source,
+            "target": target,
+            "gradient_norm": _norm_to_json(edge.get("gradient_norm")),
+            "outputs": list(edge.get("outputs", ())),
+            "reason": edge.get("reason", ""),
+        }
+        for (source, target), edge in graph.edges.items()
+    ]
+    own = {key: graph.graph.get(key) for key in ("name", "epoch", "step", "assumed")}
+    described = {"format": FORMAT, "version": VERSION, **own, "nodes": nodes, "edges": edges}
+    if every_record:
+        described["records"] = _records_to_json(graph)
+    return described
+
+
+def graph_from_json(content: Any) -> nx.DiGraph:
+    """Return the flow graph that `graph_to_json` described.
+
+    Only `id` and `gradient_norm` of nodes and `source`, `target` and `gradient_norm` of edges are
+    required, so that graphs that other programs write in this form can be read. Nothing in the
+    content is executed.
+
+    Args:
+        content: the content of a JSON file, as `json.loads` returns it.
+
+    Returns:
+        The graph with the attributes that `flow_graph` describes; `norms` are empty if there are
+        no records.
+
+    Raises:
+        ValueError: if the content is not such a graph.
+    """
+    given = _convert(
+        content,
+        _JsonGraph,
+        f'expected a graph ("format": "{FORMAT}", "version": {VERSION}) with nodes (each with id '
+        "and gradient_norm) and edges (each with source, target and gradient_norm)",
+    )
+    graph = nx.DiGraph(name=given.name, epoch=given.epoch, step=given.step, assumed=given.assumed)
+    for node in given.nodes:
+        if node.id in graph:
+            raise ValueError(f"nodes must have distinct ids, received {node.id!r:.80} twice")
+        graph.add_node(
+            node.id,
+            kind=node.kind,
+            layers=node.layers,
+            shapes=node.shapes,
+            gradient_norm=_norm_from_json(node.gradient_norm),
+            statistics={name: _norm_from_json(value) for name, value in node.statistics.items()},
+            reason=node.reason,
+        )
+    for edge in given.edges:
+        if edge.source not in graph or edge.target not in graph:
+            raise ValueError(
+                f"edges must join nodes, received {edge.source!r:.60} to {edge.target!r:.60}"
+            )
+        graph.add_edge(
+            edge.source,
+            edge.target,
+            outputs=edge.outputs,
+            gradient_norm=_norm_from_json(edge.gradient_norm),
+            reason=edge.reason,
+        )
+    graph.graph["epochs"] = tuple(record.epoch for record in given.records)
+    graph.graph["steps"] = tuple(record.step for record in given.records)
+    _add_norms("nodes", list(graph.nodes.values()), [record.nodes for record in given.records])
+    _add_norms("edges", list(graph.edges.values()), [record.edges for record in given.records])
+    return graph
+
+
+def _records_to_json(graph: nx.DiGraph) -> list[dict[str, Any]]:
+    def at(i: int, all_norms: list[Series]) -> list[Any]:
+        return [_norm_to_json(norms[i]) if norms else None for norms in all_norms]
+
+    nodes = [node["norms"] for node in graph.nodes.values()]
+    edges = [edge["norms"] for edge in graph.edges.values()]
+    times = zip(graph.graph["epochs"], graph.graph["steps"], strict=True)
+    return [
+        {"epoch": epoch, "step": step, "nodes": at(i, nodes), "edges": at(i, edges)}
+        for i, (epoch, step) in enumerate(times)
+    ]
+
+
+def _add_norms(what: str, parts: list[dict[str, Any]], rows: list[list[_Norm]]) -> None:
+    """Give nodes or edges their norms in all records, one row per record."""
+    for row in rows:
+        if len(row) != len(parts):
+            raise ValueError(
+                f"records must have {len(parts)} numbers of {what}, received {len(row)}"
+            )
+    for i, part in enumerate(parts):
+        norms = tuple(_norm_from_json(row[i]) for row in rows)
+        part["norms"] = norms if any(norm is not None for norm in norms) else ()
+
+
+def _norm_to_json(norm: float | None) -> float | str | None:
+    return None if norm is None else number_to_json(norm)
+
+
+def _norm_from_json(norm: _Norm) -> float | None:
+    number = NONFINITE.get(norm, -1.0) if isinstance(norm, str) else norm
+    if number is not None and number < 0:
+        raise ValueError(
+            'norms and statistics must be numbers of at least 0, "NaN", "Infinity" or null, '
+            f"received {norm!r:.80}"
+        )
+    return number
+
+
+_T = TypeVar("_T")
+
+
+def _convert(content: Any, kind: type[_T], expected: str) -> _T:
+    try:
+        return msgspec.convert(content, kind)
+    except ValueError as error:
+        raise ValueError(f"{expected} ({error})") from None

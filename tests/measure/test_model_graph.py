@@ -1,4 +1,4 @@
-"""The flow graph: its edges against networks written out in NumPy, its files against bad ones."""
+"""The flow graph of a Keras model: its edges and numbers against networks in NumPy."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 
 import kgrad
 from kgrad.measure.keras_models.graph import describe_topology
-from kgrad.records.flow_graph import NO_HISTORY, NO_PROBE, NO_WEIGHTS, NOT_IN_RECORD, NOT_SEEN
+from kgrad.records.flow_graph import NO_HISTORY, NO_PROBE, NO_WEIGHTS, NOT_SEEN
 from kgrad.records.history import GradientHistory, Weight
 
 SAMPLES = 12
@@ -311,37 +311,6 @@ def test_without_a_probe_or_a_history_the_edges_say_so(random):
     assert graph.nodes["output"]["gradient_norm"] == history.by_layer("l2_norm")[-1, -1]
 
 
-def hand_made(records=3, metadata=None, probed=(0, 2)):
-    """A chain of three layers with a probe in some of the records."""
-    names = ["one", "two", "three"]
-    weights = [Weight(name, "kernel", f"{name}/kernel", (2,)) for name in names]
-    history = GradientHistory(weights, ["l2_norm"], metadata, outputs=names)
-    for i in range(records):
-        signal = {"signal_l2": [10.0 + i, 20.0 + i, 30.0 + i]} if i in probed else {}
-        history.append(i, 5 * i, {"l2_norm": [i, 1 + i, 2 + i]}, activations=signal)
-    return history
-
-
-def test_every_record_is_kept_and_the_last_or_an_epochs_is_shown():
-    history = hand_made()
-    graph = kgrad.flow_graph_from_history(history)
-    assert graph.nodes["two"]["gradient_norm"] == 3
-    assert graph.nodes["two"]["norms"] == (1, 2, 3)
-    assert graph.edges["one", "two"]["norms"] == (10, None, 12)
-    assert (graph.graph["epoch"], graph.graph["step"]) == (2, 10)
-    graph = kgrad.flow_graph_from_history(history, epoch=1)
-    assert graph.nodes["two"]["gradient_norm"] == 2
-    assert graph.edges["one", "two"]["gradient_norm"] is None
-    assert graph.edges["one", "two"]["reason"] == NOT_IN_RECORD
-
-
-def test_a_file_that_says_nothing_of_the_topology_is_a_chain_and_says_so():
-    graph = kgrad.flow_graph_from_history(hand_made())
-    assert graph.graph["assumed"]
-    assert list(graph.edges) == [("one", "two"), ("two", "three")]
-    assert graph.edges["two", "three"]["gradient_norm"] == 22
-
-
 def test_a_loaded_run_is_drawn_without_its_model(random, tmp_path):
     model = branched()
     X, y = data(random, 2, 2)
@@ -372,148 +341,17 @@ def test_watching_a_part_of_the_weights_leaves_the_others_without_a_number(rando
     assert graph.nodes["out"]["gradient_norm"] > 0
 
 
-NODE = {"id": "one", "kind": "Dense"}
-
-
-@pytest.mark.parametrize(
-    ("described", "sentence"),
-    [
-        ("<script>", "graph must have lists of nodes and of edges, received '<script>'"),
-        ({"nodes": {}, "edges": []}, "graph must have lists of nodes and of edges"),
-        ({"nodes": [NODE, NODE], "edges": []}, "distinct nodes, received 'one' twice"),
-        ({"nodes": [3], "edges": []}, "nodes with id, kind, within and layers, received 3"),
-        ({"nodes": [{"id": ["one"]}], "edges": []}, "nodes with id, kind, within and layers"),
-        ({"nodes": [NODE | {"within": "x"}], "edges": []}, "nodes with id, kind, within"),
-        ({"nodes": [NODE | {"layers": [1]}], "edges": []}, "nodes with id, kind, within"),
-        ({"nodes": [NODE], "edges": [["one", "two"]]}, "edges between its nodes"),
-        ({"nodes": [NODE], "edges": [["one"]]}, "edges [source, target] or [source, target, out"),
-        ({"nodes": [NODE], "edges": [["one", "one", [1]]]}, "edges [source, target] or"),
-        ({"nodes": [NODE], "edges": [["one", [], []]]}, "edges [source, target] or"),
-    ],
-)
-def test_a_malformed_topology_is_refused_in_one_sentence(described, sentence):
-    history = hand_made(metadata={"graph": described})
-    with pytest.raises(ValueError) as caught:
-        kgrad.flow_graph_from_history(history)
-    assert sentence in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
 def test_bad_arguments_are_refused_in_one_sentence(random):
     model = kgrad.create_model(1, "relu", "he", input_shape=(4,))
-    history = hand_made()
+    history = GradientHistory([Weight("one", "kernel", "one/kernel", (2,))], ["l2_norm"])
+    history.append(0, 0, {"l2_norm": [1]})
     for call, error, sentence in (
         (lambda: kgrad.flow_graph(3), TypeError, "received int"),
         (lambda: kgrad.flow_graph(keras.Sequential([layers.Dense(1)])), ValueError, "built"),
         (lambda: kgrad.flow_graph(model, history), ValueError, "received one with layer 'one'"),
         (lambda: kgrad.flow_graph(model, [1]), TypeError, "history must be a GradientHistory"),
         (lambda: kgrad.flow_graph(model, epoch=1), ValueError, "epoch needs a history"),
-        (lambda: kgrad.flow_graph_from_history("run.jsonl"), TypeError, "received str"),
-        (lambda: kgrad.flow_graph_from_history(history, epoch=7), ValueError, "from 0 to 2"),
-        (lambda: kgrad.flow_graph_from_history(history, epoch=True), ValueError, "received True"),
-        (lambda: kgrad.flow_graph_from_history(history, nested="open"), ValueError, "'open'"),
-        (lambda: kgrad.flow_graph_from_history(hand_made(0)), ValueError, "at least one record"),
     ):
         with pytest.raises(error) as caught:
             call()
         assert sentence in str(caught.value)
-
-
-# JSON
-
-
-def special():
-    """A graph with all that is no ordinary number."""
-    history = hand_made()
-    history.append(
-        3, 15, {"l2_norm": [math.nan, math.inf, 0]}, activations={"signal_l2": [math.inf, 0, 1]}
-    )
-    return kgrad.flow_graph_from_history(history)
-
-
-def test_json_has_the_shape_that_other_programs_write():
-    content = kgrad.graph_to_json(kgrad.flow_graph_from_history(hand_made()))
-    assert [(node["id"], node["gradient_norm"]) for node in content["nodes"]] == [
-        ("one", 2), ("two", 3), ("three", 4)
-    ]  # fmt: skip
-    assert [(e["source"], e["target"], e["gradient_norm"]) for e in content["edges"]] == [
-        ("one", "two", 12), ("two", "three", 22)
-    ]  # fmt: skip
-
-
-def test_json_writes_special_numbers_as_a_historys_file_does():
-    content = kgrad.graph_to_json(special(), every_record=True)
-    json.dumps(content, allow_nan=False)
-    assert [node["gradient_norm"] for node in content["nodes"]] == ["NaN", "Infinity", 0]
-    assert content["edges"][0]["gradient_norm"] == "Infinity"
-    assert content["records"][3]["nodes"] == ["NaN", "Infinity", 0]
-    assert content["records"][1]["edges"] == [None, None]
-    assert content["records"][1]["epoch"] == 1
-
-
-def test_what_is_written_is_read_back():
-    graph = special()
-    text = json.dumps(kgrad.graph_to_json(graph, every_record=True))
-    again = kgrad.graph_from_json(json.loads(text))
-    assert again.graph == graph.graph
-    assert list(again) == list(graph)
-    for ours, theirs in ((graph.nodes, again.nodes), (graph.edges, again.edges)):
-        assert list(ours) == list(theirs)
-        for name in ours:  # as text: NaN equals no NaN
-            assert sorted(map(repr, ours[name].items())) == sorted(map(repr, theirs[name].items()))
-    assert "records" not in kgrad.graph_to_json(graph)
-
-
-def test_a_graph_with_nothing_but_ids_and_norms_is_read():
-    graph = kgrad.graph_from_json(
-        {
-            "nodes": [
-                {"id": "fc1", "gradient_norm": 0.8044},
-                {"id": "fc2", "gradient_norm": 0.5383},
-            ],
-            "edges": [{"source": "fc1", "target": "fc2", "gradient_norm": 2.9235}],
-        }
-    )
-    assert graph.edges["fc1", "fc2"]["gradient_norm"] == 2.9235
-    assert graph.nodes["fc2"]["norms"] == ()
-
-
-A = {"id": "a", "gradient_norm": 1}
-EDGE = {"source": "a", "target": "a", "gradient_norm": 1}
-RECORD = {"epoch": 1, "step": 1, "nodes": [1], "edges": []}
-
-
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        ([], "expected a JSON object with nodes and edges, received []"),
-        ({}, "nodes must be a list of objects, received None"),
-        ({"nodes": [A]}, "edges must be a list of objects"),
-        ({"format": "kgrad-history", "nodes": [], "edges": []}, "expected format 'kgrad-graph'"),
-        ({"version": 2, "nodes": [], "edges": []}, "version 1"),
-        ({"nodes": [A, A], "edges": []}, "nodes must have distinct ids, received 'a' twice"),
-        ({"nodes": [{"id": 1, "gradient_norm": 1}], "edges": []}, "id must be a text, received 1"),
-        ({"nodes": [{"gradient_norm": 1}], "edges": []}, "expected an object with id"),
-        ({"nodes": [{"id": "a"}], "edges": []}, "must have a gradient_norm"),
-        ({"nodes": [A | {"gradient_norm": "1"}], "edges": []}, 'at least 0, "NaN"'),
-        ({"nodes": [A | {"gradient_norm": True}], "edges": []}, "received True"),
-        ({"nodes": [A | {"gradient_norm": -1}], "edges": []}, "received -1"),
-        ({"nodes": [A | {"gradient_norm": "-Infinity"}], "edges": []}, "received '-Infinity'"),
-        ({"nodes": [A | {"gradient_norm": [1]}], "edges": []}, "received [1]"),
-        ({"nodes": [A | {"gradient_norm": 10**400}], "edges": []}, "gradient_norm must be"),
-        ({"nodes": [A | {"statistics": []}], "edges": []}, "statistics must be an object"),
-        ({"nodes": [A | {"layers": [3]}], "edges": []}, "layers must be names"),
-        ({"nodes": [A], "edges": [EDGE | {"target": "b"}]}, "edges must join nodes"),
-        ({"nodes": [A], "edges": [EDGE | {"source": {}}]}, "source must be a text, received {}"),
-        ({"nodes": [A], "edges": [EDGE], "epoch": "1"}, "epoch must be an integer or null"),
-        ({"nodes": [A], "edges": [EDGE], "epoch": True}, "epoch must be an integer or null"),
-        ({"nodes": [A], "edges": [], "records": [{}]}, "epoch must be an integer, received None"),
-        ({"nodes": [A], "edges": [], "records": [RECORD | {"nodes": []}]}, "1 numbers of nodes"),
-        ({"nodes": [A], "edges": [], "records": [RECORD | {"nodes": ["x"]}]}, "nodes of records"),
-    ],
-)
-def test_malformed_json_is_refused_in_one_sentence(content, sentence):
-    with pytest.raises(ValueError) as caught:
-        kgrad.graph_from_json(content)
-    assert sentence in str(caught.value)
-    assert "\n" not in str(caught.value)

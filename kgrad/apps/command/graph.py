@@ -71,8 +71,7 @@ def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
 
 def _read(options: argparse.Namespace) -> Any:
     """Return the graph of a history file, or of a file that holds a graph."""
-    from kgrad.records.flow_files import graph_from_json
-    from kgrad.records.flow_graph import flow_graph_from_history
+    from kgrad.records.flow_graph import flow_graph_from_history, graph_from_json
 
     path: Path = options.run
     if path.suffix == ".json":
@@ -92,7 +91,7 @@ def _read(options: argparse.Namespace) -> Any:
 
 
 def _write_json(graph: Any, options: argparse.Namespace) -> None:
-    from kgrad.records.flow_files import graph_to_json
+    from kgrad.records.flow_graph import graph_to_json
 
     content = graph_to_json(graph, every_record=options.every_record)
     text = json.dumps(content, indent=1, allow_nan=False)
