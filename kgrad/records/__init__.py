@@ -1,1 +1,1 @@
-"""What was measured, as values and as files. Imports nothing of kgrad, no Keras and no backend."""
+"""Recorded runs as values and as files. Imports no other room of kgrad, no Keras, no backend."""

@@ -1,6 +1,6 @@
-"""`Prediction`: what theory expects of a model's gradients, read as a history with one record is.
+"""`Prediction`: the gradients that theory expects of a model, read like a history of one record.
 
-It is made with TensorFlow, by `kgrad.experiments.prediction.predict`, and drawn without.
+`kgrad.experiments.prediction.predict` makes it, with TensorFlow; drawing it needs no TensorFlow.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from kgrad.records.statistics import by_layer, layers_of
 
 
 class Predicted:
-    """One number a weight and statistic, read as a history with one record is.
+    """One number per weight and statistic, read like a history of one record.
 
     Attributes:
         weights: the trainable variables, in forward order, as in a `GradientHistory`.
@@ -34,26 +34,25 @@ class Predicted:
         return layers_of(self.weights)
 
     def __getitem__(self, statistic: str) -> np.ndarray:
-        """Values of one statistic: float64, (1, weights)."""
+        """Return the values of one statistic: float64, (1, weights)."""
         return self._values[statistic].copy()
 
     def by_layer(self, statistic: str) -> np.ndarray:
-        """Values of one statistic, each layer's weights taken as one vector: (1, layers)."""
+        """Return one statistic per layer, with the layer's weights as one vector: (1, layers)."""
         return by_layer(statistic, self[statistic], self.weights)
 
 
 class Prediction(Predicted):
-    """What `predict_gradients` returns.
+    """The gradients that theory expects of a model: the result of `predict_gradients`.
 
     Attributes:
         weights: the trainable variables, in forward order, as in a `GradientHistory`.
         statistics: `("l2_norm", "mean_abs")`.
-        lower: with `upper`, the band that holds 95 % of single networks drawn anew.
-        upper: see `lower`; both are read as the prediction itself is.
-        sigma_w2: fan-in times the variance of a weight, by the name of the dense layer.
-        sigma_b2: variance of a bias, by the name of the dense layer.
-        activations: the activation that follows each hidden dense layer, a
-            `kgrad.theory.Activation`, by the layer's name.
+        lower: with `upper`, the band that contains 95 % of newly drawn networks; a `Predicted`.
+        upper: see `lower`.
+        sigma_w2: dense layer's name → fan-in times the variance of its weights.
+        sigma_b2: dense layer's name → variance of its biases.
+        activations: hidden dense layer's name → the `kgrad.theory.Activation` that follows it.
     """
 
     def __init__(

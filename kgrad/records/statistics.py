@@ -1,4 +1,4 @@
-"""The statistics that a history can hold: one row each, with all that is particular to it.
+"""The statistics that a history can hold: one row each, with everything specific to it.
 
 A statistic of a gradient is an elementwise map and a fold of the mapped entries, a sum or a
 maximum. Both folds are associative and commutative: entries, steps, weights and replicas may be
@@ -57,13 +57,13 @@ class GradientStatistic(Statistic):
 
 
 def _mean(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Average over entries: weights count by their size."""
+    """Average over entries, so that larger weights count more."""
     return values @ (sizes / sizes.sum())
 
 
 def _norm(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Compute the norm of all entries as one vector."""
-    # hypot neither overflows nor underflows where a sum of squares would.
+    # hypot neither overflows nor underflows when a sum of squares would.
     return np.hypot.reduce(values, axis=1)
 
 
@@ -184,12 +184,12 @@ def by_layer(statistic: str, values: np.ndarray, weights: Sequence[_Weight]) -> 
     """
     if statistic not in STATISTICS:
         raise ValueError(f"there is no rule to combine the weights of a layer for {statistic!r}")
-    columns = []
-    for layer in layers_of(weights):
-        members = [i for i, weight in enumerate(weights) if weight.layer == layer]
-        sizes = np.array([weights[i].size for i in members], dtype=np.float64)
-        columns.append(STATISTICS[statistic].by_layer(values[:, members], sizes))
-    return np.stack(columns, axis=1)
+    members: dict[str, list[int]] = {}
+    for i, weight in enumerate(weights):
+        members.setdefault(weight.layer, []).append(i)
+    sizes = np.array([weight.size for weight in weights], dtype=np.float64)
+    combine = STATISTICS[statistic].by_layer
+    return np.stack([combine(values[:, own], sizes[own]) for own in members.values()], axis=1)
 
 
 def select(names: Iterable[str]) -> tuple[GradientStatistic, ...]:

@@ -1,4 +1,4 @@
-"""A run in six numbers, and what theory expects of three of them: the rows of a table."""
+"""A run in six numbers, and the three of them that theory predicts: the rows of a table."""
 
 from collections.abc import Sequence
 
@@ -9,19 +9,19 @@ from kgrad.records.prediction import Prediction
 
 
 def summarize(history: GradientHistory) -> dict[str, float]:
-    """A run in six numbers.
+    """Summarize a run in six numbers.
 
     Returns:
         loss_first, loss_last: the loss of the first and the last record.
         gradient_first, gradient_last: mean |gradient| of the first and the last hidden layer
             before training, at epoch 0.
         ratio: gradient_first / gradient_last.
-        decades_per_layer: log10(ratio) over the number of layers between the two: by how many
-            powers of ten the gradient changes from one layer to the next, towards the input.
+        decades_per_layer: log10(ratio) divided by the number of steps between these layers: the
+            powers of ten by which the gradient changes per layer, towards the input.
     """
     gradient = history.by_layer("mean_abs")[0]
     first, last, ratio, layers = _ends(history.layers, gradient)
-    with np.errstate(all="ignore"):  # zero and infinity are among the answers
+    with np.errstate(all="ignore"):  # zero and infinity are valid results
         decades = np.log10(ratio) / (layers - 1) if layers > 1 else np.float64(0.0)
     loss = history.logs["loss"]
     return {
@@ -35,20 +35,20 @@ def summarize(history: GradientHistory) -> dict[str, float]:
 
 
 def summarize_prediction(prediction: Prediction) -> dict[str, float]:
-    """What theory expects of `summarize`.
+    """Summarize a prediction as `summarize` does a run.
 
     Returns:
         predicted_first, predicted_last: mean |gradient| of the first and the last hidden layer.
-        predicted_ratio: the first divided by the last.
+        predicted_ratio: predicted_first / predicted_last.
     """
     first, last, ratio, _ = _ends(prediction.layers, prediction.by_layer("mean_abs")[0])
     return {"predicted_first": first, "predicted_last": last, "predicted_ratio": ratio}
 
 
 def _ends(layers: Sequence[str], gradient: np.ndarray) -> tuple[float, float, float, int]:
-    """Of the hidden layers: the first's gradient, the last's, their ratio, and how many there are.
+    """Return the first and the last hidden layer's gradient, their ratio, and the layer count.
 
-    A model that `create_model` did not make has none of these names: there all layers count.
+    In a model that `create_model` did not make, no layer is called hidden: all layers count.
     """
     hidden = [i for i, layer in enumerate(layers) if layer.startswith("hidden_")]
     hidden = hidden or list(range(len(layers)))
