@@ -28,6 +28,7 @@ def old_arguments(*positional: str, **renamed: str) -> Callable[[Callable], Call
         ... def draw(history, *, title="", num_layers=1):
         ...     return title, num_layers
         >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warnings.simplefilter("always")
         ...     draw("history", "A run", layers=3)
         ('A run', 3)
         >>> [str(warning.message) for warning in caught]
@@ -46,7 +47,7 @@ def old_arguments(*positional: str, **renamed: str) -> Callable[[Callable], Call
             for old in renamed.keys() & kwargs.keys():
                 _warn(f"{old} is now called {renamed[old]}")
                 kwargs[renamed[old]] = kwargs.pop(old)
-            # More arguments than there ever were: Python refuses them.
+            # Python raises for arguments that never existed.
             rest = args[count + len(extra) :]
             return function(*args[:count], *rest, **extra, **kwargs)
 
@@ -73,7 +74,7 @@ def deprecated_attribute(owner: Any, name: str, new_name: str) -> Any:
 
 
 class OldModules(MetaPathFinder, Loader):
-    """Imports modules by the names that they had in kgrad 0.1, with a `DeprecationWarning`.
+    """An importer of modules by the names that they had in kgrad 0.1, with a `DeprecationWarning`.
 
     Args:
         moved: old name of a module → (the module that has its names now, {old name of an
@@ -88,7 +89,7 @@ class OldModules(MetaPathFinder, Loader):
         return ModuleSpec(fullname, self) if fullname in self._moved else None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Make a module that takes each attribute from where it is now."""
+        """Make a module that looks up each attribute in its new place."""
         home, renamed = self._moved[module.__name__]
 
         def attribute(name: str) -> Any:

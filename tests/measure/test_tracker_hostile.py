@@ -191,11 +191,11 @@ REFUSED = [
     ({"clipped": "yes"}, ValueError, "clipped must be None, True or False, received 'yes'"),
     ({"distributions": "no"}, ValueError, "distributions must be True or False, received 'no'"),
     ({"log": np.ones(2)}, ValueError, 'log must be True, False or "layers", received'),
-    ({"every": np.ones(2)}, ValueError, "every, where it is not"),
+    ({"every": np.ones(2)}, ValueError, "every, unless it is"),
     ({"probe": X}, TypeError, r"probe must be None or a tuple \(X, y\), received ndarray"),
     ({"probe": (X, Y, Y)}, TypeError, r"probe must be None or a tuple \(X, y\), received tuple"),
     ({"metadata": "run"}, TypeError, "metadata must be a mapping, received 'run'"),
-    ({"metadata": {"a": {1}}}, TypeError, "metadata must hold only what JSON can represent, received"),
+    ({"metadata": {"a": {1}}}, TypeError, "metadata must hold only what JSON can"),
 ]
 
 

@@ -188,7 +188,7 @@ def test_graph_draws_what_it_wrote(tmp_path, monkeypatch):
         ("a.jsonl", "{}\n", [], 'expected a header with "format": "kgrad-history"'),
         ("a.json", "{", [], "a.json: "),
         ("a.json", "[" * 100_000, [], "a.json: "),
-        ("a.json", '{"nodes": 1}', [], "a.json: nodes must be a list of objects, received 1"),
+        ("a.json", '{"nodes": 1}', [], "got `int` - at `$.nodes`"),
         (
             "a.json",
             "{}",
