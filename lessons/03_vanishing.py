@@ -37,9 +37,9 @@ def network(depth, seed, activation="sigmoid", initializer="xavier"):
 model = network(depth=10, seed=0)
 measured = kgrad.measure_gradients(model, data.X, data.y)
 predicted = kgrad.predict_gradients(model, data.X, data.y)
-kgrad.plot_prediction(measured, predicted, "Ten sigmoid layers before training")
-plt.show()
+kgrad.plot_prediction(measured, predicted, title="Ten sigmoid layers before training")
 
+# %%
 gradient = measured.by_layer("mean_abs")[0]
 ratio = gradient[0] / gradient[9]
 print(f"mean |gradient|: first layer {gradient[0]:.1e}, tenth layer {gradient[9]:.1e}")

@@ -16,9 +16,9 @@ import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
-from kgrad.probe import Probe
 
 import kgrad
+from kgrad import Probe
 
 FAST = "KGRAD_FAST" in os.environ  # fewer networks, same claims
 seeds = range(2 if FAST else 8)
@@ -109,7 +109,6 @@ print(f"tanh: first step ÷ norm of the kernel: layer 1 {moved[0]:.1g}, layer 10
 
 # %%
 kgrad.visualize_gradients(histories["relu"], "ReLU, weights from N(0, 0.5²): eight training steps")
-plt.show()
 
 # %% [markdown]
 # On the left each line is a layer. On the right each cell is a layer at one step. Crosses mark NaN.

@@ -94,7 +94,6 @@ print(f"ReLU:    loss {relu.logs['loss'][-1]:.4f}; five layers frozen {frozen['r
 
 # %%
 kgrad.visualize_gradients(histories[1], "Four sigmoid layers: a plateau, then learning")
-plt.show()
 
 # %%
 first = histories[1].by_layer("mean_abs")[:, 0]

@@ -38,7 +38,6 @@ batch = data.X[:128], data.y[:128]  # used to measure the signals of the graph
 model, patient = trained(dead=15, distributions=True, probe=batch)
 _, twin = trained(dead=0)
 kgrad.visualize_gradients(patient, "1: lines (left). 2: heatmap (right)")
-plt.show()
 
 # %%
 mean, of_twin = patient.by_layer("mean_abs")[0], twin.by_layer("mean_abs")[0]
@@ -52,9 +51,9 @@ for layer, one, other in zip(patient.layers, mean, of_twin, strict=True):
 # smallest gradients. This is only a hint, because a healthy layer can also have a small gradient.
 
 # %%
-kgrad.plot_gradient_by_depth(patient, [0, 10], "3: depth profile")
-plt.show()
+kgrad.plot_gradient_by_depth(patient, epochs=[0, 10], title="3: depth profile")
 
+# %%
 norm = patient.by_layer("l2_norm")[0]
 print(f"output ÷ hidden_1: mean |g| {mean[6] / mean[0]:.1f}, norm {norm[6] / norm[0]:.1f}")
 
@@ -66,9 +65,9 @@ print(f"output ÷ hidden_1: mean |g| {mean[6] / mean[0]:.1f}, norm {norm[6] / no
 # layer has 420. For every such figure, ask whether it shows the mean or the norm.
 
 # %%
-kgrad.plot_distributions(patient, "4: distribution", epochs=[0, 10])
-plt.show()
+kgrad.plot_distributions(patient, title="4: distribution", epochs=[0, 10])
 
+# %%
 zeros, zeros_of_twin = patient.by_layer("zero_fraction")[0], twin.by_layer("zero_fraction")[0]
 print(f"hidden_3, share of exact zeros: patient {zeros[2]:.2f}, twin {zeros_of_twin[2]:.2f}")
 alive, alive_in_twin = mean[2] / (1 - zeros[2]), of_twin[2] / (1 - zeros_of_twin[2])
@@ -83,9 +82,9 @@ print(f"hidden_3, mean |g| without zeros: patient {alive:.4f}, twin {alive_in_tw
 # units are 0.
 
 # %%
-kgrad.plot_flow_graph(kgrad.flow_graph(model, patient, epoch=0), "5: graph")
-plt.show()
+kgrad.plot_flow_graph(kgrad.flow_graph(model, patient, epoch=0), title="5: graph")
 
+# %%
 _, plain = trained(dead=15, skip=False)
 for name, history in (("with skip connections", patient), ("without", plain)):
     loss, first = history.logs["loss"][-1], history.by_layer("l2_norm")[0, 0]

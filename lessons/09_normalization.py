@@ -41,10 +41,12 @@ def network(depth, activation, normalization, seed=0, initializer=None):
 models = {name: network(10, "sigmoid", kind) for name, kind in KINDS.items()}
 measured = {name: kgrad.measure_gradients(model, X, y) for name, model in models.items()}
 predicted = {name: kgrad.predict_gradients(model, X, y) for name, model in models.items()}
-kgrad.plot_prediction(measured, predicted, "Ten sigmoid layers: normalization none, batch, layer")
-plt.show()
+kgrad.plot_prediction(
+    measured, predicted, title="Ten sigmoid layers: normalization none, batch, layer"
+)
 
 
+# %%
 def kernels(history):
     """Return the gradient norms of the hidden layers' kernels, without normalization layers."""
     hidden = [w.layer.startswith("hidden") and w.name == "kernel" for w in history.weights]

@@ -40,7 +40,6 @@ measured = {
 
 # %%
 kgrad.plot_gradient_by_depth(measured, title="Twenty sigmoid layers before training")
-plt.show()
 
 # %% [markdown]
 # In the right panel the gradient has nearly the same size in all hidden layers. Is this true at

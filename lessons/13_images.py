@@ -80,11 +80,11 @@ def train(*which):
 runs = {"plain": train(False), "residual": train(True)}
 
 # %%
-kgrad.compare_gradients(
-    {name: history for name, (history, _) in runs.items()}, "Twenty convolutions, Glorot"
+kgrad.plot_gradients(
+    {name: history for name, (history, _) in runs.items()}, title="Twenty convolutions, Glorot"
 )
-plt.show()
 
+# %%
 for name, (history, right) in runs.items():
     print(f"{name}: loss {history.logs['loss'][-1]:.3f}, accuracy on new images {right:.0%}")
 

@@ -105,9 +105,11 @@ histories = {
 }
 
 # %%
-kgrad.compare_gradients(histories, "The key is in the middle of the sentence", "l2_norm")
-plt.show()
+kgrad.plot_gradients(
+    histories, title="The key is in the middle of the sentence", statistic="l2_norm"
+)
 
+# %%
 loss = {kind: history.logs["loss"][-4:].mean() for kind, history in histories.items()}
 for kind in histories:
     print(f"{kind}: loss in the last epoch {loss[kind]:.3f} (guessing: {np.log(KEYS):.3f})")

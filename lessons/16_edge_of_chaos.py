@@ -48,7 +48,8 @@ def network(depth, sigma_w2, sigma_b2=BIAS, model=None):
 
 # %%
 kgrad.plot_phase_diagram("tanh")
-plt.show()
+
+# %%
 best, _ = kgrad.theory.critical_point(phi, BIAS)
 print(f"at σ_b² = {BIAS} the edge is at σ_w² = {best:.2f}")
 
@@ -206,7 +207,8 @@ assert chaotic > 0.035
 # %% tags=["solution"] jupyter={"source_hidden": true, "outputs_hidden": true}
 relu = kgrad.theory.activation("relu")
 kgrad.plot_phase_diagram(relu)
-plt.show()
+
+# %%
 assert np.isclose(kgrad.theory.critical_point(relu)[0], 2)
 assert np.allclose([kgrad.theory.chi_1(relu, scale) for scale in (0.5, 1, 2)], [0.25, 0.5, 1])
 

@@ -132,8 +132,9 @@ def train(kind, learning_rate):
 histories = {kind: train(kind, 0.01) for kind in colors}
 
 # %%
-kgrad.compare_gradients(histories, "Adam, learning rate 0.01, no warm-up", "l2_norm")
-plt.show()
+kgrad.plot_gradients(histories, title="Adam, learning rate 0.01, no warm-up", statistic="l2_norm")
+
+# %%
 loss = {kind: history.logs["loss"][-4:].mean() for kind, history in histories.items()}
 print(f"loss in the last epoch (guessing: {np.log(WORDS):.2f}):")
 print(", ".join(f"{kind} {value:.3f}" for kind, value in loss.items()))

@@ -61,8 +61,7 @@ plt.show()
 # above it in the first epoch and comes back. C stays a little above it and does not move at all.
 
 # %%
-kgrad.compare_gradients(histories, "The gradients of the same runs", "l2_norm")
-plt.show()
+kgrad.plot_gradients(histories, title="The gradients of the same runs", statistic="l2_norm")
 
 # %% [markdown]
 # In the upper panels each line is one layer, light near the input. In the lower panels each row is
@@ -94,7 +93,6 @@ for name, tried in trials.items():
 
 # %%
 kgrad.plot_remedies(trials["A"])
-plt.show()
 
 # %% [markdown]
 # ## What it shows, and why
