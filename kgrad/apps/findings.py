@@ -3,13 +3,15 @@
 import re
 import string
 import textwrap
+from typing import TYPE_CHECKING
 
-from kgrad.diagnosis import Finding
+if TYPE_CHECKING:
+    from kgrad.diagnosis import Finding
 
 _MARKS = re.compile(f"([{re.escape(string.punctuation)}])")
 
 
-def heading(finding: Finding, seeds: int = 1, runs: int = 1) -> str:
+def heading(finding: "Finding", seeds: int = 1, runs: int = 1) -> str:
     """Return a finding's rule, layers and first epoch in one line.
 
     Args:
@@ -22,7 +24,7 @@ def heading(finding: Finding, seeds: int = 1, runs: int = 1) -> str:
     return f"{rule} in {finding.where()}, since epoch {finding.first_epoch}{share}"
 
 
-def to_text(finding: Finding, seeds: int = 1, runs: int = 1) -> str:
+def to_text(finding: "Finding", seeds: int = 1, runs: int = 1) -> str:
     """Return a finding as lines for a terminal: heading, first evidence, explanation, first remedy.
 
     Args:
@@ -41,7 +43,7 @@ def to_text(finding: Finding, seeds: int = 1, runs: int = 1) -> str:
     )
 
 
-def to_markdown(finding: Finding) -> str:
+def to_markdown(finding: "Finding") -> str:
     """Return a finding as Markdown: heading, explanation, first evidence and all remedies."""
     title = heading(finding)
     remedies = "\n".join(f"- {escape_markdown(remedy)}" for remedy in finding.remedies)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kgrad.experiments.data import dataset_lines
 from kgrad.experiments.names import SHORT_NAMES
 
 if TYPE_CHECKING:  # takes seconds to import; --help does not need it
@@ -90,15 +91,11 @@ AXES = {
         ),
     ),
     "data": (
-        Axis(
-            "dataset", str,
-            "classification, regression, circles, moons, blobs, spirals, noise or digits "
-            "(default: classification)",
-        ),
+        Axis("dataset", str, "data sets to train on, listed below (default: classification)"),
         Axis("samples", int, "number of samples (default: 1024; digits: all 1797)"),
         Axis(
             "features", int,
-            "number of input columns (default: 20; two-dimensional shapes: 2; digits: 64)",
+            "number of input columns (default: listed below)",
         ),
     ),
     "training": (
@@ -121,7 +118,13 @@ def parse(arguments: Sequence[str] | None = None, program: str = "kgrad run") ->
         prog=program,
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Several values of a network, data or training option make a grid of experiments.",
+        epilog="\n  ".join(
+            [
+                "Several values of a network, data or training option make a grid of experiments."
+                "\n\ndata sets:",
+                *dataset_lines(),
+            ]
+        ),
     )
     what = parser.add_argument_group("what to run")
     what.add_argument(
@@ -146,7 +149,7 @@ def parse(arguments: Sequence[str] | None = None, program: str = "kgrad run") ->
     training = groups["training"]
     training.add_argument(
         "--jit", choices=("auto", "on", "off"), default="auto",
-        help="compile with XLA (default: auto, which means if the run is long enough to repay it)",
+        help="compile with XLA; auto does so if the run is long enough to repay it (default: auto)",
     )  # fmt: skip
     recording = parser.add_argument_group("recording")
     recording.add_argument(
@@ -245,6 +248,7 @@ def as_options(sentence: str) -> str:
     """
     name, space, rest = sentence.partition(" ")
     options = {axis.field: axis.option for axis in EVERY_AXIS}
+    options |= {"every": "--every", "statistics": "--statistics"}
     return f"{options.get(name, name)}{space}{rest}"
 
 

@@ -1,10 +1,11 @@
-"""What the app's knobs are set to: a value that a link can carry, and every refusal of one."""
+"""The app's configurations: their options, their limits, and how a link stores them."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
+from kgrad.experiments.data import DATASETS
 from kgrad.experiments.names import LONG_NAMES, SHORT_NAMES
 
 ACTIVATIONS = (
@@ -17,25 +18,22 @@ INITIALIZERS = (
 )  # fmt: skip
 NORMALIZATIONS = ("none", "batch", "layer")
 OPTIMIZERS = ("sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad")
-DATASETS = (
-    "classification", "regression", "circles", "moons", "blobs", "spirals", "noise", "digits",
-)  # fmt: skip
 BATCH_SIZES = (8, 16, 32, 64, 128, 256)
-SECOND = "b_"  # stands before the names of the second configuration's knobs in a link
-_MOST_SHOWN = 40  # characters of what somebody else wrote into a link
+SECOND = "b_"  # prefix of the second configuration's parameters in a link
+_MOST_SHOWN = 40  # characters of a link's value in an error
 
 
 class Knob(NamedTuple):
-    """One knob: where it stands, what it is called, what it accepts.
+    """One option of a configuration, as the app shows and checks it.
 
     Attributes:
         group: "Network", "Training" or "Data".
-        label: what the page calls it.
-        help: what it does, in a sentence.
-        choices: what it accepts, if that is a list.
-        low: the least number that it accepts, if it is a number.
-        high: the greatest.
-        optional: whether it may be off, None.
+        label: the name that the page shows.
+        help: the text that explains it.
+        choices: the accepted values; empty if any number in a range is accepted.
+        low: the smallest accepted number.
+        high: the largest accepted number.
+        optional: whether None is accepted, which turns it off.
     """
 
     group: str
@@ -53,8 +51,8 @@ class Configuration:
 
     Attributes:
         layers, units, activation, initializer, normalization, skip: the network.
-        optimizer, learning_rate, clip_norm, epochs, batch_size, seed: its training.
-        dataset: what it learns from.
+        optimizer, learning_rate, clip_norm, epochs, batch_size, seed: the training.
+        dataset: the data.
     """
 
     layers: int = 10
@@ -72,74 +70,72 @@ class Configuration:
     dataset: str = "classification"
 
     def __str__(self) -> str:
-        """Such as `10 × 64, relu, he, batch normalisation`."""
+        """Return a short description: `10 × 64, relu, he, batch normalization`."""
         parts = [f"{self.layers} × {self.units}", self.activation, self.initializer]
-        parts += [f"{self.normalization} normalisation"] if self.normalization != "none" else []
+        parts += [f"{self.normalization} normalization"] if self.normalization != "none" else []
         parts += ["skip connections"] if self.skip else []
         parts += [f"clipped at {self.clip_norm:g}"] if self.clip_norm else []
         return ", ".join(parts)
 
     def experiment(self) -> dict[str, Any]:
-        """The arguments of `kgrad.experiments.Experiment`."""
+        """Return the arguments of `kgrad.experiments.Experiment`."""
         own = {LONG_NAMES.get(name, name): value for name, value in asdict(self).items()}
         normalization = None if self.normalization == "none" else self.normalization
         return own | {"name": str(self), "normalization": normalization}
 
 
+_DATASET_HELP = "\n".join(f"- {name}: {recipe.task}" for name, recipe in DATASETS.items())
 KNOBS: dict[str, Knob] = {
-    "layers": Knob("Network", "Hidden layers", "How deep the network is.", low=1, high=100),
-    "units": Knob("Network", "Units in each", "How wide each hidden layer is.", low=1, high=256),
+    "layers": Knob("Network", "Hidden layers", "Depth of the network.", low=1, high=100),
+    "units": Knob("Network", "Units per layer", "Width of each hidden layer.", low=1, high=256),
     "activation": Knob(
-        "Network", "Activation", "What each unit does to its sum of inputs.", ACTIVATIONS
+        "Network", "Activation", "Function that each hidden unit applies to its input.", ACTIVATIONS
     ),
     "initializer": Knob(
         "Network",
         "Initial weights",
-        "he and xavier fit the spread of the weights to the width; normal:0.5 draws them with a "
-        "standard deviation of 0.5, normal with 0.05.",
+        "he, xavier and lecun scale the weights to the width of the layer; normal:0.5 draws them "
+        "with standard deviation 0.5, normal with 0.05.",
         INITIALIZERS,
     ),
     "normalization": Knob(
-        "Network", "Normalisation", "What stands before each activation.", NORMALIZATIONS
+        "Network", "Normalization", "Layer placed before each activation.", NORMALIZATIONS
     ),
-    "skip": Knob("Network", "Skip connections", "A way around every two hidden layers."),
+    "skip": Knob("Network", "Skip connections", "Connections around every two hidden layers."),
     "optimizer": Knob(
-        "Training", "Optimizer", "How a gradient becomes a change of the weights.", OPTIMIZERS
+        "Training", "Optimizer", "Rule that turns a gradient into an update.", OPTIMIZERS
     ),
-    "learning_rate": Knob(
-        "Training", "Learning rate", "How far each step goes.", low=1e-6, high=100.0
-    ),
+    "learning_rate": Knob("Training", "Learning rate", "Size of each step.", low=1e-6, high=100.0),
     "clip_norm": Knob(
         "Training",
         "Clip gradients to norm",
-        "All gradients together are scaled down to this norm where they exceed it; empty: never.",
+        "Scales all gradients down if their total norm is larger; empty: no clipping.",
         low=1e-6,
         high=1e6,
         optional=True,
     ),
     "epochs": Knob("Training", "Epochs", "Passes over the data.", low=1, high=1000),
-    "batch_size": Knob("Training", "Batch size", "Samples in each step.", BATCH_SIZES),
+    "batch_size": Knob("Training", "Batch size", "Samples per step.", BATCH_SIZES),
     "seed": Knob(
         "Training",
         "Seed",
-        "Decides the initial weights and the order of the samples.",
+        "Seed of the initial weights and of the order of the samples.",
         low=0,
         high=2**31 - 1,
     ),
-    "dataset": Knob("Data", "Data set", "What the network learns from.", DATASETS),
+    "dataset": Knob("Data", "Data set", _DATASET_HELP, tuple(DATASETS)),
 }
 
 
 def from_query(query: Mapping[str, str], prefix: str = "") -> tuple[Configuration, list[str]]:
-    """The configuration that a link carries.
+    """Read the configuration in a link.
 
     Args:
-        query: the link's parameters, written by anybody.
-        prefix: what stands before the names of the knobs.
+        query: the link's parameters; anyone may have written them.
+        prefix: prefix of the parameters' names.
 
     Returns:
-        The configuration, with the default of every knob that is refused, and a sentence for each
-        refusal.
+        The configuration, with defaults in place of refused values; one sentence per refused value.
     """
     values: dict[str, Any] = {}
     refusals: list[str] = []
@@ -153,7 +149,7 @@ def from_query(query: Mapping[str, str], prefix: str = "") -> tuple[Configuratio
 
 
 def to_query(configuration: Configuration, prefix: str = "") -> dict[str, str]:
-    """The parameters of a link: of every knob that is not at its default, as text."""
+    """Return the parameters of a link: all values that differ from the default, as text."""
     query = {}
     for one in fields(Configuration):
         value = getattr(configuration, one.name)
@@ -163,10 +159,10 @@ def to_query(configuration: Configuration, prefix: str = "") -> dict[str, str]:
 
 
 def from_experiment(described: Any) -> Configuration | None:
-    """The configuration that a history says it is of; None if it is of something else.
+    """Return the configuration that a history was recorded with; None if it is not of the app.
 
     Args:
-        described: `metadata["experiment"]` of the history, written by anybody.
+        described: `metadata["experiment"]` of the history; anyone may have written it.
     """
     if not isinstance(described, dict):
         return None
@@ -182,24 +178,24 @@ def from_experiment(described: Any) -> Configuration | None:
 
 
 def unknown(query: Mapping[str, str], others: Sequence[str]) -> list[str]:
-    """A sentence that names the link's parameters that the app does not know.
+    """Return a sentence that names the unknown parameters in a link; nothing if all are known.
 
     Args:
         query: the link's parameters.
-        others: names that are known beside those of the knobs.
+        others: known parameters that are not part of a configuration.
     """
     known = {*others, *KNOBS, *(SECOND + name for name in KNOBS)}
     names = [_short(name) for name in query if name not in known]
     if not names:
         return []
-    return [f"The link has parameters that the app does not know: {', '.join(names[:5])}."]
+    return [f"The link has unknown parameters, which are ignored: {', '.join(names[:5])}."]
 
 
 def checked(name: str, value: Any) -> Any:
-    """A knob's value, found acceptable.
+    """Return a value that is accepted, as the type of the option.
 
     Raises:
-        ValueError: if it is not; says what is accepted.
+        ValueError: if the value is not accepted.
     """
     knob = KNOBS[name]
     if value is None and knob.optional:
@@ -224,7 +220,7 @@ def checked(name: str, value: Any) -> Any:
 
 
 def _read(name: str, text: str) -> Any:
-    """A knob's value from the text in a link."""
+    """Return a value from its text in a link."""
     knob, default = KNOBS[name], getattr(Configuration, name)
     if isinstance(default, bool):
         if text not in ("on", "off"):
@@ -237,7 +233,7 @@ def _read(name: str, text: str) -> Any:
     try:
         number = int(text) if isinstance(default, int) else float(text)
     except ValueError:
-        number = math.nan  # which no knob accepts
+        number = math.nan  # in no range
     try:
         return checked(name, number)
     except ValueError as error:
@@ -246,7 +242,7 @@ def _read(name: str, text: str) -> Any:
 
 
 def _is_normal(value: Any) -> bool:
-    """Whether it is normal:STDDEV, of a size that makes a network."""
+    """Return whether a value is normal:STDDEV with a usable standard deviation."""
     name, colon, number = str(value).partition(":")
     try:
         return name == "normal" and bool(colon) and 1e-6 <= float(number) <= 100

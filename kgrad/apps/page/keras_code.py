@@ -1,4 +1,4 @@
-"""A configuration as a script in plain Keras, with one callback."""
+"""A configuration as a script in plain Keras with one callback."""
 
 from kgrad.apps.page.configuration import Configuration
 from kgrad.measure.aliases import NORMALIZATIONS, initializer_class
@@ -51,16 +51,10 @@ kgrad.visualize_gradients(tracker.history, TITLE).savefig("gradients.png")
 
 
 def keras_code(configuration: Configuration) -> str:
-    """A script that builds the configuration's model with the same initial weights and trains it.
+    """Return a script that builds and trains a configuration in plain Keras.
 
-    The layers are written out in a loop, as one would write them by hand. The order of the samples
-    is Keras's own, so that the training differs from the app's in that.
-
-    Args:
-        configuration: the knobs.
-
-    Returns:
-        The script's text.
+    The model has the same layers and the same initial weights as the app's. The order of the
+    samples is Keras's own, so the training is not identical.
     """
     c = configuration
     name, _, stddev = c.initializer.partition(":")
@@ -83,7 +77,7 @@ def keras_code(configuration: Configuration) -> str:
 
 
 def _hidden_layers(c: Configuration) -> str:
-    """The loop over the hidden layers."""
+    """Return the loop over the hidden layers."""
     lines = [f"for k in range(1, {c.layers + 1}):"]
     if c.skip:
         lines += ["    if k % 2 == 1:", "        start = x"]

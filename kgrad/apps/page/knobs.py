@@ -1,4 +1,4 @@
-"""The knobs as the sidebar has them."""
+"""The widgets of a configuration, in the sidebar."""
 
 from typing import Any
 
@@ -8,22 +8,22 @@ from kgrad.apps.page.configuration import KNOBS, Configuration, checked
 
 
 def read_knobs(letter: str, before: Configuration) -> Configuration:
-    """What the knobs of a configuration are set to, drawn yet or not.
+    """Return the configuration that the widgets are set to, whether or not they are drawn yet.
 
     Args:
-        letter: tells the two configurations' knobs apart.
-        before: what they were set to; stands where somebody typed what no knob accepts.
+        letter: prefix of the widgets' keys, different for each configuration.
+        before: the previous configuration; its values replace typed values that are not accepted.
     """
     values = {name: _value(letter, name, before) for name in KNOBS}
     return Configuration(**values)
 
 
 def draw_knobs(letter: str, configuration: Configuration) -> None:
-    """Draw the knobs of a configuration.
+    """Draw the widgets of a configuration.
 
     Args:
         letter: as in `read_knobs`.
-        configuration: what they are set to when they are first drawn.
+        configuration: the values when the widgets are first drawn.
     """
     for group in dict.fromkeys(knob.group for knob in KNOBS.values()):
         with st.expander(group, expanded=True):
@@ -33,7 +33,7 @@ def draw_knobs(letter: str, configuration: Configuration) -> None:
 
 
 def put_knobs(letter: str, configuration: Configuration) -> None:
-    """Set the knobs of a configuration, before they are drawn."""
+    """Set the widgets of a configuration before they are drawn."""
     for name in KNOBS:
         st.session_state[_key(letter, name)] = getattr(configuration, name)
 
@@ -55,7 +55,7 @@ def _draw_knob(letter: str, name: str, value: Any) -> None:
         try:
             checked(name, chosen)
         except ValueError as error:
-            st.error(f"{error} Beside these, normal:0.3 and the like.")
+            st.error(f"{error} You can also type normal:STDDEV, such as normal:0.3.")
     elif name == "batch_size":
         st.select_slider(options=knob.choices, **named)
     elif knob.choices:
@@ -73,7 +73,7 @@ def _draw_knob(letter: str, name: str, value: Any) -> None:
             value=None if knob.optional else "min",
             step=0.01 if name == "learning_rate" else 0.5,
             format="%g",
-            placeholder="never",
+            placeholder="no clipping",
             **named,
         )
 

@@ -1,4 +1,4 @@
-"""The page, which Streamlit runs anew from top to bottom whenever somebody turns a knob."""
+"""The page. Streamlit runs it from top to bottom whenever the user changes a widget."""
 
 import gc
 import sys
@@ -6,6 +6,7 @@ import threading
 
 import streamlit as st
 
+from kgrad.apps.findings import escape_markdown
 from kgrad.apps.page.configuration import SECOND, Configuration, from_query, to_query, unknown
 from kgrad.apps.page.knobs import draw_knobs, put_knobs, read_knobs
 from kgrad.apps.page.predicting import predicted
@@ -13,38 +14,38 @@ from kgrad.apps.page.presets import OWN, PRESETS, preset_of
 from kgrad.apps.page.processes import Spare
 from kgrad.apps.page.runs import Tab
 
-# Streamlit leaves a hand's breadth free above a page.
+# Reduces the empty space that Streamlit leaves above a page.
 _STYLE = "<style>.stMainBlockContainer {padding-top: 3rem} h1 {padding-top: 0}</style>"
 _ABOUT = (
-    "Turn the knobs on the left: the gradients are predicted at once. Then train the network and "
-    "see them measured."
+    "Change the network on the left and see its gradients predicted at once. Then train it and see "
+    "them measured."
 )
 
 
 @st.cache_resource(show_spinner=False)
 def _spare() -> Spare:
-    """The process that waits for the next training; the first is started behind the first page."""
+    """Return the keeper of the spare training process, one for all tabs."""
     return Spare()
 
 
 @st.cache_resource(scope="session", on_release=lambda tab: tab.close(), show_spinner=False)
 def _tab() -> Tab:
-    """What this browser tab holds; released when it is closed."""
+    """Return the state of this browser tab, which is released when the tab is closed."""
     return Tab(_spare())
 
 
 @st.cache_resource(show_spinner=False)
 def _warmed() -> threading.Thread:
-    """Gets ready, in the background and once, what takes seconds."""
+    """Start, once and in the background, the imports that take seconds; returns the thread."""
     spare = _spare()
 
     def warm_up() -> None:
         spare.give()
         import kgrad.apps.page.results
-        import kgrad.experiments.experiment  # noqa: F401 (for the prediction: with TensorFlow)
+        import kgrad.experiments.experiment  # noqa: F401 (imports TensorFlow)
 
-        # Streamlit collects garbage after each run of the page: over all that TensorFlow is made of
-        # that takes longer than a prediction.
+        # Streamlit collects garbage after each run of the page. With TensorFlow's objects that
+        # would take longer than a prediction.
         gc.freeze()
 
     thread = threading.Thread(target=warm_up, daemon=True)
@@ -61,32 +62,32 @@ def page() -> None:
     st.title("Gradients, layer by layer", anchor=False)
     st.markdown(_ABOUT)
     for refusal in st.session_state.refusals:
-        st.warning(refusal)
+        st.warning(escape_markdown(refusal))
     configurations = _configurations()
     if _warmed().is_alive():
         _sidebar(configurations)
         _main(configurations)
         return
     try:
-        # Kept for when it is drawn; now a browser has nothing to draw on the same cores.
+        # Computed (and cached) before anything is drawn: the browser may share the CPU cores.
         for one in configurations:
             predicted(one)
         _main(configurations)
-    except Exception:  # whoever turned a knob to what fails must be able to turn it back
+    except Exception:  # without the sidebar the user could not undo the change
         _sidebar(configurations)
         raise
-    # After what somebody who turned one waits for: to a browser, so many are as much work.
+    # Draw the sidebar last: its widgets would delay the figures the user waits for.
     _sidebar(configurations)
 
 
 def _main(configurations: list[Configuration]) -> None:
-    """All but the knobs."""
+    """Draw everything except the sidebar."""
     _choose_preset()
     _write_link(configurations)
     waiting = st.empty()
     if _warmed().is_alive():
-        waiting.info("TensorFlow is being imported; the prediction will stand here.")
-        _warmed().join()  # the page as far as it goes is there already
+        waiting.info("Loading TensorFlow… the prediction will appear here.")
+        _warmed().join()  # the rest of the page is already visible
     from kgrad.apps.page.results import show
 
     waiting.empty()
@@ -94,7 +95,7 @@ def _main(configurations: list[Configuration]) -> None:
 
 
 def _begin() -> None:
-    """Read the link and the command line, once a browser tab."""
+    """Read the link and the command line, once per browser tab."""
     state = st.session_state
     query = st.query_params.to_dict()
     first, refusals = from_query(query)
@@ -113,13 +114,13 @@ def _begin() -> None:
 
 
 def _choose_preset() -> None:
-    """The classic cases, with what to look for."""
+    """Draw the choice of a classic case, and what to look for in it."""
     state = st.session_state
     current = preset_of(*_pair(state.configurations))
     state.preset = OWN if current is None else current.name
     left, right = st.columns([1, 2], vertical_alignment="bottom")
     left.selectbox(
-        "Begin with a classic case",
+        "Start from a classic case",
         [one.name for one in PRESETS] + ([OWN] if current is None else []),
         key="preset",
         on_change=_apply_preset,
@@ -127,7 +128,7 @@ def _choose_preset() -> None:
     if current is not None:
         right.markdown(f"**What to look for.** {current.look}")
     else:
-        right.markdown("**Your own configuration.** The address of this page holds it: send it.")
+        right.markdown("**Your own configuration.** Copy this page's URL to share it.")
 
 
 def _apply_preset() -> None:
@@ -145,7 +146,7 @@ def _pair(configurations: list[Configuration]) -> tuple[Configuration, Configura
 
 
 def _configurations() -> list[Configuration]:
-    """One configuration, or two."""
+    """Return the configurations that the widgets are set to, one or two."""
     state = st.session_state
     count = 2 if state.compare else 1
     for i, letter in enumerate("ab"[:count]):
@@ -154,7 +155,7 @@ def _configurations() -> list[Configuration]:
 
 
 def _sidebar(configurations: list[Configuration]) -> None:
-    """The knobs: one configuration's, or two in two tabs."""
+    """Draw the widgets of one configuration, or of two in two tabs."""
     with st.sidebar:
         st.toggle("Compare two configurations", key="compare", on_change=_begin_comparison)
         if len(configurations) == 1:
@@ -166,7 +167,7 @@ def _sidebar(configurations: list[Configuration]) -> None:
 
 
 def _begin_comparison() -> None:
-    """The second configuration starts as the first one is."""
+    """Start a comparison with a copy of the first configuration."""
     state = st.session_state
     if state.compare and state.configurations[1] == Configuration():
         state.configurations[1] = state.configurations[0]
@@ -174,7 +175,7 @@ def _begin_comparison() -> None:
 
 
 def _write_link(configurations: list[Configuration]) -> None:
-    """The page's address holds the configuration, and nothing else."""
+    """Write the configuration, and nothing else, into the page's URL."""
     query = to_query(configurations[0])
     if len(configurations) > 1:
         query |= {"compare": "on"} | to_query(configurations[1], SECOND)

@@ -1,21 +1,21 @@
-"""The classic cases: configurations to begin with, and what to look for in each."""
+"""The classic cases: configurations to start from, and what to look for in each."""
 
 from dataclasses import replace
 from typing import NamedTuple
 
 from kgrad.apps.page.configuration import Configuration
 
-OWN = "My own"
+OWN = "My own"  # the name of any other configuration
 
 
 class Preset(NamedTuple):
     """A classic case.
 
     Attributes:
-        name: what it is called.
-        look: two sentences on what to look for.
-        first: its configuration.
-        second: what to compare it with; None for nothing.
+        name: the name that the page shows.
+        look: two sentences: the reason, and what to look for.
+        first: the configuration.
+        second: a configuration to compare it with; None for no comparison.
     """
 
     name: str
@@ -31,66 +31,67 @@ _DEEP = replace(_HEALTHY, layers=50, units=32, activation="tanh", initializer="x
 PRESETS = (
     Preset(
         "Vanishing: sigmoid",
-        "Each sigmoid layer passes back a small part of the gradient that reaches it, so that ten "
-        "of them leave almost nothing for the first. Watch the profile fall from right to left by "
-        "many powers of ten, and the loss stay where it was.",
+        "Each sigmoid layer passes only a small part of its gradient back, so after ten layers "
+        "almost nothing is left. Watch the gradient fall from right to left by many powers of ten "
+        "while the loss does not move.",
         _VANISHING,
     ),
     Preset(
         "Healthy: ReLU and He",
-        "He's initial weights are as large as ReLU needs them, so that the gradient keeps its size "
-        "through all layers. Watch the profile stay within about a power of ten, and the loss "
-        "fall from the first epoch on.",
+        "He initialization scales the weights for ReLU, so the gradient keeps its size through "
+        "all layers. Watch the gradient stay within about one power of ten while the loss falls "
+        "from the first epoch.",
         _HEALTHY,
     ),
     Preset(
         "Exploding: ReLU, large weights",
-        "With weights this large each layer multiplies the signal, and the first gradients are "
-        "hundreds of times those of a healthy network. Watch the loss begin in the thousands and "
-        "drop to 0.69, that of guessing, as markers for 0 and NaN take the place of the profile.",
+        "With weights this large each layer amplifies the signal, and the first gradients are "
+        "hundreds of times larger than in a healthy network. Watch the loss start in the "
+        "thousands and end at 0.69, the loss of guessing, while markers for 0 and NaN replace the "
+        "gradient.",
         replace(_HEALTHY, initializer="normal:0.5"),
     ),
     Preset(
         "Exploding: tanh in chaos",
-        "tanh keeps the signal bounded, yet with weights this large the gradient grows from the "
-        "output towards the input. Watch the profile rise from right to left, and the loss fall "
-        "no lower than that of guessing, 0.69.",
+        "tanh keeps the signal bounded, but with weights this large the gradient grows from the "
+        "output towards the input. Watch the gradient rise from right to left while the loss "
+        "stays above 0.69, the loss of guessing.",
         replace(_HEALTHY, activation="tanh", initializer="normal:1"),
     ),
     Preset(
-        "Cure: batch normalisation",
-        "Left are the sigmoid layers of the first case, right are the same with batch "
-        "normalisation before each sigmoid. Compare how far the two profiles fall towards the "
-        "input, and which of the losses moves.",
+        "Cure: batch normalization",
+        "Left: the sigmoid layers of the first case; right: the same with batch normalization "
+        "before each sigmoid. Compare how far the two gradients fall towards the input, and "
+        "which loss falls.",
         _VANISHING,
         replace(_VANISHING, normalization="batch"),
     ),
     Preset(
         "Cure: skip connections",
-        "Left are ten sigmoid layers, right the same with a way around every two of them. Compare "
-        "the profiles: the way around carries the gradient to the input, whatever the layers make "
-        "of it.",
+        "Left: ten sigmoid layers; right: the same with skip connections around every two. "
+        "Compare the two gradients: the skip connections carry the gradient past the layers to "
+        "the input.",
         _VANISHING,
         replace(_VANISHING, skip=True),
     ),
     Preset(
         "Cure: clipping",
-        "Both networks begin with the same weights, too large for ReLU; on the right gradients are "
-        "clipped to norm 1. Compare the losses: without clipping the first epoch ends in NaN, with "
-        "it the loss falls, from gradients that were as large.",
+        "Both networks start from the same weights, which are too large for ReLU; on the right "
+        "gradients are clipped to norm 1. Compare the losses: without clipping the first epoch "
+        "ends in NaN, with clipping the loss falls although the gradients are equally large.",
         replace(_HEALTHY, initializer="normal:0.3"),
         replace(_HEALTHY, initializer="normal:0.3", clip_norm=1.0),
     ),
     Preset(
         "Deep: 50 tanh layers",
-        "Xavier's weights stand at the edge between vanishing and exploding, where the signal "
-        "travels furthest. Watch how wide the band of single networks becomes with depth, and "
-        "where in it yours lies.",
+        "Xavier initialization puts a tanh network at the edge between vanishing and exploding, "
+        "where the signal travels furthest. Watch how the predicted band widens with depth, and "
+        "where this network lies in it.",
         _DEEP,
     ),
 )  # fmt: skip
 
 
 def preset_of(first: Configuration, second: Configuration | None) -> Preset | None:
-    """The preset that has these configurations; None if none has."""
+    """Return the preset with these configurations; None if there is none."""
     return next((one for one in PRESETS if (one.first, one.second) == (first, second)), None)

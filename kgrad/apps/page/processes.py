@@ -1,4 +1,4 @@
-"""Training processes as the page holds them, and one that waits warm for the next training."""
+"""Training processes, and a spare one that has TensorFlow imported before it is needed."""
 
 import json
 import os
@@ -17,8 +17,8 @@ class Worker:
     """A process that runs `kgrad.apps.page.worker`.
 
     Attributes:
-        ready: set once TensorFlow is imported.
-        error: why the last job failed, in a sentence; empty if it did not.
+        ready: set when TensorFlow is imported.
+        error: the reason why the last job failed; empty if it did not fail.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Worker:
         self._idle.set()
         self.error = ""
         self._number = 0
-        self._printed = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
+        self._printed = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the process)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "kgrad.apps.page.worker"],
             stdin=subprocess.PIPE,
@@ -35,7 +35,7 @@ class Worker:
             text=True,
             bufsize=1,
             env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": _search_path()},
-            # Ctrl-C in a terminal is for the app, which then closes its workers' inputs.
+            # Ctrl-C in a terminal must reach only the app, which then closes its workers' inputs.
             start_new_session=True,
         )
         self.ready = threading.Event()
@@ -43,16 +43,16 @@ class Worker:
 
     @property
     def running(self) -> bool:
-        """Whether a job is being done."""
+        """Whether a job is running."""
         return not self._idle.is_set()
 
     @property
     def alive(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process has not ended."""
         return self._process.poll() is None
 
     def start(self, experiments: Sequence[Mapping[str, Any]], journals: Sequence[Path]) -> None:
-        """Begin a job: train the experiments one after the other, each into its journal."""
+        """Start a job: train the experiments one after the other, each with its journal."""
         self._number += 1
         self.error = ""
         self._idle.clear()
@@ -61,8 +61,8 @@ class Worker:
         self._write(job)
 
     def stop(self) -> None:
-        """End the job, and wait for that; a process that does not answer soon is ended itself."""
-        if not self.ready.is_set():  # it imports TensorFlow, and hears nothing
+        """End the job and wait until it has ended; kill the process if that takes too long."""
+        if not self.ready.is_set():  # still importing TensorFlow: it reads no input yet
             self.close()
             return
         self._write({"stop": self._number})
@@ -85,7 +85,7 @@ class Worker:
             self._idle.set()
 
     def _listen(self) -> None:
-        """Take the process's answers; the last one is its end."""
+        """Read the process's answers until it ends."""
         pipe = self._pipe(self._process.stdout)
         for line in pipe:
             answer = json.loads(line)
@@ -95,7 +95,7 @@ class Worker:
                 self.error = answer["error"]
                 self._idle.set()
         status = self._process.wait()
-        if self.running:  # nobody here ended it
+        if self.running:  # it ended by itself
             self.error = f"The training process ended: {self._last_line() or status}"
         self._idle.set()
         self.ready.set()
@@ -113,20 +113,20 @@ class Worker:
 
 
 class Spare:
-    """Keeps one worker that has TensorFlow imported and waits: a training starts at once."""
+    """Keeps one idle worker that has imported TensorFlow, so that a training starts at once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: Worker | None = None
 
     def take(self) -> Worker:
-        """A worker; the one that waits, if there is one."""
+        """Return a worker: the idle one if there is one, otherwise a new one."""
         with self._lock:
             worker, self._waiting = self._waiting, None
         return worker if worker is not None and worker.alive else Worker()
 
     def give(self, worker: Worker | None = None) -> None:
-        """Keep a worker that has nothing to do, or start one, for the next training."""
+        """Keep an idle worker for the next training; start one if none is given."""
         with self._lock:
             if self._waiting is None or not self._waiting.alive:
                 if worker is None or not worker.alive:
@@ -137,7 +137,7 @@ class Spare:
 
 
 def _search_path() -> str:
-    """Where a new process finds kgrad: where this one did."""
+    """Return the PYTHONPATH with which a new process imports the same kgrad as this one."""
     here = str(Path(__file__).parents[3])
     given = os.environ.get("PYTHONPATH")
     return os.pathsep.join([here, given] if given else [here])

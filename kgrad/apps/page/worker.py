@@ -1,9 +1,11 @@
-"""The process that trains: `python -m kgrad.apps.page.worker`, one for each training that goes on.
+"""The process that trains: `python -m kgrad.apps.page.worker`, one per running training.
 
-It reads jobs from its standard input, a JSON object a line. {"number": 1, "experiments": […],
-"journals": […]} is trained one after the other, each with its journal; {"stop": 1} ends that. When
-the input is closed, because the page or the whole app is gone, the process ends at once. On its
-standard output it says {"ready": true}, and of each job {"number": 1, "error": a sentence, or ""}.
+Standard input: one JSON object per line. {"number": 1, "experiments": […], "journals": […]} is a
+job: the experiments are trained one after the other, each with its journal. {"stop": 1} ends job 1.
+When the input is closed, because the page or the app has ended, the process ends at once.
+
+Standard output: {"ready": true} once, then {"number": 1, "error": "…"} after each job; the error is
+empty if there was none.
 """
 
 import _thread
@@ -16,7 +18,7 @@ from typing import Any
 
 
 class Jobs:
-    """What the input asks for, read by a thread of its own."""
+    """The jobs in the input, read by a separate thread."""
 
     def __init__(self) -> None:
         self._waiting: queue.Queue[dict[str, Any]] = queue.Queue()
@@ -25,11 +27,11 @@ class Jobs:
         threading.Thread(target=self._read, daemon=True).start()
 
     def next(self) -> dict[str, Any]:
-        """Wait for a job."""
+        """Wait for the next job and return it."""
         return self._waiting.get()
 
     def do(self, job: dict[str, Any]) -> None:
-        """Train what a job asks for, until it is stopped."""
+        """Train the experiments of a job, until it is stopped."""
         try:
             for experiment, journal in zip(job["experiments"], job["journals"], strict=True):
                 with self._lock:
@@ -52,26 +54,26 @@ class Jobs:
                 self._stopped = content["stop"]
                 if self._training:
                     _thread.interrupt_main()
-        # Not sys.exit: that ends a thread, and a compiled step would still run to its end.
+        # Not sys.exit, which ends only this thread: the process must not wait for a running step.
         os._exit(0)
 
 
 def train(settings: dict[str, Any], journal: str) -> None:
-    """Train an experiment, with all that the page can show: distributions, a probe's signals."""
+    """Train an experiment and record all that the page can show, with distributions and a probe."""
     from kgrad.experiments import Experiment, run_experiment
 
     run_experiment(Experiment(**settings, distributions=True, probe=True), journal)
 
 
 def main() -> None:
-    """Do jobs until the input is closed."""
-    # What libraries print must not pass for an answer.
+    """Run jobs until the input is closed."""
+    # Whatever libraries print goes to standard error, so that it is not read as an answer.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     jobs = Jobs()
     import keras
 
-    import kgrad.experiments.experiment  # noqa: F401 (seconds, before there is a job)
+    import kgrad.experiments.experiment  # noqa: F401 (takes seconds)
 
     answers.write('{"ready": true}\n')
     while True:
@@ -81,7 +83,7 @@ def main() -> None:
             jobs.do(job)
         except (MemoryError, OSError, TypeError, ValueError) as raised:
             error = str(raised)
-        except KeyboardInterrupt:  # before the first record, or behind the last
+        except KeyboardInterrupt:  # before the first record or after the last
             pass
         answers.write(json.dumps({"number": job["number"], "error": error}) + "\n")
 

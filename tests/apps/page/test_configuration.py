@@ -78,7 +78,7 @@ def test_a_link_carries_a_configuration_and_nothing_that_is_at_its_default(prefi
         ("layers", "0", "Hidden layers must be a whole number from 1 to 100, received '0'."),
         ("layers", "1e3", "Hidden layers must be a whole number from 1 to 100, received '1e3'."),
         ("layers", "9" * 5000, "Hidden layers must be a whole number from 1 to 100, received '999"),
-        ("units", "257", "Units in each must be a whole number from 1 to 256, received '257'."),
+        ("units", "257", "Units per layer must be a whole number from 1 to 256, received '257'."),
         ("learning_rate", "nan", "Learning rate must be a number from 1e-06 to 100, received"),
         ("learning_rate", "inf", "Learning rate must be a number from 1e-06 to 100, received"),
         ("clip_norm", "-1", "Clip gradients to norm must be a number from 1e-06 to 1,000,000, rec"),
