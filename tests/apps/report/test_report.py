@@ -492,7 +492,7 @@ def test_a_page_of_a_flow_graph_has_the_reports_policy_and_no_address(flow_page)
 @pytest.mark.parametrize(
     ("graph", "sentence"),
     [
-        (3, "No flow graph: graph must have lists of nodes and of edges, received 3."),
+        (3, "No flow graph: graph must have nodes (each with id) and edges"),
         (joined([f"<b>{i}" for i in range(600)]), "it has 1,199 layers and edges, more than 1,000"),
     ],
     ids=["malformed", "enormous"],
