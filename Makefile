@@ -33,6 +33,8 @@ diagnosis: $(READY)
 
 # Redraws the figures of docs/ and prints the numbers in its pages.
 docs: $(READY)
+	$(BIN)/python docs/reference.py
+	$(BIN)/python docs/readme_figure.py
 	$(BIN)/python docs/make_figures.py
 	$(BIN)/python docs/remedies_figure.py
 	$(BIN)/python docs/diagnosis_examples.py

@@ -22,7 +22,7 @@ from typing import Any
 
 import lazy_loader
 
-from kgrad.records.deprecations import OldModules, old_name
+from kgrad.records.deprecations import OldModules, old_arguments, old_name
 
 # TensorFlow takes seconds to import: a name's module is imported when the name is first used.
 # The names and where they are defined stand in __init__.pyi, which type checkers read, too.
@@ -56,7 +56,8 @@ _OLD_MODULES: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
 }
-_OLD_NAMES = {"compare_gradients": "plot_gradients"}
+# Old name of a function → (its name now, arguments that it took by position).
+_OLD_NAMES = {"compare_gradients": ("plot_gradients", ("title", "statistic"))}
 sys.meta_path.append(OldModules(_OLD_MODULES))
 
 
@@ -64,7 +65,8 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         return _attribute(name)
     if name in _OLD_NAMES:
-        return old_name(f"kgrad.{name}", _attribute(_OLD_NAMES[name]))
+        now, positional = _OLD_NAMES[name]
+        return old_name(f"kgrad.{name}", old_arguments(*positional)(_attribute(now)))
     if find_spec(f"kgrad.{name}") is not None:  # import kgrad; kgrad.records
         return import_module(f"kgrad.{name}")
     raise AttributeError(f"module 'kgrad' has no attribute {name!r}")

@@ -15,7 +15,6 @@ from .experiments.prediction.initializers import recommend_initializer as recomm
 from .experiments.prediction.predict import predict_gradients as predict_gradients
 from .experiments.remedies.trying import try_remedies as try_remedies
 from .figures import interactive as interactive
-from .figures.static import compare_gradients as compare_gradients
 from .figures.static import plot_activations as plot_activations
 from .figures.static import plot_distributions as plot_distributions
 from .figures.static import plot_flow_graph as plot_flow_graph

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -70,3 +71,9 @@ def test_every_link_leads_to_a_file():
         for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_reference_is_that_of_this_package():
+    written = runpy.run_path(str(ROOT / "docs" / "reference.py"), run_name="reference")["page"]()
+    page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    assert page == written, "run python docs/reference.py"

@@ -24,6 +24,7 @@ class Statistic:
     Attributes:
         name: its name in a history.
         label: its name on an axis.
+        definition: what it is over a weight's gradient g and the steps of a record, for the docs.
         recorded: "always", "on request" (named in `statistics=`) or "clipped" (if clipping is
             measured).
         by_layer: function of (values, sizes) that combines the weights of a layer: values is
@@ -34,6 +35,7 @@ class Statistic:
 
     name: str
     label: str
+    definition: str
     recorded: Literal["always", "on request", "clipped"]
     by_layer: Callable[[np.ndarray, np.ndarray], np.ndarray]
     linear: bool = False
@@ -77,40 +79,40 @@ def _earliest(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return np.where(np.isinf(first), 0, first)
 
 
-# (1/T) Σ_t (1/n) Σ_i |g_ti|
 MEAN_ABS = GradientStatistic(
     name="mean_abs",
     label="mean |gradient|",
+    definition="mean of |g| over entries and steps, (1/T) Σ_t (1/n) Σ_i |g_ti|",
     recorded="always",
     by_layer=_mean,
     entry=lambda ops, g: ops.abs(g),
     fold="sum",
     finish=lambda total, n, steps: total / (n * steps),
 )
-# √((1/T) Σ_t Σ_i g_ti²)
 L2_NORM = GradientStatistic(
     name="l2_norm",
     label="gradient L2 norm",
+    definition="root mean square over the steps of ‖g‖₂, √((1/T) Σ_t Σ_i g_ti²)",
     recorded="always",
     by_layer=_norm,
     entry=lambda ops, g: ops.square(g),
     fold="sum",
     finish=lambda total, n, steps: np.sqrt(total / steps),
 )
-# max_t max_i |g_ti|
 MAX_ABS = GradientStatistic(
     name="max_abs",
     label="max |gradient|",
+    definition="largest |g| of any entry and step, max_t max_i |g_ti|",
     recorded="on request",
     by_layer=_largest,
     entry=lambda ops, g: ops.abs(g),
     fold="max",
     finish=lambda total, n, steps: total,
 )
-# (1/T) Σ_t (1/n) Σ_i [g_ti = 0]
 ZERO_FRACTION = GradientStatistic(
     name="zero_fraction",
     label="share of exact zeros",
+    definition="share of entries that are exactly 0, (1/T) Σ_t (1/n) Σ_i [g_ti = 0]",
     recorded="on request",
     by_layer=_mean,
     linear=True,
@@ -123,6 +125,7 @@ _MEASURED_BESIDE = (
     Statistic(
         name="nonfinite_steps",
         label="non-finite steps",
+        definition="number of steps in which g has a NaN or an infinity",
         recorded="always",
         by_layer=_largest,
         linear=True,
@@ -130,21 +133,36 @@ _MEASURED_BESIDE = (
     Statistic(
         name="first_nonfinite_step",
         label="first non-finite step, 0: none",
+        definition="the first of these steps; 0 if there is none",
         recorded="always",
         by_layer=_earliest,
         linear=True,
     ),
-    Statistic(name="weight_l2", label="‖W‖₂", recorded="always", by_layer=_norm),
-    Statistic(name="update_l2", label="‖ΔW‖₂ over the record", recorded="always", by_layer=_norm),
+    Statistic(
+        name="weight_l2",
+        label="‖W‖₂",
+        definition="norm of the weight at the end of the record",
+        recorded="always",
+        by_layer=_norm,
+    ),
+    Statistic(
+        name="update_l2",
+        label="‖ΔW‖₂ over the record",
+        definition="norm of the change of the weight over the record",
+        recorded="always",
+        by_layer=_norm,
+    ),
     Statistic(
         name="clipped_l2",
         label="L2 norm of the clipped gradient",
+        definition="`l2_norm` of the gradient after clipping",
         recorded="clipped",
         by_layer=_norm,
     ),
     Statistic(
         name="clipped_steps",
         label="steps that were clipped",
+        definition="number of steps in which clipping changed the gradient",
         recorded="clipped",
         by_layer=_largest,
         linear=True,

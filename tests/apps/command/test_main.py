@@ -1,7 +1,5 @@
 """`kgrad` in a terminal: what it prints, writes and imports, and its exit status."""
 
-import ast
-import importlib
 import json
 import subprocess
 import sys
@@ -257,31 +255,3 @@ def test_diagnose_refuses_what_holds_no_run(tmp_path, capsys):
     ):
         assert main(["diagnose", str(path)]) == 2
         assert sentence in capsys.readouterr().err
-
-
-# The package
-
-
-def test_every_name_of_the_stub_is_there_and_dir_lists_it():
-    stub = Path(kgrad.__file__).with_suffix(".pyi").read_text(encoding="utf-8")
-    imports = [node for node in ast.parse(stub).body if isinstance(node, ast.ImportFrom)]
-    homes = {alias.name: node.module for node in imports for alias in node.names}
-    assert set(dir(kgrad)) == set(kgrad.__all__) == set(homes)
-    for name, home in homes.items():
-        module = importlib.import_module(f"kgrad.{home}" if home else f"kgrad.{name}")
-        assert getattr(kgrad, name) is (getattr(module, name) if home else module)
-
-
-def test_a_module_of_the_package_is_there_without_an_import_and_nothing_else_is():
-    code = (
-        "import sys, kgrad\n"
-        "assert not {'numpy', 'tensorflow'} & set(sys.modules)\n"
-        "assert kgrad.theory.__name__ == 'kgrad.theory'\n"
-        "assert callable(kgrad.flow_graph)\n"
-        "import kgrad.records.flow_graph\n"
-        "assert callable(kgrad.flow_graph)\n"
-        "assert not hasattr(kgrad, 'grdaients')\n"
-    )
-    root = Path(__file__).parents[3]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
