@@ -313,3 +313,12 @@ def test_the_fall_of_the_loss_is_from_the_larger_of_the_first_two_to_the_least_o
     np.testing.assert_allclose(fall(1.0, 2.0, 1.5, 0.5, 0.8, 0.9), 0.75)
     np.testing.assert_allclose(fall(-1.0, -1.0, -2.0, -3.0), 2.0)
     assert np.isnan(fall(1.0, 0.5))
+
+
+def test_the_level_is_corrected_for_a_small_last_kernel():
+    """A last kernel of σ_w = 1/300 passes a 300th of the error back to all other kernels."""
+    weight = np.array([1, 1, 1, 1, 1 / 300]) * ROOT
+    level = np.array([1, 1, 1, 1, 300]) / 300
+    history = history_of(level, FLAT, weight=weight)
+    np.testing.assert_allclose(Evidence(history).level, 1)
+    np.testing.assert_allclose(Evidence(history_of(level, FLAT)).level[:, 0], 1 / 300)

@@ -366,3 +366,9 @@ def test_findings_about_the_model_read_as_sentences(facts, y, sentence, explanat
     (finding,) = diagnose(history_of(), facts, y)
     assert [str(one) for one in finding.evidence] == [sentence]
     assert finding.explanation == explanation
+
+
+def test_the_class_that_the_loss_ignores_may_be_out_of_range():
+    facts = ModelFacts("last", "softmax", 3, "sparse_categorical_crossentropy", ignored_class=-1)
+    assert diagnose(history_of(), facts, [0, -1, 2]).rules == ()
+    assert diagnose(history_of(), facts, [0, -1, 3]).rules == ("output_loss_mismatch",)
