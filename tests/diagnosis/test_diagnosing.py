@@ -70,6 +70,23 @@ def history_of(
     return history
 
 
+def copy_of(history, logs=None, activations=None):
+    """Return the history with further logs and activations in every record."""
+    copy = GradientHistory(
+        history.weights, history.statistics, history.metadata, outputs=history.outputs
+    )
+    for r in range(len(history)):
+        record = history.record(r)
+        copy.append(
+            record["epoch"],
+            record["step"],
+            record["values"],
+            {**record["logs"], **(logs or {})},
+            activations={**record["activations"], **(activations or {})},
+        )
+    return copy
+
+
 def rules_of(*arguments, **options):
     return diagnose(history_of(*arguments, **options)).rules
 
@@ -164,10 +181,9 @@ def test_nan_is_found_with_its_layer_and_its_first_step():
 
 
 def test_steps_that_a_loss_scale_skipped_are_not_nonfinite():
-    history = history_of()
+    history = copy_of(history_of(), {"skipped_steps": 1.0})
     for r in range(len(history)):
         history.record(r)["values"]["nonfinite_steps"][:] = 1
-        history.record(r)["logs"]["skipped_steps"] = 1.0
     assert diagnose(history).rules == ()
     history.record(3)["values"]["nonfinite_steps"][0] = 2
     assert diagnose(history).rules == ("nonfinite",)
@@ -227,12 +243,8 @@ def test_one_record_tells_only_what_is_far_out():
 
 
 def with_activations(history, **shares):
-    for r in range(len(history)):
-        rows = {
-            f"activation_{n}": np.broadcast_to(v, len(history.outputs)) for n, v in shares.items()
-        }
-        history.record(r)["activations"] = rows
-    return history
+    rows = {f"activation_{n}": np.broadcast_to(v, len(history.outputs)) for n, v in shares.items()}
+    return copy_of(history, activations=rows)
 
 
 @pytest.mark.parametrize(
