@@ -45,7 +45,7 @@ def require_probe(value: Any) -> None:
 
 def require_one_of(name: str, value: Any, accepted: tuple[Any, ...]) -> None:
     """Raise unless `value` is one of the accepted values."""
-    # By identity first: 1 equals True, and an array equals nothing.
+    # By identity first: 1 equals True, and comparing an array gives no single answer.
     if not any(value is one or (isinstance(one, str) and str(value) == one) for one in accepted):
         *most, last = (repr(one).replace("'", '"') for one in accepted)
         raise ValueError(f"{name} must be {', '.join(most)} or {last}, received {value!r:.100}")
@@ -101,7 +101,7 @@ def did_you_mean(name: Any, known: Iterable[str], cutoff: float = 0.4) -> str:
 def require_shallow(name: str, value: Any) -> None:
     """Raise unless lists and mappings are nested at most 100 deep.
 
-    What is read from a file is copied, compared and written by functions that call themselves.
+    Recursive functions copy, compare and write such values, and Python limits their depth.
     """
     level = [value]
     for _ in range(MOST_DEPTH):

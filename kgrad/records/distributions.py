@@ -1,4 +1,4 @@
-"""How the entries of a gradient are distributed: counts of their float32 exponents.
+"""Distributions of a gradient's entries: counts of their float32 exponents.
 
 An exponent is one shift of an entry's bits and needs no range chosen in advance. The counts add up
 exactly over weights, layers, steps and replicas. A bin is a factor of 2, or 0.3 decades, wide.
@@ -11,7 +11,7 @@ import numpy as np
 
 BINS = 256
 # Bin b holds |g| from LOG10_EDGES[b] to below LOG10_EDGES[b + 1]. Two bins are special: bin 0, from
-# minus infinity, holds zeros and what is below float32's normal range; bin 255, to infinity, holds
+# minus infinity, holds zeros and values below float32's normal range; bin 255, to infinity, holds
 # infinities and NaN.
 LOG10_EDGES = np.concatenate([[-np.inf], np.arange(-126, 129) * np.log10(2), [np.inf]])
 LOG10_EDGES.setflags(write=False)
@@ -20,7 +20,7 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class PackedCounts(msgspec.Struct, forbid_unknown_fields=True):
-    """Counts of one record as a file holds them, see `pack_counts`; all empty if there are none."""
+    """A record's counts in a file, see `pack_counts`; all lists are empty if there are none."""
 
     zeros: list[_Count] = []
     first: list[_Count] = []
@@ -59,7 +59,7 @@ def checked_counts(given: Any, weights: int) -> np.ndarray:
 
 
 def pack_counts(counts: np.ndarray) -> dict[str, Any]:
-    """Drop the empty bins around the counts, as they are kept in memory and on disk.
+    """Drop the empty bins around the counts; this form is kept in memory and on disk.
 
     Args:
         counts: integers, (weights, 256).
@@ -75,7 +75,7 @@ def pack_counts(counts: np.ndarray) -> dict[str, Any]:
         >>> pack_counts(counts)["first"], pack_counts(counts)["counts"]
         ([120], [array([3, 0, 4], dtype=uint8)])
     """
-    counts = counts.astype(np.min_scalar_type(counts.max(initial=0)))  # a long run keeps many
+    counts = counts.astype(np.min_scalar_type(counts.max(initial=0)))  # a long run keeps millions
     first, kept = [], []
     for row in counts:
         filled = np.flatnonzero(row[1:-1]) + 1

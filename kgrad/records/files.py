@@ -25,12 +25,12 @@ NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 _T = TypeVar("_T")
 
-# A file from somebody else must neither fill the memory nor take minutes. These limits are far
-# beyond what training writes.
+# A file from somebody else must not fill the memory or take minutes to read. Training stays far
+# below these limits.
 MOST_LINE_BYTES = 64_000_000
-MOST_PARTS = 100_000  # weights or layers of a model
+MOST_PARTS = 100_000  # weights, outputs, nodes or edges of a model
 MOST_NAMES = 5_000  # logs or statistics of a history
-MOST_ENTRIES = 2**53  # of a weight; up to here float64 holds every integer
+MOST_ENTRIES = 2**53  # of a weight; float64 represents every integer up to here
 
 
 class LineWriter:
@@ -57,7 +57,7 @@ class LineWriter:
         self.close()
 
     def write(self, content: Mapping[str, Any]) -> None:
-        """Write one object as one line; NumPy arrays and numbers become JSON's.
+        """Write one object as one line; NumPy arrays and numbers become JSON arrays and numbers.
 
         Raises:
             OSError: if the line cannot be written.
@@ -137,7 +137,7 @@ class Header(msgspec.Struct):
     metadata: dict[str, Any]
 
 
-# A row's texts are checked by `numbers`, which names the statistic.
+# `append` checks a row's length and strings: its error names the statistic.
 _Rows = Annotated[dict[str, list[float | str]], msgspec.Meta(max_length=MOST_NAMES)]
 
 

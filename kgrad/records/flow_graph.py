@@ -1,4 +1,4 @@
-"""A model as a graph that carries its gradients: recorded, filled from a history, read from JSON.
+"""Flow graphs: a model's layers and connections with their gradients, and the JSON form.
 
 A node is a layer with the gradient of its weights. An edge leads from a layer to one that uses its
 output a, and has the signal ∂L/∂a that flows back, if a probe recorded it. Otherwise it has None
@@ -53,7 +53,7 @@ class Node(msgspec.Struct, frozen=True):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The named layers, or the layer itself."""
+        """The layers of a history: `named_layers`, or the node itself."""
         if isinstance(self.named_layers, msgspec.UnsetType):
             return (self.name,)
         return self.named_layers
@@ -75,7 +75,7 @@ class Edge(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
 
     @property
     def crossing(self) -> Crossing:
-        """The named outputs, or the source."""
+        """The tensors that cross: `outputs`, or the source's output."""
         return (self.source,) if isinstance(self.outputs, msgspec.UnsetType) else self.outputs
 
 
@@ -105,10 +105,10 @@ class Topology(msgspec.Struct, frozen=True):
 
 
 def topology_of(described: Any) -> Topology:
-    """Return the topology that a history's metadata describe.
+    """Return the topology that is described in a history's metadata.
 
     Raises:
-        ValueError: if they describe none.
+        ValueError: if the description is malformed.
     """
     return _convert(
         described,
@@ -119,7 +119,7 @@ def topology_of(described: Any) -> Topology:
 
 
 def chain(layers: Sequence[str]) -> Topology:
-    """Return layers one after the other: the guess if no topology was recorded."""
+    """Return a chain of layers: the guess if no topology was recorded."""
     edges = [Edge(source, target) for source, target in pairwise(layers)]
     return Topology(tuple(map(Node, layers)), tuple(edges), assumed=True)
 

@@ -1,4 +1,4 @@
-"""`Journal`: a history's file that is read while it grows, without reading a part twice."""
+"""`Journal`: reads a history's file while it grows, each byte once."""
 
 import os
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 from kgrad.records.files import MOST_LINE_BYTES, is_object
 from kgrad.records.history import GradientHistory
 
-# Read per call, so that a call takes seconds at most; the next call goes on.
+# A call reads at most this many bytes, so that it takes seconds at most; the next one continues.
 _MOST_BYTES = MOST_LINE_BYTES // 2
 
 
 class Journal:
-    """Follow a journal or a saved history.
+    """A reader that follows a journal or a saved history.
 
     Nothing in the file is executed or unpickled. A file that was replaced or became shorter is read
     from its beginning.
@@ -63,7 +63,7 @@ class Journal:
         return sum(self._take(line) for line in lines)
 
     def finish(self) -> int:
-        """Read all that is there, including a last line whose newline an editor removed.
+        """Read the rest of the file, including a last line whose newline an editor removed.
 
         Returns:
             The number of new records.

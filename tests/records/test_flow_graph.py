@@ -11,7 +11,7 @@ from kgrad.records.history import GradientHistory, Weight
 
 
 def hand_made(records=3, metadata=None, probed=(0, 2)):
-    """A chain of three layers with a probe in some of the records."""
+    """Return the history of a chain of three layers, with a probe in some of the records."""
     names = ["one", "two", "three"]
     weights = [Weight(name, "kernel", f"{name}/kernel", (2,)) for name in names]
     history = GradientHistory(weights, ["l2_norm"], metadata, outputs=names)
@@ -42,7 +42,7 @@ def test_a_file_that_says_nothing_of_the_topology_is_a_chain_and_says_so():
 
 
 def test_a_nested_model_is_one_node_or_its_layers():
-    """b and c are in the model m; weights are named in the history's order."""
+    """Layers one and three are in model m; weights are listed in the history's order."""
     described = {
         "nodes": [
             {"id": "a"},
@@ -165,7 +165,7 @@ def test_bad_arguments_are_refused_in_one_sentence():
 
 
 def special():
-    """A graph with all that is no ordinary number."""
+    """Return a graph with NaN, infinity, 0 and None."""
     history = hand_made()
     history.append(
         3, 15, {"l2_norm": [math.nan, math.inf, 0]}, activations={"signal_l2": [math.inf, 0, 1]}

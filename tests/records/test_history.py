@@ -1,4 +1,4 @@
-"""`GradientHistory` in memory and on disk, on numbers worked out by hand."""
+"""`GradientHistory` in memory and on disk, with expected numbers computed by hand."""
 
 import json
 import math
@@ -42,7 +42,7 @@ def make_history(records=2):
 
 
 def make_rich_history(records=4):
-    """As above; the first record lacks what the others have, as before a model is built."""
+    """Return a history with distributions and activations in all records but the first."""
     history = GradientHistory(WEIGHTS, STATISTICS, outputs=("a", "b"))
     random = np.random.default_rng(3)
     for r in range(records):
@@ -356,7 +356,7 @@ def test_distributions_are_what_was_given_and_zeros_for_a_record_without():
 
 
 def test_the_edges_of_the_bins_are_those_of_float32s_exponent_field():
-    """Of numbers spread over all of float32, and of both ends of every binade."""
+    """Checked with numbers spread over all of float32, and with both ends of every binade."""
     random = np.random.default_rng(1)
     mantissas = np.r_[0, 2**23 - 1, random.integers(0, 2**23, 20)]
     bits = (np.arange(1, 255)[:, None] << 23) + mantissas
@@ -745,7 +745,7 @@ def test_malformed_distributions_are_refused(file, content, message):
 
 
 def test_a_long_run_with_distributions_is_appended_saved_and_loaded_in_seconds(tmp_path):
-    """The size of a ResNet-50 over 100 records; that 1,000 take ten times as long is no wonder."""
+    """As many weights as ResNet-50, over 100 records; the time grows linearly with records."""
     weights = [Weight(f"{i}", "kernel", f"{i}", (9, 9)) for i in range(161)]
     history = GradientHistory(weights, STATISTICS)
     counts = np.zeros((161, 256), int)
@@ -883,7 +883,7 @@ def test_what_could_not_be_read_back_is_not_written(file):
 
 
 def test_names_that_differ_from_record_to_record_are_bounded():
-    """Each is a column over all records, so that a small file could fill the memory."""
+    """Each name is a column over all records, so a small file could fill the memory."""
     history = GradientHistory(WEIGHTS, ["mean_abs"], outputs=["a"])
     values = {"mean_abs": [0] * 4}
     for i in range(5):
@@ -945,7 +945,7 @@ def test_what_is_no_history_is_refused_at_line_1(tmp_path, content):
 
 
 def test_a_file_torn_anywhere_keeps_its_whole_lines(file):
-    """Every length that a killed writer may leave behind the header."""
+    """Tries every length that a killed writer may leave after the header."""
     content = file.read_bytes()
     ends = [i + 1 for i, byte in enumerate(content) if byte == ord("\n")]
     for length in range(ends[0], len(content) + 1):
@@ -978,7 +978,7 @@ def test_a_missing_file_is_an_os_error(tmp_path):
 
 
 class Bomb:
-    """What it would write, were it ever unpickled."""
+    """An object that writes a file if it is unpickled."""
 
     def __init__(self, target):
         self.target = target
@@ -988,7 +988,7 @@ class Bomb:
 
 
 def test_loading_executes_nothing(file, tmp_path):
-    """Neither a pickle, nor Python in place of a number, nor a class named in the metadata."""
+    """Tries a pickle, Python code in place of a number, and a class named in the metadata."""
     target = str(tmp_path / "executed")
     pickled = pickle.dumps(Bomb(target))
     code = f"open({target!r}, 'w')"
@@ -1012,7 +1012,7 @@ def test_loading_executes_nothing(file, tmp_path):
 
 
 class Disk:
-    """A raw file on a disk with `room` bytes left, which takes at most `chunk` at once."""
+    """A raw file on a disk with `room` bytes left that writes at most `chunk` bytes at once."""
 
     def __init__(self, room, chunk):
         self.room, self.chunk, self.content = room, chunk, b""

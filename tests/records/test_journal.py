@@ -1,4 +1,4 @@
-"""A file that is followed: what was appended is read, once, and nothing that is no history."""
+"""Following a file: appended lines are read once, and files that are not histories are refused."""
 
 import json
 import os
