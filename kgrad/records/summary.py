@@ -16,8 +16,8 @@ def summarize(history: GradientHistory) -> dict[str, float]:
         gradient_first, gradient_last: mean |gradient| of the first and the last hidden layer
             before training, at epoch 0.
         ratio: gradient_first / gradient_last.
-        decades_per_layer: log10(ratio) divided by the distance of these layers: the powers of ten by
-            which the gradient changes per layer, towards the input.
+        decades_per_layer: log10(ratio) divided by the distance of these layers: the powers of ten
+            by which the gradient changes per layer, towards the input.
     """
     gradient = history.by_layer("mean_abs")[0]
     first, last, ratio, layers = _ends(history.layers, gradient)

@@ -1,8 +1,19 @@
-"""What mean-field theory predicts of a network's gradients before a step is taken. NumPy only.
+"""Mean-field theory: the gradients of a dense network at initialization, before any training.
 
-`propagate` and `propagate_batch` follow signal and gradient through a dense stack layer by layer;
-the rest says how far they reach (`phases`, `depths`), how widely single networks scatter
-(`finite_width`), what normalisation and skips do (`rates`) and how large an entry is (`entries`).
+Start with an activation function and a `DenseStack`: its widths and the variances of its weights.
+`propagate` then returns the size of signals and gradients, layer by layer. In this sigmoid network,
+whose weights have the variance 1/fan-in, the squared norm of the errors ∂L/∂h vanishes towards the
+input:
+
+    >>> stack = DenseStack((64,) * 4, (1 / 64,) * 3, (activation("sigmoid"),) * 2)
+    >>> propagate(stack, a_0=1.0).S.round(4)
+    array([0.0025, 0.0551, 1.    ])
+
+Read the modules in this order: `activations`, `gaussian` (expectations), `mean_field` (the
+recursion, also for mini-batches: `propagate_batch`), `phases` and `depths` (how far signals reach
+in deep networks, and the critical initialization), `rates` (normalization and skip connections),
+`finite_width` (how much single networks scatter) and `entries` (the mean size of an entry). All of
+them need NumPy and SciPy only.
 """
 
 from kgrad.theory.activations import Activation, activation

@@ -1,7 +1,7 @@
 """Activation functions φ in float64 NumPy, each with its derivative φ' and its kinks.
 
-φ' is what a backward pass multiplies by: the derivative where there is one. A jump of φ, as in
-hard_shrink, adds nothing to it.
+φ' is the factor of the backward pass: the derivative where it exists. A jump of φ, as in
+hard_shrink, does not contribute to it.
 """
 
 import difflib
@@ -22,10 +22,10 @@ class Activation:
     """An elementwise activation function.
 
     Attributes:
-        name: what it is called.
+        name: its name.
         f: φ, array to array of the same shape.
         df: φ'.
-        kinks: where φ or φ' is not smooth: where an integral over φ has to be split.
+        kinks: points where φ or φ' is not smooth, at which integrals over φ must be split.
     """
 
     name: str
@@ -41,22 +41,23 @@ def activation(
     kinks: Sequence[float] | None = None,
     **parameters: float,
 ) -> Activation:
-    """The activation function of that name, or one made from a NumPy function.
+    """Return the activation function of a name, or one made from a NumPy function.
 
     Args:
-        phi: a name as Keras has it (case, spaces, hyphens and underscores do not matter), or a
-            function from a float64 array to one of its shape.
-        derivative: φ' of a function; else φ' is a central difference of fourth order, good to
-            about 1e-12, that never reaches across a kink.
-        kinks: of a function, where it is not smooth; else kinks and jumps between -20 and 20 are
-            searched for, and found if they are further apart than 0.02. A jump of φ'' alone is not
-            found, but for one at 0, where every function is taken to have a kink.
-        **parameters: of a name, what Keras takes: `negative_slope` (leaky_relu, 0.2), `alpha`
-            (elu and celu, 1), `approximate` (gelu, False), `threshold` (hard_shrink and
+        phi: a name in Keras (case, spaces, hyphens and underscores do not matter), or a function
+            from a float64 array to an array of the same shape.
+        derivative: φ', if `phi` is a function. By default φ' is a central difference of fourth
+            order, accurate to about 1e-12, that never reaches across a kink.
+        kinks: points where `phi` is not smooth, if it is a function. By default kinks and jumps
+            between -20 and 20 are searched for, and found if they are further apart than 0.02. A
+            jump of φ'' alone is not found, except at 0, where every function is assumed to have a
+            kink.
+        **parameters: Keras's parameters of a named function: `negative_slope` (leaky_relu, 0.2),
+            `alpha` (elu and celu, 1), `approximate` (gelu, False), `threshold` (hard_shrink and
             soft_shrink, 0.5), `b` (squareplus, 4).
 
     Returns:
-        An Activation.
+        The activation function with its derivative and kinks.
 
     Raises:
         ValueError: if the name or a parameter is unknown, or the function is not elementwise.
@@ -131,7 +132,7 @@ def _require_elementwise(phi: Function) -> None:
 def _central_difference(f: Function, kinks: tuple[float, ...]) -> Function:
     def df(x: np.ndarray) -> np.ndarray:
         x = np.asarray(x, np.float64)
-        for kink in kinks:  # closer to it there are too few digits left for a difference
+        for kink in kinks:  # closer to it, too few digits are left for a difference
             beside = kink + np.where(x < kink, -1e-6, 1e-6)
             x = np.where(np.abs(x - kink) < 1e-6, beside, x)
         h = 1e-3 * np.maximum(1.0, np.abs(x))
@@ -145,7 +146,7 @@ def _central_difference(f: Function, kinks: tuple[float, ...]) -> Function:
 
 
 def _find_kinks(f: Function) -> tuple[float, ...]:
-    """Where f(x-s) - 2f(x) + f(x+s) falls no faster than s as s goes to 0."""
+    """Find the x at which f(x-s) - 2f(x) + f(x+s) falls no faster than s as s goes to 0."""
 
     def bend(x: np.ndarray, s: float) -> np.ndarray:
         return np.abs(f(x - s) - 2 * f(x) + f(x + s)) / s
@@ -161,8 +162,8 @@ def _find_kinks(f: Function) -> tuple[float, ...]:
             width /= 20
             fine = bend(near, width)
             peak = near[fine.argmax()]
-        if fine.max() > 0.1 * coarse:  # a smooth function's would be a millionth
-            # People put kinks at short numbers, and the search comes within 1e-9 of them.
+        if fine.max() > 0.1 * coarse:  # for a smooth function it would be a millionth
+            # Kinks are usually at short numbers, and the search comes within 1e-9 of them.
             kinks.add(float(round(peak, 7)) + 0.0)
     return tuple(sorted(kinks))
 
@@ -176,7 +177,7 @@ def _leaky(slope: float) -> _Parts:
 
 
 def _clipped(low: float, high: float, slope: float = 1.0, offset: float = 0.0) -> _Parts:
-    """Slope · x + offset between two kinks, constant beyond them."""
+    """Return slope · x + offset between two kinks, constant beyond them."""
     return (
         lambda x: slope * np.clip(x, low, high) + offset,
         lambda x: np.where((x > low) & (x < high), slope, 0.0),
@@ -220,7 +221,7 @@ def _gelu(approximate: bool) -> _Parts:
 
 
 def _logistic_density(x: np.ndarray) -> np.ndarray:
-    e = np.exp(-np.abs(x))  # so that neither tail is a difference of near numbers
+    e = np.exp(-np.abs(x))  # so that no tail is a difference of nearly equal numbers
     return e / (1 + e) ** 2
 
 

@@ -1,4 +1,4 @@
-"""Over the plane of σ_w² and σ_b²: how fast gradients change, and how deep they let one train."""
+"""Trainable depths, and q* and χ_1, over the plane of σ_w² and σ_b²."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,20 +16,21 @@ from kgrad.theory.phases import (
 
 # Schoenholz et al. (2017) as commonly quoted; not checked against the paper.
 DEPTH_PER_SCALE = 6.0
-_Q = np.geomspace(1e-9, 1e9, 1081)  # 60 a decade; 1 is among them
+_Q = np.geomspace(1e-9, 1e9, 1081)  # 60 per decade, 1 among them
 
 
 class Depths(NamedTuple):
-    """How deep signals reach at one point of the plane.
+    """The depths that signals reach at one point of the plane.
 
     Attributes:
         sigma_w2: fan-in times the variance of a weight.
         sigma_b2: variance of a bias.
-        q: q*, where the variance settles that starts from 1.
-        chi_1: factor of |δ|² a layer.
+        q: q*, the limit of a variance that starts at 1.
+        chi_1: factor of |δ|² per layer.
         gradient_scale: ξ_∇, layers over which |δ|² changes e-fold.
-        correlation_scale: ξ_c, layers over which the correlation of two samples settles e-fold.
-        trainable: 6 ξ_c, a rule of thumb for the greatest number of layers that can be trained.
+        correlation_scale: ξ_c, layers over which the correlation of two samples comes e-fold closer
+            to its limit.
+        trainable: 6 ξ_c, a rule of thumb for the largest number of layers that can be trained.
     """
 
     sigma_w2: float
@@ -42,19 +43,19 @@ class Depths(NamedTuple):
 
 
 def trainable_depths(phi: Activation, points: Sequence[tuple[float, float]]) -> list[Depths]:
-    """How deep a plain dense network can be trained, for initialisations (σ_w², σ_b²).
+    """Estimate how deep a plain dense network can be trained, for initializations (σ_w², σ_b²).
 
     S. S. Schoenholz et al., "Deep information propagation" (2017), find that networks can be
-    trained up to a few ξ_c, the depth over which samples can still be told apart. The factor 6 is a
-    rule of thumb, quoted from memory: take it for an order of magnitude.
+    trained up to a few ξ_c, the depth over which samples can still be distinguished. The factor 6
+    is a rule of thumb, quoted from memory: treat it as an order of magnitude.
 
     Args:
         phi: the activation function.
-        points: (σ_w², σ_b²) of each initialisation.
+        points: (σ_w², σ_b²) of each initialization.
 
     Returns:
-        One row a point, infinite on the critical line, NaN where no c* exists. `depth_table`
-        prints them; `pandas.DataFrame` takes them as they are.
+        One row per point; depths are infinite on the critical line and NaN if no c* exists.
+        `depth_table` formats the rows; `pandas.DataFrame(rows)` makes a data frame.
 
     Example:
         >>> from kgrad.theory.activations import activation
@@ -80,7 +81,7 @@ def trainable_depths(phi: Activation, points: Sequence[tuple[float, float]]) -> 
 
 
 def depth_table(rows: Sequence[Depths]) -> str:
-    """The rows as text, a line each, under their symbols; "–" stands for NaN.
+    """Format rows as text, one line per row, under their symbols; "–" means NaN.
 
     Example:
         >>> from kgrad.theory.activations import activation
@@ -100,10 +101,10 @@ def depth_table(rows: Sequence[Depths]) -> str:
 def phase_plane(
     phi: Activation, sigma_w2: np.ndarray, sigma_b2: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """q* and χ_1 over a grid: `fixed_point` and `chi_1` at thousands of points at once.
+    """Return q* and χ_1 over a grid: `fixed_point` and `chi_1` at thousands of points at once.
 
-    E[φ²] and E[φ'²] depend on q alone. They are taken at 60 q a decade, and between these q* is
-    interpolated.
+    E[φ²] and E[φ'²] depend only on q. They are computed at 60 values of q per decade, and q* is
+    interpolated between these.
 
     Args:
         phi: the activation function.
@@ -111,8 +112,8 @@ def phase_plane(
         sigma_b2: (rows,).
 
     Returns:
-        Two float64 arrays (rows, columns), to about 1e-3 relative; q* is 0 where it lies below 1e-9
-        and infinite above 1e9.
+        Two float64 arrays (rows, columns), to about 1e-3 relative; a q* below 1e-9 is 0, and above
+        1e9 infinite.
     """
     for value in [*np.asarray(sigma_w2).tolist(), *np.asarray(sigma_b2).tolist()]:
         require_variance("sigma_w2 and sigma_b2", value)
@@ -130,7 +131,7 @@ def phase_plane(
 
 
 def _settled(growth: np.ndarray, start: int) -> tuple[float, float]:
-    """Where q settles that starts from `start`, and its place among `_Q`."""
+    """Return the limit of a q that starts at `_Q[start]`, and its place among `_Q`."""
     if abs(growth[start]) < 1e-13:
         return 1.0, float(start)
     upwards = growth[start] > 0

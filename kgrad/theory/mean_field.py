@@ -1,13 +1,14 @@
-"""The layerwise recursion: how large signals and gradients are, layer by layer, at initialisation.
+"""The layerwise recursion: the size of signals and gradients, layer by layer, at initialization.
 
-A dense stack h^l = W^l x^{l-1} + b^l, x^l = φ_l(h^l), l = 1 … L, of widths n_0 … n_L, whose weights
-and biases are independent, of mean 0 and variances v_l = Var(W^l_ij) and σ_b². Expectations are
-over these, the widths going to infinity; σ_w² = n_{l-1} v_l is the fan-in times the variance.
+The network is a dense stack h^l = W^l x^{l-1} + b^l, x^l = φ_l(h^l), l = 1 … L, of widths
+n_0 … n_L. Weights and biases are independent, with mean 0 and variances v_l = Var(W^l_ij) and σ_b².
+Expectations are over these, as the widths go to infinity; σ_w² = n_{l-1} v_l is the fan-in times
+the variance.
 
 Forward: Poole et al., "Exponential expressivity in deep neural networks through transient chaos"
 (2016), eqs. 3 and 5. Backward: Schoenholz et al., "Deep information propagation" (2017), written
 with v_l so that widths may differ, and for pairs of samples Yang et al., "A mean field theory of
-batch normalization" (2019), eq. 7. Checked against simulated networks in tests/test_theory.py.
+batch normalization" (2019), eq. 7. Checked against simulated networks in tests/theory.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from kgrad.theory.activations import Activation
 from kgrad.theory.gaussian import expectation, pair_expectation, pair_nodes
 from kgrad.theory.series import series_moments
 
-# Where q falls to 0, φ' is taken on both sides of 0: ReLU's E[φ'²] stays ½.
+# At q = 0, φ' is averaged over both sides of 0, so that ReLU's E[φ'²] stays ½.
 _LEAST_Q = 1e-200
 _MOST_PAIRS = 400
 _Q_NODES, _ANGLE_NODES = 6, 20
@@ -26,13 +27,13 @@ _Q_NODES, _ANGLE_NODES = 6, 20
 
 @dataclass(frozen=True)
 class DenseStack:
-    """A dense network: its widths and what its parameters are drawn from.
+    """A dense network: its widths, activation functions and the variances of its parameters.
 
     Attributes:
-        widths: n_0 … n_L: of the input, then of each layer.
-        weight_variances: v_1 … v_L; of one entry, not times the fan-in.
+        widths: n_0 … n_L, of the input and then of each layer.
+        weight_variances: v_1 … v_L, of one entry, not multiplied by the fan-in.
         activations: φ_1 … φ_{L-1}. Gradients start from δ^L, before the last layer's φ.
-        bias_variances: σ_b² of each layer; all 0 if left out.
+        bias_variances: σ_b² of each layer; by default all 0.
     """
 
     widths: tuple[int, ...]
@@ -44,7 +45,8 @@ class DenseStack:
         depth = len(self.widths) - 1
         if depth < 1 or min(self.widths) < 1:
             raise ValueError(
-                "widths must hold the input's and at least one layer's, each 1 or more, "
+                "widths must hold the width of the input and of at least one layer, each 1 or "
+                "more, "
                 f"received {self.widths!r}"
             )
         if not self.bias_variances:
@@ -66,18 +68,18 @@ class DenseStack:
 
     @property
     def sigma_w2(self) -> np.ndarray:
-        """σ_w² = n_{l-1} v_l of each layer, (L,)."""
+        """Fan-in times variance, σ_w² = n_{l-1} v_l, of each layer: (L,)."""
         return np.multiply(self.widths[:-1], self.weight_variances)
 
 
 @dataclass(frozen=True)
 class Moments:
-    """What `propagate` and `propagate_batch` return; row l - 1 belongs to layer l.
+    """Second moments of signals and gradients; row l - 1 belongs to layer l.
 
     Attributes:
-        q: E[h_a h_b] of one unit: (L,) for one sample, else (L, B, B). Poole's q, Yang's K.
-        a: E[x_a x_b] of one unit of what goes into the layer, first the input: a^{l-1}; as q.
-        S: E⟨δ_a, δ_b⟩ of a layer, δ_a = ∂ℓ_a/∂h_a of the sample's own loss ℓ_a; shaped as q.
+        q: E[h_a h_b] of one unit: (L,) for one sample, otherwise (L, B, B). Poole's q, Yang's K.
+        a: E[x_a x_b] of one unit of the layer's input, a^{l-1}; same shape as q.
+        S: E⟨δ_a, δ_b⟩ of a layer, δ_a = ∂ℓ_a/∂h_a of the sample's own loss ℓ_a; same shape as q.
         weight_norm_squared: E‖∂L/∂W^l‖² (Frobenius), (L,). L is the mean of ℓ_a over the batch.
         bias_norm_squared: E‖∂L/∂b^l‖², (L,).
     """
@@ -90,25 +92,25 @@ class Moments:
 
 
 def variance_map(phi: Activation, q: float, sigma_w2: float, sigma_b2: float = 0.0) -> float:
-    """q^{l+1} = σ_w² E[φ(√q z)²] + σ_b², z ~ N(0, 1) (Poole et al. 2016, eq. 3)."""
+    """Return q^{l+1} = σ_w² E[φ(√q z)²] + σ_b², z ~ N(0, 1) (Poole et al. 2016, eq. 3)."""
     return sigma_w2 * second_moment(phi, q) + sigma_b2
 
 
 def second_moment(phi: Activation, q: float) -> float:
-    """The second moment a = E[φ(√q z)²]."""
+    """Return the second moment a = E[φ(√q z)²]."""
     return expectation(lambda u: phi.f(u) ** 2, q, phi.kinks)
 
 
 def squared_slope(phi: Activation, q: float) -> float:
-    """E[φ'(√q z)²]; at q = 0 its limit from above."""
+    """Return E[φ'(√q z)²]; at q = 0 its limit from above."""
     return expectation(lambda u: phi.df(u) ** 2, max(q, _LEAST_Q), phi.kinks)
 
 
 def chi(phi: Activation, q: float, sigma_w2: float) -> float:
-    """χ = σ_w² E[φ'(√q z)²], the factor of |δ|² a layer (Schoenholz et al. 2017).
+    """Return χ = σ_w² E[φ'(√q z)²], the factor of |δ|² per layer (Schoenholz et al. 2017).
 
     The norm |δ| changes by √χ. At q = q* this is χ_1. With unequal widths σ_w² is the fan-in times
-    the variance of the layer above, the one that the error comes down through.
+    the variance of the layer above, from which the error flows back.
     """
     return sigma_w2 * squared_slope(phi, q)
 
@@ -116,7 +118,7 @@ def chi(phi: Activation, q: float, sigma_w2: float) -> float:
 def correlation_map(
     phi: Activation, c: float, q: float, sigma_w2: float, sigma_b2: float = 0.0
 ) -> float:
-    """c^{l+1} = (σ_w² E[φ(u_a) φ(u_b)] + σ_b²)/q^{l+1} (Poole et al. 2016, eq. 5).
+    """Return c^{l+1} = (σ_w² E[φ(u_a) φ(u_b)] + σ_b²)/q^{l+1} (Poole et al. 2016, eq. 5).
 
     Both samples have variance q and correlation c; at q = q* this is the papers' C-map.
     """
@@ -125,7 +127,7 @@ def correlation_map(
 
 
 def propagate(stack: DenseStack, a_0: float, S_L: float = 1.0) -> Moments:
-    """The recursion for one sample.
+    """Run the recursion for one sample.
 
         q^l = n_{l-1} v_l a^{l-1} + σ_b²           a^l = E[φ_l(√q^l z)²]
         S^l = n_l v_{l+1} E[φ_l'(√q^l z)²] S^{l+1}
@@ -137,7 +139,7 @@ def propagate(stack: DenseStack, a_0: float, S_L: float = 1.0) -> Moments:
         S_L: E|δ^L|², δ^L = ∂L/∂h^L.
 
     Returns:
-        Moments of arrays (L,); `a` starts at the input.
+        Moments with arrays (L,); `a` starts at the input.
 
     Example:
         >>> from kgrad.theory.activations import activation
@@ -162,7 +164,7 @@ def propagate(stack: DenseStack, a_0: float, S_L: float = 1.0) -> Moments:
 
 
 def propagate_batch(stack: DenseStack, A_0: np.ndarray, S_L: np.ndarray) -> Moments:
-    """The recursion for a mini-batch and the mean of its B losses.
+    """Run the recursion for a mini-batch and the mean of its B losses.
 
         K_ab^l = n_{l-1} v_l A_ab^{l-1} + σ_b²     A_ab^l = E[φ_l(u_a) φ_l(u_b)], u ~ N(0, K^l)
         S_ab^l = n_l v_{l+1} E[φ_l'(u_a) φ_l'(u_b)] S_ab^{l+1}
@@ -176,12 +178,12 @@ def propagate_batch(stack: DenseStack, A_0: np.ndarray, S_L: np.ndarray) -> Mome
         S_L: E⟨δ_a^L, δ_b^L⟩, (B, B): r rᵀ if one output has the errors r.
 
     Returns:
-        Moments of arrays (L, B, B) and, for the norms, (L,).
+        Moments with arrays (L, B, B) and, for the norms, (L,).
     """
     A_0, S_L = np.asarray(A_0, np.float64), np.asarray(S_L, np.float64)
     if A_0.ndim != 2 or A_0.shape != A_0.T.shape or S_L.shape != A_0.shape:
         raise ValueError(
-            "A_0 and S_L must be square and of one shape (B, B), "
+            "A_0 and S_L must be square and have the same shape (B, B), "
             f"received {A_0.shape} and {S_L.shape}"
         )
     depth = len(stack.widths) - 1
@@ -199,20 +201,20 @@ def propagate_batch(stack: DenseStack, A_0: np.ndarray, S_L: np.ndarray) -> Mome
 
 
 def gram_moments(phi: Activation, K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """E[φ(u_a) φ(u_b)] and E[φ'(u_a) φ'(u_b)] for u ~ N(0, K).
+    """Return E[φ(u_a) φ(u_b)] and E[φ'(u_a) φ'(u_b)] for u ~ N(0, K).
 
-    By a Hermite series (`series`) where it reaches 1e-3. Else, with kinks away from 0 or at large
-    variances, up to 400 pairs are integrated one by one; more are interpolated, as smooth
-    functions of √q_a, √q_b and the angle arccos c, by Chebyshev polynomials of 6, 6 and 20 terms
-    over the range that K spans.
+    They are summed as a Hermite series (`series`) if it is accurate to 1e-3. Otherwise, with kinks
+    away from 0 or at large variances, up to 400 pairs are integrated one by one. More pairs are
+    interpolated, as smooth functions of √q_a, √q_b and the angle arccos c, by Chebyshev polynomials
+    of 6, 6 and 20 terms over the range that K spans.
 
     Args:
         phi: the activation function.
         K: covariances, (B, B).
 
     Returns:
-        Two float64 arrays (B, B). Of what is interpolated an entry is off by at most 2e-3 of the
-        largest for smooth φ, usually by 1e-5; where φ' jumps away from 0, as in hard_tanh, by 0.04.
+        Two float64 arrays (B, B). An interpolated entry is off by at most 2e-3 of the largest for
+        smooth φ, usually by 1e-5; if φ' jumps away from 0, as in hard_tanh, by 0.04.
     """
     s = np.sqrt(np.maximum(np.diag(K), _LEAST_Q))
     angle = np.arccos(np.clip(K / np.outer(s, s), -1, 1))
@@ -223,7 +225,7 @@ def gram_moments(phi: Activation, K: np.ndarray) -> tuple[np.ndarray, np.ndarray
     if len(K) * (len(K) + 1) // 2 <= _MOST_PAIRS:
         return _moments_of_pairs(phi, s, angle, order=12)
     s_nodes, s_basis = _chebyshev(s, _Q_NODES)
-    in_s = s_basis @ _coefficients(_Q_NODES)  # (B, nodes): how much of each node is in a sample
+    in_s = s_basis @ _coefficients(_Q_NODES)  # (B, nodes): the weight of each node in each sample
     theta, basis = _chebyshev(angle, _ANGLE_NODES)
     grid = np.ones((_Q_NODES, _Q_NODES))
     values = np.array([_moments_of_pairs(phi, s_nodes, t * grid, order=6) for t in theta])
@@ -248,7 +250,7 @@ def _moments_of_pairs(
 
 
 def _chebyshev(x: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes over the range of x, and the first polynomials at x: (*x.shape, count)."""
+    """Return nodes over the range of x, and the first polynomials at x: (*x.shape, count)."""
     middle = (x.max() + x.min()) / 2
     half = max((x.max() - x.min()) / 2, 1e-9 * x.max(), 1e-12)
     nodes = middle + half * np.cos(np.pi * (np.arange(count) + 0.5) / count)
@@ -257,7 +259,7 @@ def _chebyshev(x: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _coefficients(count: int) -> np.ndarray:
-    """What makes a polynomial's coefficients of its values at the nodes: (count, count)."""
+    """Return the matrix from a polynomial's values at the nodes to its coefficients."""
     k = np.arange(count)
     rows = 2 / count * np.cos(np.pi * np.outer(k, k + 0.5) / count)
     rows[0] /= 2
@@ -265,6 +267,6 @@ def _coefficients(count: int) -> np.ndarray:
 
 
 def require_variance(argument: str, value: float) -> None:
-    """Refuse what is not a finite number from 0."""
+    """Raise unless `value` is a finite number of at least 0."""
     if not (isinstance(value, int | float | np.number) and 0 <= float(value) < np.inf):
         raise ValueError(f"{argument} must be finite numbers of at least 0, received {value!r}")

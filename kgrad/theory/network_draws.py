@@ -1,10 +1,10 @@
-"""Single networks: gradients of many that are drawn at once, and how they lie about the mean.
+"""Single networks: the gradients of many networks that are drawn at once.
 
-A layer of n units deviates from the limit of wide ones by 1/√n, and deviations multiply over the
-layers. To first order in 1/n they can be had in closed form (`finite_width`), of one sample and a
-plain stack. With batches, normalisation and skips that is too little at widths below 100, where
-bands so derived held 55 to 94 % of networks; these are drawn instead, narrow ones that are cheap,
-and what they deviate by is carried over to wider ones as 1/n.
+A layer of n units deviates from the limit of wide layers by 1/√n, and deviations multiply over the
+layers. To first order in 1/n they have a closed form (`finite_width`), for one sample and a plain
+stack. With batches, normalization and skip connections this is not accurate enough at widths below
+100, where bands derived this way contained 55 to 94 % of networks. Networks are therefore drawn:
+narrow ones, because they are cheap, and their deviations are scaled to wider ones as 1/n.
 """
 
 from collections.abc import Callable
@@ -17,18 +17,21 @@ from kgrad.theory.network_gradients import Parameter
 from kgrad.theory.networks import Add, Dense, Input, Node, Unit, sources
 from kgrad.theory.units import UnitMap
 
-# One more unit is one more column of numbers; of 64, deviations are near to linear in 1/n.
+# Time grows with the number of units; from 64 on, deviations are nearly linear in 1/n.
 _MOST_UNITS = 64
-_Normalised = tuple[np.ndarray, np.ndarray | float]
+_Normalized = tuple[np.ndarray, np.ndarray | float]
 
 
 def narrowed(nodes: tuple[Node, ...]) -> tuple[tuple[Node, ...], float]:
-    """The network with hidden layers of at most 64 units, σ_w² kept, and by how much narrower."""
+    """Return the network with hidden layers of at most 64 units, and the factor by which it shrank.
+
+    σ_w² stays the same.
+    """
     last = len(nodes) - 1
     hidden = [node.width for node in nodes[:-1] if isinstance(node, Dense)]
     factor = max([1.0, *(width / _MOST_UNITS for width in hidden)])
     found: list[Node] = []
-    shrunk: list[float] = []  # of each node: its width before, over that now
+    shrunk: list[float] = []  # each node's old width over its new one
     for place, node in enumerate(nodes):
         if isinstance(node, Dense):
             width = node.width if place == last else max(1, round(node.width / factor))
@@ -42,19 +45,20 @@ def narrowed(nodes: tuple[Node, ...]) -> tuple[tuple[Node, ...], float]:
 
 
 class DrawnNetworks:
-    """Networks whose weights are drawn, run forwards and backwards.
+    """Networks with drawn weights, run forward and backward.
 
     Args:
-        nodes: as of `BatchMoments`.
+        nodes: the network, as for `BatchMoments`.
         X: the batch, (B, n_0).
-        count: of networks, R.
-        output_errors: output pre-activations, (R, B, n_L), to each sample's ∂ℓ_a/∂h_a.
-        random: what draws.
-        dtype: float32 takes half the time, where numbers between 1e-18 and 1e18 do.
-        unit: what errors are multiplied by on their way down, so that they do.
+        count: number of networks, R.
+        output_errors: function from output pre-activations, (R, B, n_L), to each sample's
+            ∂ℓ_a/∂h_a.
+        random: generator of the draws.
+        dtype: float32 takes half the time, if numbers between 1e-18 and 1e18 are enough.
+        unit: factor by which errors are multiplied in the backward pass, so that they are.
 
     Attributes:
-        output_errors: those that came of it, (R, B, n_L).
+        output_errors: the errors at the output, (R, B, n_L).
     """
 
     def __init__(
@@ -70,7 +74,7 @@ class DrawnNetworks:
         self._nodes, self._count, self._random, self._dtype = nodes, count, random, dtype
         self._unit = unit
         self._weights: dict[int, np.ndarray] = {}
-        self._normalised: dict[int, _Normalised] = {}
+        self._normalized: dict[int, _Normalized] = {}
         self._x: list[np.ndarray] = []
         for place, node in enumerate(nodes):
             self._x.append(self._forward(place, node, X).astype(dtype, copy=False))
@@ -81,7 +85,7 @@ class DrawnNetworks:
             self._backward(place, nodes[place])
 
     def norm_squared(self, parameter: Parameter) -> np.ndarray:
-        """‖g‖² of each network, L being the mean over the batch: (R,)."""
+        """Return ‖g‖² of each network, with L the mean over the batch: (R,)."""
         place = parameter.place
         node, e = self._nodes[place], self._e[place].astype(np.float64) / self._unit
         if parameter.kind == "kernel" and isinstance(node, Dense):
@@ -89,7 +93,7 @@ class DrawnNetworks:
             products = (x @ x.swapaxes(1, 2)) * (e @ e.swapaxes(1, 2))
             return np.asarray(products.sum(axis=(1, 2)) / x.shape[1] ** 2)
         if isinstance(node, Unit):
-            x_hat, _ = self._normalised[place]
+            x_hat, _ = self._normalized[place]
             e = e * node.map.after.df(x_hat)
             e = e * x_hat if parameter.kind == "gamma" else e
         return np.asarray(np.sum(e.mean(axis=1) ** 2, axis=1))
@@ -102,7 +106,7 @@ class DrawnNetworks:
             return np.sum([self._x[source] for source in node.sources], axis=0)
         x = self._x[node.source]
         if isinstance(node, Unit):
-            self._normalised[place] = x_hat, _ = _normalise(node.map, x)
+            self._normalized[place] = x_hat, _ = _normalize(node.map, x)
             return node.map.after.f(x_hat)
         shape = (self._count, x.shape[2], node.width)
         W = self._random.standard_normal(shape, np.float32).astype(self._dtype, copy=False)
@@ -118,10 +122,10 @@ class DrawnNetworks:
         e = self._e[place]
         if isinstance(node, Dense):
             if not isinstance(self._nodes[node.source], Input):
-                handed = e @ self._weights[place].swapaxes(1, 2)
-                self._e[node.source] = self._e[node.source] + handed
+                passed = e @ self._weights[place].swapaxes(1, 2)
+                self._e[node.source] = self._e[node.source] + passed
         elif isinstance(node, Unit):
-            h, (x_hat, scale) = self._x[node.source], self._normalised[place]
+            h, (x_hat, scale) = self._x[node.source], self._normalized[place]
             e = e * self._slope(node.map.after, x_hat)
             if node.map.norm is not None:
                 axis = _axis(node.map)
@@ -142,8 +146,8 @@ def _axis(unit: UnitMap) -> int:
     return 1 if unit.norm == "batch" else 2
 
 
-def _normalise(unit: UnitMap, h: np.ndarray) -> _Normalised:
-    """What φ_2 is applied to, and what was divided by."""
+def _normalize(unit: UnitMap, h: np.ndarray) -> _Normalized:
+    """Return the argument of φ_2, and the scale that it was divided by."""
     u = unit.before.f(h)
     if unit.norm is None:
         return u, 1.0
@@ -153,7 +157,7 @@ def _normalise(unit: UnitMap, h: np.ndarray) -> _Normalised:
 
 
 def _compressed(X: np.ndarray) -> np.ndarray:
-    """Fewer columns of the same X Xᵀ, which is all that a dense layer's draws depend on."""
+    """Return fewer columns with the same X Xᵀ, on which alone a dense layer's draws depend."""
     if X.shape[1] <= len(X):
         return X
     values, vectors = np.linalg.eigh(X @ X.T)

@@ -1,4 +1,4 @@
-"""The gradients of a network's parameters: E‖g‖² and E|g|, from the moments of a batch."""
+"""Gradients of a network's parameters: E‖g‖² and E|g|, from the moments of a batch."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,18 +10,23 @@ from kgrad.theory.networks import Add, BatchMoments, Dense
 
 @dataclass(frozen=True)
 class Parameter:
-    """A trainable variable: a dense node's kernel or bias, a normalisation's γ or β."""
+    """A trainable variable: a dense node's kernel or bias, or a normalization's γ or β.
+
+    Attributes:
+        kind: the kind of variable.
+        place: index of its node.
+    """
 
     kind: Literal["kernel", "bias", "gamma", "beta"]
     place: int
 
 
 class NetworkGradients:
-    """What a batch's gradients are expected to be.
+    """The expected gradients of a batch.
 
     Args:
-        moments: of the network on the batch.
-        errors: draws of ∂ℓ_a/∂h_a at the output, (draws, B, n_L), over networks.
+        moments: the network's moments on the batch.
+        errors: draws over networks of ∂ℓ_a/∂h_a at the output, (draws, B, n_L).
 
     Attributes:
         G: covariances of the errors in one unit of each node.
@@ -33,13 +38,13 @@ class NetworkGradients:
         self.G = moments.backward(self._rows.T @ self._rows / len(self._rows))
 
     def norm_squared(self, parameter: Parameter) -> float:
-        """E‖g‖²: of a kernel n n'/B² Σ_ab A_ab G_ab, of a bias n'/B² Σ_ab G_ab."""
+        """Return E‖g‖²: n n'/B² Σ_ab A_ab G_ab for a kernel, n'/B² Σ_ab G_ab for a bias."""
         m, place = self.moments, parameter.place
         total = m.widths[place] * np.sum(adjoint(m, parameter) * self.G[place])
         return 0.0 if _removed(m, parameter) else max(float(total), 0.0)
 
     def mean_abs(self, parameter: Parameter, rows: slice) -> float:
-        """E|g| of an entry, √(2/π) E[√(yᵀ Σ y)]/B as in `entries`, over the draws in `rows`."""
+        """Return E|g| of an entry, √(2/π) E[√(yᵀ Σ y)]/B as in `entries`, over draws in `rows`."""
         m, place = self.moments, parameter.place
         y = entry(m, parameter)[rows]
         if place == len(m.nodes) - 1:
@@ -49,10 +54,10 @@ class NetworkGradients:
         return 0.0 if _removed(m, parameter) else found
 
     def _variance(self, place: int, y: np.ndarray, rows: slice) -> np.ndarray:
-        """Var[⟨y, e⟩] given the unit's own values, row by row.
+        """Return Var[⟨y, e⟩] given the unit's own values, row by row.
 
-        Errors are Gaussian where they come out of a dense layer, or down a skip from a sum that
-        no activation reads.
+        Errors are Gaussian if they flow back from a dense layer, or along a skip connection from a
+        sum that no activation reads.
         """
         m, total = self.moments, np.zeros(len(y))
         for above in m.consumers[place]:
@@ -65,7 +70,7 @@ class NetworkGradients:
         return total
 
     def covariance(self, above: int) -> np.ndarray:
-        """Of the error that a dense node or a sum hands down to one unit that it reads."""
+        """Return covariances of the error from a dense node or a sum in one unit of its source."""
         node = self.moments.nodes[above]
         if isinstance(node, Dense):
             return node.width * node.weight_variance * self.G[above]
@@ -73,7 +78,7 @@ class NetworkGradients:
 
 
 def adjoint(m: BatchMoments, parameter: Parameter) -> np.ndarray:
-    """Q with E‖g‖² = n ⟨Q, G⟩ at the parameter's node, (B, B)."""
+    """Return Q with E‖g‖² = n ⟨Q, G⟩ at the parameter's node, (B, B)."""
     if parameter.kind == "kernel":
         source = _source(m, parameter.place)
         return m.widths[source] / m.B**2 * m.A[source]
@@ -84,7 +89,7 @@ def adjoint(m: BatchMoments, parameter: Parameter) -> np.ndarray:
 
 
 def entry(m: BatchMoments, parameter: Parameter) -> np.ndarray:
-    """y, (draws, B): an entry of the gradient is ⟨y, e⟩/B, e the error of the node's unit."""
+    """Return y, (draws, B): a gradient's entry is ⟨y, e⟩/B with e the error of the node's unit."""
     if parameter.kind == "kernel":
         return m.shuffled(_source(m, parameter.place))
     if parameter.kind == "bias":
@@ -94,22 +99,22 @@ def entry(m: BatchMoments, parameter: Parameter) -> np.ndarray:
 
 
 def of_errors(errors: np.ndarray, Q: np.ndarray) -> np.ndarray:
-    """Σ_i ⟨δ_i, Q δ_i⟩ over the output units, for each draw of the errors: (draws,)."""
+    """Return Σ_i ⟨δ_i, Q δ_i⟩ over the output units, for each draw of the errors: (draws,)."""
     return quadratic(_rows(errors), Q).reshape(len(errors), -1).sum(axis=1)
 
 
 def _rows(errors: np.ndarray) -> np.ndarray:
-    """From (draws, B, n_L) to a row for each draw and output unit."""
+    """Reshape (draws, B, n_L) to one row per draw and output unit."""
     return np.moveaxis(errors, 1, 2).reshape(-1, errors.shape[1])
 
 
 def quadratic(rows: np.ndarray, Q: np.ndarray) -> np.ndarray:
-    """⟨r, Q r⟩ of each row: (rows,)."""
+    """Return ⟨r, Q r⟩ of each row: (rows,)."""
     return np.einsum("ma,ma->m", rows @ Q, rows)
 
 
 def _removed(m: BatchMoments, parameter: Parameter) -> bool:
-    """Whether batch normalisation takes a bias away: what is left is rounding."""
+    """Return whether batch normalization removes a bias, so that its gradient is only rounding."""
     above = m.consumers[parameter.place]
     if parameter.kind != "bias" or len(above) != 1 or above[0] not in m.units:
         return False

@@ -1,15 +1,17 @@
-"""Signals and errors of a mini-batch in dense networks with normalisation and skip connections.
+"""Signals and errors of a mini-batch in dense networks with normalization and skip connections.
 
-A network is a tuple of nodes in forward order, the first of which is the input; each names the
-nodes that it reads by their place. Forwards go second moments over the units, A_ab = E[x_a x_b],
-backwards the covariances of an error in one unit, G_ab = E[e_a e_b], e_a = ∂ℓ_a/∂x_a:
+A network is a tuple of nodes in forward order, the first of which is the input; each refers to the
+nodes that it reads by their index. The forward pass carries second moments over the units,
+A_ab = E[x_a x_b], the backward pass covariances of the error in one unit, G_ab = E[e_a e_b],
+e_a = ∂ℓ_a/∂x_a:
 
     dense     K = n v A + σ_b²              G += n' v G'           n inputs, n' units
     unit map  A' = E[φ(u) φ(u)ᵀ]            G += E[Jᵀ G' J]
     add       A' = A_1 + A_2 + m_1 m_2ᵀ + m_2 m_1ᵀ   (m: the means)        G += G'
 
-An error that comes down two ways is a sum of independent ones, for the weights are. See
-`mean_field` for the papers; batch normalisation as in Yang et al. (2019), at finite batches.
+An error that flows back along two paths is a sum of independent errors, because the weights are
+independent. See `mean_field` for the papers; batch normalization is that of Yang et al. (2019), at
+finite batches.
 """
 
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ _MOST_NUMBERS = 2**21
 
 @dataclass(frozen=True)
 class Input:
-    """The batch itself."""
+    """The input: the batch itself."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Dense:
 
 @dataclass(frozen=True)
 class Unit:
-    """What is done to each unit: activation, normalisation, activation."""
+    """An elementwise map of each unit: activation, normalization, activation."""
 
     source: int
     map: UnitMap
@@ -47,7 +49,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Add:
-    """The sum of tensors of one width that share no units."""
+    """The sum of tensors of equal width that share no units."""
 
     sources: tuple[int, ...]
 
@@ -56,19 +58,19 @@ Node = Input | Dense | Unit | Add
 
 
 class BatchMoments:
-    """A network's second moments on a batch, forwards; `backward` takes the errors down.
+    """A network's second moments on a batch in the forward pass; see `backward` for errors.
 
     Args:
-        nodes: the network; the last one is the output's pre-activations, a `Dense`.
+        nodes: the network; the last node is the output's pre-activations, a `Dense`.
         X: the batch, (B, n_0).
-        seed: of the draws.
-        most_draws: of one unit's values; fewer are taken where B is large.
+        seed: seed of the draws.
+        most_draws: largest number of draws of one unit's values; fewer are made if B is large.
 
     Attributes:
-        widths: of each node.
+        widths: width of each node.
         A: E[x_a x_b] over the units of each node, (B, B).
-        consumers: the nodes that read each node.
-        units: the `UnitMoments` of each `Unit`, by its place.
+        consumers: for each node, the nodes that read it.
+        units: index of each `Unit` → its `UnitMoments`.
     """
 
     def __init__(
@@ -92,20 +94,20 @@ class BatchMoments:
 
     @cached_property
     def normal(self) -> np.ndarray:
-        """(draws, B) from N(0, I)."""
+        """Draws from N(0, I): (draws, B)."""
         draws = int(np.clip(_MOST_NUMBERS // self.B, 512, self._most_draws))
         return standard_normal(draws, self.B, self.random)
 
     def draws(self, place: int) -> np.ndarray:
-        """(draws, B): values of one unit of a node over the batch."""
+        """Return draws of one unit of a node over the batch: (draws, B)."""
         return self._draws[place]
 
     def shuffled(self, place: int) -> np.ndarray:
-        """The draws of a node in another order: independent of those of any other node."""
+        """Return the draws of a node in another order: independent of those of any other node."""
         return self._draws[place][self.random.permutation(len(self.normal))]
 
     def gaussian_draws(self, K: np.ndarray) -> np.ndarray:
-        """(draws, B) from N(0, K), in an order of their own; K may be singular."""
+        """Draw from N(0, K), in a new order: (draws, B); K may be singular."""
         jitter = 1e-12 * np.trace(K) / len(K) + 1e-300
         try:
             root = np.linalg.cholesky(K + jitter * np.eye(len(K)))
@@ -139,7 +141,7 @@ class BatchMoments:
         self._gaussian.append(gaussian)
 
     def mean(self, place: int) -> np.ndarray:
-        """E[x_a] of a node: (B,)."""
+        """Return E[x_a] of a node: (B,)."""
         node = self.nodes[place]
         if isinstance(node, Input):
             return self.X.mean(axis=1)
@@ -147,7 +149,7 @@ class BatchMoments:
             return self.units[place].mean
         if isinstance(node, Add):
             return np.sum([self.mean(source) for source in node.sources], axis=0)
-        return np.zeros(self.B)  # of Dense: the weights have mean 0
+        return np.zeros(self.B)  # Dense: its weights have mean 0
 
     def _sum(self, node: Add) -> tuple[np.ndarray, np.ndarray, bool]:
         A, mean = np.zeros((self.B, self.B)), np.zeros(self.B)
@@ -160,7 +162,7 @@ class BatchMoments:
         return A, draws, gaussian
 
     def backward(self, G_out: np.ndarray) -> list[np.ndarray]:
-        """G of each node: covariances of the errors in one of its units, (B, B).
+        """Return G of each node: covariances of the errors in one of its units, (B, B).
 
         Args:
             G_out: E[δ_a δ_b] of one output unit, δ_a = ∂ℓ_a/∂h_a of the sample's own loss.
@@ -179,10 +181,11 @@ class BatchMoments:
         return G
 
     def forward_adjoint(self, place: int, Q: np.ndarray) -> dict[int, np.ndarray]:
-        """How n ⟨Q, G⟩ of a node reads at the nodes above it.
+        """Express n ⟨Q, G⟩ of a node by G' of the nodes above it.
 
         Returns:
-            Place → Q', such that n' ⟨Q', G'⟩ is the share of n ⟨Q, G⟩ that came down from there.
+            Index → Q', such that n' ⟨Q', G'⟩ is the part of n ⟨Q, G⟩ that flows back from that
+            node.
         """
         found = {place: Q}
         for above in range(place + 1, len(self.nodes)):
@@ -198,37 +201,19 @@ class BatchMoments:
                 found[above] = np.sum(given, axis=0)
         return found
 
-    def signal_adjoint(self, place: int, R: np.ndarray) -> dict[int, np.ndarray]:
-        """⟨R, A⟩ of a node answers to a change of A at the nodes below with ⟨R', dA'⟩.
-
-        Returns:
-            Place → R'.
-        """
-        found = {place: R}
-        for here in range(place, 0, -1):
-            node = self.nodes[here]
-            if here not in found:
-                continue
-            if isinstance(node, Dense):
-                passed = self.widths[node.source] * node.weight_variance * found[here]
-            else:
-                passed = found[here]
-            if isinstance(node, Unit):
-                passed = self.units[here].signal_adjoint(passed)
-            for source in sources(node):
-                found[source] = found.get(source, 0.0) + passed
-        return found
-
 
 def sources(node: Node) -> tuple[int, ...]:
-    """The places of the nodes that a node reads."""
+    """Return the indices of the nodes that a node reads."""
     if isinstance(node, Input):
         return ()
     return node.sources if isinstance(node, Add) else (node.source,)
 
 
 def standard_normal(draws: int, B: int, random: np.random.Generator) -> np.ndarray:
-    """(draws, B), in random order: with their negatives and, if many, of covariance I exactly."""
+    """Draw from N(0, I) in random order, with negatives: (draws, B).
+
+    If there are more draws than samples, their covariance is exactly I.
+    """
     half = draws // 2
     z = random.normal(size=(half, B))
     if half > B:
@@ -237,7 +222,7 @@ def standard_normal(draws: int, B: int, random: np.random.Generator) -> np.ndarr
 
 
 def _resized(columns: np.ndarray, draws: int, random: np.random.Generator) -> np.ndarray:
-    """As many rows as there are draws: each equally often, or a choice of them."""
+    """Return as many rows as draws: each row equally often, or a random choice of rows."""
     if len(columns) > draws:
         return random.choice(columns, draws, replace=False)
     return np.resize(columns, (draws, columns.shape[1]))

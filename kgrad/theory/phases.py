@@ -1,9 +1,9 @@
-"""Fixed points of the recursion, and how deep a signal and a gradient reach.
+"""Fixed points of the recursion, and the depths that signals and gradients reach.
 
-In an infinitely deep stack with one φ, σ_w², σ_b² the variance settles at q*, the correlation of
-two samples at c*, and |δ|² changes by χ_1 a layer: it vanishes in the ordered phase (χ_1 < 1) and
-explodes in the chaotic one. Poole et al. (2016); Schoenholz et al. (2017). Some networks have no
-such rate (critical tanh, GELU, SiLU): use `propagate`, which needs none.
+In an infinitely deep stack with the same φ, σ_w², σ_b² in every layer, the variance converges to
+q*, the correlation of two samples to c*, and |δ|² changes by the factor χ_1 per layer: it vanishes
+in the ordered phase (χ_1 < 1) and explodes in the chaotic phase. Poole et al. (2016); Schoenholz et
+al. (2017). Some networks have no such rate (critical tanh, GELU, SiLU): use `propagate` for them.
 """
 
 from collections.abc import Callable
@@ -22,12 +22,12 @@ from kgrad.theory.mean_field import (
     variance_map,
 )
 
-_LEAST, _MOST = 1e-9, 1e9  # a q beyond these counts as 0, as infinite
+_LEAST, _MOST = 1e-9, 1e9  # a q beyond these counts as 0 or as infinite
 _XTOL = 1e-15
 
 
 def fixed_point(phi: Activation, sigma_w2: float, sigma_b2: float = 0.0) -> float:
-    """q* = σ_w² E[φ(√q* z)²] + σ_b²: where the variance settles that starts from q = 1.
+    """Return q* = σ_w² E[φ(√q* z)²] + σ_b², the limit of a variance that starts at q = 1.
 
     Args:
         phi: the activation function.
@@ -35,8 +35,8 @@ def fixed_point(phi: Activation, sigma_w2: float, sigma_b2: float = 0.0) -> floa
         sigma_b2: variance of a bias.
 
     Returns:
-        q*; 0 if the signal dies out, infinity if it grows without end, and 1 if, as with ReLU at
-        (2, 0), every q is a fixed point.
+        q*; 0 if the signal dies out, infinity if it grows without bound, and 1 if every q is a
+        fixed point, as with ReLU at (2, 0).
 
     Example:
         >>> from kgrad.theory.activations import activation
@@ -61,9 +61,9 @@ def fixed_point(phi: Activation, sigma_w2: float, sigma_b2: float = 0.0) -> floa
 
 
 def fixed_correlation(phi: Activation, sigma_w2: float, sigma_b2: float = 0.0) -> float:
-    """c*, where the correlation of two samples settles, both of variance q*.
+    """Return c*, the limit of the correlation of two samples, both with variance q*.
 
-    1 in the ordered phase, where all samples become one; below 1 in the chaotic phase.
+    It is 1 in the ordered phase, where all samples become equal, and below 1 in the chaotic phase.
 
     Args:
         phi: the activation function.
@@ -87,23 +87,28 @@ def fixed_correlation(phi: Activation, sigma_w2: float, sigma_b2: float = 0.0) -
 
 
 def chi_1(phi: Activation, sigma_w2: float, sigma_b2: float = 0.0) -> float:
-    """χ_1 = σ_w² E[φ'(√q* z)²], the factor of |δ|² a layer, deep in the network.
+    """Return χ_1 = σ_w² E[φ'(√q* z)²], the factor of |δ|² per layer, deep in the network.
 
-    Where q* is infinite, φ' is taken far out (q = 1e9). Below 1: ordered phase; above: chaotic.
+    If q* is infinite, q = 1e9 is used. χ_1 is below 1 in the ordered phase, above 1 in the chaotic
+    phase.
     """
     return chi(phi, min(fixed_point(phi, sigma_w2, sigma_b2), _MOST), sigma_w2)
 
 
 def gradient_depth_scale(phi: Activation, sigma_w2: float, sigma_b2: float = 0.0) -> float:
-    """ξ_∇ = 1/|ln χ_1|: layers over which |δ|² changes e-fold; infinite at the critical line."""
+    """Return ξ_∇ = 1/|ln χ_1|, the layers over which |δ|² changes e-fold.
+
+    It is infinite on the critical line.
+    """
     return _depth_scale(chi_1(phi, sigma_w2, sigma_b2))
 
 
 def correlation_depth_scale(phi: Activation, sigma_w2: float, sigma_b2: float = 0.0) -> float:
-    """ξ_c = -1/ln(σ_w² E[φ'(u_a) φ'(u_b)] at c*): layers over which c* is approached e-fold.
+    """Return ξ_c, the layers over which the correlation comes e-fold closer to c*.
 
-    It bounds, up to a small factor, how deep a network can be trained (Schoenholz et al. 2017). In
-    the ordered phase c* = 1 and ξ_c = ξ_∇. NaN where c* is.
+    ξ_c = -1/ln(σ_w² E[φ'(u_a) φ'(u_b)] at c*). It bounds, up to a small factor, how deep a network
+    can be trained (Schoenholz et al. 2017). In the ordered phase c* = 1 and ξ_c = ξ_∇. It is NaN if
+    c* is NaN.
     """
     c = fixed_correlation(phi, sigma_w2, sigma_b2)
     if c == 1 or np.isnan(c):
@@ -113,17 +118,17 @@ def correlation_depth_scale(phi: Activation, sigma_w2: float, sigma_b2: float = 
 
 
 def variance_depth_scale(phi: Activation, sigma_w2: float, sigma_b2: float = 0.0) -> float:
-    """ξ_q: layers over which q* is approached e-fold.
+    """Return ξ_q, the layers over which the variance comes e-fold closer to q*.
 
     ξ_q^{-1} = -ln(χ_1 + σ_w² E[φ''φ]) at q*. By Stein's lemma the bracket is σ_w² E[φφ'u]/q, which
-    needs no φ'' and holds for kinks.
+    needs no φ'' and is valid for kinks.
     """
     q = fixed_point(phi, sigma_w2, sigma_b2)
     return _depth_scale(sigma_w2 * variance_slope(phi, min(max(q, 1 / _MOST), _MOST)))
 
 
 def variance_slope(phi: Activation, q: float) -> float:
-    """dE[φ(√q z)²]/dq = E[φφ'u]/q, u = √q z."""
+    """Return dE[φ(√q z)²]/dq = E[φφ'u]/q, u = √q z."""
     return expectation(lambda u: phi.f(u) * phi.df(u) * u, q, phi.kinks) / q
 
 
@@ -133,19 +138,19 @@ def _depth_scale(factor: float) -> float:
 
 
 def critical_line(phi: Activation, q: float) -> tuple[float, float]:
-    """The (σ_w², σ_b²) at which q is a fixed point and χ_1 = 1.
+    """Return the (σ_w², σ_b²) at which q is a fixed point and χ_1 = 1.
 
         σ_w² = 1/E[φ'(√q z)²]        σ_b² = q - E[φ(√q z)²]/E[φ'(√q z)²]
 
-    Letting q run draws the critical line, the border of the two phases. Where σ_b² comes out
-    negative there is no such network.
+    Varying q traces the critical line, the border of the two phases. If σ_b² is negative, there is
+    no such network.
     """
     sigma_w2 = 1 / squared_slope(phi, q)
     return sigma_w2, q - sigma_w2 * second_moment(phi, q)
 
 
 def critical_point(phi: Activation, sigma_b2: float = 0.0) -> tuple[float, float]:
-    """σ_w² and q* on the critical line at a given σ_b²; of several, that with the smallest q*.
+    """Return σ_w² and q* on the critical line at a given σ_b²; if several, the smallest q*.
 
     Args:
         phi: the activation function.
@@ -169,17 +174,17 @@ def critical_point(phi: Activation, sigma_b2: float = 0.0) -> tuple[float, float
     if q is None:
         raise ValueError(
             f"sigma_b2 must be one at which {phi.name} has a critical σ_w², received {sigma_b2!r}: "
-            "critical_line gives those that there are"
+            "critical_line returns such pairs"
         )
     return critical_line(phi, q)[0], q
 
 
 def doubly_critical_point(phi: Activation) -> tuple[float, float, float]:
-    """(σ_w², σ_b², q*) at which gradients and the variance itself are critical.
+    """Return (σ_w², σ_b², q*) at which gradients and the variance itself are critical.
 
-    χ_1 = 1 and dq^{l+1}/dq^l = 1 together, which is E[φ''φ] = 0 (Roberts, Yaida & Hanin, "The
-    Principles of Deep Learning Theory", 2022, ch. 5: the half-stable points of GELU and SiLU). For
-    ReLU, tanh, erf and their like this is q* → 0, returned as 0.
+    There χ_1 = 1 and dq^{l+1}/dq^l = 1, which together mean E[φ''φ] = 0 (Roberts, Yaida & Hanin,
+    "The Principles of Deep Learning Theory", 2022, ch. 5: the half-stable points of GELU and SiLU).
+    For ReLU, tanh, erf and similar functions this is q* → 0, returned as 0.
 
     Args:
         phi: the activation function.
@@ -199,10 +204,10 @@ def doubly_critical_point(phi: Activation) -> tuple[float, float, float]:
 
 
 def _first_root(f: Callable[[float], float]) -> float | None:
-    """The smallest root where f rises or falls through 0, of q from 1e-3 to 1e6."""
+    """Return the smallest q from 1e-3 to 1e6 at which f changes sign, or None."""
     grid = np.geomspace(1e-3, 1e6, 91)
     values = np.array([f(q) for q in grid])
-    # What is 0 but for rounding, as ReLU's, changes sign all the time.
+    # A function that is 0 except for rounding, as for ReLU, changes sign everywhere.
     values[np.abs(values) < 1e-11] = 0
     crossings = np.flatnonzero(values[:-1] * values[1:] < 0)
     if not len(crossings):

@@ -1,6 +1,6 @@
-"""How much |δ|² grows a layer or a block, deep in normalised and residual networks.
+"""Growth rates of |δ|² per layer or block, deep in normalized and residual networks.
 
-Every rate is of the squared norm; that of |δ| is its square root.
+Every rate is that of the squared norm; the rate of |δ| is its square root.
 """
 
 import numpy as np
@@ -11,14 +11,16 @@ from kgrad.theory.mean_field import chi, second_moment, squared_slope
 
 
 def batch_norm_relu_rate(batch_size: int) -> float:
-    """|δ|² a layer of dense, batch normalisation, ReLU, at batches of B ≥ 4 and large width.
+    """Return the factor of |δ|² per layer (dense, batch normalization, ReLU) at large width.
+
+    For batches of B ≥ 4 samples that all differ:
 
         λ = (J'(ρ) + B - 1)/((B - 3)(1 - J(ρ))) - 1/(B - 3),   ρ = -1/(B - 1)
         J(c) = (√(1 - c²) + (π - arccos c) c)/π,   J'(c) = 1 - arccos(c)/π
 
-    Above 1 at every B: batch normalisation makes gradients explode with depth, whatever the
+    It is above 1 at every B: batch normalization makes gradients explode with depth, whatever the
     variance of the weights. Yang et al., "A mean field theory of batch normalization" (2019),
-    theorem 8, for samples that all differ.
+    theorem 8.
 
     Example:
         >>> round(batch_norm_relu_rate(32), 5)
@@ -33,37 +35,38 @@ def batch_norm_relu_rate(batch_size: int) -> float:
 
 
 def batch_norm_linear_rate(batch_size: int) -> float:
-    """(B - 2)/(B - 3), the same of a linear network (Yang et al. 2019)."""
+    """Return (B - 2)/(B - 3), the same rate for a linear network (Yang et al. 2019)."""
     _require_batch(batch_size, 4)
     return (batch_size - 2) / (batch_size - 3)
 
 
 def batch_norm_rate(phi: Activation) -> float:
-    """λ = E[φ'(z)²]/Var[φ(z)], for batches of infinitely many samples that all differ.
+    """Return λ = E[φ'(z)²]/Var[φ(z)], for batches of infinitely many samples that all differ.
 
-    The normalised pre-activation has variance 1; of φ, normalisation then takes the mean away.
-    Own derivation: for ReLU it is the limit π/(π - 1) of Yang et al.; for tanh, 1.178, simulated
-    networks of width 512 gave 1.212, 1.201 and 1.193 at batches of 32, 64 and 128.
+    The normalized pre-activation has variance 1, and the next normalization removes the mean of φ.
+    Own derivation: for ReLU it is the limit π/(π - 1) of Yang et al.; for tanh it is 1.178, and
+    simulated networks of width 512 gave 1.212, 1.201 and 1.193 at batches of 32, 64 and 128.
     """
     mean = expectation(phi.f, 1.0, phi.kinks)
     return squared_slope(phi, 1.0) / (second_moment(phi, 1.0) - mean**2)
 
 
 def layer_norm_rate(phi: Activation) -> float:
-    """χ = E[φ'(z)²]/E[φ(z)²], of dense, layer normalisation, φ, at large width.
+    """Return χ = E[φ'(z)²]/E[φ(z)²] of a layer (dense, layer normalization, φ) at large width.
 
-    Whatever the variance of the weights. Own derivation, checked on simulated networks with ReLU
-    (1), tanh (1.178) and GELU (1.072).
+    It does not depend on the variance of the weights. Own derivation, checked on simulated networks
+    with ReLU (1), tanh (1.178) and GELU (1.072).
     """
     return squared_slope(phi, 1.0) / second_moment(phi, 1.0)
 
 
 def residual_rate(phi: Activation, q: float, sigma_w2: float, sigma_v2: float) -> float:
-    """1 + σ_v² σ_w² E[φ'(√q z)²], of a block x + V φ(W x).
+    """Return 1 + σ_v² σ_w² E[φ'(√q z)²], the factor of |δ|² per block x + V φ(W x).
 
-    σ_w² and σ_v² are the fan-in times the variance of W and V, q the variance of W x. With He's W
-    and ReLU this is 1 + σ_v²: |δ|² doubles a block unless V is scaled down; with σ_v² = 1/L the L
-    blocks together tend to e. For independent W and V; checked on simulated networks.
+    σ_w² and σ_v² are the fan-in times the variance of W and V, and q is the variance of W x. With
+    He initialization of W and ReLU this is 1 + σ_v²: with σ_v² = 1, |δ|² doubles per block; with
+    σ_v² = 1/L, the factor of all L blocks tends to e. For independent W and V; checked on simulated
+    networks.
     """
     return 1 + sigma_v2 * chi(phi, q, sigma_w2)
 
@@ -71,17 +74,18 @@ def residual_rate(phi: Activation, q: float, sigma_w2: float, sigma_v2: float) -
 def jacobian_moments(
     phi: Activation, q: float, sigma_w2: float, layers: int, *, orthogonal: bool = False
 ) -> tuple[float, float]:
-    """Mean and variance of the squared singular values of ∂x^L/∂x^0, at large width.
+    """Return mean and variance of the squared singular values of ∂x^L/∂x^0, at large width.
 
         mean = (σ_w² μ_1)^L,   variance/mean² = L (μ_2/μ_1² - 1 - s_1),   μ_k = E[φ'(√q z)^{2k}]
 
-    s_1 is -1 for Gaussian weights and 0 for orthogonal ones: only these, with φ' = ±1, keep every
-    singular value at 1. Pennington, Schoenholz & Ganguli, "Resurrecting the sigmoid" (2017).
+    s_1 is -1 for Gaussian weights and 0 for orthogonal ones: only orthogonal weights, with
+    φ' = ±1, keep every singular value at 1. Pennington, Schoenholz & Ganguli, "Resurrecting the
+    sigmoid" (2017).
 
     Args:
         phi: the activation function, the same in each layer.
         q: variance of the pre-activations, the same in each layer.
-        sigma_w2: fan-in times the variance of a weight; for orthogonal weights the gain squared.
+        sigma_w2: fan-in times the variance of a weight; the squared gain for orthogonal weights.
         layers: L, of equal widths.
         orthogonal: whether the weights are orthogonal.
 
@@ -99,6 +103,6 @@ def _require_batch(batch_size: int, least: int) -> None:
     whole = isinstance(batch_size, int | np.integer) and not isinstance(batch_size, bool)
     if not whole or batch_size < least:
         raise ValueError(
-            f"batch_size must be an integer of at least {least}, below which the gradient's "
-            f"variance is infinite, received {batch_size!r}"
+            f"batch_size must be an integer of at least {least} (the gradient's variance is "
+            f"infinite below), received {batch_size!r}"
         )

@@ -1,8 +1,8 @@
-"""E[φ(u_a) φ(u_b)] and E[φ'(u_a) φ'(u_b)] of all pairs of a batch, by Hermite series.
+"""Hermite series for E[φ(u_a) φ(u_b)] and E[φ'(u_a) φ'(u_b)] of all pairs of a batch.
 
 With u = s z, φ(s z) = Σ_k c_k(s) h_k(z) in the orthonormal Hermite polynomials, Mehler's formula
-gives E[φ(u_a) φ(u_b)] = Σ_k c_k(s_a) c_k(s_b) ρ^k: one small matrix product for each sample, and
-powers of the correlations, in place of an integral for each pair.
+gives E[φ(u_a) φ(u_b)] = Σ_k c_k(s_a) c_k(s_b) ρ^k. This replaces one integral per pair by one
+small matrix product per sample and powers of the correlations.
 """
 
 from functools import cache
@@ -12,7 +12,8 @@ import numpy as np
 from kgrad.theory.activations import Activation, Function
 
 _FAR = 12.0
-# Terms, and how much of E[φ²] they may leave over: the more, the sooner ρ^k has fallen by then.
+# Number of terms, and the share of E[φ²] that they may miss. With more terms, ρ^k has fallen
+# further by the last one, so that more may be missing.
 _TERMS = ((128, 1e-3), (512, 0.3))
 _Nodes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -20,12 +21,12 @@ _Nodes = tuple[np.ndarray, np.ndarray, np.ndarray]
 def series_moments(
     phi: Activation, s: np.ndarray, c: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """E[φ(u_a) φ(u_b)] and E[φ'(u_a) φ'(u_b)] for all pairs of samples.
+    """Return E[φ(u_a) φ(u_b)] and E[φ'(u_a) φ'(u_b)] for all pairs of samples.
 
-    A jump of φ' at 0 makes the series converge slowly. Its square is taken out of the series and
-    put back in closed form (Cho & Saul, "Kernel methods for deep learning", 2009); what is left of
-    the cross terms falls fast enough. What the series leaves over at ρ = 1, where the sum is known,
-    is given to the first power beyond the last.
+    A jump of φ' at 0 makes the series converge slowly. Its square is removed from the series and
+    added in closed form (Cho & Saul, "Kernel methods for deep learning", 2009); the remaining cross
+    terms decrease fast enough. The rest of the series at ρ = 1, where the sum is known, is assigned
+    to the first power after the last term.
 
     Args:
         phi: the activation function.
@@ -33,8 +34,8 @@ def series_moments(
         c: correlations, (B, B).
 
     Returns:
-        Two float64 arrays (B, B), to about 1e-6 of the largest, or 1e-3 where φ is steep on the
-        scale of s; None where the series does not reach so far: kinks away from 0, or a φ that is
+        Two float64 arrays (B, B), to about 1e-6 of the largest, or 1e-3 if φ is steep on the scale
+        of s; None if the series is not accurate enough: for kinks away from 0, or a φ that is
         nearly a step.
     """
     if any(kink != 0 for kink in phi.kinks):
@@ -50,7 +51,7 @@ def series_moments(
 def _sums(
     phi: Activation, s: np.ndarray, c: np.ndarray, nodes: _Nodes, most_left: float
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    # On both sides of 0, where φ' may jump.
+    # φ' may jump at 0: take it on both sides.
     jump = float(np.diff(phi.df(np.array([-1e-12, 1e-12])))[0]) if phi.kinks else 0.0
     ramp, step = (lambda u: np.maximum(u, 0) * jump, lambda u: (u > 0) * jump)
     of_f = _series(phi.f, s, c, nodes, most_left, ramp if jump else None)
@@ -74,7 +75,7 @@ def _series(
     most_left: float,
     step: Function | None,
 ) -> np.ndarray | None:
-    """Σ_k c_k(s_a) c_k(s_b) ρ^k of f without the same of `step`."""
+    """Return Σ_k c_k(s_a) c_k(s_b) ρ^k of f minus the same sum of `step`."""
     z, weight, polynomials = nodes
     u = np.outer(s, z)
     values = f(u)
@@ -90,18 +91,18 @@ def _series(
     left = np.stack([sign * terms.T for sign, terms in signed], axis=2)  # (terms, B, 1 or 2)
     right = np.stack([terms.T for _, terms in signed], axis=1)
     largest = np.abs(right).max(axis=(1, 2))
-    worth = largest > 1e-9 * largest.max()  # its time
+    matters = largest > 1e-9 * largest.max()
     total = rest
-    for k in reversed(range(len(worth))):  # Horner's rule
+    for k in reversed(range(len(matters))):  # Horner's rule
         total *= c
-        if worth[k]:
+        if matters[k]:
             total += left[k] @ right[k]
     return total
 
 
 @cache
 def _hermite(largest: float, terms: int) -> _Nodes:
-    """Nodes, their weights with the Gaussian density, and weighted orthonormal polynomials."""
+    """Return nodes, weights with the Gaussian density, and weighted orthonormal polynomials."""
     edges = np.arange(-_FAR, _FAR + 0.5)
     fine = np.exp2(np.arange(0, np.log2(largest))) / largest
     edges = np.unique(np.concatenate([edges, fine, -fine]))

@@ -1,11 +1,11 @@
-"""What happens to one unit's values over a batch between two dense layers: φ, normalisation, φ.
+"""The map of one unit's values over a batch between two dense layers: φ, normalization, φ.
 
-A unit's B values h, one a sample, become φ_2(norm(φ_1(h))). The Jacobian J of that is diagonal but
-for batch normalisation, which couples the samples:
+A unit's B values h, one per sample, become φ_2(norm(φ_1(h))). The Jacobian J of this map is
+diagonal except for batch normalization, which couples the samples:
 
     J = diag(φ_2'/s) (I - 1 1ᵀ/B - x̂ x̂ᵀ/B) diag(φ_1')
 
-with x̂ the normalised values and s = √(variance + ε). Layer normalisation is taken at large width,
+with x̂ the normalized values and s = √(variance + ε). Layer normalization is treated at large width,
 where a sample's mean and variance over the units are known numbers.
 """
 
@@ -26,13 +26,13 @@ LINEAR = activation("linear")
 
 @dataclass(frozen=True)
 class UnitMap:
-    """φ_2 ∘ norm ∘ φ_1, of one unit's values over the batch.
+    """The map φ_2 ∘ norm ∘ φ_1 of one unit's values over the batch.
 
     Attributes:
-        before: φ_1, before the normalisation.
-        norm: which normalisation stands between, if any; then γ = 1 and β = 0.
-        after: φ_2.
-        epsilon: what the normalisation adds to the variance.
+        before: φ_1, before the normalization.
+        norm: the normalization between φ_1 and φ_2, if any, with γ = 1 and β = 0.
+        after: φ_2, after the normalization.
+        epsilon: the number that the normalization adds to the variance.
     """
 
     before: Activation = LINEAR
@@ -42,18 +42,18 @@ class UnitMap:
 
 
 class UnitMoments:
-    """A unit map at work on a batch: second moments through it, forwards and backwards.
+    """Second moments of a batch through a unit map, forward and backward.
 
     Args:
         unit: the map.
-        A: second moments of what goes in, (B, B).
-        mean: means of what goes in, (B,).
-        h: draws of what goes in, (draws, B).
-        gaussian: whether what goes in is Gaussian of mean 0.
+        A: second moments of the input, (B, B).
+        mean: means of the input, (B,).
+        h: draws of the input, (draws, B).
+        gaussian: whether the input is Gaussian with mean 0.
 
     Attributes:
-        A: E[x_a x_b] of what comes out.
-        x: draws of what comes out, row by row those of `h`.
+        A: E[x_a x_b] of the output.
+        x: draws of the output, in the rows of `h`.
         x_hat: draws of φ_2's argument.
         after_slope: draws of φ_2'.
     """
@@ -61,20 +61,20 @@ class UnitMoments:
     def __init__(
         self, unit: UnitMap, A: np.ndarray, mean: np.ndarray, h: np.ndarray, gaussian: bool
     ) -> None:
-        self.unit, self._A_in, self._h = unit, A, h
+        self.unit, self._A_in = unit, A
         u = unit.before.f(h)
         scale: float | np.ndarray = 1.0
         if unit.norm == "batch":
             u = u - u.mean(axis=1, keepdims=True)
             scale = np.sqrt(np.mean(u**2, axis=1, keepdims=True) + unit.epsilon)
         elif unit.norm == "layer":
-            first, centre = _first_moments(unit.before, A, mean, u, gaussian)
-            u, scale = u - centre, np.sqrt(first - centre**2 + unit.epsilon)
+            square, center = _moments(unit.before, A, mean, u, gaussian)
+            u, scale = u - center, np.sqrt(square - center**2 + unit.epsilon)
         self.x_hat = u / scale
         self.x = unit.after.f(self.x_hat)
         self.after_slope = unit.after.df(self.x_hat)
         self._inner, self._outer = self.after_slope / scale, unit.before.df(h)
-        # Called where a mean is asked for: few networks need any.
+        # A function, because few networks need the mean.
         self._mean: Callable[[], np.ndarray] = lambda: np.mean(self.x, axis=0)
         if gaussian and unit.norm != "batch" and unit.before.name == "linear":
             argument = A / _outer(scale)
@@ -93,13 +93,14 @@ class UnitMoments:
 
     @cached_property
     def mean(self) -> np.ndarray:
-        """E[x_a] of what comes out: (B,)."""
+        """E[x_a] of the output: (B,)."""
         return self._mean()
 
     def _correct(self, u: np.ndarray) -> None:
-        """Control variates: what the draws give beyond a normalisation by a fixed number.
+        """Correct the moments by control variates: a normalization by a fixed number.
 
-        Of that the moments are known. Draws alone are 3 % off in ‖g‖² after six layers.
+        Its moments are known, so the draws only need to estimate the difference. Draws alone are
+        3 % off in ‖g‖² after six layers.
         """
         row, phi = self._A_in.mean(axis=0), self.unit.after
         C = self._A_in - row - row[:, None] + row.mean()
@@ -112,58 +113,31 @@ class UnitMoments:
         self._mean = lambda: mean_of_gaussian(phi, np.diag(C) / scale**2) + rest
 
     def pull(self, G: np.ndarray) -> np.ndarray:
-        """E[Jᵀ G J]: covariances of an error before the map from those after it."""
-        return self._sandwich(G, down=True)
+        """Return E[Jᵀ G J]: covariances of an error before the map from those after it."""
+        return self._sandwich(G, backward=True)
 
     def push(self, Q: np.ndarray) -> np.ndarray:
-        """E[J Q Jᵀ], the adjoint of `pull`."""
-        return self._sandwich(Q, down=False)
-
-    def signal_adjoint(self, R: np.ndarray) -> np.ndarray:
-        """∂⟨R, E[x xᵀ]⟩/∂A, A being the second moments of what goes in.
-
-        By Price's theorem R_ab E[φ'(u_a) φ'(u_b)] and, on the diagonal, Σ_b R_ab E[φ''(u_a) φ(u_b)]
-        besides. Behind a normalisation the diagonal is such that a change of scale has no effect;
-        exact for layer normalisation of a Gaussian, an estimate for others.
-        """
-        M = self.pull(R)
-        q = np.maximum(np.diag(self._A_in), 1e-300)
-        if self.unit.norm is None:
-            return M + np.diag(np.sum(R * self._bend, axis=1))
-        return M - np.diag(np.sum(M * self._A_in, axis=1) / q)
-
-    @cached_property
-    def _bend(self) -> np.ndarray:
-        """E[φ''(u_a) φ(u_b)], by Stein's lemma (E[u_a φ'(u_a) φ(u_b)] - K_ab E[φ'φ'])/K_aa."""
-        slope = self._h * self._inner * self._outer
-        product = slope.T @ self.x / len(slope)
-        q = np.maximum(np.diag(self._A_in), 1e-300)
-        return (product - self._A_in * self._slopes) / q[:, None]
+        """Return E[J Q Jᵀ], the adjoint of `pull`."""
+        return self._sandwich(Q, backward=False)
 
     def jvp(self, y: np.ndarray, rows: slice) -> np.ndarray:
-        """J y for the draws in `rows`: (rows, B)."""
-        return self._inner[rows] * self._project(self._outer[rows] * y, rows)
+        """Return J y for the draws in `rows`: (rows, B)."""
+        y = self._outer[rows] * y
+        if self.unit.norm == "batch":
+            y = y - y.mean(axis=1, keepdims=True)
+            x_hat = self.x_hat[rows]
+            y = y - x_hat * np.mean(x_hat * y, axis=1, keepdims=True)
+        return self._inner[rows] * y
 
-    def vjp(self, e: np.ndarray, rows: slice) -> np.ndarray:
-        """Jᵀ e for the draws in `rows`: (rows, B)."""
-        return self._outer[rows] * self._project(self._inner[rows] * e, rows)
-
-    def _project(self, y: np.ndarray, rows: slice) -> np.ndarray:
-        if self.unit.norm != "batch":
-            return y
-        y = y - y.mean(axis=1, keepdims=True)
-        x_hat = self.x_hat[rows]
-        return y - x_hat * np.mean(x_hat * y, axis=1, keepdims=True)
-
-    def _sandwich(self, M: np.ndarray, *, down: bool) -> np.ndarray:
-        """E[o o ∘ Π (i i ∘ M) Π], Π = I - 1 1ᵀ/B - x̂ x̂ᵀ/B, or without Π."""
+    def _sandwich(self, M: np.ndarray, *, backward: bool) -> np.ndarray:
+        """Return E[o o ∘ Π (i i ∘ M) Π], Π = I - 1 1ᵀ/B - x̂ x̂ᵀ/B, or without Π."""
         total = M * self._slopes
         if self.unit.norm != "batch":
             return total
-        inner, outer = self._sides if down else self._sides[::-1]
+        inner, outer = self._sides if backward else self._sides[::-1]
         draws, B = self._inner.shape
         # With N = i i ∘ M, ΠNΠ = N - Σ_c (c q_cᵀ + q_c cᵀ)/B over the columns c of 1 and x̂, where
-        # q_c = (I - Σ_d d dᵀ/2B) N c. Of N c the factor i is left out at first.
+        # q_c = (I - Σ_d d dᵀ/2B) N c. The factor i of N c is multiplied in later.
         both, cross = self._inner * self._outer, np.zeros((B, B))
         for column, left in zip(inner, outer, strict=True):
             product = column @ M
@@ -176,7 +150,7 @@ class UnitMoments:
 
     @cached_property
     def _sides(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-        """What stands inside and outside of a normalisation, by itself and times x̂."""
+        """The slopes inside and outside of a normalization, each alone and times x̂."""
         return tuple((one, one * self.x_hat) for one in (self._inner, self._outer))
 
 
@@ -185,15 +159,15 @@ def _outer(scale: float | np.ndarray) -> float | np.ndarray:
 
 
 def mean_of_gaussian(phi: Activation, q: np.ndarray) -> np.ndarray:
-    """E[φ(u_a)] of Gaussian u_a with variances q: (B,)."""
-    # Of signals that have all but died out, rounding may leave a variance just below 0.
+    """Return E[φ(u_a)] of Gaussian u_a with variances q: (B,)."""
+    # If signals have nearly died out, rounding may leave a variance just below 0.
     return np.array([expectation(phi.f, max(variance, 0.0), phi.kinks) for variance in q])
 
 
-def _first_moments(
+def _moments(
     before: Activation, A: np.ndarray, mean: np.ndarray, u: np.ndarray, gaussian: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """E[u_a²] and E[u_a] of each sample, u = φ_1(h)."""
+    """Return E[u_a²] and E[u_a] of each sample, u = φ_1(h)."""
     if before.name == "linear":
         return np.diag(A), mean
     if gaussian:

@@ -1,7 +1,7 @@
-"""What the tracker measures where the answer is known in closed form.
+"""Gradients that the tracker measures, in cases with a known closed form.
 
-An error δ_t is read as the gradient of weights that a known input passes once: of a kernel behind
-one-hot samples, one row a sample, or of a bias.
+An error δ_t is read from the gradient of weights that a known input passes once: of a kernel after
+one-hot samples, one row per sample, or of a bias.
 """
 
 from itertools import pairwise
@@ -19,12 +19,12 @@ SMALL = 1e-3  # of an input: tanh is linear there
 
 
 def product(y, p):
-    """Its gradient by p is y."""
+    """Return a loss whose gradient with respect to p is y."""
     return keras.ops.sum(y * p, axis=-1)
 
 
 def tracked(model, X, y):
-    """Of one full batch, as `fit` shows it to the tracker before the first update."""
+    """Return the history of one epoch of one full batch, with a learning rate of 0."""
     tracker = kgrad.GradientTracker()
     model.compile(keras.optimizers.SGD(0.0), product)
     model.fit(X, y, batch_size=len(X), epochs=1, callbacks=[tracker], verbose=0)
@@ -37,7 +37,7 @@ def norm(history, name):
 
 
 def pulses(n, steps):
-    """Sample k puts SMALL in input k at the first step and nothing thereafter."""
+    """Return sequences: sample k has SMALL in input k at the first step, and 0 afterwards."""
     X = np.zeros((n, steps, n), "float32")
     X[:, 0] = SMALL * np.eye(n)
     return X
@@ -101,7 +101,7 @@ def test_an_input_current_makes_a_tanh_recurrence_forget(gain, current, rate):
     assert (norms[0] / norms[1]) ** (1 / 10) == pytest.approx(rate, rel=0.02)
 
 
-# He et al. 2015: what conv2 to conv10 of their small model read, with filters of 3 × 3.
+# He et al. 2015: input channels of conv2 to conv10 of their small model, with filters of 3 × 3.
 CHANNELS = (64, 128, 128, 256, 256, 512, 512, 512, 512)
 
 
@@ -123,7 +123,7 @@ def convolutions(deviation):
         n, m = channels // 10, following // 10
         layer = LAYERS.Conv2D(m, 3, activation="relu", name=f"conv{i + 2}")
         x = layer(x)
-        # As if there were ten times as many.
+        # Scaled to ten times as many channels.
         wide = np.sqrt(2 / (9 * channels)) if deviation is None else deviation
         kernel = random.normal(size=(3, 3, n, m)) * wide * np.sqrt(channels / n)
         layer.kernel.assign(kernel.astype("float32"))
@@ -131,7 +131,7 @@ def convolutions(deviation):
 
 
 def test_a_standard_deviation_of_001_shrinks_he_s_gradient_17000_times():
-    """The biases' gradients: of every layer above, δ takes the weights' scale once."""
+    """Bias gradients are compared: δ is scaled once by the weights of every layer above."""
     X = np.random.default_rng(1).normal(size=(2, 20, 20, 3)).astype("float32")
     ratios = []
     for deviation in (None, 0.01):
@@ -161,7 +161,7 @@ def jacobian(model, z):
     ],
 )
 def test_glorot_s_mean_singular_values(initializer, expected):
-    """Of ∂z'/∂z through a unit's linear range: 0.849 normalised, 0.490 standard (2010)."""
+    """For ∂z'/∂z in a unit's linear range: 0.849 normalized, 0.490 standard (2010)."""
     layer = LAYERS.Dense(400, "tanh", kernel_initializer=initializer)
     J = jacobian(keras.Sequential([keras.Input((400,)), layer]), np.full((1, 400), 1e-6))
     assert np.linalg.svd(J, compute_uv=False).mean() == pytest.approx(expected, rel=0.01)
@@ -169,7 +169,7 @@ def test_glorot_s_mean_singular_values(initializer, expected):
 
 @pytest.mark.parametrize(("n", "expected"), [(2, 0.9249), (3, 0.6993), (5, 0.2485)])
 def test_networks_that_are_born_dead_have_no_gradient(n, expected):
-    """1 - (1 - 2⁻ⁿ)^9 of Keras networks with nine hidden layers and zero biases."""
+    """Expect 1 - (1 - 2⁻ⁿ)^9 for Keras networks with nine hidden layers and zero biases."""
     inputs = x = keras.Input((n,))
     layers = [LAYERS.Dense(n, "relu") for _ in range(9)]
     for layer in layers:
@@ -212,7 +212,7 @@ def test_the_spectrum_of_a_keras_network_s_jacobian():
 
 
 def weight_times_gradient(model, X, y):
-    """⟨W, ∂L/∂W⟩ and its scale ‖W‖‖∂L/∂W‖ of every kernel, from the norms before and after a step.
+    """Return ⟨W, ∂L/∂W⟩ and ‖W‖‖∂L/∂W‖ of every kernel, from the norms before and after a step.
 
     |W - ηg|² = |W|² - 2η⟨W, g⟩ + |ηg|².
     """
@@ -241,7 +241,7 @@ def test_weights_times_gradients_are_the_same_in_every_layer_of_a_relu_network(r
     assert abs(inner[-1]) > 1e-2 * scale.min()
 
 
-def test_weights_times_gradients_vanish_before_a_normalisation(random):
+def test_weights_times_gradients_vanish_before_a_normalization(random):
     model = kgrad.create_model(
         3, "relu", "he", units=40, output_activation=None, normalization="batch"
     )

@@ -1,4 +1,4 @@
-"""Depths at points of the plane and χ_1 over it, against published numbers, closed forms, sums."""
+"""Depths and χ_1 over the plane, compared with published numbers, closed forms and sums."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ TANH, RELU, SIGMOID = (activation(name) for name in ("tanh", "relu", "sigmoid"))
 
 
 def iterated(f, df, sigma_w2, sigma_b2, steps=3000):
-    """q* from q = 1 and χ_1 there, by the recursion itself and a sum over z."""
+    """Return q*, starting from q = 1, and χ_1 there, by the recursion and a sum over z."""
     z = np.linspace(-10, 10, 4001)
     p = np.exp(-(z**2) / 2)
     p /= p.sum()

@@ -1,7 +1,7 @@
-"""kgrad's theory against closed forms, high-precision values, published tables and simulations.
+"""kgrad's theory, compared with closed forms, exact values, published tables and simulations.
 
-The simulated networks are NumPy and share nothing with what they test but φ and φ', which are held
-against Keras and its automatic differentiation first.
+The simulated networks are in NumPy and share only φ and φ' with the tested code; these are first
+compared with Keras and its automatic differentiation.
 """
 
 import itertools
@@ -19,14 +19,14 @@ RELU, TANH, ERF = (theory.activation(name) for name in ("relu", "tanh", "erf"))
 
 
 def stack(phi, widths, sigma_w2, sigma_b2=0.0):
-    """σ_w² = fan-in · v in every layer, one φ."""
+    """Return a stack with σ_w² = fan-in · v and the same φ in every layer."""
     depth = len(widths) - 1
     variances = tuple(sigma_w2 / n for n in widths[:-1])
     return theory.DenseStack(widths, variances, (phi,) * (depth - 1), (sigma_b2,) * depth)
 
 
 def simulate(network, X, errors, random):
-    """∂L/∂W^l of one drawn network, ∂L/∂b^l and δ^l; L the mean of losses with these errors."""
+    """Return ∂L/∂W^l, ∂L/∂b^l and δ^l of a drawn network; L is the mean of losses with `errors`."""
     x, h, weights = [X], [], []
     for i, v in enumerate(network.weight_variances):
         shape = network.widths[i], network.widths[i + 1]
@@ -63,7 +63,7 @@ def keras_function(name):
     ],
 )
 def test_each_function_and_its_slope_are_keras_s(name, parameters):
-    x = np.linspace(-8, 8, 999) + 1e-3  # on no kink
+    x = np.linspace(-8, 8, 999) + 1e-3  # not at a kink
     u = tf.constant(x)
     with tf.GradientTape() as tape:
         tape.watch(u)
@@ -83,7 +83,7 @@ def test_keras_has_no_elementwise_function_that_is_missing():
             theory.activation(name)
 
 
-# φ'' alone jumps at ±1 in sparse_plus, which is not looked for.
+# In sparse_plus only φ'' jumps at ±1, which is not searched for.
 @pytest.mark.parametrize("name", sorted(set(_TABLE) - {"sparse_plus"}))
 def test_of_a_plain_function_slope_and_kinks_are_found(name):
     phi = theory.activation(name)
@@ -150,7 +150,7 @@ def test_names_are_taken_as_people_write_them(name):
         (
             lambda: theory.propagate_batch(stack(TANH, (3, 2), 1), np.eye(2), np.eye(3)),
             ValueError,
-            r"of one shape \(B, B\), received \(2, 2\) and \(3, 3\)",
+            r"have the same shape \(B, B\), received \(2, 2\) and \(3, 3\)",
         ),
         (
             lambda: theory.mean_abs_gradients(stack(TANH, (3, 2), 1), np.eye(3), np.eye(3)),
@@ -171,7 +171,7 @@ def test_names_are_taken_as_people_write_them(name):
         (
             lambda: theory.batch_norm_relu_rate(3),
             ValueError,
-            "batch_size must be an integer of at least 4, .* received 3",
+            "batch_size must be an integer of at least 4 .* received 3",
         ),
     ],
 )
@@ -232,7 +232,7 @@ def test_moments_of_erf_and_relu_equal_their_closed_forms_at_every_scale(q):
 
 
 def arc_cosine(c):
-    """Cho & Saul 2009: J of order 1, and π times the orthant probability."""
+    """Return Cho & Saul's J of order 1 (2009), and π times the orthant probability."""
     angle = np.arccos(c)
     return (np.sin(angle) + (np.pi - angle) * c) / (2 * np.pi), (np.pi - angle) / (2 * np.pi)
 
@@ -275,7 +275,7 @@ def test_pairs_equal_high_precision_values(name, q_a, q_b, c, of_f, of_df):
 @pytest.mark.parametrize("c", [-0.7, 0.2, 0.95, 0.9999])
 @pytest.mark.parametrize(("q_a", "q_b"), [(1.0, 1.0), (9.0, 4.0), (30.0, 31.0)])
 def test_kinks_away_from_0_are_met_in_pairs_too(c, q_a, q_b):
-    """E[φ'φ'] of hard_sigmoid is the probability of a box."""
+    """For hard_sigmoid, E[φ'φ'] is the probability of a box."""
     box = np.array([3 / np.sqrt(q_a), 3 / np.sqrt(q_b)])
     expected = multivariate_normal(cov=[[1, c], [c, 1]]).cdf(box, lower_limit=-box)
     phi = theory.activation("hard_sigmoid")
@@ -293,7 +293,7 @@ def test_pairs_are_broadcast():
 
 
 def test_a_network_of_unequal_widths_propagates_as_simulated():
-    """The factor of |δ|² is n_l v_{l+1}: with n_{l+1} for n_l it would be off by up to eight."""
+    """The factor of |δ|² is n_l v_{l+1}; with n_{l+1} instead of n_l it would be 8 times off."""
     widths = (30, 240, 120, 480, 60, 10)
     variances = tuple(2.5 / (m + n) for m, n in itertools.pairwise(widths))
     network = theory.DenseStack(widths, variances, (TANH,) * 4, (0.05,) * 5)
@@ -329,7 +329,7 @@ def test_a_batch_of_one_is_the_recursion_for_one_sample():
 
 
 def test_many_pairs_are_interpolated():
-    """Against the pairs of the same matrix taken 25 samples at a time, which are not."""
+    """Compared with the same matrix in parts of 25 samples, which are not interpolated."""
     phi = theory.activation("hard_sigmoid")
     X = np.random.default_rng(0).normal(size=(50, 20))
     K = 1.5 * X @ X.T / 20
@@ -346,7 +346,7 @@ def test_many_pairs_are_interpolated():
     [("tanh", 1e-5), ("relu", 1e-6), ("gelu", 1e-3), ("selu", 5e-3), ("sigmoid", 1e-6)],
 )
 def test_all_pairs_of_a_batch_equal_their_integrals(name, tolerance, q):
-    """Equal and opposite samples, nearly equal ones and multiples among them."""
+    """The samples include equal, opposite and nearly equal ones, and multiples."""
     phi, X = theory.activation(name), np.random.default_rng(0).normal(size=(8, 20))
     X[1], X[2] = 1.3 * X[0], X[0] + 0.05 * X[3]
     X[4] = -X[0]
@@ -359,7 +359,7 @@ def test_all_pairs_of_a_batch_equal_their_integrals(name, tolerance, q):
 
 
 def test_the_frozen_values_of_neural_tangents_are_met():
-    """neural-tangents 0.6.5, ntk(x, x) in its standard parameterization, and (Θ' - K')/Θ."""
+    """Values of neural-tangents 0.6.5: ntk(x, x) in standard parameterization, (Θ' - K')/Θ."""
     widths = (50, *(256,) * 10, 1)
     relu = theory.propagate(stack(RELU, widths, 2.0), 1.0)
     assert relu.weight_norm_squared.sum() == pytest.approx(2610.0, rel=1e-9)
@@ -380,7 +380,7 @@ def test_critical_tanh_is_flat_in_the_weights_and_a_power_law_in_the_errors():
 
 
 def test_errors_of_two_samples_come_apart_in_a_relu_network():
-    """Of orthogonal inputs: Π (1 - arccos(c_l)/π), 0.0337 after 10 layers, not 2⁻¹⁰."""
+    """Orthogonal inputs give Π (1 - arccos(c_l)/π), 0.0337 after 10 layers, not 2⁻¹⁰."""
     moments = theory.propagate_batch(stack(RELU, (256,) * 12, 2.0), np.eye(2), np.ones((2, 2)))
     assert round(moments.S[0, 0, 1] / moments.S[0, 0, 0], 4) == 0.0337
 
@@ -531,7 +531,7 @@ def test_relu_networks_scatter_as_the_binomial_form_says(n, mean, variance):
 
 
 def test_relu_log_ratio_at_width_2_is_counted_by_hand():
-    """K = 1 of weight 2/3: ln χ²_1; K = 2 of weight 1/3: ln χ²_2, of mean ln 2 - γ."""
+    """K = 1 has weight 2/3: ln χ²_1; K = 2 has weight 1/3: ln χ²_2, with mean ln 2 - γ."""
     of_1, of_2 = -np.euler_gamma - np.log(2), np.log(2) - np.euler_gamma
     mean = 2 / 3 * of_1 + 1 / 3 * of_2
     variance = 2 / 3 * (np.pi**2 / 2 + of_1**2) + 1 / 3 * (np.pi**2 / 6 + of_2**2) - mean**2
@@ -578,7 +578,7 @@ def test_entries_are_as_large_as_simulated(name, batch_size):
 
 
 def test_entries_of_one_sample_through_tanh_are_a_product_in_closed_form():
-    """E|g| = √(2/π) √(v S) E|φ'| E|x|; with a linear unit below, E|x| = √(2q/π)."""
+    """E|g| = √(2/π) √(v S) E|φ'| E|x|; after a linear unit E|x| = √(2q/π)."""
     linear = theory.activation("linear")
     network = stack(linear, (4, 64, 64, 1), 1.5)
     X, errors = np.array([[1.0, -2.0, 0.5, 0.1]]), np.array([[0.3]])
@@ -589,7 +589,7 @@ def test_entries_of_one_sample_through_tanh_are_a_product_in_closed_form():
     assert weight[1] == pytest.approx(expected, rel=0.02)
 
 
-# Normalisation, skips, spectra
+# Normalization, skips, spectra
 
 
 @pytest.mark.parametrize(
@@ -600,7 +600,7 @@ def test_batch_norm_with_relu(batch_size, rate):
     assert round(theory.batch_norm_relu_rate(batch_size), 5) == rate
 
 
-def test_rates_of_normalised_networks():
+def test_rates_of_normalized_networks():
     assert round(theory.batch_norm_linear_rate(8), 3) == 1.2
     assert theory.batch_norm_rate(RELU) == pytest.approx(np.pi / (np.pi - 1), rel=1e-12)
     assert theory.batch_norm_relu_rate(10**7) == pytest.approx(np.pi / (np.pi - 1), rel=1e-6)
@@ -608,8 +608,8 @@ def test_rates_of_normalised_networks():
     assert [round(rate, 4) for rate in rates] == [1.0, 1.1778, 1.0720]
 
 
-def normalised_rate(phi, axis, B, random, n=200, layers=16):
-    """|δ|² a layer of dense, normalisation over the samples (0) or the units (1), φ."""
+def normalized_rate(phi, axis, B, random, n=200, layers=16):
+    """Return the factor of |δ|² per layer: dense, norm over samples (0) or units (1), φ."""
     x, passed = random.normal(size=(B, n)), []
     for _ in range(layers):
         W = random.normal(size=(n, n)) * np.sqrt(1.7 / n)
@@ -638,9 +638,9 @@ def normalised_rate(phi, axis, B, random, n=200, layers=16):
         ("gelu", 1, 16, theory.layer_norm_rate),
     ],
 )
-def test_normalised_networks_grow_as_predicted(name, axis, B, predicted):
+def test_normalized_networks_grow_as_predicted(name, axis, B, predicted):
     phi, random = theory.activation(name), np.random.default_rng(5)
-    measured = np.mean([normalised_rate(phi, axis, B, random) for _ in range(4)])
+    measured = np.mean([normalized_rate(phi, axis, B, random) for _ in range(4)])
     assert measured == pytest.approx(predicted(phi), rel=0.025)
 
 
@@ -677,7 +677,7 @@ def test_the_spectrum_of_the_jacobian(name, sigma_w2, orthogonal):
 
 
 def test_the_simulation_differentiates_as_tensorflow_does():
-    """The ground under most tests above."""
+    """Most tests above depend on this simulation."""
     network = stack(TANH, (3, 5, 4, 2), 1.5, 0.1)
     random = np.random.default_rng(8)
     X, errors = random.normal(size=(6, 3)), random.normal(size=(6, 2))
