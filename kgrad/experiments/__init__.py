@@ -1,6 +1,6 @@
-"""Experiments: data, models, runs described as values, predictions and remedies."""
+"""Experiments: data sets, models, training runs described as values, predictions, remedies."""
 
 import lazy_loader
 
-# The names stand in __init__.pyi. Each is imported when it is first used: Keras takes seconds.
+# __init__.pyi lists the names. Each is imported at its first use, as Keras takes seconds to import.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

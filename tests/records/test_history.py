@@ -12,7 +12,7 @@ import pytest
 import kgrad.records.history
 from kgrad.records.distributions import LOG10_EDGES
 from kgrad.records.files import LineWriter, read_lines
-from kgrad.records.history import GradientHistory, Weight
+from kgrad.records.history import GradientHistory, Weight, load_runs
 
 STATISTICS = (
     "mean_abs",
@@ -1100,3 +1100,21 @@ def test_save_where_nothing_can_be_written(tmp_path):
     with pytest.raises(OSError, match="folder"):
         make_history().save(tmp_path / "folder")
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_runs_are_loaded_from_files_and_folders(tmp_path):
+    folder, file, empty = tmp_path / "runs", tmp_path / "z.jsonl", tmp_path / "empty"
+    for path in (folder, empty):
+        path.mkdir()
+    for path in (folder / "b.jsonl", folder / "a.jsonl", file):
+        make_history(records=2).save(path)
+    make_history(records=0).save(folder / "killed.jsonl")
+    (folder / "notes.txt").write_text("not a history")
+    runs = load_runs([file, str(folder)])
+    assert list(runs) == [file, folder / "a.jsonl", folder / "b.jsonl"]
+    assert [len(history) for history in runs.values()] == [2, 2, 2]
+    for path in (empty, folder / "killed.jsonl"):
+        with pytest.raises(ValueError, match=f"^no recorded run .* in {str(path)!r}$"):
+            load_runs([file, path])
+    with pytest.raises(FileNotFoundError):
+        load_runs([tmp_path / "none.jsonl"])

@@ -15,12 +15,12 @@ def main(arguments: Sequence[str], program: str) -> int:
     from rich.console import Console
     from rich.text import Text
 
-    from kgrad.apps.command.histories import load
     from kgrad.diagnosis import diagnose
+    from kgrad.records.history import load_runs
 
     console = Console()
     found = 0
-    for path, history in load(options.runs).items():
+    for path, history in load_runs(options.runs).items():
         diagnosis = diagnose(history)
         found += len(diagnosis)
         # As Text: brackets in a file name are not markup.

@@ -15,11 +15,11 @@ def main(arguments: Sequence[str], program: str) -> int:
     from kgrad.apps.command.run import import_tensorflow_quietly
 
     import_tensorflow_quietly()
-    from kgrad.apps.command.histories import load
     from kgrad.apps.report import write_report
     from kgrad.apps.run_groups import group_histories
+    from kgrad.records.history import load_runs
 
-    histories = load(options.runs)
+    histories = load_runs(options.runs)
     stems = [path.stem for path in histories]
     named = {
         path.stem if stems.count(path.stem) == 1 else str(path): history

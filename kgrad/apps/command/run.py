@@ -44,10 +44,11 @@ def run(options: argparse.Namespace) -> int:
     import_tensorflow_quietly()
     from kgrad.apps.command import run_tables
     from kgrad.apps.run_groups import group_histories, read_groups
+    from kgrad.records.history import load_runs
 
     prepared: dict[str, Prepared] = {}
     if options.load:
-        histories, interrupted = load(options.load), False
+        histories, interrupted = list(load_runs(options.load).values()), False
     else:
         histories, prepared, interrupted = train(options, folder)
     named = {f"history {number}": one for number, one in enumerate(histories, start=1)}
@@ -72,21 +73,6 @@ def run(options: argparse.Namespace) -> int:
 
         plt.show()
     return 130 if interrupted else 0
-
-
-def load(paths: Sequence[str]) -> "list[GradientHistory]":
-    """Load saved histories.
-
-    Raises:
-        OSError: if a file cannot be read.
-        ValueError: if a file is malformed or there is no record.
-    """
-    from kgrad.experiments import load_histories
-
-    histories = load_histories(paths)
-    if not histories:
-        raise ValueError(f"--load found no record to draw in {', '.join(paths)!r}")
-    return histories
 
 
 def train(

@@ -42,7 +42,7 @@ def _warmed() -> threading.Thread:
     def warm_up() -> None:
         spare.give()
         import kgrad.apps.page.results
-        import kgrad.experiments.experiment  # noqa: F401 (imports TensorFlow)
+        import kgrad.experiments.engines  # noqa: F401 (imports TensorFlow)
 
         # Streamlit collects garbage after each run of the page. With TensorFlow's objects that
         # would take longer than a prediction.

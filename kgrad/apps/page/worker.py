@@ -73,7 +73,7 @@ def main() -> None:
     jobs = Jobs()
     import keras
 
-    import kgrad.experiments.experiment  # noqa: F401 (takes seconds)
+    import kgrad.experiments.engines  # noqa: F401 (takes seconds)
 
     answers.write('{"ready": true}\n')
     while True:

@@ -9,7 +9,8 @@ import numpy as np
 
 from kgrad.diagnosis import Diagnosis
 from kgrad.diagnosis.diagnosing import DECLARED
-from kgrad.experiments.experiment import Experiment, prepare, run_experiment
+from kgrad.experiments.engines import prepare, run_experiment
+from kgrad.experiments.experiment import Experiment
 from kgrad.experiments.remedies.changes import (
     changed_clipping,
     changed_clone,

@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -11,7 +12,8 @@ import pytest
 
 import kgrad.apps.command.run as script
 from kgrad import GradientHistory, Weight
-from kgrad.apps.command.run_options import experiments_of, parse
+from kgrad.apps.command.run_options import EVERY_AXIS, experiments_of, parse
+from kgrad.experiments import Experiment
 from kgrad.experiments.data import DATASETS
 
 TINY = ["--layers", "2", "--units", "4", "--epochs", "1", "--seeds", "2", "--samples", "64"]
@@ -45,6 +47,12 @@ def test_help_does_not_import_tensorflow():
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert all(name in done.stdout for name in DATASETS)
+
+
+def test_every_field_of_an_experiment_is_an_option():
+    others = {"name", "seed", "every", "jit_compile", "statistics", "distributions", "probe"}
+    axes = {axis.field for axis in EVERY_AXIS}
+    assert axes | others == {field.name for field in fields(Experiment)}
 
 
 def test_the_main_job_leaves_figures_a_table_and_histories(tmp_path, capsys):
@@ -143,7 +151,7 @@ def test_a_history_that_names_no_experiment_or_another_has_no_prediction(tmp_pat
     text = journal.read_text()
     assert '"num_layers": 2' in text
     for known, other, reason in (
-        ('"experiment"', '"trial"', "its history does not say which experiment it is of"),
+        ('"experiment"', '"trial"', "its history does not describe the experiment"),
         (
             '"num_layers": 2',
             '"num_layers": 3',
@@ -154,7 +162,7 @@ def test_a_history_that_names_no_experiment_or_another_has_no_prediction(tmp_pat
             '"num_layers": 0',
             "num_layers must be an integer of at least 1, received 0",
         ),
-        ('"num_layers": 2', '"depth": 2', "its history does not say which experiment it is of"),
+        ('"num_layers": 2', '"depth": 2', "its history does not describe the experiment"),
     ):
         capsys.readouterr()
         journal.write_text(text.replace(known, other))
@@ -275,4 +283,4 @@ def test_a_run_killed_before_its_first_record_does_not_spoil_the_folder(tmp_path
     again = ["--output", str(tmp_path / "again")]
     assert script.main(["--load", str(tmp_path), *again]) == 0
     assert script.main(["--load", str(journal), *again]) == 2
-    assert "--load found no record to draw" in capsys.readouterr().err
+    assert "no recorded run (.jsonl with at least one record) in" in capsys.readouterr().err

@@ -235,7 +235,7 @@ def test_a_thousand_epochs_of_a_hundred_layers_fit(tmp_path, random):
 def test_a_run_that_was_not_an_experiment_is_reported_all_the_same(tmp_path):
     write_report([make_run(np.full((3, 2), 0.1))], tmp_path / "r.html")
     text = structure(tmp_path / "r.html").text
-    assert "its history does not say which experiment it is of" in text
+    assert "its history does not describe the experiment" in text
     assert "Nothing is wrong: the gradients look healthy." in text
     assert "model.fit(X, y, epochs=2, callbacks=[tracker])" in text
 

@@ -1,0 +1,231 @@
+"""Runs experiments: alone, as replicates that are compiled once, or in an executor's processes."""
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict, fields
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from kgrad.experiments.data import Dataset, make_dataset, require_recipe
+from kgrad.experiments.experiment import Experiment
+from kgrad.experiments.models import create_model, undrawn
+from kgrad.experiments.prediction.predict import predict_gradients
+from kgrad.measure.loop import Training
+from kgrad.records.checks import require_integer
+from kgrad.records.history import GradientHistory, load_runs
+from kgrad.records.prediction import Prediction
+from kgrad.records.statistics import select
+
+
+class Prepared(NamedTuple):
+    """An experiment, checked, with the data set, the model and the optimizer it describes."""
+
+    experiment: Experiment
+    dataset: Dataset
+    model: keras.Model
+    optimizer: keras.optimizers.Optimizer
+
+
+def prepare(experiment: Experiment) -> Prepared:
+    """Make the data set, the model and the optimizer; checks every field before training.
+
+    Raises:
+        ValueError: if a field has a value that is not accepted.
+    """
+    for name in ("epochs", "batch_size"):
+        require_integer(name, getattr(experiment, name), 1)
+    if experiment.every != "epoch":
+        require_integer("every", experiment.every, 1)
+    select(experiment.statistics)
+    dataset, model = _network(experiment)
+    return Prepared(experiment, dataset, model, _optimizer(experiment))
+
+
+def run_experiment(
+    experiment: Experiment | Prepared,
+    journal: str | os.PathLike[str] | None = None,
+    verbose: int = 0,
+) -> GradientHistory:
+    """Train an experiment's model and track its gradients.
+
+    Args:
+        experiment: the experiment, or the result of `prepare`.
+        journal: file to which each record is appended as soon as it is measured.
+        verbose: 1 for a progress bar.
+
+    Returns:
+        The history, with the experiment in `metadata["experiment"]`.
+
+    Raises:
+        OSError: if the journal cannot be written.
+        ValueError: before training, if a field has a value that is not accepted.
+    """
+    prepared = prepare(experiment) if isinstance(experiment, Experiment) else experiment
+    (history,) = run_replicates([prepared], [journal], verbose)
+    return history
+
+
+def run_replicates(
+    prepared: Sequence[Prepared],
+    journals: Sequence[str | os.PathLike[str] | None],
+    verbose: int = 0,
+) -> Iterator[GradientHistory]:
+    """Run experiments that differ only in the seed, one after another, with one compilation.
+
+    The histories are the same as those of `run_experiment`. Every replicate is trained in the first
+    one's model, which starts from the replicate's own weights.
+
+    Args:
+        prepared: the result of `prepare` for each experiment.
+        journals: for each experiment a file, or None.
+        verbose: 1 for a progress bar.
+
+    Raises:
+        OSError: if a journal cannot be written.
+        ValueError: if the experiments differ in another field than the seed.
+    """
+    first, dataset, model, optimizer = prepared[0]
+    for other in prepared:
+        differing = [
+            field.name
+            for field in fields(Experiment)
+            if getattr(first, field.name) != getattr(other.experiment, field.name)
+            and field.name != "seed"
+        ]
+        if differing:
+            raise ValueError(
+                "prepared must hold experiments that differ only in seed, received some that "
+                f"differ in {', '.join(differing)}: run them one by one"
+            )
+    batch = slice(first.batch_size)
+    training = Training(
+        model,
+        dataset.X,
+        dataset.y,
+        first.epochs,
+        batch_size=first.batch_size,
+        optimizer=optimizer,
+        loss=dataset.loss,
+        statistics=first.statistics,
+        distributions=first.distributions,
+        probe=(dataset.X[batch], dataset.y[batch]) if first.probe else None,
+        every=first.every,
+        jit_compile=first.jit_compile,
+    )
+    for parts, journal in zip(prepared, journals, strict=True):
+        for variable, start in zip(model.variables, parts.model.variables, strict=True):
+            variable.assign(start)
+        yield training.run(
+            parts.experiment.seed,
+            journal=journal,
+            verbose=verbose,
+            metadata={"experiment": asdict(parts.experiment)},
+        )
+
+
+def run_all(
+    experiments: Iterable[Experiment], executor: Executor | None = None
+) -> list[GradientHistory]:
+    """Run experiments in an executor and return their histories in order.
+
+    Args:
+        experiments: the experiments.
+        executor: any `concurrent.futures.Executor`, such as a `ProcessPoolExecutor` with the
+            context "spawn"; None runs them in this process, one after another.
+    """
+    run = map if executor is None else executor.map
+    return list(run(run_experiment, experiments))
+
+
+def predict_experiment(experiment: Experiment | Prepared, *, rough: bool = False) -> Prediction:
+    """Predict the gradients of a mini-batch of an experiment's data, before training.
+
+    The mini-batch is drawn with seed 0 and the prediction is an average over initial weights, so
+    one prediction applies to all replicates.
+
+    Args:
+        experiment: the experiment, or the result of `prepare`.
+        rough: as in `predict_gradients`.
+
+    Raises:
+        ValueError: if the batch size is not positive, the network cannot be built, or the theory
+            does not cover it.
+    """
+    if isinstance(experiment, Prepared):
+        described, dataset, model, _ = experiment
+    else:
+        described = experiment
+        require_integer("batch_size", described.batch_size, 1)
+        with undrawn():
+            dataset, model = _network(described)
+    batch = np.random.default_rng(0).permutation(len(dataset.X))[: described.batch_size]
+    return predict_gradients(model, dataset.X[batch], dataset.y[batch], dataset.loss, rough=rough)
+
+
+def load_histories(paths: Iterable[str | os.PathLike[str]]) -> list[GradientHistory]:
+    """Load history files, and all .jsonl files of the folders among the paths.
+
+    Files without a record in a folder are left out: their run was stopped before its first record.
+
+    Raises:
+        OSError: if a file cannot be read.
+        ValueError: if a file is malformed, or a path has no recorded run.
+    """
+    return list(load_runs(paths).values())
+
+
+def _network(experiment: Experiment) -> tuple[Dataset, keras.Model]:
+    require_recipe("dataset", experiment.dataset)  # make_dataset calls this argument `name`
+    dataset = make_dataset(experiment.dataset, experiment.samples, experiment.features)
+    model = create_model(
+        experiment.num_layers,
+        experiment.activation,
+        _initializer(experiment.weight_initializer),
+        units=experiment.units,
+        input_shape=dataset.X.shape[1:],
+        output_units=dataset.output_units,
+        output_activation=dataset.output_activation,
+        normalization=experiment.normalization,
+        skip_connections=experiment.skip_connections,
+        seed=experiment.seed,
+    )
+    return dataset, model
+
+
+def _initializer(text: str) -> Any:
+    """Return the initializer that `"normal:0.5"` describes; other names unchanged."""
+    name, colon, stddev = text.partition(":")
+    if not colon:
+        return text
+    try:
+        if name.strip() != "normal" or not 0 < float(stddev) < math.inf:
+            raise ValueError
+    except ValueError:
+        raise ValueError(
+            "weight_initializer with a colon must be normal:STDDEV, such as normal:0.5, "
+            f"received {text!r}"
+        ) from None
+    return keras.initializers.RandomNormal(stddev=float(stddev))
+
+
+def _optimizer(experiment: Experiment) -> keras.optimizers.Optimizer:
+    for name in ("learning_rate", "clip_norm"):
+        value = getattr(experiment, name)
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name} must be a positive, finite number, received {value!r}")
+    try:
+        optimizer = keras.optimizers.get(experiment.optimizer)
+    except ValueError as error:
+        raise ValueError(
+            f"optimizer must name a Keras optimizer, such as sgd or adam, "
+            f"received {experiment.optimizer!r}"
+        ) from error
+    config = optimizer.get_config() | {
+        "learning_rate": experiment.learning_rate,
+        "global_clipnorm": experiment.clip_norm,
+    }
+    return type(optimizer).from_config(config)
