@@ -9,11 +9,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from kgrad.experiments.names import LONG_NAMES, SHORT_NAMES
 from kgrad.records.deprecations import deprecated_attribute, old_arguments
 
 if TYPE_CHECKING:
     from kgrad.records.history import GradientHistory
+
+SHORT_NAMES = {
+    "num_layers": "layers",
+    "weight_initializer": "initializer",
+    "skip_connections": "skip",
+    "jit_compile": "jit",
+}
+"""Field of an `Experiment` → its option on the command line, which is also its parameter in a link,
+the word in an experiment's name, and the field's name in kgrad 0.1. Other fields have one name."""
+
+LONG_NAMES = {short: field for field, short in SHORT_NAMES.items()}
+"""The inverse of `SHORT_NAMES`."""
 
 
 @dataclass(frozen=True, kw_only=True)

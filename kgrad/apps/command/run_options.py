@@ -4,13 +4,17 @@ import argparse
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from kgrad.experiments.data import dataset_lines
-from kgrad.experiments.names import SHORT_NAMES
-
-if TYPE_CHECKING:  # takes seconds to import; --help does not need it
-    from kgrad.experiments import Experiment
+from kgrad.experiments.experiment import (
+    PRESETS,
+    SHORT_NAMES,
+    Experiment,
+    grid,
+    option_value,
+    replicates,
+)
 
 DESCRIPTION = """\
 Train small networks, track the gradient of every layer, and see it vanish, flow or explode.
@@ -19,7 +23,6 @@ Without options, four networks are trained with three seeds each: in one the gra
 trains well, and in two they explode. Figures, a table and the recorded histories are written to a
 folder, and the table is printed.
 """
-PRESETS = ("vanishing", "healthy", "exploding")
 
 
 def widths(text: str) -> int | tuple[int, ...]:
@@ -181,15 +184,12 @@ def parse(arguments: Sequence[str] | None = None, program: str = "kgrad run") ->
     return parser.parse_args(arguments)
 
 
-def experiments_of(options: argparse.Namespace) -> "list[Experiment]":
+def experiments_of(options: argparse.Namespace) -> list[Experiment]:
     """Return what the options describe: presets or one network, over a grid and over seeds.
 
     Raises:
         ValueError: if the options contradict each other.
     """
-    from kgrad.experiments import PRESETS as NETWORKS
-    from kgrad.experiments import Experiment, grid, replicates
-
     if options.activation or options.weight_initializer:
         if options.preset:
             raise ValueError(
@@ -201,7 +201,7 @@ def experiments_of(options: argparse.Namespace) -> "list[Experiment]":
         named = [name for name, varies in zip(names, varied, strict=True) if not varies]
         bases = [Experiment(name=", ".join(named) or "network")]
     else:
-        bases = [base for name in options.preset or PRESETS for base in NETWORKS[name]]
+        bases = [base for name in options.preset or PRESETS for base in PRESETS[name]]
     if options.seeds < 1:
         raise ValueError(f"--seeds must be at least 1, received {options.seeds}")
     common: dict[str, Any] = {
@@ -224,13 +224,13 @@ def experiments_of(options: argparse.Namespace) -> "list[Experiment]":
     ]
 
 
-def command_of(experiment: "Experiment", runs: int) -> str:
+def command_of(experiment: Experiment, runs: int) -> str:
     """Return the command that trains an experiment again, with seeds from 0."""
     words = ["python", "-m", "kgrad", "run"]
     for axis in EVERY_AXIS:
         value, default = getattr(experiment, axis.field), getattr(type(experiment), axis.field)
         if value != default or axis.field in ("activation", "weight_initializer"):
-            words += [axis.option, _word(value)]
+            words += [axis.option, option_value(value)]
     if experiment.every != "epoch":
         words += ["--every", str(experiment.every)]
     if experiment.statistics:
@@ -250,12 +250,3 @@ def as_options(sentence: str) -> str:
     options = {axis.field: axis.option for axis in EVERY_AXIS}
     options |= {"every": "--every", "statistics": "--statistics"}
     return f"{options.get(name, name)}{space}{rest}"
-
-
-def _word(value: Any) -> str:
-    """Return a value as the command line spells it."""
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return "none" if value is None else str(value)

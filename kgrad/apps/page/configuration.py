@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
 from kgrad.experiments.data import DATASETS
-from kgrad.experiments.names import LONG_NAMES, SHORT_NAMES
+from kgrad.experiments.experiment import LONG_NAMES, SHORT_NAMES
 
 ACTIVATIONS = (
     "sigmoid", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "softsign",
