@@ -1,7 +1,8 @@
-"""Where the nodes of a graph stand: in rows from the input down, branches side by side.
+"""The flow graph's layout: nodes in rows from the input down, edges as curves between them.
 
 The method is Sugiyama's: rows by the longest path from an input, an order within each row that
-brings neighbours close, and a way for every edge through the rows that it passes by.
+brings neighbors close, and a path for every edge through the rows that it passes. A deep graph
+continues in another column of the figure.
 
 References:
     Sugiyama, Tagawa, Toda (1981), Methods for visual understanding of hierarchical system
@@ -11,32 +12,34 @@ References:
 
 from collections.abc import Hashable
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import networkx as nx
 import numpy as np
+from matplotlib.path import Path
 from scipy.optimize import linprog
 from scipy.sparse import lil_array
 
 Edge = tuple[str, str]
-Item = Hashable  # a node's name, or (edge, row) where an edge passes a row
+Item = Hashable  # a node's name, or (edge, row) for an edge that passes a row
 
-SWEEPS = 12
-LANE = 0.3  # width of what an edge needs that passes a node, as a share of a node's
-# What a bend costs in an edge that passes nodes, at its ends, and in one from node to node.
-STRAIGHT = (8.0, 1.0, 4.0)
+_SWEEPS = 12
+_LANE = 0.3  # width that a passing edge needs, as a share of a node's
+# The cost of a bend within an edge that passes nodes, at its ends, and in an edge that passes none.
+_STRAIGHT = (8.0, 1.0, 4.0)
+_BENT_POINTS, _STRAIGHT_POINTS = 15, 5  # of a piece of a curve that is drawn from point to point
 
 
 class Layout(NamedTuple):
-    """Where everything stands: x to the right in widths of a node, rows downwards from 0.
+    """Places of nodes and edges: x to the right in widths of a node, rows downwards from 0.
 
     Attributes:
         nodes: name → (x, row).
-        ways: edge → the points that it passes, its ends included; two points for an edge that
+        ways: edge → the places that it passes, including its ends; two places for an edge that
             leads back.
-        back: the edges that lead back or to the node that they came from.
-        width: of all, with room for the last node.
-        rows: how many there are.
+        back: the edges that lead back, or from a node to itself.
+        width: width of the whole, with room for the last node.
+        rows: number of rows.
     """
 
     nodes: dict[str, tuple[float, int]]
@@ -47,7 +50,7 @@ class Layout(NamedTuple):
 
 
 def layered(graph: nx.DiGraph) -> Layout:
-    """Place the nodes of a graph in rows, so that edges lead down."""
+    """Return the layout of a graph in rows, such that edges lead down."""
     order = _order(graph)
     forward = [edge for edge in graph.edges if order[edge[0]] < order[edge[1]]]
     row_of = _rows(order, forward)
@@ -63,11 +66,11 @@ def layered(graph: nx.DiGraph) -> Layout:
         links += pairwise(ways[edge])
     for name in order:
         rows[row_of[name]].append(name)
-    neighbours: dict[Item, list[Item]] = {item: [] for row in rows for item in row}
+    neighbors: dict[Item, list[Item]] = {item: [] for row in rows for item in row}
     for above, below in links:
-        neighbours[above].append(below)
-        neighbours[below].append(above)
-    _sort(rows, neighbours)
+        neighbors[above].append(below)
+        neighbors[below].append(above)
+    _sort(rows, neighbors)
     x = _place(rows, links)
     where = {item: (x[item], row) for row, items in enumerate(rows) for item in items}
     back = frozenset(edge for edge in graph.edges if edge not in ways)
@@ -78,7 +81,7 @@ def layered(graph: nx.DiGraph) -> Layout:
 
 
 def _order(graph: nx.DiGraph) -> dict[str, int]:
-    """The place of every node behind those that lead to it; in a cycle as the graph has them."""
+    """Return each node's rank, after those that lead to it; in a cycle in the graph's own order."""
     given = {name: i for i, name in enumerate(graph)}
     cycles = nx.condensation(graph)  # each as one node
     members = {
@@ -90,7 +93,7 @@ def _order(graph: nx.DiGraph) -> dict[str, int]:
 
 
 def _rows(order: dict[str, int], forward: list[Edge]) -> dict[str, int]:
-    """The row of every node: the longest way to it; what nothing leads to, above its consumer."""
+    """Return each node's row: the longest path to it; a node without one is above its consumer."""
     rows = dict.fromkeys(order, 0)
     sources: dict[str, list[str]] = {name: [] for name in order}
     targets: dict[str, list[str]] = {name: [] for name in order}
@@ -105,32 +108,32 @@ def _rows(order: dict[str, int], forward: list[Edge]) -> dict[str, int]:
     return rows
 
 
-def _sort(rows: list[list[Item]], neighbours: dict[Item, list[Item]]) -> None:
-    """Bring every row in the order of its neighbours' mean places, down and up by turns."""
+def _sort(rows: list[list[Item]], neighbors: dict[Item, list[Item]]) -> None:
+    """Sort every row by the mean places of its neighbors, down and up alternately."""
     place = {item: float(i) for row in rows for i, item in enumerate(row)}
     row_of = {item: i for i, row in enumerate(rows) for item in row}
-    for sweep in range(SWEEPS):
+    for sweep in range(_SWEEPS):
         step = 1 if sweep % 2 else -1
         for i in range(len(rows))[::-step]:
             means = {}
             for item in rows[i]:
-                near = [place[n] for n in neighbours[item] if row_of[n] == i + step]
+                near = [place[n] for n in neighbors[item] if row_of[n] == i + step]
                 means[item] = float(np.mean(near)) if near else place[item]
             rows[i].sort(key=means.__getitem__)
             place |= {item: float(j) for j, item in enumerate(rows[i])}
 
 
 def _place(rows: list[list[Item]], links: list[tuple[Item, Item]]) -> dict[Item, float]:
-    """Give every item an x: the links as straight as the room between the items allows.
+    """Return an x for every item that makes the links as straight as possible.
 
-    A linear programme: the least Σ w |x_i - x_j| over the links, with every item at least as far
-    from the next in its row as it is wide.
+    A linear program: minimize Σ w |x_i - x_j| over the links, with every item at least its own
+    width away from the next in its row.
     """
     number = {item: i for i, item in enumerate(item for row in rows for item in row)}
     items, count = len(number), len(links)
     is_node = {item: isinstance(item, str) for item in number}
     gaps = [
-        (number[left], number[right], 1.0 if is_node[left] else LANE)
+        (number[left], number[right], 1.0 if is_node[left] else _LANE)
         for row in rows
         for left, right in pairwise(row)
     ]
@@ -141,11 +144,123 @@ def _place(rows: list[list[Item]], links: list[tuple[Item, Item]]) -> dict[Item,
     for k, (above, below) in enumerate(links):
         for row, sign in ((2 * k, 1.0), (2 * k + 1, -1.0)):
             bounds[row, [number[above], number[below], items + k]] = [sign, -sign, -1.0]
-        weights[items + k] = STRAIGHT[is_node[above] + is_node[below]]
+        weights[items + k] = _STRAIGHT[is_node[above] + is_node[below]]
     for row, (left, right, width) in enumerate(gaps, start=2 * count):
         bounds[row, [left, right]] = [1.0, -1.0]
         least[row] = -width
-    # Of all that are as straight the one that stands furthest to the left, to be definite.
+    # Among equally straight solutions take the leftmost, so that the result is unique.
     weights[:items] = 1e-6
     solved = linprog(weights, A_ub=bounds.tocsr(), b_ub=least, method="highs")
     return dict(zip(number, solved.x[:items].tolist(), strict=True))
+
+
+class Room(NamedTuple):
+    """Sizes of a figure's parts, in inches or in pixels.
+
+    Attributes:
+        row: from a node to the one below.
+        lane: from a node to the next one beside it.
+        gutter: between columns.
+        loop: to the left of a node, for an edge that leads back to it.
+        margin: to the left of the first column.
+        least: width of the figure if less is needed.
+        widest: the largest width of all columns together.
+        rows: rows per column, as long as another column fits.
+    """
+
+    row: float
+    lane: float
+    gutter: float
+    loop: float
+    margin: float
+    least: float
+    widest: float
+    rows: int
+
+
+class Grid:
+    """Places of a layout in the figure, in columns side by side.
+
+    Attributes:
+        room: the sizes.
+        columns: number of columns.
+        rows: the largest number of rows of a column.
+        width: width of the figure, including `room.margin` to the left of 0.
+        drawn: height of the columns.
+    """
+
+    def __init__(self, layout: Layout, room: Room) -> None:
+        self.room = room
+        self._pitch = layout.width * room.lane + room.gutter
+        loops = room.loop if layout.back else 0.0
+        fitting = int((room.widest - loops) / self._pitch + 1e-9)
+        self.columns = max(1, min(-(-layout.rows // room.rows), fitting))
+        self.rows = -(-layout.rows // self.columns)
+        self.drawn = (self.rows + 0.4) * room.row
+        needed = loops + self.columns * self._pitch
+        self.width = max(room.least, needed + room.margin)
+        # A narrow graph is centered.
+        spare = self.width - needed + room.gutter - room.margin
+        self._start = loops + max(0.0, spare / 2)
+
+    def at(self, place: tuple[float, int]) -> tuple[float, float]:
+        """Return a place's point, x to the right and y upwards."""
+        column, row = divmod(place[1], self.rows)
+        return (
+            self._start + column * self._pitch + place[0] * self.room.lane,
+            -row * self.room.row,
+        )
+
+    def path(self, way: list[tuple[float, int]]) -> Path:
+        """Return an edge's curve, which leaves and enters every place vertically."""
+        points, codes = [self.at(way[0])], [Path.MOVETO]
+        row, gutter = self.room.row, self.room.gutter
+        for before, after in pairwise(way):
+            (x0, y0), (x1, y1) = self.at(before), self.at(after)
+            if before[1] // self.rows == after[1] // self.rows:
+                middle = (y0 + y1) / 2
+                points += [(x0, middle), (x1, middle), (x1, y1)]
+                codes += [Path.CURVE4] * 3
+            else:  # to the next column: down, up beside it, and in from above
+                bottom, top = y0 - 0.75 * row, 0.5 * row
+                x = x1 - (0.7 + 0.2 * before[0]) * gutter
+                points += [(x0, bottom), (x, bottom), (x, top), (x1, top), (x1, y1)]
+                codes += [Path.LINETO] * 5
+        return Path(points, codes)
+
+    def loop(self, way: list[tuple[float, int]]) -> Path:
+        """Return the curve of an edge that leads back, to the left of all between its ends."""
+        (x0, y0), (x1, y1) = self.at(way[0]), self.at(way[-1])
+        left, steep = min(x0, x1) - self.room.loop, 0.53 * self.room.row
+        ends = [(x0, y0), (left, y0 - steep), (left, y1 + steep), (x1, y1)]
+        return Path(ends, [Path.MOVETO, *[Path.CURVE4] * 3])
+
+
+def middle_of(path: Path, steep: float) -> tuple[tuple[float, float], int | None]:
+    """Return the middle of a path's first piece, and its direction.
+
+    The direction is 1 to the right, -1 to the left and 0 down. If the path continues in another
+    column, the middle is that of its turn and the direction is None.
+
+    Args:
+        path: what `Grid.path` or `Grid.loop` returned.
+        steep: the largest distance to the side at which a piece still counts as going down.
+    """
+    points = np.asarray(path.vertices, dtype=np.float64)
+    if np.array(path.codes)[1] == Path.LINETO:
+        x, y = points[1:3].mean(axis=0)
+        return (float(x), float(y)), None
+    x, y = np.array([1, 3, 3, 1]) @ points[:4] / 8
+    run = points[3, 0] - points[0, 0]
+    return (float(x), float(y)), 0 if abs(run) < steep else int(np.sign(run))
+
+
+def points_of(path: Path) -> np.ndarray:
+    """Return points along a path, close enough to draw lines between them: (points, 2)."""
+    curves: Any = path.iter_bezier()  # its type hint is wrong: it yields pairs
+    pieces = []
+    for curve, code in curves:
+        if code != Path.MOVETO:
+            count = _BENT_POINTS if np.ptp(curve.control_points[:, 0]) else _STRAIGHT_POINTS
+            pieces.append(curve(np.linspace(0, 1, count)[1:]))
+    return np.concatenate([np.asarray(path.vertices)[:1], *pieces])

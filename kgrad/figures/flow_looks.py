@@ -1,17 +1,18 @@
-"""What a flow graph is drawn with, on paper and on a page: colours, dashes, sizes and words."""
+"""The flow graph's verdicts on norms, and their look: colors, dashes, sizes and words."""
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import networkx as nx
 import numpy as np
 
 from kgrad.figures.flow_layout import Edge, Layout
-from kgrad.figures.flow_verdicts import Verdict
 from kgrad.figures.scale import INFINITE, NAN, ZERO, Scale, Special
 
-# Colour, and dashes in points. A blue green and a dark red differ to every kind of colour vision.
+Verdict = Literal["above", "below", "zero", "NaN", "infinite", "not measured"]
+
+# Color, and dashes in points. A blue green and a dark red differ for every kind of color vision.
 LOOKS: dict[Verdict, tuple[str, tuple[float, ...]]] = {
     "above": ("#00915f", ()),
     "below": ("#c1272d", (7, 4)),
@@ -22,14 +23,47 @@ LOOKS: dict[Verdict, tuple[str, tuple[float, ...]]] = {
 }
 SPECIAL: dict[Verdict, Special] = {"zero": ZERO, "NaN": NAN, "infinite": INFINITE}
 
-AREAS = (70.0, 520.0)  # of a node, and of one without a gradient: squares of diameters in points
+AREAS = (70.0, 520.0)  # of nodes, and of one without a gradient: squares of diameters in points
 BARE_AREA = 60.0
 WIDTHS = (1.2, 6.0)  # points, of an edge
 NODE, NODE_EDGE = "0.8", "0.15"
 
 
+def limit_of(norms: Iterable[float | None], threshold: float, relative: bool) -> float:
+    """Return the norm up to which a gradient counts as small.
+
+    Args:
+        norms: the norms of all edges; None for one that was not measured.
+        threshold: a norm, or with `relative` a share of the largest finite one of `norms`.
+        relative: see `threshold`.
+
+    Raises:
+        ValueError: if the threshold is no finite number of at least 0, or a share above 1.
+    """
+    is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
+    if not is_number or not 0 <= threshold < (math.inf if not relative else 1 + 1e-12):
+        accepted = "a share from 0 to 1" if relative else "a finite number of at least 0"
+        raise ValueError(f"threshold must be {accepted}, received {threshold!r}")
+    if not relative:
+        return float(threshold)
+    return threshold * max((n for n in norms if n is not None and math.isfinite(n)), default=0.0)
+
+
+def verdict_of(norm: float | None, limit: float) -> Verdict:
+    """Return the verdict on a norm: a norm at or below the limit is small."""
+    if norm is None:
+        return "not measured"
+    if math.isnan(norm):
+        return "NaN"
+    if math.isinf(norm):
+        return "infinite"
+    if norm == 0:
+        return "zero"
+    return "above" if norm > limit else "below"
+
+
 def require_graph(graph: Any) -> None:
-    """It is a graph, and has something to draw."""
+    """Check that the argument `graph` is a graph with at least one node."""
     if not isinstance(graph, nx.DiGraph):
         raise TypeError(
             f"graph must be a networkx DiGraph, received {type(graph).__name__}: "
@@ -40,32 +74,32 @@ def require_graph(graph: Any) -> None:
 
 
 def scale_of(parts: Iterable[Mapping[str, Any]]) -> Scale:
-    """The scale of the norms of nodes or edges: of all records, so that epochs compare."""
+    """Return the scale of the norms of nodes or edges at all records, so that epochs compare."""
     norms = [n for part in parts for n in (part.get("gradient_norm"), *part.get("norms", ()))]
     known = [norm for norm in norms if norm is not None]
     return Scale.of("l2_norm", [np.array(known, dtype=np.float64)])
 
 
 def share_of(norm: Any, scale: Scale) -> Any:
-    """Where a norm, or an array of norms, stands on a scale, from 0 to 1."""
+    """Return the place of a norm, or of an array of norms, on a scale, from 0 to 1."""
     low, high = math.log10(scale.low), math.log10(scale.high)
     return np.clip((np.log10(norm) - low) / (high - low), 0.0, 1.0)
 
 
 def between(ends: tuple[float, float], share: Any) -> Any:
-    """The number, or the array of numbers, at a share of the way from one end to the other."""
+    """Return the number, or the array of numbers, at a share of the way between two ends."""
     return ends[0] + (ends[1] - ends[0]) * share
 
 
 def text_of(norm: float) -> str:
-    """A norm in two digits."""
+    """Return a norm with two digits."""
     if math.isinf(norm):
         return "∞"
     return "NaN" if math.isnan(norm) else f"{norm:.2g}"
 
 
 def numbered(graph: nx.DiGraph, layout: Layout) -> list[Edge]:
-    """The edges that have a number: of those that carry the same signal the shortest."""
+    """Return the edges that have a number: the shortest of those that carry the same signal."""
     said: dict[tuple[Any, ...], Edge] = {}
     for ends in sorted(graph.edges, key=lambda edge: len(layout.ways[edge])):
         edge = graph.edges[ends]
@@ -78,10 +112,10 @@ def numbered(graph: nx.DiGraph, layout: Layout) -> list[Edge]:
 
 
 def labels_of(threshold: str) -> dict[Verdict, str]:
-    """What the key says of edges.
+    """Return the legend's names of edges.
 
     Args:
-        threshold: what they are measured by, in words.
+        threshold: the threshold, in words.
     """
     return {
         "above": f"edge above {threshold}",
@@ -91,12 +125,15 @@ def labels_of(threshold: str) -> dict[Verdict, str]:
 
 
 def notes_of(graph: nx.DiGraph, relative: bool, threshold: float) -> list[str]:
-    """What is to be known about all epochs of a figure, in sentences."""
-    notes = ["Down: the forward pass. At a node: ‖∂L/∂W‖; on an edge: ‖∂L/∂a‖ coming back."]
+    """Return notes that hold at all epochs of a figure, in sentences."""
+    notes = [
+        "Data flows down, gradients up. Node: gradient norm of its weights, ‖∂L/∂W‖. "
+        "Edge: norm of the gradient flowing back, ‖∂L/∂a‖."
+    ]
     if relative:
         notes.append(f"Threshold: {threshold:g} of the largest edge.")
     if graph.graph.get("assumed"):
-        notes.append("The edges are assumed: the model does not tell how its layers are joined.")
+        notes.append("The edges are assumed: the model does not say how its layers are connected.")
     edges = list(graph.edges.values())
     reasons = {edge.get("reason") or "no number was given" for edge in edges}
     silent = all(edge.get("gradient_norm") is None and not edge.get("norms") for edge in edges)

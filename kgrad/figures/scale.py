@@ -1,7 +1,7 @@
-"""`Scale`: where the values of a statistic stand, on an axis and in a colour ramp.
+"""`Scale`: places of a statistic's values on an axis and in a color ramp.
 
 Magnitudes are logarithmic, and a logarithmic axis has no place for 0, NaN and infinity. Here each
-has one, a strip along the axis's edge and a colour outside the ramp, so that none is a mere gap.
+of them has a strip along the axis's edge and a color outside the ramp, so none is a mere gap.
 """
 
 from collections.abc import Sequence
@@ -17,49 +17,59 @@ from kgrad.records.statistics import STATISTICS
 
 STRIP = 0.07  # height of the strip of one special value, as a fraction of the axis
 MARGIN = 0.03
-SMALLEST, LARGEST = -323.0, 307.9  # log10 of what float64 and a colour bar hold
-STRANDED = 10.0  # decades from its neighbour at which a lone value leaves the scale
-FEW = 0.02  # share of the values that may
+SMALLEST, LARGEST = -323.0, 307.9  # log10 of what float64 and a color bar hold
+STRANDED = 10.0  # decades from its neighbor at which a lone value is left outside the scale
+OUTSIDE = 0.02  # the largest share of the values that may be left outside
 EXTEND = {
     (False, False): "neither",
     (True, False): "min",
     (False, True): "max",
     (True, True): "both",
 }
-SINGULAR = -280.0  # log10; a range that lies far below is empty to matplotlib
+SINGULAR = -280.0  # log10; matplotlib takes a range far below this for empty
 
 
 class Special(NamedTuple):
-    """A value that has no place on a logarithmic axis, and how it is drawn."""
+    """A value that has no place on a logarithmic axis, with its mark.
+
+    Attributes:
+        name: its name in legends.
+        short: its name where there is little room.
+        marker: its marker, as matplotlib names it.
+        color: its color, as matplotlib reads it.
+        at_top: whether its strip is at the axis's upper end.
+    """
 
     name: str
+    short: str
     marker: str
     color: str
     at_top: bool
 
     def found(self, values: np.ndarray) -> np.ndarray:
-        """True where `values` has it: bool, of the shape of `values`."""
+        """Return True where `values` has this value: bool, of the shape of `values`."""
         if self is ZERO:
             return values == 0
         return np.isnan(values) if self is NAN else np.isinf(values)
 
 
-ZERO = Special("0 (exactly)", "o", "black", at_top=False)
-INFINITE = Special("infinite", "^", "#d55e00", at_top=True)
-NAN = Special("NaN", "X", "0.35", at_top=True)
+ZERO = Special("0 (exactly)", "0", "o", "black", at_top=False)
+INFINITE = Special("infinite", "∞", "^", "#d55e00", at_top=True)
+NAN = Special("NaN", "NaN", "X", "0.35", at_top=True)
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Where the values of one statistic stand, on an axis and in a colour ramp.
+    """The scale of one statistic's values, for an axis and a color ramp.
 
     Attributes:
         statistic: its name.
-        low: the least value on the ramp and the axis, above 0 where the scale is logarithmic.
-        high: the greatest, finite.
+        low: the smallest value on the ramp and the axis, above 0 if the scale is logarithmic.
+        high: the largest value, finite.
         special: which of 0, infinity and NaN occur and need a place of their own.
         blank: whether nothing else occurs.
-        extend: at which ends values lie outside, as a colour bar takes it.
+        extend: the ends at which values are outside, as matplotlib's color bars name them.
+        logarithmic: whether equal distances are equal ratios.
     """
 
     statistic: str
@@ -67,18 +77,29 @@ class Scale:
     high: float
     special: tuple[Special, ...]
     blank: bool
-    extend: str = "neither"
+    extend: str
+    logarithmic: bool
 
     @classmethod
-    def of(cls, statistic: str, arrays: Sequence[np.ndarray]) -> Self:
-        """The scale that holds the values of `arrays`; it spans at least one decade.
+    def of(
+        cls, statistic: str, arrays: Sequence[np.ndarray], logarithmic: bool | None = None
+    ) -> Self:
+        """Return the scale that holds the values of `arrays`.
 
-        A few values that stand many decades away from all others, as in the last step before a
-        run breaks down, are left outside, where lines leave the axis and colours saturate.
+        A logarithmic scale spans at least one decade. A few values many decades away from all
+        others, as in the last step before a run breaks down, are left outside: lines leave the
+        axis and colors saturate there.
+
+        Args:
+            statistic: its name; an unknown one is its own label and logarithmic.
+            arrays: the values, in any shapes.
+            logarithmic: whether the scale is logarithmic; None for the statistic's own axis.
         """
         values = np.concatenate([array.ravel() for array in arrays])
         ordinary = values[np.isfinite(values)]
-        if _is_linear(statistic):
+        if logarithmic is None:
+            logarithmic = statistic not in STATISTICS or not STATISTICS[statistic].linear
+        if not logarithmic:
             low, high = 0.0, ordinary.max(initial=1.0)
         else:
             ordinary = ordinary[ordinary > 0]
@@ -87,32 +108,28 @@ class Scale:
             low, high = 10 ** np.clip(
                 [ends[0] - wider, ends[1] + wider], [SMALLEST, SINGULAR], LARGEST
             )
-        candidates = (INFINITE, NAN) if _is_linear(statistic) else (ZERO, INFINITE, NAN)
+        candidates = (ZERO, INFINITE, NAN) if logarithmic else (INFINITE, NAN)
         special = tuple(one for one in candidates if one.found(values).any())
         extend = EXTEND[
             bool((ordinary < low * (1 - 1e-9)).any()), bool((ordinary > high * (1 + 1e-9)).any())
         ]
-        return cls(statistic, float(low), float(high), special, not ordinary.size, extend)
+        blank = not ordinary.size
+        return cls(statistic, float(low), float(high), special, blank, extend, logarithmic)
 
     @property
     def label(self) -> str:
-        """The statistic's name on an axis."""
+        """Return the statistic's name on an axis."""
         row = STATISTICS.get(self.statistic)
         return self.statistic if row is None else row.label
 
-    @property
-    def logarithmic(self) -> bool:
-        """Whether decades are equally far apart."""
-        return not _is_linear(self.statistic)
-
     @cached_property
     def norm(self) -> Normalize:
-        """The scale as a colour norm, the same object for every panel."""
+        """Return the scale as a color norm, the same object for every panel."""
         return (LogNorm if self.logarithmic else Normalize)(self.low, self.high)
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Ends of the axis: `low` and `high`, and room for the strips."""
+        """Return the ends of the axis: `low` and `high`, with room for the strips."""
         low, high = self._forward(np.array([self.low, self.high]))
         tops = sum(one.at_top for one in self.special)
         below = STRIP * (len(self.special) - tops) + MARGIN
@@ -124,16 +141,16 @@ class Scale:
         return float(ends[0]), float(ends[1])
 
     def ordinary(self, values: np.ndarray) -> np.ndarray:
-        """True where a value has its place between `low` and `high`."""
+        """Return True where a value has a place on the axis itself."""
         return np.isfinite(values) & ((values > 0) | (not self.logarithmic))
 
     def height(self, special: Special) -> float:
-        """Where a special value's strip is centred, as a fraction of the axis."""
+        """Return the center of a special value's strip, as a fraction of the axis."""
         tops = [one for one in self.special if one.at_top]
         return 1 - STRIP * (tops.index(special) + 0.5) if special.at_top else STRIP / 2
 
     def heights(self, values: np.ndarray) -> np.ndarray:
-        """Where each value is drawn, as a fraction of the axis."""
+        """Return where each value is drawn, as fractions of the axis."""
         bottom, top = self._forward(np.array(self.limits))
         with np.errstate(divide="ignore", invalid="ignore"):
             heights = (self._forward(values) - bottom) / (top - bottom)
@@ -141,8 +158,14 @@ class Scale:
             heights[special.found(values)] = self.height(special)
         return heights
 
+    def value_at(self, height: float) -> float:
+        """Return the value that is drawn at a height, a fraction of the axis."""
+        bottom, top = self._forward(np.array(self.limits))
+        at = bottom + height * (top - bottom)
+        return float(10**at if self.logarithmic else at)
+
     def ticks(self, most: int = 7) -> np.ndarray:
-        """At most about `most` round values from `low` to `high`; none on a blank scale."""
+        """Return about `most` round values from `low` to `high`, at most; none on a blank scale."""
         if self.blank:
             return np.empty(0)
         if not self.logarithmic:
@@ -163,7 +186,7 @@ class Scale:
         return ticks[(ticks >= self.low * (1 - slack)) & (ticks <= self.high * (1 + slack))]
 
     def tick_label(self, value: float, position: int | None = None) -> str:
-        """A tick's text: 0.02 near 1, a power of ten elsewhere."""
+        """Return a tick's text: a decimal such as 0.02 near 1, otherwise a power of ten."""
         if not self.logarithmic or (self.low >= 1e-3 and self.high <= 1e4):
             return f"{value:g}"
         exponent = int(np.floor(np.log10(value) + 1e-9))
@@ -175,15 +198,10 @@ class Scale:
 
 
 def _without_stranded(exponents: np.ndarray) -> np.ndarray:
-    """The ends of the sorted exponents without a few that stand far from all others."""
+    """Return the smallest and largest exponents without a few that are far from all others."""
     exponents = np.sort(exponents)
-    few = int(FEW * len(exponents))
+    few = int(OUTSIDE * len(exponents))
     gaps = np.diff(exponents) > STRANDED
     low = gaps[:few].nonzero()[0].max(initial=-1) + 1
     high = len(gaps) - few + gaps[len(gaps) - few :].nonzero()[0].min(initial=few)
     return exponents[[low, high]]
-
-
-def _is_linear(statistic: str) -> bool:
-    """Shares and counts are linear; everything else is a magnitude."""
-    return statistic in STATISTICS and STATISTICS[statistic].linear

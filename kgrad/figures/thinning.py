@@ -1,4 +1,4 @@
-"""A long history on as many columns as a screen has room for, without losing its extremes."""
+"""Choices of what to show if there is no room for everything: columns, records, cells, names."""
 
 from itertools import pairwise
 from typing import NamedTuple, Self
@@ -11,19 +11,20 @@ MOST_COLUMNS = 400
 
 
 class Columns(NamedTuple):
-    """Values over time in at most so many columns: one a record where that is enough.
+    """Values over time in a limited number of columns: one per record if that is enough.
 
-    Otherwise columns go in pairs. Of the records that a pair covers, each layer's least and
-    greatest ordinary values stand in its two columns in the order in which they came; they may so
-    stand a column from where they were measured. A special value is found in its own column.
+    Otherwise columns form pairs, and each pair covers several records. A layer's smallest and
+    largest ordinary values among these records fill the pair's two columns in the order in which
+    they occurred, so a value may be one column away from where it was measured. A special value is
+    in its own column.
 
     Attributes:
         edges: the columns' bounds in time, (columns + 1,).
-        centers: where a column's value stands on a line, (columns,).
-        values: each layer's ordinary value in each column, NaN where there is none, (columns,
+        centers: where a line has each column's value, (columns,).
+        values: each layer's ordinary value in each column, NaN if there is none, (columns,
             layers).
-        found: each special value that the scale has → where it occurs, bool (columns, layers).
-        records: how many records a pair of columns covers at most; 1 where nothing is thinned.
+        found: each special value of the scale → where it occurs, bool (columns, layers).
+        records: the largest number of records of a pair of columns; 1 if nothing is thinned.
     """
 
     edges: np.ndarray
@@ -36,7 +37,7 @@ class Columns(NamedTuple):
     def of(
         cls, values: np.ndarray, times: np.ndarray, scale: Scale, most: int = MOST_COLUMNS
     ) -> Self:
-        """The columns of `values`, (records, layers), recorded at the increasing `times`."""
+        """Return the columns of `values`, (records, layers), recorded at increasing `times`."""
         edges = cell_edges(times)
         ordinary = np.where(scale.ordinary(values), values, np.nan)
         found = {special: special.found(values) for special in scale.special}
@@ -60,15 +61,15 @@ class Columns(NamedTuple):
         )
 
 
-def telling(values: np.ndarray, most: int) -> np.ndarray:
-    """The records to show where there is no room for all: at most `most` indices, increasing.
+def notable_records(values: np.ndarray, most: int) -> np.ndarray:
+    """Return the most informative records: at most `most` increasing indices.
 
-    They are the first and the last, those where something first is 0, NaN or infinite, and, of each
-    of as many equal stretches of time as there is room for, the two in which something stands
-    furthest above and furthest below its own median.
+    They are the first and the last record, the records in which a part is 0, NaN or infinite for
+    the first time, and two from each of several equal stretches of time: those in which some part
+    is furthest above and furthest below its own median.
 
     Args:
-        values: magnitudes, (records, parts), negative where nothing was measured.
+        values: magnitudes, (records, parts), negative if nothing was measured.
         most: at least 5.
     """
     count = len(values)
@@ -94,8 +95,47 @@ def telling(values: np.ndarray, most: int) -> np.ndarray:
     return np.array(sorted(kept))
 
 
+def denser_early(count: int, most: int) -> list[int]:
+    """Return at most `most` indices below `count`: the first, the last, and more early ones."""
+    return sorted({round(i) - 1 for i in np.geomspace(1, count, min(most, count))})
+
+
+def evenly_spaced(count: int, most: int) -> np.ndarray:
+    """Return about `most` evenly spaced indices below `count`, with the first and the last."""
+    stride = max(1, int(np.ceil((count - 1) / max(1, most - 1))))
+    indices = np.arange(0, count, stride)
+    return np.append(indices[count - 1 - indices >= 0.7 * stride], count - 1)
+
+
+def sampled_cells(found: np.ndarray, most: int) -> tuple[list[int], list[int]]:
+    """Return rows and columns of some true cells, such that each true cell is close to one."""
+    rows, columns = [], []
+    for group in np.array_split(np.arange(len(found)), min(most, len(found))):
+        left = np.flatnonzero(found[group].any(axis=0))
+        while left.size:
+            members = group[found[group, left[0]]]
+            rows.append(int(members[len(members) // 2]))
+            columns.append(int(left[0]))
+            left = left[left >= left[0] + found.shape[1] / most]
+    return rows, columns
+
+
+def without_neighbors(shown: np.ndarray) -> np.ndarray:
+    """Return True for each point that no line segment reaches: bool, (points,)."""
+    padded = np.pad(shown, 1)
+    return shown & ~padded[:-2] & ~padded[2:]
+
+
+def cell_edges(centers: np.ndarray) -> np.ndarray:
+    """Return the bounds of cells around increasing centers: (cells,) → (cells + 1,)."""
+    if len(centers) == 1:
+        return centers[0] + np.array([-0.5, 0.5])
+    middles = (centers[:-1] + centers[1:]) / 2
+    return np.concatenate([[2 * centers[0] - middles[0]], middles, [2 * centers[-1] - middles[-1]]])
+
+
 def _extremes(values: np.ndarray, bounds: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Each column's value: of each pair of columns the least and greatest, in their order."""
+    """Return each column's value: a pair's smallest and largest values, in order of occurrence."""
     result = np.full((len(starts), values.shape[1]), np.nan)
     every = np.arange(values.shape[1])
     for start, stop in pairwise(bounds):
@@ -107,11 +147,3 @@ def _extremes(values: np.ndarray, bounds: np.ndarray, starts: np.ndarray) -> np.
         result[columns[0]] = part[np.minimum(least, greatest), every]
         result[columns[-1]] = part[np.maximum(least, greatest), every]
     return result
-
-
-def cell_edges(centers: np.ndarray) -> np.ndarray:
-    """Bounds of cells around increasing centres: (cells,) → (cells + 1,)."""
-    if len(centers) == 1:
-        return centers[0] + np.array([-0.5, 0.5])
-    middles = (centers[:-1] + centers[1:]) / 2
-    return np.concatenate([[2 * centers[0] - middles[0]], middles, [2 * centers[-1] - middles[-1]]])

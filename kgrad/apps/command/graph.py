@@ -104,10 +104,7 @@ def _look(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _draw(graph: Any, options: argparse.Namespace) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from kgrad.figures.static.flow import plot_flow_graph
+    from kgrad.figures.static import plot_flow_graph
 
     plot_flow_graph(graph, **_look(options)).savefig(options.output, dpi=150)
 

@@ -57,7 +57,8 @@ def run(options: argparse.Namespace) -> int:
     files = [folder / "table.csv", folder / "findings.csv"]
     run_tables.write_runs(groups, files[0])
     run_tables.write_findings(groups, files[1])
-    for name, figure in draw(groups).items():
+    figures = draw(groups)
+    for name, figure in figures.items():
         files.append(folder / f"{slug(name)}.{options.format}")
         figure.savefig(files[-1], dpi=150)
     if find_spec("jinja2") and find_spec("plotly"):
@@ -69,9 +70,9 @@ def run(options: argparse.Namespace) -> int:
     run_tables.print_findings(groups)
     print(f"\nin {folder}: {', '.join(path.name for path in files)}")
     if options.show:
-        import matplotlib.pyplot as plt
+        from kgrad.figures.static import show
 
-        plt.show()
+        show(figures.values())
     return 130 if interrupted else 0
 
 

@@ -7,7 +7,6 @@ import threading
 import zipfile
 from pathlib import Path
 
-import matplotlib
 import streamlit as st
 from matplotlib.figure import Figure
 
@@ -18,7 +17,7 @@ from kgrad.figures import static as plots
 from kgrad.records.flow_graph import flow_graph_from_history
 from kgrad.records.history import GradientHistory
 
-_drawing = threading.Lock()  # pyplot knows one figure at a time
+_drawing = threading.Lock()  # matplotlib's settings are global
 
 
 def downloads(run: Run) -> None:
@@ -76,15 +75,11 @@ def report_bytes(run: Run) -> bytes:
 def figures_zip(run: Run) -> bytes:
     """Return the static figures of a run as PNG files in one archive."""
     with _drawing:
-        matplotlib.use("Agg")
-        import matplotlib.pyplot as plt
-
         archive = io.BytesIO()
         with zipfile.ZipFile(archive, "w") as packed:
             for name, figure in _figures(run).items():
                 drawn = io.BytesIO()
                 figure.savefig(drawn, dpi=150, format="png")
-                plt.close(figure)
                 packed.writestr(f"{name}.png", drawn.getvalue())
         return archive.getvalue()
 

@@ -14,8 +14,8 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.components.v1 import declare_component
 
-from kgrad.figures.interactive.gradients import depth_figure, prediction_figure, shared_scale
-from kgrad.figures.interactive.looks import (
+from kgrad.figures.interactive.depth import depth_figure, prediction_figure
+from kgrad.figures.interactive.parts import (
     add_special_points,
     add_strips,
     compact,
@@ -27,7 +27,7 @@ from kgrad.figures.interactive.looks import (
     when,
 )
 from kgrad.figures.scale import Scale
-from kgrad.figures.static.parts import time_axis
+from kgrad.figures.selection import shared_scale, time_axis
 from kgrad.figures.thinning import Columns
 from kgrad.records.history import GradientHistory
 from kgrad.records.prediction import Prediction

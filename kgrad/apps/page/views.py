@@ -11,7 +11,9 @@ from kgrad.apps.page.figures import draw, profiles
 from kgrad.apps.page.runs import Run
 from kgrad.apps.run_groups import diagnose_runs
 from kgrad.figures.interactive import plot_distributions, plot_flow_graph, plot_heatmap
-from kgrad.figures.interactive.gradients import depth_figure, lines_figure, shared_scale
+from kgrad.figures.interactive.depth import depth_figure
+from kgrad.figures.interactive.gradients import lines_figure
+from kgrad.figures.selection import shared_scale
 from kgrad.records import statistics
 from kgrad.records.flow_graph import flow_graph_from_history
 from kgrad.records.history import GradientHistory

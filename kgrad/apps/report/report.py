@@ -15,14 +15,14 @@ from kgrad.apps.report.flow_page import flow_entry
 from kgrad.apps.report.html import Place, render
 from kgrad.apps.report.reproduce import code_of, description_of, metadata_of
 from kgrad.apps.run_groups import RunGroup, group_histories, read_groups
-from kgrad.figures.interactive.distributions import plot_distributions
+from kgrad.figures.interactive import plot_distributions
+from kgrad.figures.interactive.depth import depth_figure
 from kgrad.figures.interactive.flow_drawing import FlowDrawing
-from kgrad.figures.interactive.gradients import depth_figure, depth_scale, lines_figure
-from kgrad.figures.interactive.heatmaps import heatmap_figure
-from kgrad.figures.interactive.looks import SYMBOLS, plain, shapes_of, special_height
+from kgrad.figures.interactive.gradients import heatmap_figure, lines_figure
+from kgrad.figures.interactive.parts import SYMBOLS, described, special_height
 from kgrad.figures.scale import INFINITE, NAN, ZERO
-from kgrad.figures.static.parts import require_drawable, time_axis
-from kgrad.figures.thinning import telling
+from kgrad.figures.selection import require_drawable, shared_scale, time_axis
+from kgrad.figures.thinning import notable_records
 from kgrad.records.flow_graph import flow_graph_from_history
 from kgrad.records.history import GradientHistory
 from kgrad.records.prediction import Prediction
@@ -189,7 +189,7 @@ class _Moments:
                 *([section.flow.values] if section.flow else []),
             )
         ]
-        kept = telling(np.hstack(values), min(most, _MOST_MOMENTS))
+        kept = notable_records(np.hstack(values), min(most, _MOST_MOMENTS))
         self.times, self.records = every[kept], records[:, kept]
         self.labels = [f"{name} {time}" for time in self.times]
 
@@ -303,7 +303,7 @@ class _Drawn:
         rows, place = np.unique(records, return_inverse=True)
         marked = None
         if len(self._labels) > 1:
-            scale = depth_scale(history, statistic, prediction)
+            scale = shared_scale([history], [prediction] if prediction else [], statistic)
             marked = {
                 "values": base64.b64encode(
                     history.by_layer(statistic)[rows].astype("<f8").tobytes()
@@ -326,10 +326,7 @@ class _Drawn:
 
 def _add_marked_profile(figure: go.Figure, history: GradientHistory, label: str) -> None:
     """Add the traces that the page's script fills: ordinary values, and markers of all values."""
-    named = [
-        f"{plain(name)}<br>{shape}"
-        for name, shape in zip(history.layers, shapes_of(history), strict=True)
-    ]
+    named = described(history)
     for mode, width, size in (("lines+markers", 3, 8), ("markers", 0, 11)):
         figure.add_scatter(
             x=np.arange(1, len(history.layers) + 1),

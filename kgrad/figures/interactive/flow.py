@@ -1,4 +1,4 @@
-"""The interactive flow graph: the layers, what flows back between them, and a slider of epochs."""
+"""The interactive flow graph: layers, the gradients between them, and a slider of epochs."""
 
 import textwrap
 from collections.abc import Sequence
@@ -8,29 +8,32 @@ import networkx as nx
 import plotly.graph_objects as go
 
 from kgrad.figures.interactive.flow_drawing import FlowDrawing
-from kgrad.figures.interactive.looks import plain
-from kgrad.figures.thinning import telling
+from kgrad.figures.interactive.parts import plain
+from kgrad.figures.thinning import notable_records
+from kgrad.records.deprecations import old_arguments
 
-_LETTERS = 62  # of a line that a telephone shows
+_LETTERS = 62  # of a line on a phone
 _LINE, _TITLE, _SLIDER = 17, 40, 75  # pixels of height
 
 
+@old_arguments("title")
 def plot_flow_graph(
     graph: nx.DiGraph, *, title: str = "", threshold: float = 0.01, relative: bool = False
 ) -> go.Figure:
-    """Draw a flow graph with a slider of epochs: the forward pass down, the gradients up.
+    """Draw a flow graph: the forward pass from top to bottom, and the gradients that flow back.
 
-    A layer is as large as the gradient of its weights, an edge as thick as the signal that it
-    carries back, on logarithmic scales of all epochs. Edges above the threshold are green and
-    solid, others red and dashed, those that were not measured grey and dotted. 0, NaN and infinity
-    have a marker. The slider begins at the graph's own epoch; of a long history it has the records
-    that `kgrad.figures.thinning.telling` finds.
+    A node's size is the gradient norm of its weights, and an edge's width is the norm of the
+    gradient that flows back along it, both on logarithmic scales of all epochs. Edges above the
+    threshold are green and solid, others red and dashed, and those that were not measured gray and
+    dotted. 0, NaN and infinity have a marker. A slider of epochs begins at the graph's own epoch;
+    for a long history it has the records that `kgrad.figures.thinning.notable_records` selects.
 
     Args:
         graph: what `flow_graph`, `flow_graph_from_history` or `graph_from_json` returned.
         title: text above the figure.
         threshold: the norm up to which an edge is red, or with `relative` a share of the largest.
-        relative: measure edges by the largest one of their epoch.
+        relative: compare edges with the largest one of their epoch, for models whose gradients are
+            all small.
 
     Returns:
         The figure.
@@ -38,13 +41,6 @@ def plot_flow_graph(
     Raises:
         TypeError: if `graph` is not a graph.
         ValueError: if it has no nodes, or the threshold is no norm or share.
-
-    Example:
-        >>> graph = nx.DiGraph([("dense", "output")], epoch=1)
-        >>> graph.nodes["output"]["gradient_norm"] = 0.8
-        >>> graph.edges["dense", "output"]["gradient_norm"] = 0.002
-        >>> plot_flow_graph(graph).data[0].line.color  # red: below the threshold
-        '#c1272d'
     """
     return flow_figure(graph, title=title, threshold=threshold, relative=relative)
 
@@ -69,11 +65,18 @@ def flow_figure(
             deep graph continues in as many columns as fit.
         most: the largest number of records on the slider, at least 5; 1 draws only the graph's own
             record, without a slider.
+
+    Example:
+        >>> graph = nx.DiGraph([("dense", "output")], epoch=1)
+        >>> graph.nodes["output"]["gradient_norm"] = 0.8
+        >>> graph.edges["dense", "output"]["gradient_norm"] = 0.002
+        >>> flow_figure(graph).data[0].line.color  # red: below the threshold
+        '#c1272d'
     """
     drawing = FlowDrawing(graph, threshold, relative)
     records = [drawing.own]
     if most > 1:
-        records = sorted({drawing.own, *telling(drawing.values, most - 1).tolist()})
+        records = sorted({drawing.own, *notable_records(drawing.values, most - 1).tolist()})
     arrangement = drawing.arranged(width)
     figure = drawing.figure(arrangement, drawing.own, records, title)
     slider = _slider(drawing, records, arrangement.names) if len(records) > 1 else None
@@ -82,7 +85,7 @@ def flow_figure(
 
 
 def _slider(drawing: FlowDrawing, records: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
-    """A slider that restyles the traces; what is the same in all records it leaves alone."""
+    """Return a slider that restyles the traces where records differ."""
     states = [drawing.restyled(record, names) for record in records]
     moving = [key for key in states[0] if any(one[key] != states[0][key] for one in states)]
     # Below the slider there is room for numbers.
@@ -107,7 +110,7 @@ def _slider(drawing: FlowDrawing, records: Sequence[int], names: Sequence[str]) 
 
 
 def _add_above(figure: go.Figure, notes: Sequence[str], slider: dict[str, Any] | None) -> None:
-    """The notes between the title and the graph, and the slider below them."""
+    """Add the notes between the title and the graph, and the slider below them."""
     lines = textwrap.wrap(" ".join(notes), _LETTERS)
     below = _SLIDER if slider else 6
     above = below + _LINE * len(lines) + (_TITLE if figure.layout.title.text else 8)

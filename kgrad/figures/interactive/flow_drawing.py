@@ -1,18 +1,18 @@
 """A flow graph as Plotly draws it: at any width, and at any of its records.
 
-Colours, dashes, sizes and scales are those of `kgrad.plot_flow_graph`. Pointing at a layer or at
-any point of an edge tells what it is, when it was recorded and how large it is.
+Colors, dashes, sizes and scales are those of the static figure. Hovering over a layer or over any
+point of an edge shows its name, when it was recorded, and its norm.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import networkx as nx
 import numpy as np
 import plotly.graph_objects as go
 from matplotlib.colors import to_hex
 
-from kgrad.figures.flow_layout import layered
+from kgrad.figures.flow_layout import Grid, Layout, Room, layered, middle_of, points_of
 from kgrad.figures.flow_looks import (
     LOOKS,
     NODE_EDGE,
@@ -22,31 +22,60 @@ from kgrad.figures.flow_looks import (
     numbered,
     require_graph,
 )
-from kgrad.figures.interactive.flow_places import Arrangement, arranged
 from kgrad.figures.interactive.flow_states import edge_states, node_states, records_of
-from kgrad.figures.interactive.looks import dashes_of, new_figure, plain, special_marker
+from kgrad.figures.interactive.parts import (
+    dashes_of,
+    in_template,
+    new_figure,
+    plain,
+    special_marker,
+)
+from kgrad.figures.looks import INK, shortened
 
-_SHAPES = 6  # as many weights of a layer are told
-_KEY = 210  # pixels of the longest entry of the key
-WIDTHS = (360, 640, 1000)  # pixels of figures: on a telephone, a tablet and a desk
-_INDENT = "\u2003"  # what stands beside a circle begins outside it
-_INK = "#222222"
+WIDTHS = (360, 640, 1000)  # pixels of figures on a phone, a tablet and a desktop
+_SHAPES = 6  # the largest number of a layer's weights in a hover text
+_KEY = 210  # pixels of the legend's longest entry
+_INDENT = "\u2003"  # text beside a circle begins outside of it
+_ROW, _LETTER, _CIRCLE = 48, 6.7, 30  # pixels: row, letter, and circle to the left of a label
+_LONGEST, _SHORTEST = 18, 4  # letters of a label
+_MOST_ROWS, _LEAST_LANE = 16, 70  # rows of a column; pixels of a lane in a deep graph
+_PLACES = {0: "middle right", 1: "top right", -1: "bottom right", None: "top center"}
 _HALO = "1px 1px 2px white, 1px -1px 2px white, -1px 1px 2px white, -1px -1px 2px white"
+
+
+class Arrangement(NamedTuple):
+    """Places of everything, in pixels of a figure of one width.
+
+    Attributes:
+        x: coordinates of every trace.
+        y: see `x`.
+        names: the nodes' names, shortened to fit.
+        places: the position of each edge's number, as Plotly names it.
+        across: the ends of the x axis.
+        up: the ends of the y axis.
+    """
+
+    x: list[list[float]]
+    y: list[list[float]]
+    names: list[str]
+    places: list[str]
+    across: tuple[float, float]
+    up: tuple[float, float]
 
 
 class FlowDrawing:
     """A flow graph as Plotly draws it, at any width and any of its records.
 
-    The traces are one for each edge, one for the numbers of the edges and what is special among
-    them, one for the nodes, one for their names and numbers, and one for the heads of edges that
-    lead back; the key comes after them.
+    There is one trace for each edge, one for the numbers and special values of edges, one for the
+    nodes, one for their names and numbers, and one for the arrowheads of edges that lead back. The
+    legend's traces follow.
 
     Attributes:
-        edges: how each edge looks at each record.
-        nodes: how each node looks at each record.
-        labels: what the records are called.
-        own: the record that the graph itself is of.
-        notes: what is to be known of the figure, in sentences.
+        edges: the look of each edge at each record.
+        nodes: the look of each node at each record.
+        labels: names of the records.
+        own: number of the graph's own record.
+        notes: notes on the figure, in sentences.
     """
 
     def __init__(self, graph: nx.DiGraph, threshold: float = 0.01, relative: bool = False) -> None:
@@ -62,15 +91,15 @@ class FlowDrawing:
 
     @property
     def values(self) -> np.ndarray:
-        """All norms, negative where nothing was measured: (records, edges and nodes)."""
+        """Return all norms, negative if nothing was measured: (records, edges and nodes)."""
         return np.hstack([self.edges.values, self.nodes.values])
 
     def arranged(self, width: int) -> Arrangement:
-        """Where everything is in a figure of some pixels' width."""
-        return arranged(self._graph, self._layout, width)
+        """Return the places of everything in a figure, for its width in pixels."""
+        return _arranged(self._graph, self._layout, width)
 
     def restyled(self, record: int, names: Sequence[str]) -> dict[str, list[Any]]:
-        """What differs from record to record: attribute → its value in every trace but the last."""
+        """Return what a record changes: attribute → its value in every trace except the last."""
         edges, nodes, label = self.edges, self.nodes, self.labels[record]
         numbers = [
             text if wanted else ""
@@ -90,18 +119,18 @@ class FlowDrawing:
             for key, own in (("symbol", "symbol"), ("size", "size"), ("color", "marked"))
         }
         texts = {
-            # Of one text for all points of a line a hover template knows nothing.
-            "meta": [*edges.told(record, label), None, None, None],
-            "text": [*none, numbers, nodes.told(record, label), beside],
+            # A hover template cannot read a single text of a whole line, but it can read "meta".
+            "meta": [*edges.hovers(record, label), None, None, None],
+            "text": [*none, numbers, nodes.hovers(record, label), beside],
         }
         return lines | marks | texts
 
-    def packed(self, records: Sequence[int]) -> dict[str, Any]:
-        """All that the page's script needs, in JSON's types: row i is of `records[i]`."""
+    def to_json(self, records: Sequence[int]) -> dict[str, Any]:
+        """Return all that a page's script needs, in JSON's types: row i is `records[i]`."""
         arrangements = [self.arranged(width) for width in WIDTHS]
         return {
-            "edges": self.edges.packed(records),
-            "nodes": self.nodes.packed(records),
+            "edges": self.edges.to_json(records),
+            "nodes": self.nodes.to_json(records),
             "numbered": self._numbered,
             "indent": _INDENT,
             "arrangements": [
@@ -124,13 +153,13 @@ class FlowDrawing:
         records: Sequence[int],
         title: str = "",
     ) -> go.Figure:
-        """The figure of one record, with a key to all that occurs in some.
+        """Return the figure of one record, with a legend of all that occurs in some records.
 
         Args:
-            arrangement: where everything is.
-            record: what is drawn.
-            records: what may be drawn in the figure after.
-            title: stands above it.
+            arrangement: the places of everything.
+            record: the record to draw.
+            records: the records that may be drawn in this figure later.
+            title: text above the figure.
         """
         size = self._size(arrangement, records)
         figure = new_figure(title, size["height"], hovermode="closest", dragmode=False)
@@ -150,7 +179,7 @@ class FlowDrawing:
         return figure
 
     def _size(self, arrangement: Arrangement, records: Sequence[int]) -> dict[str, Any]:
-        """What an arrangement makes of the layout; below the graph there is room for the key."""
+        """Return the layout that an arrangement needs, with room for the legend below the graph."""
         beside = max(1, int((arrangement.across[1] - arrangement.across[0]) / _KEY))
         below = 20 * -(-len(self._key_of(records)) // beside) + 12
         return {
@@ -161,8 +190,8 @@ class FlowDrawing:
         }
 
     def _traces(self, arrangement: Arrangement) -> list[go.Scatter]:
-        """Everything that does not differ from record to record."""
-        text = {"color": _INK, "size": 12, "shadow": _HALO}
+        """Return the traces, with all that is the same at every record."""
+        text = {"color": INK, "size": 12, "shadow": _HALO}
         looks: list[dict[str, Any]] = [
             {"mode": "lines", "line": {"simplify": False}, "hovertemplate": _edge_hover(*edge)}
             for edge in self._graph.edges
@@ -189,7 +218,7 @@ class FlowDrawing:
             },
             {
                 "mode": "markers",
-                "marker": {"symbol": "triangle-up", "size": 8, "color": _INK},
+                "marker": {"symbol": "triangle-up", "size": 8, "color": INK},
                 "hoverinfo": "skip",
             },
         ]
@@ -197,7 +226,7 @@ class FlowDrawing:
         return [go.Scatter(x=x, y=y, showlegend=False, **look) for x, y, look in places]
 
     def _key_of(self, records: Sequence[int]) -> list[go.Scatter]:
-        """What lines and markers mean, as far as they occur."""
+        """Return the legend's traces of lines and markers that occur."""
         edges = self.edges.occurring(records)
         occurring = edges | self.nodes.occurring(records)
         keys: list[dict[str, Any]] = []
@@ -218,11 +247,12 @@ class FlowDrawing:
 
 
 def _edge_hover(source: str, target: str) -> str:
-    return f"{_in_template(f'{source} → {target}')}<br>‖∂L/∂a‖, %{{meta}}<extra></extra>"
+    names = in_template(plain(f"{source} → {target}"))
+    return f"{names}<br>‖∂L/∂a‖, %{{meta}}<extra></extra>"
 
 
 def _described(name: str, node: dict[str, Any]) -> str:
-    """A node's name and kind, and its weights with their shapes."""
+    """Return a node's name and kind, and its weights with their shapes."""
     shapes = [str(shape) for shape in node.get("shapes", ())]
     more = len(shapes) - _SHAPES
     lines = [name + (f" ({node['kind']})" if node.get("kind") else ""), *shapes[:_SHAPES]]
@@ -230,6 +260,58 @@ def _described(name: str, node: dict[str, Any]) -> str:
     return "<br>".join(plain(line) for line in lines)
 
 
-def _in_template(text: str) -> str:
-    """Text in a template, where %{ would begin a variable."""
-    return plain(text).replace("%{", "%&#123;")
+def _arranged(graph: nx.DiGraph, layout: Layout, width: int) -> Arrangement:
+    """Return the places in a figure that is legible from a width in pixels on."""
+    grid = Grid(layout, _room(graph, layout, width))
+    lines, middles, places, heads = [], [], [], []
+    for edge in graph.edges:
+        way, back = layout.ways[edge], edge in layout.back
+        path = grid.loop(way) if back else grid.path(way)
+        middle, slope = middle_of(path, grid.room.lane / 3)
+        lines.append(points_of(path))
+        middles.append(middle)
+        places.append("middle left" if back else _PLACES[slope])
+        heads += [middle] * back
+    nodes = [grid.at(layout.nodes[name]) for name in graph]
+    drawn = (*lines, middles, nodes, nodes, heads)
+    traces = [np.array(points).reshape(-1, 2).round(1) for points in drawn]
+    beside = zip(graph, _room_beside(layout, grid), strict=True)
+    letters = {name: int((room - _CIRCLE) / _LETTER) for name, room in beside}
+    names = [
+        shortened(name, min(most, _LONGEST)) if most >= _SHORTEST else ""
+        for name, most in letters.items()
+    ]
+    return Arrangement(
+        [points[:, 0].tolist() for points in traces],
+        [points[:, 1].tolist() for points in traces],
+        [plain(name) for name in names],
+        places,
+        (-grid.room.margin, grid.width - grid.room.margin),
+        (-(grid.rows - 0.15) * _ROW, 0.65 * _ROW),
+    )
+
+
+def _room(graph: nx.DiGraph, layout: Layout, width: int) -> Room:
+    """Return the sizes in pixels."""
+    margin, gutter, loop = 16.0, 20.0, 40.0 if layout.back else 0.0
+    letters = max(len(shortened(name, _LONGEST)) for name in graph) + 0.5
+    widest = width - margin - loop
+    lane = min(_CIRCLE + _LETTER * letters, (widest - gutter) / layout.width)
+    columns = -(-layout.rows // _MOST_ROWS)
+    if columns > 1:  # narrower lanes if that makes room for more columns
+        most = max(1, min(columns, int(widest / (layout.width * _LEAST_LANE + gutter))))
+        lane = min(lane, (widest / most - gutter) / layout.width)
+    return Room(_ROW, lane, gutter, loop, margin, float(width), widest + loop, _MOST_ROWS)
+
+
+def _room_beside(layout: Layout, grid: Grid) -> list[float]:
+    """Return the distance from each node to the next on its right, or to the column's end."""
+    places = list(layout.nodes.values())
+    rooms = []
+    for x, row in places:
+        lanes = min((other - x for other, at in places if at == row and other > x), default=None)
+        if lanes is None:
+            rooms.append((layout.width - x) * grid.room.lane + 0.5 * grid.room.gutter)
+        else:
+            rooms.append(lanes * grid.room.lane)
+    return rooms

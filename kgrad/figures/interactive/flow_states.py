@@ -1,6 +1,6 @@
-"""What a flow graph looks like at each of its records: numbers of looks in two short tables.
+"""The look of a flow graph at each of its records: numbers of looks in two short tables.
 
-A page's script, which moves from one record to another, has nothing to compute: it looks up.
+A page's script that moves from one record to another looks everything up and computes nothing.
 """
 
 import base64
@@ -19,19 +19,24 @@ from kgrad.figures.flow_looks import (
     NODE,
     SPECIAL,
     WIDTHS,
+    Verdict,
     between,
+    limit_of,
     scale_of,
     share_of,
     text_of,
+    verdict_of,
 )
-from kgrad.figures.flow_verdicts import Verdict, limit_of, verdict_of
-from kgrad.figures.interactive.looks import SYMBOLS, dashes_of, plain
+from kgrad.figures.interactive.parts import SYMBOLS, dashes_of, plain
 from kgrad.figures.scale import Scale
 from kgrad.records.flow_graph import NOT_IN_RECORD
 
-_LEVELS = 25  # of widths and of sizes: neighbours cannot be told apart
+_LEVELS = 25  # of widths and of sizes; neighbors look the same
 _UNSEEN = "rgba(0,0,0,0)"
-_SHOWN: dict[Verdict, str] = {"zero": "0", "NaN": "NaN", "infinite": "∞", "not measured": ""}
+_SHOWN: dict[Verdict, str] = {
+    **{verdict: special.short for verdict, special in SPECIAL.items()},
+    "not measured": "",
+}
 Looks = dict[str, list[Any]]
 
 
@@ -39,11 +44,11 @@ class States(NamedTuple):
     """All nodes or all edges of a graph at all records.
 
     Attributes:
-        values: their norms, negative where there is none, (records, parts).
+        values: their norms, negative if there is none, (records, parts).
         codes: the numbers of their looks, (records, parts).
-        looks: what is drawn, by its name → one a look. Under "shown" is the number where it is the
-            same for all that look so, else None; under "words" what else pointing at it tells.
-        missing: of each part why it has no number where it has none.
+        looks: attribute → its value for each look. "shown" is the norm's text if all parts with
+            this look have the same, otherwise None; "words" is the rest of the hover text.
+        missing: why each part has no norm at the records where it has none.
     """
 
     values: np.ndarray
@@ -52,20 +57,20 @@ class States(NamedTuple):
     missing: list[str]
 
     def drawn(self, name: str, record: int) -> list[Any]:
-        """What is drawn of each part at a record."""
+        """Return an attribute of each part at a record."""
         table = self.looks[name]
         return [table[code] for code in self.codes[record]]
 
     def shown(self, record: int) -> list[str]:
-        """The number of each part at a record."""
+        """Return the text of each part's norm at a record."""
         fixed = self.drawn("shown", record)
         norms = self.values[record].tolist()
         return [
             text_of(norm) if one is None else one for one, norm in zip(fixed, norms, strict=True)
         ]
 
-    def told(self, record: int, label: str) -> list[str]:
-        """What pointing at each part tells."""
+    def hovers(self, record: int, label: str) -> list[str]:
+        """Return the hover text of each part."""
         found = zip(
             self.drawn("shown", record),
             self.drawn("words", record),
@@ -79,12 +84,12 @@ class States(NamedTuple):
         ]
 
     def occurring(self, records: Sequence[int]) -> set[Verdict]:
-        """The verdicts that occur at some records."""
+        """Return the verdicts that occur at some records."""
         verdicts = self.looks["verdict"]
         return {verdicts[code] for code in np.unique(self.codes[list(records)]).tolist()}
 
-    def packed(self, records: Sequence[int]) -> dict[str, Any]:
-        """The same in JSON's types, for the page's script."""
+    def to_json(self, records: Sequence[int]) -> dict[str, Any]:
+        """Return the states of some records in JSON's types, for a page's script."""
         values = self.values[list(records)]
         logs = np.log10(np.where(np.isfinite(values) & (values > 0), values, 1.0))
         return {
@@ -97,7 +102,7 @@ class States(NamedTuple):
 
 
 def edge_states(graph: nx.DiGraph, threshold: float, relative: bool) -> States:
-    """The edges of a graph, green and red as `kgrad.plot_flow_graph` has them."""
+    """Return the states of a graph's edges."""
     parts = list(graph.edges.values())
     values = norms_of(graph, parts)
     limits = [
@@ -121,7 +126,7 @@ def edge_states(graph: nx.DiGraph, threshold: float, relative: bool) -> States:
 
 
 def node_states(graph: nx.DiGraph) -> States:
-    """The nodes of a graph, as large as `kgrad.plot_flow_graph` has them."""
+    """Return the states of a graph's nodes."""
     parts = list(graph.nodes.values())
     values = norms_of(graph, parts)
     rows: list[dict[str, Any]] = [
@@ -140,7 +145,7 @@ def node_states(graph: nx.DiGraph) -> States:
 
 
 def records_of(graph: nx.DiGraph) -> tuple[list[str], int]:
-    """What the records of a graph are called, and which of them the graph itself is of."""
+    """Return the names of a graph's records, and the number of the graph's own record."""
     epochs, steps = graph.graph.get("epochs", ()), graph.graph.get("steps", ())
     epoch, step = graph.graph.get("epoch"), graph.graph.get("step")
     if not epochs:
@@ -153,7 +158,7 @@ def records_of(graph: nx.DiGraph) -> tuple[list[str], int]:
 
 
 def norms_of(graph: nx.DiGraph, parts: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """The norms of nodes or edges at all records, -1 where there is none: (records, parts)."""
+    """Return the norms of nodes or edges at all records, -1 if there is none: (records, parts)."""
     records = len(graph.graph.get("epochs", ()))
     values = np.full((max(records, 1), len(parts)), -1.0)
     for column, part in zip(values.T, parts, strict=True):
@@ -174,7 +179,7 @@ def _states(
     scale: Scale,
     missing: list[str],
 ) -> States:
-    """Each part's look at each record: the first of its verdict's, and how far on it is."""
+    """Return the states: a look is the first of its verdict, plus the level of the norm."""
     looks = {key: [row[key] for row in rows] for key in rows[0]}
     first = {verdict: looks["verdict"].index(verdict) for verdict in looks["verdict"]}
     codes = np.array(

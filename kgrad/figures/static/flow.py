@@ -1,4 +1,4 @@
-"""The flow graph as a figure: nodes as large, edges as thick as the gradient that they carry."""
+"""The static flow graph: gradients as sizes of nodes and widths of edges."""
 
 import math
 import textwrap
@@ -11,8 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 
-from kgrad.figures.flow_grid import Grid, Room, middle_of
-from kgrad.figures.flow_layout import Layout, layered
+from kgrad.figures.flow_layout import Grid, Layout, Room, layered, middle_of
 from kgrad.figures.flow_looks import (
     AREAS,
     BARE_AREA,
@@ -21,45 +20,48 @@ from kgrad.figures.flow_looks import (
     NODE_EDGE,
     SPECIAL,
     WIDTHS,
+    Verdict,
     between,
     labels_of,
+    limit_of,
     notes_of,
     numbered,
     require_graph,
     scale_of,
     share_of,
     text_of,
+    verdict_of,
 )
-from kgrad.figures.flow_verdicts import Verdict, limit_of, verdict_of
+from kgrad.figures.looks import shortened
 from kgrad.figures.scale import Scale
-from kgrad.figures.static.panels import shortened, special_style
-from kgrad.figures.static.parts import new_figure, style
+from kgrad.figures.static.parts import new_figure, special_style, style
 from kgrad.records.deprecations import old_arguments
 
-LANES, LETTER = (1.3, 2.2), 0.09  # inches from a node to the next, least and most; of a letter
-STEEP = 0.5  # inches to the side, below which an edge counts as going straight down
-HALO: list[AbstractPathEffect] = [
-    withStroke(linewidth=3, foreground="white")
-]  # text stays legible across a line
+_LANES = (1.3, 2.2)  # inches from a node to the next: the smallest and the largest distance
+_LETTER = 0.09  # inches
+_STEEP = 0.5  # inches to the side, below which an edge counts as going straight down
+# Keeps text legible across a line.
+_HALO: list[AbstractPathEffect] = [withStroke(linewidth=3, foreground="white")]
 
 
 @old_arguments("title")
 def plot_flow_graph(
     graph: nx.DiGraph, *, title: str = "", threshold: float = 0.01, relative: bool = False
 ) -> Figure:
-    """Draw a flow graph: the forward pass from top to bottom, and the gradients that come back.
+    """Draw a flow graph: the forward pass from top to bottom, and the gradients that flow back.
 
-    A node is as large as the gradient of its weights, an edge as thick as the signal that it
-    carries back, both on a logarithmic scale from the smallest to the largest. Edges above the
-    threshold are green and solid, others red and dashed. 0, NaN and infinity have a marker, what
-    was not measured is dotted. A number stands at each node, and one below it: the signal at its
-    output, once for all edges that carry the same. A deep graph goes on in another column.
+    A node's size is the gradient norm of its weights, and an edge's width is the norm of the
+    gradient that flows back along it, both on a logarithmic scale from the smallest to the
+    largest. Edges above the threshold are green and solid, others red and dashed, and those that
+    were not measured gray and dotted. 0, NaN and infinity have a marker. Each node has its norm
+    beside it, and each edge its own; edges that carry the same signal have one number. A deep graph
+    continues in another column.
 
     Args:
-        graph: what `flow_graph` or `graph_from_json` returned.
-        title: stands above the figure.
+        graph: what `flow_graph`, `flow_graph_from_history` or `graph_from_json` returned.
+        title: text above the figure.
         threshold: the norm up to which an edge is red, or with `relative` a share of the largest.
-        relative: measure edges by the largest one: what is small depends on the model.
+        relative: compare edges with the largest one, for models whose gradients are all small.
 
     Returns:
         The figure.
@@ -74,10 +76,7 @@ def plot_flow_graph(
     layout = layered(graph)
     grid = Grid(layout, _room(graph))
     with style():
-        height = grid.drawn + 2.4
-        figure = new_figure(title, height)
-        figure.set_size_inches(grid.width, height)
-        figure.suptitle(textwrap.fill(title, int(6.5 * grid.width)))
+        figure = new_figure(title, grid.drawn + 2.4, grid.width)
         ax = figure.add_subplot()
         ax.set(
             xlim=(-grid.room.margin, grid.width - grid.room.margin), ylim=(-grid.drawn + 0.3, 0.45)
@@ -107,11 +106,11 @@ def plot_flow_graph(
 
 
 def _room(graph: nx.DiGraph) -> Room:
-    """In inches."""
-    lane = 0.45 + LETTER * max(len(_label(name)) for name in graph)
+    """Return the sizes in inches."""
+    lane = 0.45 + _LETTER * max(len(_label(name)) for name in graph)
     return Room(
         row=0.75,
-        lane=min(max(LANES[0], lane), LANES[1]),
+        lane=min(max(_LANES[0], lane), _LANES[1]),
         gutter=0.5,
         loop=0.7,
         margin=0.45,
@@ -140,7 +139,7 @@ def _draw_edges(
         )
         patch.set_gid(f"{source} → {target}")
         ax.add_patch(patch)
-        middle, slope = middle_of(path, STEEP)
+        middle, slope = middle_of(path, _STEEP)
         if is_back:
             ax.plot(*middle, marker="^", color=color, markersize=8)
         if verdict in SPECIAL:
@@ -149,7 +148,7 @@ def _draw_edges(
             place, across, up = (9.0, 0.0), "left", "center"
             if is_back:
                 place, across = (-9.0, 0.0), "right"
-            elif slope is None:  # a turn to another column, above which there is room
+            elif slope is None:  # a turn to another column, with room above it
                 place, across, up = (0.0, 3.0), "center", "bottom"
             elif slope:
                 place, up = (5.0, 4.0 * slope), "bottom" if slope > 0 else "top"
@@ -164,11 +163,11 @@ def _draw_edges(
                 fontsize=11,
                 zorder=2.5,
             )
-            text.set_path_effects(HALO)
+            text.set_path_effects(_HALO)
 
 
 def _dashes(verdict: Verdict, width: float) -> Any:
-    """Dashes as matplotlib takes them, which multiplies them by the width of the line."""
+    """Return dashes for matplotlib, which multiplies them by the width of the line."""
     dashes = LOOKS[verdict][1]
     return (0, tuple(dash / width for dash in dashes)) if dashes else "solid"
 
@@ -195,7 +194,7 @@ def _draw_nodes(ax: Axes, graph: nx.DiGraph, layout: Layout, grid: Grid, scale: 
             linespacing=1.05,
             parse_math=False,
             zorder=2.6,
-        ).set_path_effects(HALO)
+        ).set_path_effects(_HALO)
 
 
 def _node_look(norm: float | None, scale: Scale) -> dict[str, Any]:
@@ -210,7 +209,7 @@ def _label(name: str) -> str:
 
 
 def _handles(graph: nx.DiGraph, limit: float, scale: Scale) -> list[Any]:
-    """The key: what lines and markers mean, as far as they occur; the sizes of nodes."""
+    """Return the legend's handles of lines and markers that occur, and of the nodes' sizes."""
     edges = [edge.get("gradient_norm") for edge in graph.edges.values()]
     nodes = [node.get("gradient_norm") for node in graph.nodes.values()]
     occur = {verdict_of(norm, limit) for norm in edges}

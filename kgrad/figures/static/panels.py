@@ -1,50 +1,66 @@
-"""Panels: one view of one array each, drawn on an Axes that is given, on a `Scale` that is given.
-
-Colour carries depth in lines, light at the input, and magnitude in heatmaps. The three ramps have
-monotone luminance, so that greyscale keeps their order, and what is drawn on white shows on it.
-"""
+"""Panels: one view of one array, drawn on a given Axes and on a given `Scale`."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
-from matplotlib.colorbar import Colorbar
-from matplotlib.colors import Colormap, ListedColormap
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.colors import ListedColormap
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
-from kgrad.figures.scale import STRIP, Scale, Special
-from kgrad.figures.thinning import cell_edges
+from kgrad.figures.looks import (
+    BAND,
+    BAND_LABEL,
+    BY_DEPTH,
+    DEPTH,
+    MAGNITUDE,
+    MEASURED,
+    PREDICTED,
+    PREDICTED_BAND,
+    PREDICTED_LABEL,
+    Color,
+    measured_label,
+    ramp,
+    shortened,
+)
+from kgrad.figures.scale import Scale
+from kgrad.figures.selection import Predicted, range_of
+from kgrad.figures.static.parts import (
+    draw_strips,
+    layer_axis_of,
+    magnitude_axis_of,
+    note_blank,
+    special_style,
+    time_axis_of,
+)
+from kgrad.figures.thinning import cell_edges, evenly_spaced, sampled_cells, without_neighbors
 
-Color = tuple[float, float, float, float]
 
-DEPTH: Colormap = sns.color_palette("flare", as_cmap=True)
-TIME: Colormap = sns.color_palette("crest", as_cmap=True)
-MAGNITUDE: Colormap = sns.color_palette("viridis", as_cmap=True)
-
-
-def draw_over_time(ax: Axes, values: np.ndarray, times: np.ndarray, scale: Scale) -> None:
-    """One line a layer, from the lightest at the input to the darkest at the output.
+def draw_over_time(
+    ax: Axes, values: np.ndarray, times: np.ndarray, scale: Scale, time: str = ""
+) -> None:
+    """Draw one line per layer, from the lightest at the input to the darkest at the output.
 
     Args:
         ax: where to draw.
         values: (records, layers).
         times: when each record was made, (records,).
         scale: the scale of the y axis.
+        time: name of the x axis.
     """
     layers = values.shape[1]
-    magnitude_axis(ax, scale)
+    magnitude_axis_of(ax, scale)
     width = float(np.interp(layers, [8, 60], [2.2, 0.9]))
     for color, column in zip(ramp(DEPTH, layers), values.T, strict=True):
-        lonely = without_neighbours(scale.ordinary(column))
+        lonely = without_neighbors(scale.ordinary(column))
         ax.plot(
             times, column, color=color, linewidth=width, marker="o", markersize=4, markevery=lonely
         )
     draw_strips(ax, values, times, scale)
-    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+    time_axis_of(ax, time)
+    note_blank(ax, scale)
 
 
 def draw_heatmap(
@@ -53,20 +69,22 @@ def draw_heatmap(
     times: np.ndarray,
     layers: Sequence[str],
     scale: Scale,
+    time: str,
     most: int = 12,
 ) -> QuadMesh:
-    """Layer × record, coloured by value, the input on top.
+    """Draw layer × record, colored by value, with the input on top.
 
     Args:
         ax: where to draw.
         values: (records, layers).
         times: when each record was made, (records,), increasing.
         layers: names of the layers.
-        scale: the scale of the colours.
-        most: how many layers to name at most, and special values to mark along a side.
+        scale: the scale of the colors.
+        time: name of the x axis.
+        most: about the largest number of layers to name, and of special values to mark per side.
 
     Returns:
-        The mesh, for a colour bar.
+        The mesh, for a color bar.
     """
     x, y = cell_edges(times), np.arange(len(layers) + 1) - 0.5
     shown = np.ma.masked_array(values, ~scale.ordinary(values)).T
@@ -75,14 +93,14 @@ def draw_heatmap(
         found = special.found(values).T
         flat = np.ma.masked_array(np.zeros(found.shape), ~found)
         ax.pcolormesh(x, y, flat, cmap=ListedColormap([special.color]), rasterized=True)
-        # A marker has a shape, which greyscale keeps, and a size that a thousand records keep.
+        # Unlike a color, a marker survives grayscale; unlike a cell, it stays visible if narrow.
         rows, columns = sampled_cells(found, most)
         marker = special_style(special)
         ax.plot(times[columns], rows, label=special.name, **marker)
     ax.set_ylim(y[-1], y[0])
-    named = thinned(len(layers), most)
+    named = evenly_spaced(len(layers), most)
     ax.set_yticks(named, [shortened(layers[i]) for i in named])
-    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+    time_axis_of(ax, time)
     ax.grid(False)
     return mesh
 
@@ -96,10 +114,7 @@ def draw_by_depth(
     label: str = "",
     most: int = 12,
 ) -> None:
-    """The layers' values from input to output: one line, or the median and range of several.
-
-    The median is taken of the logarithms where the scale is logarithmic. Zeros and infinities
-    count in it as what they are; NaN has no rank, and is left out of it and marked.
+    """Draw values from input to output: a line, or the median and range of several.
 
     Args:
         ax: where to draw.
@@ -108,39 +123,101 @@ def draw_by_depth(
         scale: the scale of the y axis.
         color: of line and band.
         label: of the line, for a legend.
-        most: how many layers to name at most.
+        most: about the largest number of layers to name.
     """
     depth = np.arange(1, len(layers) + 1)
-    magnitude_axis(ax, scale)
-    low, middle, high = _range(values, scale.logarithmic)
+    magnitude_axis_of(ax, scale)
+    low, middle, high = range_of(values, scale.logarithmic)
     if len(values) > 1:
         low, high = np.clip([low, high], *scale.limits)
-        ax.fill_between(depth, low, high, color=color, alpha=0.25, linewidth=0)
+        ax.fill_between(depth, low, high, color=color, alpha=BAND, linewidth=0)
     size = float(np.interp(len(layers), [10, 60], [6, 2.5]))
     ax.plot(depth, middle, color=color, linewidth=2, marker="o", markersize=size, label=label)
     draw_strips(ax, values.T, depth, scale, edge=color)
-    name_layers(ax, layers, most)
+    layer_axis_of(ax, layers, 1, most)
 
 
-def name_layers(ax: Axes, layers: Sequence[str], most: int) -> None:
-    """Name at most `most` of the layers, which stand at x = 1, 2, …, aslant below the axis."""
-    named = thinned(len(layers), most)
-    ax.set_xticks(named + 1, [shortened(layers[i]) for i in named])
-    ax.tick_params(axis="x", labelrotation=40)
-    for text in ax.get_xticklabels():
-        text.set(horizontalalignment="right", rotation_mode="anchor")
+def draw_predicted(ax: Axes, predicted: Predicted, depth: np.ndarray, scale: Scale) -> None:
+    """Draw a prediction's line and band over the dense layers.
+
+    Args:
+        ax: where to draw.
+        predicted: the numbers.
+        depth: where along x each dense layer is, (dense layers,).
+        scale: the scale of the y axis.
+    """
+    low, high = np.clip([predicted.low, predicted.high], *scale.limits)
+    ax.fill_between(depth, low, high, color=PREDICTED, alpha=PREDICTED_BAND, linewidth=0)
+    ax.plot(
+        depth,
+        predicted.line,
+        color=PREDICTED,
+        linewidth=2,
+        marker="_",
+        markersize=14,
+        markeredgewidth=2,
+        markevery=without_neighbors(scale.ordinary(predicted.line)),
+        label=PREDICTED_LABEL,
+    )
+    draw_strips(ax, predicted.line[:, None], depth, scale, edge=PREDICTED)
+
+
+def draw_prediction(
+    ax: Axes,
+    measured: np.ndarray,
+    layers: Sequence[str],
+    predicted: Predicted,
+    scale: Scale,
+    most: int,
+) -> None:
+    """Draw a network's predicted line and band over its dense layers, and measured points.
+
+    Args:
+        ax: where to draw.
+        measured: epoch 0 of each replicate, (replicates, layers).
+        layers: names of all layers.
+        predicted: what theory predicts.
+        scale: the scale of the y axis.
+        most: about the largest number of layers to name.
+    """
+    names = [name for name, dense in zip(layers, predicted.dense, strict=True) if dense]
+    depth = np.arange(1, len(names) + 1)
+    magnitude_axis_of(ax, scale)
+    draw_predicted(ax, predicted, depth, scale)
+    size = float(np.interp(len(names), [10, 60], [7, 3.5]))
+    points = measured[:, predicted.dense]
+    for one in points:
+        ax.plot(depth, one, **_point_style(size), label="measured")
+    draw_strips(ax, points.T, depth, scale, edge=MEASURED)
+    layer_axis_of(ax, names, 1, most)
+    ax.margins(x=0.06)
+    ax.set(xlabel=BY_DEPTH, ylabel=scale.label)
+    note_blank(ax, scale)
+
+
+def predicted_keys() -> list[Any]:
+    """Return the legend's handles of a prediction's line and band."""
+    return [
+        Line2D([], [], color=PREDICTED, linewidth=2, label=PREDICTED_LABEL),
+        Patch(color=PREDICTED, alpha=PREDICTED_BAND, linewidth=0, label=BAND_LABEL),
+    ]
+
+
+def measured_key(replicates: int) -> Line2D:
+    """Return the legend's handle of measured points."""
+    return Line2D([], [], **_point_style(8), label=measured_label(replicates))
 
 
 def label_lines(
     ax: Axes, values: np.ndarray, time: float, layers: Sequence[str], scale: Scale
 ) -> None:
-    """Each layer's name beside the end of its line, moved apart where they would collide.
+    """Write each layer's name beside the end of its line, moved apart if names would collide.
 
     Args:
         ax: where `draw_over_time` has drawn.
         values: the last record, (layers,).
         time: when it was made.
-        layers: names of the layers, few enough to stand above each other.
+        layers: names of the layers, few enough to fit above each other.
         scale: the scale of the y axis.
     """
     ends = scale.heights(values)
@@ -168,118 +245,19 @@ def label_lines(
         )
 
 
-def ramp(colors: Colormap, count: int) -> list[Color]:
-    """`count` colours from one end of a ramp to the other; the dark end if there is one only."""
-    return [colors(float(t)) for t in (np.linspace(0, 1, count) if count > 1 else [1.0])]
-
-
-def thinned(count: int, most: int) -> np.ndarray:
-    """At most `most` indices below `count`, evenly spaced, the first and the last among them."""
-    stride = max(1, int(np.ceil((count - 1) / max(1, most - 1))))
-    indices = np.arange(0, count, stride)
-    return np.append(indices[count - 1 - indices >= 0.7 * stride], count - 1)
-
-
-def shortened(name: str, most: int = 16) -> str:
-    """The name, or its end where it is long: that is where names of layers differ."""
-    return name if len(name) <= most else "…" + name[1 - most :]
-
-
-def dress_colorbar(colorbar: Colorbar, scale: Scale) -> None:
-    """Give a colour bar the scale's name and ticks."""
-    axis = colorbar.long_axis
-    axis.set_major_locator(FixedLocator(scale.ticks().tolist()))
-    axis.set_major_formatter(FuncFormatter(scale.tick_label))
-    axis.set_minor_locator(NullLocator())
-    colorbar.set_label(scale.label)
-    colorbar.outline.set_visible(False)
-
-
-def special_style(special: Special, edge: Any = "white") -> dict[str, Any]:
-    """How `Axes.plot` and `Line2D` are told to draw a special value."""
+def _point_style(size: float) -> dict[str, Any]:
     return {
         "linestyle": "none",
-        # At the edge of the axes a marker is drawn whole, and takes no room from them.
-        "clip_on": False,
-        "in_layout": False,
-        "marker": special.marker,
-        "markersize": 10,
-        "markerfacecolor": special.color,
-        "markeredgecolor": edge,
-        "markeredgewidth": 1.2,
+        "marker": "o",
+        "markersize": size,
+        "markerfacecolor": MEASURED,
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.6,
     }
 
 
-def magnitude_axis(ax: Axes, scale: Scale) -> None:
-    """Make the y axis the scale's."""
-    if scale.logarithmic:
-        ax.set_yscale("log", nonpositive="mask")
-    ax.set_ylim(*scale.limits)
-    ax.yaxis.set_major_locator(FixedLocator(scale.ticks().tolist()))
-    ax.yaxis.set_major_formatter(FuncFormatter(scale.tick_label))
-    ax.yaxis.set_minor_locator(NullLocator())
-
-
-def draw_strips(
-    ax: Axes, values: np.ndarray, x: np.ndarray, scale: Scale, edge: Any = "white"
-) -> None:
-    """Mark each x at which any of its values, (x, …), is special."""
-    for special in scale.special:
-        height = scale.height(special)
-        corner = (0, height - STRIP / 2)
-        strip = Rectangle(corner, 1, STRIP, transform=ax.transAxes, color="0.93", linewidth=0)
-        ax.add_patch(strip).set_zorder(0)
-        where = x[special.found(values).any(axis=1)]
-        ax.plot(
-            where,
-            np.full(where.shape, height),
-            transform=ax.get_xaxis_transform(),
-            label=special.name,
-            zorder=3,
-            **special_style(special, edge),
-        )
-
-
-def without_neighbours(shown: np.ndarray) -> np.ndarray:
-    """True for each point that no line segment reaches: bool, (points,)."""
-    padded = np.pad(shown, 1)
-    return shown & ~padded[:-2] & ~padded[2:]
-
-
-def sampled_cells(found: np.ndarray, most: int) -> tuple[list[int], list[int]]:
-    """Rows and columns of some true cells, so spaced that each true cell is close to one."""
-    rows, columns = [], []
-    for group in np.array_split(np.arange(len(found)), min(most, len(found))):
-        left = np.flatnonzero(found[group].any(axis=0))
-        while left.size:
-            members = group[found[group, left[0]]]
-            rows.append(int(members[len(members) // 2]))
-            columns.append(int(left[0]))
-            left = left[left >= left[0] + found.shape[1] / most]
-    return rows, columns
-
-
-def _range(values: np.ndarray, logarithmic: bool) -> np.ndarray:
-    """Least, median and greatest of each column, NaN left out: (replicates, n) → (3, n)."""
-    result = np.full((3, values.shape[1]), np.nan)
-    for i, column in enumerate(values.T):
-        ranked = np.sort(column[~np.isnan(column)])
-        if ranked.size:
-            below, above = ranked[(ranked.size - 1) // 2], ranked[ranked.size // 2]
-            result[:, i] = ranked[0], _middle(below, above, logarithmic), ranked[-1]
-    return result
-
-
-def _middle(below: float, above: float, logarithmic: bool) -> float:
-    """The mean of two numbers, or of their logarithms."""
-    if below == above:
-        return below
-    with np.errstate(invalid="ignore"):  # 0 and infinity have no middle
-        return np.sqrt(below) * np.sqrt(above) if logarithmic else below / 2 + above / 2
-
-
 def _apart(places: np.ndarray, gap: float) -> np.ndarray:
-    """Increasing places in [0, 1], moved as little as keeps them `gap` apart."""
+    """Return increasing places in [0, 1], moved as little as keeps them `gap` apart."""
     offsets = gap * np.arange(len(places))
     pushed_up = np.maximum.accumulate(places - offsets)
     pushed_down = np.minimum.accumulate((places - offsets)[::-1])[::-1]

@@ -1,25 +1,34 @@
-"""What every figure is made with: arguments checked, a look, and keys to what is drawn."""
+"""The parts of every static figure: the figure itself, axes, color bars, marks and legends."""
 
+import io
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import matplotlib.pyplot as plt
+import matplotlib
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import (
+    FixedFormatter,
+    FixedLocator,
+    FuncFormatter,
+    MaxNLocator,
+    NullLocator,
+)
 
-from kgrad.figures.scale import Scale
-from kgrad.figures.static.panels import DEPTH, special_style
-from kgrad.records.checks import did_you_mean
-from kgrad.records.history import GradientHistory, require_history
-from kgrad.records.statistics import STATISTICS
+from kgrad.figures.looks import DEPTH, STRIP_SHADE, blank_note, columns_for, shortened
+from kgrad.figures.scale import STRIP, Scale, Special
+from kgrad.figures.thinning import evenly_spaced
 
-WIDTH = 10.0  # inches; with the sizes below, text is legible where a figure is 400 pixels wide
+WIDTH = 10.0  # inches; with the sizes below, text is legible if a figure is 400 pixels wide
 STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -31,65 +40,158 @@ STYLE: dict[Any, Any] = {
     "legend.fontsize": 13,
     "figure.titlesize": 16,
 }
+STRIP_COLOR = str(1 - STRIP_SHADE)
 
 
-def time_axis(histories: Iterable[GradientHistory]) -> tuple[str, list[np.ndarray]]:
-    """What counts the time in all histories, the coarsest that does, and when records were."""
-    histories = list(histories)
-    for name, times in (
-        ("epoch", [history.epochs for history in histories]),
-        ("step", [history.steps for history in histories]),
-    ):
-        if all((np.diff(one) > 0).all() for one in times):
-            return name, times
-    return "record", [np.arange(len(history)) for history in histories]
+class NotebookFigure(Figure):
+    """A figure that pyplot does not manage and that a notebook shows if a cell returns it."""
+
+    def _repr_png_(self) -> bytes:
+        # Called by IPython unless its inline backend, which does the same, is active.
+        drawn = io.BytesIO()
+        self.savefig(drawn, format="png", bbox_inches="tight")
+        return drawn.getvalue()
 
 
-def recorded_epochs(epochs: Sequence[int], times: Sequence[np.ndarray]) -> list[int]:
-    """The epochs, each once, all of which every history has."""
-    if not len(epochs):
-        raise ValueError(
-            "epochs must name at least one epoch, received none: leave it out for the default"
-        )
-    for epoch in epochs:
-        for known in times:
-            if epoch not in known:
-                listed = [str(one) for one in np.unique(known)]
-                if len(listed) > 8:
-                    listed = [*listed[:5], "…", *listed[-2:]]
-                raise ValueError(
-                    f"epochs must be among those recorded ({', '.join(listed)}), received "
-                    f"{epoch!r}: choose one of these"
-                )
-    return [int(epoch) for epoch in dict.fromkeys(epochs)]
+def show(figures: Iterable[Figure]) -> None:
+    """Open figures in windows and wait until these are closed.
 
+    Raises no error without a display; matplotlib then warns that it cannot show them.
 
-def spread_out(count: int, most: int) -> list[int]:
-    """At most `most` indices below `count`, the first and the last, denser at the start."""
-    return sorted({round(i) - 1 for i in np.geomspace(1, count, min(most, count))})
+    Args:
+        figures: figures that pyplot does not manage; from now on it does.
+    """
+    import matplotlib.pyplot as plt
+
+    with matplotlib.rc_context({"figure.max_open_warning": 0}):
+        for figure in figures:
+            # matplotlib 3.11 accepts plt.figure(figure); 3.10 manages only figures that it makes.
+            make: Any = lambda given=figure, **_: given  # noqa: E731
+            plt.figure(FigureClass=make)
+    plt.show()
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The look of every figure, for as long as one is made."""
-    with sns.axes_style("ticks"), plt.rc_context(STYLE):
+    """Apply the look of every figure while one is made."""
+    with sns.axes_style("ticks"), matplotlib.rc_context(STYLE):
         yield
 
 
-def new_figure(title: str, height: float) -> Figure:
-    """An empty figure, known to pyplot, so that `plt.show()` finds it."""
-    figure = plt.figure(figsize=(WIDTH, height), layout="constrained")
-    figure.suptitle(textwrap.fill(title, 70))
+def new_figure(title: str, height: float, width: float = WIDTH) -> Figure:
+    """Return an empty figure, in inches, that pyplot does not manage."""
+    figure = NotebookFigure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)  # a plain figure's canvas cannot draw
+    figure.suptitle(textwrap.fill(title, int(7 * width)))
     return figure
 
 
-def columns_for(count: int) -> int:
-    """How many panels stand beside each other."""
-    return 2 if count == 4 else min(count, 3)
+def panel_grid(
+    title: str, names: Sequence[str], **shared: Any
+) -> tuple[Figure, dict[str, Axes], int]:
+    """Return a figure with one panel per name, these panels, and how many are side by side."""
+    columns = columns_for(len(names))
+    rows = -(-len(names) // columns)
+    figure = new_figure(title, 1.6 + 3.2 * rows if columns > 1 else 5.5)
+    axes = figure.subplots(rows, columns, squeeze=False, **shared).ravel()
+    for ax, name in zip(axes, names, strict=False):
+        ax.set_title(textwrap.fill(str(name), 26))
+    for ax in axes[len(names) :]:
+        ax.remove()
+    return figure, dict(zip(names, axes, strict=False)), columns
+
+
+def time_axis_of(ax: Axes, time: str) -> None:
+    """Make the x axis one of epochs, steps or records."""
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+    ax.set_xlabel(time)
+
+
+def layer_axis_of(ax: Axes, layers: Sequence[str], first: int, most: int) -> None:
+    """Make the x axis one of layers, numbered from `first`, with about `most` slanted names."""
+    named = evenly_spaced(len(layers), most)
+    ax.set_xticks(named + first, [shortened(layers[i]) for i in named])
+    ax.tick_params(axis="x", labelrotation=40)
+    for text in ax.get_xticklabels():
+        text.set(horizontalalignment="right", rotation_mode="anchor")
+
+
+def magnitude_axis_of(ax: Axes, scale: Scale) -> None:
+    """Make the y axis the scale's, with the strips named beside it."""
+    if scale.logarithmic:
+        ax.set_yscale("log", nonpositive="mask")
+    ax.set_ylim(*scale.limits)
+    ax.yaxis.set_major_locator(FixedLocator(scale.ticks().tolist()))
+    ax.yaxis.set_major_formatter(FuncFormatter(scale.tick_label))
+    strips = [scale.value_at(scale.height(special)) for special in scale.special]
+    ax.yaxis.set_minor_locator(FixedLocator(strips))
+    ax.yaxis.set_minor_formatter(FixedFormatter([special.short for special in scale.special]))
+    ax.tick_params(axis="y", which="minor", length=0, labelsize=10)
+
+
+def special_style(special: Special, edge: Any = "white") -> dict[str, Any]:
+    """Return how `Axes.plot` and `Line2D` draw a special value."""
+    return {
+        "linestyle": "none",
+        # At the edge of the axes a marker is drawn whole, and takes no room from them.
+        "clip_on": False,
+        "in_layout": False,
+        "marker": special.marker,
+        "markersize": 10,
+        "markerfacecolor": special.color,
+        "markeredgecolor": edge,
+        "markeredgewidth": 1.2,
+    }
+
+
+def draw_strip(ax: Axes, bottom: float, height: float) -> None:
+    """Shade a strip across the axes, in fractions of their height."""
+    strip = Rectangle(
+        (0, bottom), 1, height, transform=ax.transAxes, color=STRIP_COLOR, linewidth=0
+    )
+    ax.add_patch(strip).set_zorder(0)
+
+
+def draw_strips(
+    ax: Axes, values: np.ndarray, x: np.ndarray, scale: Scale, edge: Any = "white"
+) -> None:
+    """Mark each x at which any of its values, (x, …), is special, in that value's strip."""
+    for special in scale.special:
+        height = scale.height(special)
+        draw_strip(ax, height - STRIP / 2, STRIP)
+        where = x[special.found(values).any(axis=1)]
+        ax.plot(
+            where,
+            np.full(where.shape, height),
+            transform=ax.get_xaxis_transform(),
+            label=special.name,
+            zorder=3,
+            **special_style(special, edge),
+        )
+
+
+def note_blank(ax: Axes, scale: Scale) -> None:
+    """Write a note on a panel that has nothing but zeros, NaN and infinities."""
+    if scale.blank:
+        note = blank_note(scale).replace(" above", "\nabove")
+        ax.text(0.5, 0.5, note, transform=ax.transAxes, ha="center", va="center")
+
+
+def magnitude_colorbar(figure: Figure, mesh: Any, scale: Scale, **where: Any) -> None:
+    """Add the key to a heatmap's colors, unless nothing has one."""
+    if scale.blank:
+        return
+    bar: Colorbar = figure.colorbar(mesh, extend=scale.extend, **where)
+    axis = bar.long_axis
+    axis.set_major_locator(FixedLocator(scale.ticks().tolist()))
+    axis.set_major_formatter(FuncFormatter(scale.tick_label))
+    axis.set_minor_locator(NullLocator())
+    bar.set_label(scale.label)
+    bar.outline.set_visible(False)
 
 
 def depth_colorbar(figure: Figure, **where: Any) -> None:
-    """The key to the colour of lines, the input on top or on the left."""
+    """Add the key to the colors of lines, with the input at the top or at the left."""
     bar = figure.colorbar(ScalarMappable(cmap=DEPTH), ticks=[0, 1], **where)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0)
@@ -107,18 +209,11 @@ def depth_colorbar(figure: Figure, **where: Any) -> None:
         last.set_horizontalalignment("right")
 
 
-def note_blank(ax: Axes, scale: Scale) -> None:
-    """Say so where there is nothing but zeros, NaN and infinities."""
-    if scale.blank:
-        note = "no finite value\nabove 0" if scale.logarithmic else "no finite value"
-        ax.text(0.5, 0.5, note, transform=ax.transAxes, ha="center", va="center")
-
-
-def add_legend(figure: Figure, scale: Scale, handles: Sequence[Any] = ()) -> None:
-    """One legend under the panels: the handles, then the special values that occur."""
+def add_legend(figure: Figure, special: Iterable[Special], handles: Sequence[Any] = ()) -> None:
+    """Add one legend below the panels: the handles, then the special values, each once."""
     handles = [
         *handles,
-        *(Line2D([], [], label=one.name, **special_style(one)) for one in scale.special),
+        *(Line2D([], [], label=one.name, **special_style(one)) for one in dict.fromkeys(special)),
     ]
     if handles:
         # In inches: a line before each label, and a letter of its size.
@@ -126,46 +221,3 @@ def add_legend(figure: Figure, scale: Scale, handles: Sequence[Any] = ()) -> Non
         rows = -(-len(handles) // max(1, int(figure.get_figwidth() / width)))
         columns = -(-len(handles) // rows)
         figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
-
-
-def require_mapping(argument: str, given: Any) -> dict[str, Any]:
-    """The mapping as a dict."""
-    if not isinstance(given, Mapping):
-        raise TypeError(
-            f"{argument} must map names to histories, received {type(given).__name__}: "
-            'pass a dict such as {"relu": history}'
-        )
-    if not given:
-        raise ValueError(f"{argument} must hold at least one history, received an empty mapping")
-    return dict(given)
-
-
-def keyed(argument: str, histories: Mapping[str, Any]) -> dict[str, Any]:
-    """The same, each under the expression that names it in an error."""
-    return {f"{argument}[{name!r}]": one for name, one in histories.items()}
-
-
-def require_replicates(argument: str, given: Any) -> list[Any]:
-    """The replicates as a list."""
-    if isinstance(given, GradientHistory | str) or not isinstance(given, Sequence):
-        raise TypeError(
-            f"{argument} must be a sequence of histories, received {type(given).__name__}: "
-            "pass a list with one history a seed"
-        )
-    if not given:
-        raise ValueError(f"{argument} must hold at least one history, received none")
-    return list(given)
-
-
-def require_drawable(histories: Mapping[str, Any], statistic: str) -> None:
-    """Every history, named by its argument, has records, and the statistic in them."""
-    for argument, history in histories.items():
-        require_history(argument, history)
-        if statistic not in history.statistics:
-            fix = ": ask for it when you train"
-            if statistic not in STATISTICS:
-                fix = did_you_mean(statistic, history.statistics, cutoff=0)
-            raise ValueError(
-                f"statistic must be one that {argument} recorded "
-                f"({', '.join(history.statistics)}), received {statistic!r}{fix}"
-            )

@@ -1,11 +1,10 @@
-"""The figure of remedies that were tried: gradients before and after, and what the loss made of it.
+"""The static figure of remedies: gradients with and without each, and the losses.
 
-The runs stand side by side on one scale, so that only the remedy differs.
+The runs are side by side on one scale, so that only the remedy differs.
 """
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,25 +13,24 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from kgrad.figures.scale import Scale, Special
-from kgrad.figures.static.panels import draw_heatmap, draw_strips, dress_colorbar, magnitude_axis
+from kgrad.figures.looks import RUNS
+from kgrad.figures.scale import Scale
+from kgrad.figures.selection import drawable_trials, loss_scale, time_axis
+from kgrad.figures.static.panels import draw_heatmap
 from kgrad.figures.static.parts import (
     add_legend,
+    draw_strips,
+    magnitude_axis_of,
+    magnitude_colorbar,
     new_figure,
     note_blank,
-    require_drawable,
     style,
-    time_axis,
 )
 from kgrad.records.deprecations import old_arguments
 from kgrad.records.trials import Trial, Trials
 
-MOST = 4  # as many remedies can be told apart, and their panels read
-_COLORS = ("0.25", "#0072b2", "#117733", "#aa4499", "#8a5a00")
-_LINES: tuple[Any, ...] = ("--", "-", "-.", ":", (0, (5, 1, 1, 1)))
+_DASHES: tuple[Any, ...] = ("--", "-", "-.", ":", (0, (5, 1, 1, 1)))
 _MARKERS = ("o", "s", "D", "v", "P")
-_LOG_FROM = 1.3  # decades
-_LEAST_SPAN = 0.1  # of the loss
 
 
 @old_arguments("most", "title", "statistic")
@@ -45,14 +43,14 @@ def plot_remedies(
 ) -> Figure:
     """Draw the unchanged run beside the best remedies: a heatmap each, and all losses below.
 
-    The heatmaps share the scale of their colours and show the layers with kernels that the
-    unchanged run has; those that a remedy added are left out.
+    The heatmaps share one color scale and show the layers with kernels of the unchanged run; layers
+    that a remedy added are left out.
 
     Args:
         trials: what `try_remedies` returned.
         most: how many remedies to draw, the best first, from 1 to 4.
-        title: stands above the figure.
-        statistic: one that the histories recorded.
+        title: text above the figure.
+        statistic: a statistic that the histories recorded.
 
     Returns:
         The figure.
@@ -61,17 +59,8 @@ def plot_remedies(
         TypeError: if `trials` is no `Trials`.
         ValueError: if `most` is out of range, or the statistic was not recorded.
     """
-    if not isinstance(trials, Trials):
-        raise TypeError(
-            f"trials must be Trials, received {type(trials).__name__}: pass what try_remedies "
-            "returned"
-        )
-    if most not in range(1, MOST + 1):
-        raise ValueError(f"most must be an integer from 1 to {MOST}, received {most!r}")
-    shown = trials[: most + 1]
-    named = {f"trials[{i}].history": trial.history for i, trial in enumerate(shown)}
-    require_drawable(named, statistic)
-    time, times = time_axis(named.values())
+    shown = drawable_trials(trials, most, statistic)
+    time, times = time_axis([trial.history for trial in shown])
     values = [trials.by_layer(trial, statistic) for trial in shown]
     scale = Scale.of(statistic, values)
     with style():
@@ -79,45 +68,38 @@ def plot_remedies(
         grid = figure.add_gridspec(2, len(shown), height_ratios=[1.2, 1])
         panels = [figure.add_subplot(grid[0, i]) for i in range(len(shown))]
         for i, ax in enumerate(panels):
-            mesh = draw_heatmap(ax, values[i], times[i], trials.layers, scale, most=8)
+            mesh = draw_heatmap(ax, values[i], times[i], trials.layers, scale, time, 8)
             name = textwrap.fill(shown[i].name, 64 // len(shown), break_long_words=False)
-            ax.set_title(name, color=_COLORS[i])
-            ax.set_xlabel(time)
+            ax.set_title(name, color=RUNS[i])
             ax.tick_params(labelleft=i == 0)
             note_blank(ax, scale)
-        if not scale.blank:
-            bar = figure.colorbar(mesh, ax=panels, pad=0.02, extend=scale.extend)
-            dress_colorbar(bar, scale)
+        magnitude_colorbar(figure, mesh, scale, ax=panels, pad=0.02)
+        own = loss_scale([trial.history.logs["loss"] for trial in shown])
         ax = figure.add_subplot(grid[1, :])
-        handles, special = _draw_losses(ax, shown, times)
+        handles = _draw_losses(ax, shown, times, own)
         ax.set(xlabel=time, ylabel="loss")
-        both = tuple(dict.fromkeys([*scale.special, *special]))
-        add_legend(figure, replace(scale, special=both), handles)
+        add_legend(figure, scale.special + own.special, handles)
     return figure
 
 
 def _draw_losses(
-    ax: Axes, shown: Sequence[Trial], times: Sequence[np.ndarray]
-) -> tuple[list[Line2D], tuple[Special, ...]]:
-    """A line a run; returns the lines, and the special values that the losses have."""
-    losses = [trial.history.logs["loss"] for trial in shown]
-    scale = Scale.of("loss", losses)
-    every = np.concatenate(losses)
-    finite = every[np.isfinite(every)]
-    if finite.size and finite.min() > 0 and np.log10(np.ptp(finite) / finite.min() + 1) > _LOG_FROM:
-        magnitude_axis(ax, scale)
-    else:
-        scale = replace(scale, special=tuple(one for one in scale.special if one.at_top))
-        low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
-        # A loss that hardly moves shall look so.
-        wider = max(0.0, _LEAST_SPAN * abs(high) - (high - low)) / 2
-        low, high = low - wider, high + wider
-        room = 0.08 * (high - low or 1.0)
-        ax.set_ylim(low - room, high + room * (1 + 1.5 * len(scale.special)))
+    ax: Axes, shown: Sequence[Trial], times: Sequence[np.ndarray], scale: Scale
+) -> list[Line2D]:
+    """Draw one line per run, and return the lines."""
+    magnitude_axis_of(ax, scale)
     lines = []
-    for i, (trial, loss) in enumerate(zip(shown, losses, strict=True)):
-        look = {"color": _COLORS[i], "linestyle": _LINES[i], "marker": _MARKERS[i]}
-        lines += ax.plot(times[i], loss, linewidth=2.2, markersize=6, label=trial.name, **look)
-        draw_strips(ax, loss[:, None], times[i], scale, edge=_COLORS[i])
+    for i, trial in enumerate(shown):
+        loss, color = trial.history.logs["loss"], RUNS[i]
+        lines += ax.plot(
+            times[i],
+            loss,
+            color=color,
+            linestyle=_DASHES[i],
+            marker=_MARKERS[i],
+            linewidth=2.2,
+            markersize=6,
+            label=trial.name,
+        )
+        draw_strips(ax, loss[:, None], times[i], scale, edge=color)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return lines, scale.special
+    return lines

@@ -21,7 +21,7 @@ from kgrad.figures.interactive import plot_flow_graph
 from kgrad.figures.interactive.flow import flow_figure
 from kgrad.figures.interactive.flow_drawing import FlowDrawing
 from kgrad.figures.scale import INFINITE, NAN, ZERO
-from kgrad.figures.thinning import telling
+from kgrad.figures.thinning import notable_records
 from kgrad.records.flow_graph import NO_PROBE, NO_WEIGHTS, NOT_IN_RECORD, NOT_SEEN
 from kgrad.records.history import GradientHistory, Weight
 
@@ -344,7 +344,7 @@ def test_telling_records_are_the_extremes_of_every_part_and_the_first_special_va
     values[123, 2] *= 1e3
     values[456, 4] /= 1e3
     values[301, 1], values[500, 0], values[700:, 3], values[620:650, 5] = 0, np.inf, np.nan, -1
-    kept = telling(values, 50)
+    kept = notable_records(values, 50)
     assert len(kept) <= 50
     assert (np.diff(kept) > 0).all()
     assert {0, 123, 301, 456, 500, 700, 999} <= set(kept.tolist())
@@ -353,13 +353,13 @@ def test_telling_records_are_the_extremes_of_every_part_and_the_first_special_va
 
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf, -1.0, 1.0])
 def test_records_that_are_all_alike_are_thinned(value):
-    kept = telling(np.full((100, 3), value), 10)
+    kept = notable_records(np.full((100, 3), value), 10)
     assert 2 <= len(kept) <= 10
     assert {0, 99} <= set(kept.tolist())
 
 
 def test_what_fits_is_all_told():
-    assert_array_equal(telling(np.ones((7, 2)), 7), np.arange(7))
+    assert_array_equal(notable_records(np.ones((7, 2)), 7), np.arange(7))
 
 
 @pytest.fixture(scope="module")
@@ -387,7 +387,7 @@ def test_a_thousand_epochs_of_a_hundred_layers_are_a_small_figure(long_graph):
 def test_what_a_page_gets_holds_every_number_and_look(long_graph):
     """Decoded here as the page's script does it."""
     drawing, records = FlowDrawing(long_graph), [0, 250, 703]
-    packed = json.loads(json.dumps(drawing.packed(records)))
+    packed = json.loads(json.dumps(drawing.to_json(records)))
     for parts, graph_parts in (("edges", long_graph.edges), ("nodes", long_graph.nodes)):
         part = packed[parts]
         logs = np.frombuffer(base64.b64decode(part["logs"]), "<f4").reshape(3, -1)
@@ -400,7 +400,7 @@ def test_what_a_page_gets_holds_every_number_and_look(long_graph):
     colors = np.array(packed["edges"]["looks"]["color"])
     assert_array_equal(colors[verdicts == "above"], GREEN)
     assert_array_equal(colors[verdicts == "below"], RED)
-    assert len(json.dumps(drawing.packed(range(200)))) < 350_000
+    assert len(json.dumps(drawing.to_json(range(200)))) < 350_000
 
 
 def test_figures_and_pages_are_drawn_without_tensorflow():

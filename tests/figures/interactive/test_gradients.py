@@ -7,9 +7,9 @@ import numpy as np
 import plotly.graph_objects as go
 import plotly.io as pio
 import pytest
+from figures.static.test_depth import make_history as predicted_history
+from figures.static.test_depth import make_prediction
 from figures.static.test_gradients import magnitudes, make_history, with_special
-from figures.static.test_predictions import make_history as predicted_history
-from figures.static.test_predictions import make_prediction
 from matplotlib.colors import to_hex
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -19,9 +19,9 @@ from kgrad.figures.interactive import (
     plot_heatmap,
     plot_lines,
 )
-from kgrad.figures.interactive.looks import superscript
+from kgrad.figures.interactive.parts import superscript
+from kgrad.figures.looks import DEPTH, MAGNITUDE
 from kgrad.figures.scale import INFINITE, NAN, ZERO, Scale
-from kgrad.figures.static.panels import DEPTH, MAGNITUDE
 from kgrad.figures.thinning import Columns
 from kgrad.records.history import GradientHistory, Weight
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kgrad.figures.static.activations import plot_activations
+from kgrad.figures.static import plot_activations
 from kgrad.records.history import GradientHistory, Weight
 
 TITLES = {

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kgrad.figures.static.distributions import plot_distributions
+from kgrad.figures.static import plot_distributions
 from kgrad.records.history import GradientHistory, Weight
 
 EDGES = np.log10(2.0 ** np.arange(-126, 129))  # of the ordinary bins

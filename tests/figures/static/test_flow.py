@@ -12,8 +12,7 @@ from numpy.testing import assert_allclose
 
 import kgrad
 from kgrad.figures.flow_layout import layered
-from kgrad.figures.flow_looks import AREAS, LOOKS, WIDTHS
-from kgrad.figures.flow_verdicts import limit_of, verdict_of
+from kgrad.figures.flow_looks import AREAS, LOOKS, WIDTHS, limit_of, verdict_of
 from kgrad.figures.scale import INFINITE, NAN, ZERO
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -304,4 +303,4 @@ def test_the_figure_of_a_model_has_a_node_a_layer_and_an_edge_a_link():
     figure = kgrad.plot_flow_graph(graph, title="Residual")
     assert set(edges_drawn(figure)) == {f"{a} → {b}" for a, b in graph.edges}
     assert set(nodes_drawn(figure)) == set(graph)
-    assert plt.fignum_exists(figure.number)
+    assert plt.get_fignums() == []

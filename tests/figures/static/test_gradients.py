@@ -19,14 +19,17 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from numpy.testing import assert_allclose, assert_array_equal
 
+from kgrad.figures.looks import shortened
 from kgrad.figures.scale import Scale
-from kgrad.figures.static.gradients import (
+from kgrad.figures.selection import range_of
+from kgrad.figures.static import (
     plot_gradient_by_depth,
     plot_gradients,
     plot_seed_spread,
     visualize_gradients,
 )
-from kgrad.figures.static.panels import _apart, _range, sampled_cells, shortened, thinned
+from kgrad.figures.static.panels import _apart
+from kgrad.figures.thinning import evenly_spaced, sampled_cells
 from kgrad.records.history import GradientHistory, Weight
 
 SPECIAL = ("0 (exactly)", "infinite", "NaN")
@@ -364,7 +367,7 @@ def test_many_layers_are_named_by_some():
 @pytest.mark.parametrize("count", [1, 2, 5, 12, 13, 20, 100, 200])
 @pytest.mark.parametrize("most", [2, 5, 12])
 def test_thinned_keeps_the_ends_and_the_order(count, most):
-    indices = thinned(count, most)
+    indices = evenly_spaced(count, most)
     assert indices[0] == 0 or count == 1
     assert indices[-1] == count - 1
     assert (np.diff(indices) > 0).all()
@@ -512,9 +515,9 @@ def test_the_median_is_of_logarithms_and_ranks_zero_and_infinity():
             [1e-3, 1, np.inf, np.nan, 0.2, np.inf],
         ]
     )
-    middle = _range(values, logarithmic=True)[1]
+    middle = range_of(values, logarithmic=True)[1]
     assert_allclose(middle, [10**-3.5, 0, np.inf, np.nan, 0.2, np.inf])
-    assert_allclose(_range(values[:3], logarithmic=False)[1, :3], [1e-4, 0, 1])
+    assert_allclose(range_of(values[:3], logarithmic=False)[1, :3], [1e-4, 0, 1])
 
 
 def test_spread_over_groups_shares_the_scale():
@@ -561,10 +564,10 @@ def test_the_history_is_left_as_it_was():
     assert [dict(history.record(i)) for i in range(len(history))] == records
 
 
-def test_pyplot_knows_the_figures_and_nothing_is_shown(monkeypatch):
+def test_pyplot_knows_no_figure_and_nothing_is_shown(monkeypatch):
     monkeypatch.setattr(plt, "show", lambda *_, **__: pytest.fail("show was called"))
-    figures = figures_of(make_history(magnitudes(3, 2)))
-    assert [plt.figure(number) for number in plt.get_fignums()] == figures
+    assert all(isinstance(one, Figure) for one in figures_of(make_history(magnitudes(3, 2))))
+    assert plt.get_fignums() == []
 
 
 def test_a_users_style_does_not_hide_what_is_drawn():
@@ -641,7 +644,7 @@ def test_a_users_style_does_not_hide_what_is_drawn():
             lambda empty, full: plot_seed_spread(full),
             TypeError,
             "histories must be a sequence of histories, received GradientHistory: pass a list "
-            "with one history a seed",
+            "with one history per seed",
         ),
         (
             lambda empty, full: plot_seed_spread([full, make_history(magnitudes(3, 1))]),

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.collections import QuadMesh
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kgrad.figures.static.remedies import plot_remedies
+from kgrad.figures.static import plot_remedies
 from kgrad.records.history import GradientHistory, Weight
 from kgrad.records.trials import Trials
 

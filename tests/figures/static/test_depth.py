@@ -12,9 +12,7 @@ from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kgrad.experiments.prediction.predict import Prediction
-from kgrad.figures.static.gradients import visualize_gradients
-from kgrad.figures.static.phases import plot_phase_diagram
-from kgrad.figures.static.predictions import plot_prediction
+from kgrad.figures.static import plot_phase_diagram, plot_prediction, visualize_gradients
 from kgrad.records.history import GradientHistory, Weight
 from kgrad.theory import activation
 
@@ -313,7 +311,7 @@ def test_colour_is_decades_a_layer_and_white_where_nothing_changes():
     w = mesh.get_coordinates()[0, :, 0]
     assert_allclose(mesh.get_array(), np.tile(np.log10(w / 2) / 2, (61, 1)), atol=1e-9)
     assert mesh.norm.vmin == -mesh.norm.vmax
-    assert "decades a layer" in bar.get_ylabel()
+    assert "decades per layer" in bar.get_ylabel()
 
 
 def test_relu_has_a_critical_point_and_no_phases():
