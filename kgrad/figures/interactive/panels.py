@@ -110,7 +110,7 @@ def add_lines(figure: go.Figure, run: OverTime, **place: int) -> None:
         where = np.flatnonzero(found.any(axis=1))
         hovers = [f"{time} {columns.centers[k]:g}<br>{few_names(layers, found[k])}" for k in where]
         points.append((special, columns.centers[where].tolist(), hovers))
-    add_special_points(figure, scale, points, **place)
+    add_special_points(figure, scale, points, "white", **place)
     note_blank(figure, scale, **place)
 
 

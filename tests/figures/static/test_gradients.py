@@ -604,7 +604,7 @@ def test_a_users_style_does_not_hide_what_is_drawn():
             lambda empty, full: visualize_gradients([1.0], ""),
             TypeError,
             "gradients_history must be a GradientHistory, received list: pass "
-            "tracker.history, what train_and_track_gradients returned, or "
+            "tracker.history, the result of train_and_track_gradients, or "
             "GradientHistory.load(path)",
         ),
         (
@@ -616,7 +616,7 @@ def test_a_users_style_does_not_hide_what_is_drawn():
             lambda empty, full: plot_gradients([full]),
             TypeError,
             "history must be a GradientHistory, received list: pass "
-            "tracker.history, what train_and_track_gradients returned, or "
+            "tracker.history, the result of train_and_track_gradients, or "
             "GradientHistory.load(path)",
         ),
         (
