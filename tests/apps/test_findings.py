@@ -1,4 +1,4 @@
-"""A finding in words: the same heading in every medium, and text that markup cannot change."""
+"""Tests of findings in words: one heading in every medium, and names that are not markup."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Groups of runs: what belongs together, and when a group has no prediction or no diagnosis."""
+"""Tests of groups of runs: which runs are grouped, predicted and diagnosed, and which are not."""
 
 import numpy as np
 import pytest

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kgrad.apps.command.main import naming_options
+
 FIGURES = (".png", ".svg", ".pdf")
 
 
@@ -21,9 +23,9 @@ def main(arguments: Sequence[str], program: str) -> int:
         raise ValueError(
             f"--output must end in .html, .json, {', '.join(FIGURES)}, received {str(output)!r}"
         )
-    graph = _read(options)
     write = {".json": _write_json, ".html": _write_page}.get(output.suffix, _draw)
-    write(graph, options)
+    with naming_options({"epoch": "--epoch", "threshold": "--threshold"}):
+        write(_read(options), options)
     print(output)
     return 0
 

@@ -1,12 +1,12 @@
 """The command `kgrad`: runs the subcommand that is named, and imports nothing for the others.
 
-A subcommand is a module with `main(arguments, program)`, which returns an exit status. The errors
-that `main` here catches become one sentence and status 2.
+A subcommand is a module with `main(arguments, program)`, which returns an exit status.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 
 from kgrad._version import __version__
@@ -40,14 +40,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = _parse(arguments[:1]).command
     program = f"kgrad {command}"
     module, _ = COMMANDS[command]
+    return exit_status(program, lambda: import_module(module).main(arguments[1:], program))
+
+
+def exit_status(
+    program: str, action: Callable[[], int], when_interrupted: str = "interrupted"
+) -> int:
+    """Return an action's exit status, or print its error as one sentence.
+
+    Args:
+        program: the name at the start of the sentence.
+        action: returns the exit status.
+        when_interrupted: the sentence for an interruption.
+
+    Returns:
+        The action's exit status; 2 if it raised an error about its input, 130 if interrupted.
+    """
     try:
-        return int(import_module(module).main(arguments[1:], program))
+        return action()
     except (MemoryError, ModuleNotFoundError, OSError, TypeError, ValueError) as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        sentence = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            sentence = f"{error.strerror}: {str(error.filename)!r}"
+        print(f"{program}: {sentence}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
+        print(f"{program}: {when_interrupted}", file=sys.stderr)
         return 130
+
+
+@contextmanager
+def naming_options(options: Mapping[str, str]) -> Iterator[None]:
+    """Begin the errors raised inside with the name of an option instead of an argument.
+
+    Args:
+        options: argument → option: {"epoch": "--epoch"}.
+    """
+    try:
+        yield
+    except ValueError as error:
+        argument, _, rest = str(error).partition(" ")
+        if argument not in options:
+            raise
+        raise ValueError(f"{options[argument]} {rest}") from error
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from kgrad.apps.command.main import naming_options
+
 
 def main(arguments: Sequence[str], program: str) -> int:
     """Write the report.
@@ -26,7 +28,8 @@ def main(arguments: Sequence[str], program: str) -> int:
         for path, history in histories.items()
     }
     groups = group_histories(named)
-    write_report(groups, options.output, options.title, statistic=options.statistic)
+    with naming_options({"statistic": "--statistic"}):
+        write_report(groups, options.output, options.title, statistic=options.statistic)
     print(options.output)
     return 0
 

@@ -15,7 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kgrad.apps.command.run_options import as_options, experiments_of, parse
+from kgrad.apps.command.main import exit_status, naming_options
+from kgrad.apps.command.run_options import OPTIONS, experiments_of, parse
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to import: only after the options are read
     from matplotlib.figure import Figure
@@ -26,16 +27,13 @@ if TYPE_CHECKING:  # TensorFlow takes seconds to import: only after the options 
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "kgrad run") -> int:
-    """Run the program; returns its exit status: 0, 2 for bad input, 130 when interrupted."""
+    """Run the program; returns its exit status: 0, 2 for bad input, 130 if interrupted."""
     options = parse(arguments, program)
-    try:
-        return run(options)
-    except (MemoryError, OSError, TypeError, ValueError) as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; finished records are in the .jsonl files", file=sys.stderr)
-        return 130
+    return exit_status(
+        program,
+        lambda: run(options),
+        when_interrupted="interrupted; finished records are in the .jsonl files",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -87,10 +85,9 @@ def train(
     experiments = experiments_of(options)
     from kgrad.experiments import prepare, run_replicates
 
-    try:  # all are prepared before the first is trained: bad input costs no training
+    with naming_options(OPTIONS):
+        # All are prepared before the first is trained: bad input costs no training.
         prepared = [prepare(experiment) for experiment in experiments]
-    except ValueError as error:
-        raise ValueError(as_options(str(error))) from error
     by_name = {parts.experiment.name: parts for parts in prepared}
     histories: list[GradientHistory] = []
     alike = itertools.groupby(prepared, key=lambda parts: replace(parts.experiment, seed=0))

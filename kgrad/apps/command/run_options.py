@@ -113,6 +113,11 @@ AXES = {
     ),
 }  # fmt: skip
 EVERY_AXIS = tuple(axis for axes in AXES.values() for axis in axes)
+OPTIONS = {axis.field: axis.option for axis in EVERY_AXIS} | {
+    "every": "--every",
+    "statistics": "--statistics",
+}
+"""Field of `Experiment` → option."""
 
 
 def parse(arguments: Sequence[str] | None = None, program: str = "kgrad run") -> argparse.Namespace:
@@ -237,16 +242,3 @@ def command_of(experiment: Experiment, runs: int) -> str:
         words += ["--statistics", *map(str, experiment.statistics)]
     words += [f"--{name}" for name in ("distributions", "probe") if getattr(experiment, name)]
     return shlex.join([*words, "--seeds", str(runs)])
-
-
-def as_options(sentence: str) -> str:
-    """Return an error about a field of `Experiment` with the option's name in place of the field's.
-
-    Example:
-        >>> as_options("batch_size must be an integer of at least 1, received 0")
-        '--batch-size must be an integer of at least 1, received 0'
-    """
-    name, space, rest = sentence.partition(" ")
-    options = {axis.field: axis.option for axis in EVERY_AXIS}
-    options |= {"every": "--every", "statistics": "--statistics"}
-    return f"{options.get(name, name)}{space}{rest}"

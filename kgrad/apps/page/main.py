@@ -17,8 +17,8 @@ from kgrad.apps.page.runs import Tab
 # Reduces the empty space that Streamlit leaves above a page.
 _STYLE = "<style>.stMainBlockContainer {padding-top: 3rem} h1 {padding-top: 0}</style>"
 _ABOUT = (
-    "Change the network on the left and see its gradients predicted at once. Then train it and see "
-    "them measured."
+    "Change the network in the sidebar and see its gradients predicted at once. Then train it and "
+    "see them measured."
 )
 
 

@@ -11,7 +11,7 @@
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const ink = (isDark) => ({ "font.color": isDark ? "#e8e8ec" : "#1b1b1f" });
 
-  // The special value that a number is, as it is named where its strip is.
+  // The name of a special value, as in the keys of `strips`; empty for an ordinary number.
   const kind = (value) =>
     value === 0 ? "zero" : Number.isNaN(value) ? "nan" : Number.isFinite(value) ? "" : "infinite";
   const text = (value) =>
@@ -40,7 +40,7 @@
     );
   }
 
-  // As many digits as Python's format "g" writes, and an exponent where it does.
+  // A number as Python's format "g" writes it.
   const general = (value, digits) => {
     const [mantissa, exponent] = value.toExponential(digits - 1).split("e");
     return exponent < -4 || exponent >= digits
@@ -48,7 +48,7 @@
       : String(Number(value.toPrecision(digits)));
   };
 
-  // How the nodes or the edges of a flow graph look at one of its records, and what they tell.
+  // The appearance and the texts of a flow graph's nodes or edges at one of its records.
   function partsAt({ count, codes, logs, looks, missing }, row, label) {
     const at = { numbers: [], told: [] };
     for (const key in looks) at[key] = [];
@@ -66,7 +66,7 @@
     return at;
   }
 
-  // Of hundreds of traces Plotly.restyle takes twice as long.
+  // Changes the traces directly: for hundreds of them Plotly.restyle takes twice as long.
   function markFlow({ element, flow, arrangement }, row, label) {
     const edges = partsAt(flow.edges, row, label);
     const nodes = partsAt(flow.nodes, row, label);
@@ -93,7 +93,7 @@
     Plotly.redraw(element);
   }
 
-  // The widest of a flow graph's arrangements that there is room for.
+  // The widest arrangement of a flow graph that fits.
   const fitting = ({ arrangements }, width) =>
     arrangements.filter(({ least }) => least <= width).at(-1) ?? arrangements[0];
 
@@ -125,7 +125,7 @@
     if (plot.flow) markFlow(plot, plot.rows[position], data.labels[position]);
   }
 
-  // What is not on the screen follows when the slider rests.
+  // Figures that are not on the screen are redrawn when the slider rests.
   let rest = 0;
   function mark() {
     const position = Number(slider.value);

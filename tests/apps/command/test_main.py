@@ -1,4 +1,4 @@
-"""`kgrad` in a terminal: what it prints, writes and imports, and its exit status."""
+"""Tests of the `kgrad` command: output, files, imports and exit status."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ HEAVY = {"tensorflow", "keras", "pandas", "matplotlib", "numpy"}
 
 
 def run_apart(arguments, forbidden):
-    """Run in a process of its own, which fails if it imported what is forbidden."""
+    """Run a command in a new process; it fails if a forbidden module was imported."""
     code = (
         "import sys\nfrom kgrad.apps.command.main import main\n"
         f"try: status = main({[str(a) for a in arguments]!r})\n"
@@ -34,7 +34,7 @@ def run_apart(arguments, forbidden):
 
 
 def write_run(path, gradients=(0.5, 0.4), loss=(1.0, 0.5), name="dense", **metadata):
-    """A run of some layers, all with the same gradient."""
+    """Save a run of three layers that all have the same gradient."""
     names = [f"{name}_{i}" for i in range(3)]
     weights = [Weight(one, "kernel", f"{one}/kernel", (4, 4)) for one in names]
     statistics = ["mean_abs", "l2_norm", "nonfinite_steps", "first_nonfinite_step"]
@@ -193,10 +193,10 @@ def test_graph_draws_what_it_wrote(tmp_path, monkeypatch):
             ["--epoch", "1"],
             "--epoch and --nested are for a .jsonl history",
         ),
-        ("run.jsonl", "", ["--epoch", "9"], "epoch must be one that was recorded, from 0 to 1"),
+        ("run.jsonl", "", ["--epoch", "9"], "--epoch must be one that was recorded, from 0 to 1"),
         ("run.jsonl", "", ["-o", "a.gif"], "--output must end in .html, .json, .png"),
         ("run.jsonl", "", ["-o", "no/folder/a.json"], "No such file or directory"),
-        ("run.jsonl", "", ["-o", "a.svg", "--threshold", "-1"], "threshold must be"),
+        ("run.jsonl", "", ["-o", "a.svg", "--threshold", "-1"], "--threshold must be"),
     ],
 )
 def test_graph_says_in_a_sentence_what_is_wrong(

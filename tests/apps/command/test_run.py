@@ -1,4 +1,4 @@
-"""The front door: options, files, exit status, and one sentence for bad input."""
+"""Tests of `kgrad run`: options, files, exit status and errors."""
 
 import csv
 import subprocess
@@ -31,7 +31,7 @@ def read_table(folder):
 
 
 def printed_table(printed):
-    """The second line of the head, and a line a network."""
+    """Return the second line of the header, and one line per network."""
     return printed.split("median over seeds")[1].split("\n\n")[0].splitlines()[1:]
 
 
@@ -104,13 +104,13 @@ def test_a_history_that_cannot_be_diagnosed_is_drawn_all_the_same(tmp_path, caps
 
 
 def test_the_predicted_ratio_stands_beside_the_measured_one(tmp_path, capsys):
-    # Wide enough that single networks lie close to the mean.
+    # So wide that single networks are close to the mean.
     arguments = ["--preset", "vanishing", "--layers", "4", "--units", "128", "--epochs", "1"]
     assert (
         script.main([*arguments, "--samples", "64", "--seeds", "3", "--output", str(tmp_path)]) == 0
     )
     rows = read_table(tmp_path)
-    assert len({row["predicted_ratio"] for row in rows}) == 1  # of all seeds
+    assert len({row["predicted_ratio"] for row in rows}) == 1  # the same for all seeds
     first, last, ratio = (
         float(rows[0][f"predicted_{name}"]) for name in ("first", "last", "ratio")
     )

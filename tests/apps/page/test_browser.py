@@ -1,4 +1,4 @@
-"""The app in a real browser: one server, and pages that are used as a student would use them."""
+"""Tests of the app in a browser: one server, and pages used as a student would use them."""
 
 import json
 import signal
@@ -25,7 +25,7 @@ EVIL = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
 
 
 class Server:
-    """The app, served by a process of its own."""
+    """The app, served by a separate process."""
 
     def __init__(self) -> None:
         with socket.socket() as free:
@@ -48,7 +48,7 @@ class Server:
         raise TimeoutError("".join(self.printed))
 
     def workers(self) -> set[int]:
-        """The numbers of the training processes."""
+        """Return the ids of the training processes."""
         found = set()
         for process in Path("/proc").glob("[0-9]*"):
             try:
@@ -61,7 +61,7 @@ class Server:
         return found
 
     def training(self) -> set[int]:
-        """Those of them that have a journal open."""
+        """Return the ids of the training processes that have a journal open."""
         found = set()
         for pid in self.workers():
             open_files = [str(one.readlink()) for one in Path(f"/proc/{pid}/fd").iterdir()]
@@ -85,13 +85,13 @@ def server():
     yield server
     left = server.workers()
     server.stop()
-    until(lambda: not any(alive(pid) for pid in left))  # no orphan
+    until(lambda: not any(alive(pid) for pid in left))  # none is left behind
     assert "Traceback" not in "".join(server.printed)
 
 
 @contextmanager
 def page_of(browser, server, query="", width=1300, **options):
-    """A page in a browser tab of its own, once its prediction or its figures are drawn."""
+    """Open a page in a new browser tab and wait for its first figure."""
     context = browser.new_context(viewport={"width": width, "height": 1000}, **options)
     context.set_default_timeout(SECONDS)
     page = context.new_page()
@@ -116,7 +116,7 @@ def alive(pid):
 
 
 def figures(page):
-    """What every figure on the page draws: names and values of its lines."""
+    """Return the names and values of the lines in every figure on the page."""
     return page.evaluate(
         """() => [...document.querySelectorAll('.js-plotly-plot')].filter(g => g.data).map(g => ({
             names: g.data.map(t => t.name || ''),
@@ -128,7 +128,7 @@ def figures(page):
 
 
 def epoch(page):
-    """The epoch that the progress line tells."""
+    """Return the epoch that the progress bar shows."""
     texts = page.get_by_test_id("stProgress").all_inner_texts()
     found = [one.split("epoch ")[1].split(" ")[0].strip(",") for one in texts if "epoch " in one]
     return int(found[0]) if found else 0
@@ -144,7 +144,7 @@ def train(page):
 
 
 def open_tab(page, name):
-    """Opens a tab; a page that still draws the one before may undo a click."""
+    """Open a tab; a page that still draws the previous tab may undo a click."""
     tab = page.get_by_role("tab", name=name, exact=True)
 
     def opened():

@@ -1,4 +1,4 @@
-"""The app's pure parts: links, presets, and the Keras code, each against what it stands for."""
+"""Tests of the app's configurations: links, presets and the generated Keras code."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The app's page without a browser: Streamlit runs it as it would for one, and widgets are set."""
+"""Tests of the app without a browser: Streamlit runs the page, and the tests set its widgets."""
 
 import json
 import time
@@ -24,7 +24,7 @@ PAGE = Path(__file__).parents[3] / "kgrad" / "apps" / "page" / "main.py"
 
 @pytest.fixture(scope="module")
 def page():
-    """The page as it first stands there."""
+    """Return the page after its first run."""
     return AppTest.from_file(str(PAGE), default_timeout=60).run()
 
 
@@ -36,7 +36,7 @@ def opened(**query):
 
 
 def charts(page):
-    """The figures' numbers, as they are sent to the browser."""
+    """Return the figures as they are sent to the browser."""
     return [json.loads(element.proto.json) for element in page.get("bidi_component")]
 
 

@@ -1,4 +1,4 @@
-"""The rough prediction: near to the full one and to what is measured; refused where it is long."""
+"""Tests of rough predictions: close to the full prediction and to measurements, and fast."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The report: what is in the file, what cannot get out of it, and how it behaves in a browser."""
+"""Tests of the report: its content, its security, and its behavior in a browser."""
 
 import itertools
 import json
@@ -38,7 +38,7 @@ ALWAYS = (
 
 
 class Structure(HTMLParser):
-    """The elements of a page with their attributes, and the text outside of scripts and styles."""
+    """The elements of a page with their attributes, its scripts, and its other text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ def data_of(page: Structure) -> dict:
 
 
 def make_run(values: np.ndarray, names=None, **metadata) -> GradientHistory:
-    """One kernel a layer, all that is always recorded, and a loss that falls."""
+    """Return a history with one kernel per layer, the default statistics and a falling loss."""
     names = names or [f"dense_{i}" for i in range(values.shape[1])]
     weights = [Weight(name, "kernel", f"{i}/kernel", (4, 4)) for i, name in enumerate(names)]
     signals = {"outputs": names} if "graph" in metadata else {}
@@ -88,7 +88,7 @@ def make_run(values: np.ndarray, names=None, **metadata) -> GradientHistory:
 
 
 def joined(names) -> dict:
-    """The graph of layers of which each hands its output to the next."""
+    """Return the metadata of a chain of layers."""
     nodes = [{"id": name, "kind": name, "layers": [name]} for name in names]
     edges = [[a, b, [a]] for a, b in itertools.pairwise(names)]
     return {"nodes": nodes, "edges": edges, "assumed": False}
@@ -165,7 +165,7 @@ def test_every_network_is_predicted_and_drawn(report):
     figures = data_of(structure(report))["figures"]
     names = [{trace.get("name") for trace in one["figure"]["data"]} for one in figures]
     assert sum("predicted" in some for some in names) == 2
-    # The comparison, and of each network lines, the profile and the flow graph.
+    # The comparison; then lines, gradient against depth and flow graph of each network.
     assert len(figures) == 7
 
 
@@ -201,7 +201,7 @@ def test_no_name_becomes_markup(evil_report, name):
     assert len(page.scripts) == 3
     assert "img" not in [tag for tag, _ in page.elements]
     assert not [a for _, a in page.elements if any(key.startswith("on") for key in a)]
-    assert EVIL[0] in page.text  # the title, as it is
+    assert EVIL[0] in page.text  # the title, unchanged
 
 
 def test_no_json_ends_its_script():
@@ -220,7 +220,7 @@ def test_names_reach_the_figures_as_they_are(evil_report):
 
 
 def test_a_thousand_epochs_of_a_hundred_layers_fit(tmp_path, random):
-    values = 10 ** random.normal(-30, 10, (1000, 100))  # beyond float32: the numbers take twice
+    values = 10 ** random.normal(-30, 10, (1000, 100))  # beyond float32: twice the bytes
     values[600:, 3] = np.nan
     names = [f"dense_{i}" for i in range(100)]
     write_report([make_run(values, names, graph=joined(names))], tmp_path / "r.html")
@@ -229,7 +229,7 @@ def test_a_thousand_epochs_of_a_hundred_layers_fit(tmp_path, random):
     assert data["labels"][0] == "epoch 0"
     assert data["labels"][-1] == "epoch 999"
     assert 90 <= len(data["labels"]) <= 200
-    assert "epoch 600" in data["labels"]  # of the first NaN
+    assert "epoch 600" in data["labels"]  # the first NaN
 
 
 def test_a_run_that_was_not_an_experiment_is_reported_all_the_same(tmp_path):
@@ -308,13 +308,13 @@ def test_what_cannot_be_reported_is_refused_before_a_file_is_written(
     assert not list(tmp_path.iterdir())
 
 
-# Plotly fits its figures to a window a moment after that was resized.
+# Plotly resizes its figures a moment after the window.
 FITTED = """() => [...document.querySelectorAll(".plot")].every((plot) =>
   Math.abs(plot.querySelector(".main-svg").getBoundingClientRect().width - plot.clientWidth) < 2)"""
 
 
 class Opened:
-    """Pages opened without a network, each file once, and whatever they complained about."""
+    """Pages opened without a network, each file once, with their messages and requests."""
 
     def __init__(self, browser):
         self.context = browser.new_context(offline=True)
@@ -353,7 +353,7 @@ def pages(browser):
 
 @pytest.fixture
 def open_page(pages):
-    """Opens a file; on the way out nothing must have been complained about or asked for."""
+    """Return a function that opens a file; afterwards check that no page complained or loaded."""
     yield pages
     assert pages.said == []
     assert [url for url in pages.asked if not url.startswith(("file:", "data:", "blob:"))] == []
@@ -367,7 +367,7 @@ MARKED = """() => [...document.querySelectorAll(".plot")].map((plot) => ({
 
 
 def move(page, key, position):
-    """Moves the slider, and waits until all figures have followed."""
+    """Move the slider, and wait until all figures have followed."""
     page.locator("#moment").press(key)
     page.wait_for_selector(f'html[data-marked="{position}"]')
 
@@ -433,7 +433,7 @@ def test_a_page_of_a_flow_graph_looks_at_every_epoch_as_the_norms_demand(open_pa
     green, red = "#00915f", "#c1272d"
     assert [one["colors"] for one in seen[:3]] == [[red, red], [green, green], [red, red]]
     assert [one["dashes"] for one in seen[:2]] == [["7px,4px"] * 2, ["solid"] * 2]
-    # From 2e-7 to 0.5 on a logarithmic scale, from 1.2 to 6 pixels.
+    # 2e-7 to 0.5 on a logarithmic scale are 1.2 to 6 pixels.
     shares = np.log10(NORMS[:2, :2] / 2e-7) / np.log10(0.5 / 2e-7)
     assert np.allclose([one["widths"] for one in seen[:2]], 1.2 + 4.8 * shares, atol=0.11)
     assert [one["numbers"] for one in seen] == [
@@ -507,7 +507,7 @@ def test_pointing_at_a_cell_tells_layer_shape_epoch_and_value(open_page, report,
     page = open_page(report)
     plot = page.locator(".plot").first
     box = plot.locator(".nsewdrag").first.bounding_box()
-    # The second of four rows, the third of five columns.
+    # The cell in the second of four rows and the third of five columns.
     page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.375)
     label = plot.locator(".hoverlayer .hovertext").first
     label.wait_for()
