@@ -1,6 +1,6 @@
 """`create_model`: a dense network with every ingredient that decides how gradients flow in it.
 
-The names of the layers, and with a seed their weights, depend on the arguments and nothing else.
+The names of the layers, and with a seed also their weights, depend only on the arguments.
 """
 
 import re
@@ -37,31 +37,33 @@ def create_model(
 
         h_{k+1} = P h_{k-1} + f(norm(W_{k+1} h_k + b_{k+1}))
 
-    It joins after the activation, so that the gradient passes the shortcut unchanged. P is the
-    identity or, where widths differ, a trained matrix. An odd last layer has no skip.
+    It is added after the activation, so the gradient passes the shortcut unchanged. P is the
+    identity or, if the widths differ, a trained matrix. If the number of hidden layers is odd, the
+    last one has no skip connection.
 
-    Layers are called hidden_1 … hidden_N and output, and those that an argument adds flatten,
-    norm_k, activation_k, skip_j and projection_j (of pair j), output_activation. With a seed each
-    layer's own seed derives from it and the layer's name: models that differ only in depth share
-    the layers that they have in common.
+    Layers are named hidden_1 … hidden_N and output. The arguments may add flatten, norm_k,
+    activation_k, skip_j and projection_j (for pair j), and output_activation. With a seed, the seed
+    of each layer depends on the given seed and the layer's name only: models of different depth
+    have the same weights in the layers that they have in common.
 
     Args:
         num_layers: number of hidden layers, at least 1.
-        activation: f, as Keras takes it (a name, a config, a function), or a layer such as
-            `keras.layers.PReLU()`, of which each hidden layer gets its own copy. Case, spaces and
-            hyphens in a name do not matter; "lrelu", "prelu" and "logistic" are understood.
-        weight_initializer: of every W and P, as Keras takes it (a name, a config, an instance, a
-            function), or "xavier" (variance 2/(n_in + n_out)), "he" or "kaiming" (2/n_in) or
-            "lecun" (1/n_in): normal, truncated at two standard deviations as Keras has it;
-            "xavier_uniform" and the like are uniform. "normal" is Keras's, N(0, 0.05²).
-        units: width of every hidden layer, or a sequence of one width for each.
+        activation: f: a name, config or function, as in Keras, or a layer such as
+            `keras.layers.PReLU()`, which is copied for each hidden layer. Case, spaces and hyphens
+            in a name do not matter; "lrelu", "prelu" and "logistic" are accepted, too.
+        weight_initializer: initializer of every W and P: a name, config, instance or function, as
+            in Keras, or one of these names: "xavier" (variance 2/(n_in + n_out)), "he" or "kaiming"
+            (2/n_in), "lecun" (1/n_in). These draw from a normal distribution truncated at two
+            standard deviations; "xavier_uniform" and the like draw from a uniform distribution.
+            "normal" is N(0, 0.05²), as in Keras.
+        units: width of all hidden layers, or a sequence of one width per hidden layer.
         input_shape: shape of one sample; several axes are flattened into one.
         output_units: width of the output layer.
-        output_activation: as `activation`, for the output layer.
-        normalization: `None`, "batch" or "layer": what stands before each hidden activation.
+        output_activation: activation of the output layer, in the same forms as `activation`.
+        normalization: kind of the layer before each hidden activation: `None`, "batch" or "layer".
         skip_connections: whether to add a skip connection around each pair of hidden layers.
-        seed: from 0: the same weights in every process. `None` takes the seed of an initializer
-            instance that has one, and else draws as Keras does, from
+        seed: seed of the weights, at least 0; gives the same weights in every process. With `None`,
+            an initializer instance keeps its own seed, and otherwise the weights depend on
             `keras.utils.set_random_seed`.
 
     Returns:
@@ -92,7 +94,7 @@ def create_model(
             return dense(x, name, width, activation=f)
         x = dense(x, name, width)
         x = x if norm is None else norm(x)
-        if isinstance(f, keras.Layer):  # a copy, for its weights are this layer's alone
+        if isinstance(f, keras.Layer):  # a copy, as the layer may have weights
             return f.from_config(f.get_config() | {"name": f_name})(x)
         return keras.layers.Activation(f, name=f_name)(x)
 
@@ -114,11 +116,11 @@ def create_model(
 
 @contextmanager
 def undrawn() -> Iterator[None]:
-    """Models built inside are without values: that initializers draw takes half of the building.
+    """Build models without drawing initial values, which takes half the build time.
 
-    Theory asks only what they draw with.
+    A prediction needs only the initializers' distributions.
     """
-    # Keras would draw them after all, as soon as another such scope ends anywhere.
+    # Keras would draw the values later, when another such scope ends.
     waiting = global_state.get_global_attribute("uninitialized_variables", [], set_to_default=True)
     before = len(waiting)
     try:
@@ -131,12 +133,12 @@ def undrawn() -> Iterator[None]:
 def _checked_sizes(
     num_layers: int, units: Any, input_shape: Any, output_units: int, seed: int | None
 ) -> list[int]:
-    """The width of each hidden layer, once every number has been found acceptable."""
+    """Check every number and return the width of each hidden layer."""
     require_integer("num_layers", num_layers, 1)
     widths = list(units) if isinstance(units, list | tuple) else [units] * int(num_layers)
     if len(widths) != num_layers:
         raise ValueError(
-            f"units must be one width or one for each of {num_layers} hidden layers, "
+            f"units must be one width or one per hidden layer ({num_layers}), "
             f"received {len(widths)}: {units!r}"
         )
     for width in widths:
@@ -156,7 +158,7 @@ def _key(name: str) -> str:
 
 
 def _resolve(argument: str, value: Any, module: ModuleType, aliases: dict[str, Any]) -> Any:
-    """What `module.get` makes of `value`, a name being taken as loosely as people write it."""
+    """Return `module.get(value)`; names may be aliases, in any case, with spaces or hyphens."""
     if not isinstance(value, str):
         if not (callable(value) or isinstance(value, dict)):
             raise ValueError(
@@ -165,20 +167,20 @@ def _resolve(argument: str, value: Any, module: ModuleType, aliases: dict[str, A
             )
         return module.get(value)
     names = {name: name for name in dir(module) if name.islower() and name[0] != "_"} | aliases
-    for name in ("get", "serialize", "deserialize", "stft"):  # stft is for kernels of three axes
+    for name in ("get", "serialize", "deserialize", "stft"):  # stft needs kernels of three axes
         names.pop(name, None)
     try:
-        # A name that is not in the table may still be one that the user registered with Keras.
+        # An unknown name may be registered with Keras by the user.
         return module.get({_key(name): names[name] for name in names}.get(_key(value), value))
     except ValueError:
         raise ValueError(
-            f"{argument} must be one of {', '.join(sorted(names))} or known to Keras, "
+            f"{argument} must be among {', '.join(sorted(names))}, or registered with Keras, "
             f"received {value!r}{did_you_mean(value, names)}"
         ) from None
 
 
 def _activation(argument: str, value: Any) -> Any:
-    """A function, or a layer to be copied."""
+    """Return the activation as a function, or as a layer to be copied."""
     value = "linear" if value is None else value  # as in Keras
     aliases = ACTIVATIONS | {"prelu": keras.layers.PReLU}
     f = _resolve(argument, value, keras.activations, aliases)
@@ -186,18 +188,18 @@ def _activation(argument: str, value: Any) -> Any:
     if not isinstance(f, keras.layers.Layer):
         try:
             shape = tuple(f(keras.ops.zeros((2, 4))).shape)
-        except TypeError:  # Keras has activations that need more arguments
+        except TypeError:  # some of Keras's activations need more arguments
             shape = ()
         if shape != (2, 4):
             raise ValueError(
-                f"{argument} must map one tensor to another of its shape, received {value!r}: "
+                f"{argument} must map a tensor to a tensor of the same shape, received {value!r}: "
                 "pass a function of one tensor, such as relu"
             )
     return f
 
 
 def _normalization(value: Any) -> Any:
-    """The class of the layer; "batch_norm" and "LayerNormalization" are understood too."""
+    """Return the class of the layer; "batch_norm" and "LayerNormalization" are accepted, too."""
     if value is None:
         return None
     kind = re.sub("norm(alization)?$", "", _key(str(value)))
@@ -207,19 +209,19 @@ def _normalization(value: Any) -> Any:
 
 
 def _reseeded(initializer: Any, seed: int | None, layer: str) -> Any:
-    """A copy of `initializer` for one layer; itself if it has no seed to differ in.
+    """Return a copy of `initializer` with a seed for one layer; itself if it has no seed.
 
-    Keras draws the same numbers each time that an initializer with one integer seed, its own or
-    a chosen one, is called: two layers that share it start out equal.
+    An initializer with an integer seed draws the same numbers at each call, so two layers that
+    share it would start with equal weights.
     """
     config: dict[str, Any] = getattr(initializer, "get_config", dict)()
     own = config.get("seed")
-    # A dict is a SeedGenerator, which moves on by itself.
+    # A dict describes a SeedGenerator, which draws new numbers at each call.
     if "seed" not in config or (seed is None and isinstance(own, dict)):
         return initializer
     root = own if seed is None else seed
     if root is not None:
-        # % 2⁶⁴: Keras takes negative seeds, NumPy does not.
+        # % 2⁶⁴: Keras accepts negative seeds, NumPy does not.
         words = [int(root) % 2**64, *layer.encode()]
         root = int(np.random.SeedSequence(words).generate_state(1)[0])
     return initializer.from_config(config | {"seed": root})

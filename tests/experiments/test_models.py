@@ -250,7 +250,7 @@ def test_a_saved_model_comes_back(tmp_path, normalization):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"activation": "rellu"}, r"^activation must be one of .*, received 'rellu'; .* 'relu'\?$"),
+        ({"activation": "rellu"}, r"^activation must be among .*, received 'rellu'; .* 'relu'\?$"),
         ({"activation": 3}, "^activation must be a name, .*, received 3$"),
         ({"output_activation": "sigmod"}, r"^output_activation .* did you mean 'sigmoid'\?$"),
         ({"weight_initializer": "Xaver"}, r"^weight_initializer .* did you mean 'xavier'\?$"),
@@ -260,7 +260,7 @@ def test_a_saved_model_comes_back(tmp_path, normalization):
         ({"num_layers": True}, "^num_layers must be an integer of at least 1, received True$"),
         ({"num_layers": 2.0}, "^num_layers must be an integer of at least 1, received 2.0$"),
         ({"units": 0}, "^units must be an integer of at least 1, received 0$"),
-        ({"units": [4, 4]}, "^units must be one width or one for each of 3 hidden layers, rec"),
+        ({"units": [4, 4]}, r"^units must be one width or one per hidden layer \(3\), received 2"),
         ({"units": (4, True, 4)}, "^units must be an integer of at least 1, received True$"),
         ({"output_units": -1}, "^output_units must be an integer of at least 1, received -1$"),
         ({"input_shape": 20}, r"^input_shape must be a tuple such as \(20,\), received 20$"),
@@ -285,5 +285,5 @@ def test_numpy_integers_are_integers():
 
 @pytest.mark.parametrize("name", ["glu", "threshold"])
 def test_an_activation_that_does_not_keep_the_shape_is_refused(name):
-    with pytest.raises(ValueError, match=f"^activation must map one tensor .*'{name}'"):
+    with pytest.raises(ValueError, match=f"^activation must map a tensor .*'{name}'"):
         create_model(2, name, "he")
