@@ -1,8 +1,8 @@
-"""Clones of a Keras model with one thing changed: the model itself is only read.
+"""Clones of a Keras model with one change; the model itself is only read.
 
-A clone is made from the layers' configs and begins with weights of its own, drawn from a seed. What
-a change leaves as it is begins with the same weights, and the same state of its random generators,
-as in the unchanged clone.
+A clone is made from the layers' configs and starts with new weights, drawn from a seed. Layers that
+the change does not affect start with the same weights, and the same state of their random
+generators, as in the unchanged clone.
 """
 
 import inspect
@@ -18,14 +18,14 @@ from kgrad.experiments.remedies.plans import Change, Plan, plan_change
 from kgrad.measure.keras_models.graph import LayerGraph
 from kgrad.measure.keras_models.layers import is_activation
 
-DEFAULT_LEARNING_RATE = 0.01  # of the SGD that trains a model which was not compiled
-_OF_OPTIMIZER = {"global_clipnorm", "learning_rate"}
+DEFAULT_LEARNING_RATE = 0.01  # of SGD, for a model that is not compiled
+_OPTIMIZER_SETTINGS = {"global_clipnorm", "learning_rate"}
 
 
 @contextmanager
 def random_state_kept() -> Iterator[None]:
-    """Put Python's and NumPy's random state back in the end, whatever was drawn and seeded."""
-    # TensorFlow's cannot be put back; nothing here seeds it or draws from it.
+    """Restore Python's and NumPy's random state at the end of a block."""
+    # TensorFlow's state cannot be restored; nothing here seeds it or draws from it.
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (the global one)
     try:
         yield
@@ -35,7 +35,7 @@ def random_state_kept() -> Iterator[None]:
 
 
 def seed_all(seed: int) -> None:
-    """Seed what layers and initializers without a seed of their own draw theirs from."""
+    """Seed the generators from which layers and initializers without a seed draw one."""
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
 
@@ -43,20 +43,20 @@ def seed_all(seed: int) -> None:
 def changed_clone(
     model: keras.Model, X: Any, change: Change | None = None, seed: int = 0
 ) -> tuple[keras.Model, str]:
-    """Clone a model with one change, compiled as the model is.
+    """Clone a model with one change; the clone is compiled like the model.
 
     Args:
-        model: a built Keras model; it is left as it is.
-        X: inputs; a subclassed model is called on one of them to be built.
-        change: what to change; None for nothing.
-        seed: of the initial weights.
+        model: a built Keras model, which is not changed.
+        X: inputs; a subclassed model is built by a call on one of them.
+        change: the change; None for an unchanged clone.
+        seed: seed of the initial weights.
 
     Returns:
-        The clone, compiled with an optimizer of its own, and what was changed, in words.
+        The clone, compiled with its own optimizer, and a description of the change.
 
     Raises:
-        ValueError: if the model cannot be cloned, or the change cannot be made to it; in one
-            sentence.
+        ValueError: if the model cannot be cloned, or the change cannot be made to it. The message
+            is one sentence.
     """
     settings = {} if change is None else dict(change.settings)
     with random_state_kept():
@@ -70,10 +70,10 @@ def changed_clone(
                 clone, made = _cloned(graph, plan, seed)
                 _copy_variables(unchanged, made, plan)
                 words = plan.words
-        elif settings.keys() <= _OF_OPTIMIZER:
+        elif settings.keys() <= _OPTIMIZER_SETTINGS:
             clone = _subclassed_clone(model, X, seed)
         else:
-            LayerGraph(model)  # says why not
+            LayerGraph(model)  # raises: a subclassed model has no readable graph
     options = {}
     if model.compiled:
         options = {"loss": model.loss, "run_eagerly": model.run_eagerly}
@@ -83,7 +83,7 @@ def changed_clone(
 
 
 def _cloned(graph: LayerGraph, plan: Plan, seed: int) -> tuple[keras.Model, dict[int, Any]]:
-    """A clone by a plan, and its layers by the ids of those that they were made of."""
+    """Return a clone made by a plan, and a dict from the `id` of each layer to its copy."""
     made: dict[int, Any] = {}
     originals: dict[int, Any] = {}
 
@@ -103,7 +103,7 @@ def _cloned(graph: LayerGraph, plan: Plan, seed: int) -> tuple[keras.Model, dict
             graph.model, clone_function=copy, call_function=call, recursive=True
         )
     except Exception as error:
-        raise ValueError(_not_anew(graph.model, error)) from error
+        raise ValueError(_not_rebuilt(graph.model, error)) from error
     return clone, made
 
 
@@ -113,12 +113,12 @@ def _copied(layer: Any, entries: Mapping[str, Any]) -> Any:
     config = layer.get_config()
     f = getattr(layer, "activation", None)
     if isinstance(config.get("activation"), dict) and inspect.isfunction(f):
-        config["activation"] = f  # Keras would not find the user's function by its name
+        config["activation"] = f  # Keras cannot find a user's function by its name
     return type(layer).from_config(_with(config, entries))
 
 
 def _with(config: dict[str, Any], entries: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with those of the entries that it has, and likewise those it wraps."""
+    """Return the config with the entries that it has replaced, also inside wrappers."""
     config = config | {key: value for key, value in entries.items() if key in config}
     for key in ("layer", "backward_layer"):
         if isinstance(wrapped := config.get(key), dict):
@@ -127,7 +127,7 @@ def _with(config: dict[str, Any], entries: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _copy_variables(unchanged: dict[int, Any], made: dict[int, Any], plan: Plan) -> None:
-    """Let what a plan leaves as it is begin as in the unchanged clone."""
+    """Copy the variables that a plan does not affect from the unchanged clone."""
     for key, layer in unchanged.items():
         redrawn = "kernel_initializer" in plan.configs.get(key, {})
         pair = [getattr(one, "variables", ()) for one in (layer, made[key])]
@@ -142,14 +142,14 @@ def _subclassed_clone(model: keras.Model, X: Any, seed: int) -> keras.Model:
         clone = type(model).from_config(model.get_config())
         clone(keras.tree.map_structure(lambda x: np.asarray(x)[:1], X))
     except Exception as error:
-        raise ValueError(_not_anew(model, error)) from error
+        raise ValueError(_not_rebuilt(model, error)) from error
     return clone
 
 
 def _optimizer(
     model: keras.Model, settings: Mapping[str, Any]
 ) -> tuple[keras.optimizers.Optimizer, str]:
-    """An optimizer like the model's, with its settings changed, and the change in words."""
+    """Return an optimizer like the model's with changed settings, and a description."""
     compiled = model.optimizer if model.compiled else None
     optimizer = compiled or keras.optimizers.SGD(DEFAULT_LEARNING_RATE)
     config = optimizer.get_config()
@@ -167,25 +167,30 @@ def _optimizer(
     if "learning_rate" in settings:
         rate = inner["learning_rate"]
         if not isinstance(rate, int | float):
-            raise ValueError("the learning rate follows a schedule, which sets it step by step")
+            raise ValueError("the learning rate follows a schedule")
         inner["learning_rate"] = rate * settings["learning_rate"]
         words = f"learning rate {rate:.3g} → {inner['learning_rate']:.3g}"
     return type(optimizer).from_config(config), words
 
 
 def changed_clipping(wanted: float | None, key: str, bound: float | None) -> str:
-    """A change of clipping in words; None is no clipping.
+    """Describe a change of clipping.
+
+    Args:
+        wanted: the new bound; None to remove clipping.
+        key: the name of the current bound.
+        bound: the current bound; None if there is none.
 
     Raises:
-        ValueError: if it clips already, or there is no clipping to take away.
+        ValueError: if the optimizer already clips, or there is no clipping to remove.
     """
     if wanted is None and bound is None:
         raise ValueError("the optimizer does not clip")
     if wanted is not None and bound is not None:
-        raise ValueError(f"the optimizer clips already: {key}={bound:g}")
+        raise ValueError(f"the optimizer already clips: {key}={bound:g}")
     return f"no {key}={bound:g}" if wanted is None else f"global_clipnorm={wanted:g}"
 
 
-def _not_anew(model: keras.Model, error: Exception) -> str:
+def _not_rebuilt(model: keras.Model, error: Exception) -> str:
     reason = " ".join(str(error).split())
-    return f"model {model.name!r} cannot be made anew from its config: {reason:.200}"
+    return f"model {model.name!r} cannot be rebuilt from its config: {reason:.200}"

@@ -1,4 +1,4 @@
-"""What a change comes to in a model: which layers get what, or why it cannot be made to it."""
+"""Plans: which layers of a model a change affects and how, or why it cannot be made."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -23,16 +23,16 @@ _NORMALIZING = (
     keras.layers.LayerNormalization,
     keras.layers.RMSNormalization,
 )
-_KEPT = ("linear", "softmax")  # activations that are none, or that attend
+_KEPT = ("linear", "softmax")  # no activation, or that of an attention layer
 
 
 class Change(NamedTuple):
-    """One thing to change.
+    """One change.
 
     Attributes:
-        remedy: the kind of change, as `try_remedies` takes it.
-        name: what it is called in tables and figures.
-        settings: what is set to what.
+        remedy: the kind of change, as in the argument `remedies` of `try_remedies`.
+        name: the name in tables and figures.
+        settings: setting → its value.
     """
 
     remedy: str
@@ -62,12 +62,13 @@ CHANGES = (
 
 
 class Plan(NamedTuple):
-    """What a change comes to in a model.
+    """The effect of a change on the layers of a model.
 
     Attributes:
-        configs: entries of layers' configs to set, by the id of the layer.
-        call: function of (original, layer, *args, **kwargs) that calls a clone's layer.
-        words: the change in words; empty if there is none.
+        configs: `id` of a layer → the entries of its config to set.
+        call: function of (original, layer, *args, **kwargs) that calls a clone's layer; None to
+            call all layers as before.
+        words: description of the change; empty if there is none.
     """
 
     configs: Mapping[int, Mapping[str, Any]] = {}
@@ -76,15 +77,15 @@ class Plan(NamedTuple):
 
 
 def plan_change(graph: LayerGraph, settings: Mapping[str, Any]) -> Plan:
-    """Find what a change's settings come to in a model.
+    """Plan a change of a model's layers.
 
     Args:
         graph: the model's layers.
-        settings: those of a `Change`; what is not about layers is passed over.
+        settings: the settings of a `Change`; those of the optimizer are ignored.
 
     Raises:
-        ValueError: if the change cannot be made to this model, or would change nothing; in one
-            sentence.
+        ValueError: if the change cannot be made to this model, or would change nothing. The message
+            is one sentence.
     """
     if "normalization" in settings:
         return _normalized(graph, settings["normalization"])
@@ -104,20 +105,23 @@ def plan_change(graph: LayerGraph, settings: Mapping[str, Any]) -> Plan:
 
 
 def _activated(graph: LayerGraph, name: str) -> Plan:
-    """Another activation in hidden layers: not where it is none, gates time steps or attends."""
+    """Plan another activation in hidden layers.
+
+    Linear activations, those of attention and those of recurrent layers are kept.
+    """
     layers = [layer for _, layer in graph.hidden_inside() if _activates(layer)]
     usable = [layer for layer in layers if not is_recurrent(layer)]
     if not usable:
-        raise ValueError(_no_activation("to replace", layers))
+        raise ValueError(_no_activation(layers))
     changing = [layer for layer in usable if activation_name(layer) != name]
     if not changing:
-        raise ValueError(f"{name} is the activation of {_named(usable)} already")
+        raise ValueError(f"the activation is already {name} in {_named(usable)}")
     configs = {id(layer): {"activation": name} for layer in changing}
     return Plan(configs, words=f"{name} in {_named(changing)}")
 
 
 def _initialized(graph: LayerGraph, replaced_by: str | None) -> Plan:
-    """The initializers of hidden layers that fit their activations, or what replaces those."""
+    """Plan initializers of hidden layers that fit their activations, or the new activation."""
     configs: dict[int, dict[str, Any]] = {}
     changing: dict[str, list[Any]] = {}
     for own_graph, layer in graph.hidden_inside():
@@ -135,23 +139,26 @@ def _initialized(graph: LayerGraph, replaced_by: str | None) -> Plan:
         changing.setdefault(fitting_initializer(f), []).append(layer)
     if not configs:
         raise ValueError(
-            f"the hidden layers' initializers fit {replaced_by or 'their activations'} already"
+            f"the hidden layers' initializers already fit {replaced_by or 'their activations'}"
         )
     return Plan(configs, words=", ".join(f"{n} in {_named(some)}" for n, some in changing.items()))
 
 
 def _normalized(graph: LayerGraph, kind: str) -> Plan:
-    """A normalization before each hidden activation; that of a layer becomes one of its own."""
+    """Plan a normalization before each hidden activation.
+
+    An activation that is part of a layer becomes a layer of its own.
+    """
     for layer in graph.model._flatten_layers(include_self=False, recursive=True):
         if isinstance(layer, _NORMALIZING):
-            raise ValueError(f"layer {layer.name} normalizes already")
+            raise ValueError(f"layer {layer.name} already normalizes")
     layers = [one for one in graph.hidden() if _activates(one)]
     sites = [one for one in layers if unwrapped(one) is one and not is_recurrent(one)]
     if not sites:
-        raise ValueError(_no_activation("to normalize before", layers))
+        raise ValueError(_no_activation(layers))
     for one in sites:
         if graph.calls(one) > 1:
-            raise ValueError(f"layer {one.name} is shared, called {graph.calls(one)} times")
+            raise ValueError(f"layer {one.name} is shared: it is called {graph.calls(one)} times")
     chosen = {id(one) for one in sites}
 
     def call(original: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -172,23 +179,23 @@ def _normalized(graph: LayerGraph, kind: str) -> Plan:
 
 
 def _skipping(graph: LayerGraph) -> Plan:
-    """A skip connection around each pair of hidden Dense layers, as `create_model` has them."""
+    """Plan a skip connection around each pair of hidden Dense layers, as in `create_model`."""
     if fork := graph.fork():
-        raise ValueError(f"{fork}: skip connections are added to chains of Dense layers only")
+        raise ValueError(f"{fork}: skip connections need a chain of Dense layers")
     dense = [one for one in graph.operations if has_kernel(one)]
     for one in dense:
         if not isinstance(one, keras.layers.Dense):
             raise ValueError(
-                "skip connections are added around Dense layers only, and layer "
-                f"{one.name} is of class {type(one).__name__}"
+                f"skip connections need Dense layers, but layer {one.name} is of class "
+                f"{type(one).__name__}"
             )
     *hidden, _ = dense
     if len(hidden) < 2:
-        raise ValueError("a skip connection spans two hidden Dense layers, and there is one")
+        raise ValueError("a skip connection spans two hidden Dense layers, but there is only one")
     places = {id(one): place for place, one in enumerate(graph.operations)}
     pairs = list(zip(hidden[0::2], hidden[1::2], strict=False))
     starts = {id(first) for first, _ in pairs}
-    # Behind the activation, and whatever else comes before the next kernel.
+    # After the activation and everything else before the next kernel.
     ends = {id(graph.operations[places[id(dense[2 * j + 2])] - 1]): j for j in range(len(pairs))}
     start: list[Any] = []
 
@@ -205,11 +212,11 @@ def _skipping(graph: LayerGraph) -> Plan:
 
 
 def _joined(start: Any, x: Any, initializer: Any, j: int) -> Any:
-    """The output plus what came in, through a trained matrix where widths differ."""
+    """Return x + start, with a trained projection of start if the widths differ."""
     if start.shape[-1] != x.shape[-1]:
         if hasattr(initializer, "get_config"):
             config = initializer.get_config()
-            if isinstance(seed := config.get("seed"), int):  # with the same it would equal a kernel
+            if isinstance(seed := config.get("seed"), int):  # the same seed would copy a kernel
                 config["seed"] = seed + 1
             initializer = type(initializer).from_config(config)
         start = keras.layers.Dense(
@@ -219,17 +226,14 @@ def _joined(start: Any, x: Any, initializer: Any, j: int) -> Any:
 
 
 def _activates(layer: Any) -> bool:
-    """Whether a layer applies an activation that might be another."""
+    """Return whether a layer applies an activation that can be replaced."""
     return not isinstance(layer, keras.Model) and activation_name(layer) not in _KEPT
 
 
-def _no_activation(wanted: str, layers: Sequence[Any]) -> str:
+def _no_activation(layers: Sequence[Any]) -> str:
     if not layers:
-        return f"no hidden layer has an activation {wanted}"
-    return (
-        f"no hidden layer has an activation {wanted} but {_named(layers)}, which applies its own "
-        "within each time step"
-    )
+        return "no hidden layer has an activation"
+    return f"only {_named(layers)} has a hidden activation, which is applied within each time step"
 
 
 def _named(layers: Sequence[Any]) -> str:

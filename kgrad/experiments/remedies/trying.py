@@ -1,4 +1,4 @@
-"""`try_remedies`: what would help a model, tried: one change at a time, measured and ranked."""
+"""`try_remedies`: train with one change at a time, measure which changes help, and rank them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -31,8 +31,8 @@ from kgrad.records.trials import Trials
 REMEDIES = tuple(dict.fromkeys(change.remedy for change in CHANGES))
 
 Run = Callable[[], GradientHistory]
-# A change, or None for none → what was changed, in words, and the training run to make.
-Bench = Callable[[Change | None], tuple[str, Run]]
+# Maps a change, or None for the baseline, to its description and a function that trains.
+Setup = Callable[[Change | None], tuple[str, Run]]
 
 
 def try_remedies(
@@ -45,42 +45,43 @@ def try_remedies(
     batch_size: int | None = None,
     remedies: Iterable[str] | Diagnosis | None = None,
 ) -> Trials:
-    """Train as it is, then anew with each change that may help, one at a time; rank the results.
+    """Train an unchanged baseline, then once with each change that may help; rank the results.
 
-    All runs have the same data, seed and order of samples, and the same initial weights where the
-    change leaves layers as they are. The model is left as it is, trained weights included: every
-    run begins with new weights, drawn as its initializers say.
+    All runs have the same data, seed and order of samples. Layers that a change does not affect
+    have the same initial weights. The given model is not changed or trained: every run starts with
+    new weights, drawn by the model's initializers.
 
-    A trial's loss is the mean over the steps of its last epoch, as training computes it. It is not
-    that of an evaluation afterwards: three epochs of a hundred steps leave batch normalisation's
-    moving averages, which move by 1 % a step, at a third of the way from where they began, and an
-    evaluation would punish the remedy for that. Dropout raises the losses of all runs alike.
+    A trial's loss is the mean over the steps of its last epoch, as training computes it, and not
+    the loss of an evaluation afterwards. An evaluation uses batch normalization's moving averages,
+    which move by 1 % per step: after three epochs of a hundred steps they are still a third of the
+    way from their start, which would make the remedy look worse than it is. Dropout raises the
+    losses of all runs.
 
     Args:
-        model_or_experiment: a built Keras model, compiled or not, or an `Experiment`, which brings
-            its data, batch size and seed. A model that `train_and_track_gradients` takes is trained
-            by it, and one of several inputs or outputs by `fit`.
-        X: inputs to train a model with; left out with an experiment.
-        y: targets; left out with an experiment.
-        epochs: of each run, at least 1.
-        seed: of initial weights and the order of samples; by default 0, or the experiment's.
-        batch_size: samples a step, by default 32; left out with an experiment.
-        remedies: which to try: "initializer", "activation", "normalization", "skip_connections",
-            "clipping", "learning_rate"; a `Diagnosis` for those that its findings name; None
-            for all.
+        model_or_experiment: a built Keras model, compiled or not, or an `Experiment`, which has its
+            own data, batch size and seed. Models with one input and one output are trained by
+            `train_and_track_gradients`, others by `fit`.
+        X: inputs to train a model with; omit it for an experiment.
+        y: targets; omit them for an experiment.
+        epochs: number of epochs of each run, at least 1.
+        seed: seed of initial weights and of the order of samples; default: 0, or the experiment's.
+        batch_size: samples per step, 32 by default; omit it for an experiment.
+        remedies: the remedies to try: "initializer", "activation", "normalization",
+            "skip_connections", "clipping", "learning_rate"; a `Diagnosis` for those that its
+            findings recommend; None for all.
 
     Returns:
-        The trials, the unchanged run first and then the best. Changes that this model cannot have
-        are in `not_possible`, each with the reason. Ctrl-C ends it with the trials that are done.
+        The trials, the baseline first and then the best. Changes that cannot be made to this model
+        are in `not_possible`, each with the reason. After Ctrl-C, the finished trials.
 
     Raises:
-        TypeError: if model or data are of another kind.
-        ValueError: if an argument is not as said here, or the model cannot be made anew.
+        TypeError: if the model or the data have an unsupported type.
+        ValueError: if an argument is not accepted, or the model cannot be rebuilt from its config.
 
     Example:
         >>> from kgrad.experiments import Experiment
-        >>> ill = Experiment(activation="sigmoid", weight_initializer="normal", samples=256)
-        >>> trials = try_remedies(ill, epochs=2, remedies=["normalization"])
+        >>> deep = Experiment(activation="sigmoid", weight_initializer="normal", samples=256)
+        >>> trials = try_remedies(deep, epochs=2, remedies=["normalization"])
         >>> [trial.name for trial in trials]
         ['unchanged', 'normalization batch', 'normalization layer']
     """
@@ -89,48 +90,48 @@ def try_remedies(
     if isinstance(model_or_experiment, Experiment):
         for name, value in (("X", X), ("y", y), ("batch_size", batch_size)):
             if value is not None:
-                raise ValueError(f"{name} comes with an Experiment, received another: leave it out")
+                raise ValueError(f"{name} must be left out with an Experiment, which has its own")
         seed = model_or_experiment.seed if seed is None else seed
-        asked = replace(model_or_experiment, epochs=int(epochs), every="epoch", seed=int(seed))
-        bench = _bench_of_experiment(asked)
+        baseline = replace(model_or_experiment, epochs=int(epochs), every="epoch", seed=int(seed))
+        setup = _setup_of_experiment(baseline)
     else:
         require_built(model_or_experiment)
         batch_size = 32 if batch_size is None else batch_size
         require_integer("batch_size", batch_size, 1)
         if X is None or y is None:
-            raise ValueError("X and y must be given with a model, received none")
+            raise ValueError("X and y must be given with a model, received None: pass both")
         sizes = int(epochs), int(batch_size), int(seed or 0)
-        bench = _bench_of_model(model_or_experiment, X, y, *sizes)
+        setup = _setup_of_model(model_or_experiment, X, y, *sizes)
     with random_state_kept():
-        return _tried(bench, _chosen(remedies))
+        return _tried(setup, _chosen(remedies))
 
 
-def _tried(bench: Bench, changes: Sequence[Change]) -> Trials:
-    _, run = bench(None)
+def _tried(setup: Setup, changes: Sequence[Change]) -> Trials:
+    _, run = setup(None)
     unchanged = _uninterrupted(run)
     finished: list[tuple[str, str, GradientHistory]] = []
     not_possible: list[tuple[str, str]] = []
     try:
         for change in changes:
             try:
-                words, run = bench(change)
+                words, run = setup(change)
             except ValueError as error:
-                not_possible.append((change.name, _first_line(error)))
+                not_possible.append((change.name, _one_line(error)))
                 continue
             try:
                 finished.append((change.name, words, _uninterrupted(run)))
-            except Exception as error:  # what a change breaks is an answer, with its reason
-                reason = f"training raised {type(error).__name__}: {_first_line(error)}"
+            except Exception as error:  # the change broke the training, which is a result, too
+                reason = f"training raised {type(error).__name__}: {_one_line(error)}"
                 not_possible.append((change.name, reason))
     except KeyboardInterrupt:
         known = {name for name, *_ in finished} | {name for name, _ in not_possible}
         rest = [change.name for change in changes if change.name not in known]
-        not_possible += [(name, "it was not finished: interrupted by Ctrl-C") for name in rest]
+        not_possible += [(name, "not finished: interrupted by Ctrl-C") for name in rest]
     return Trials.ranked(unchanged, finished, not_possible)
 
 
 def _uninterrupted(run: Run) -> GradientHistory:
-    """The run's history; KeyboardInterrupt if it ended before its time."""
+    """Return the run's history; raises KeyboardInterrupt if the run was interrupted."""
     history = run()
     if history.metadata.get("interrupted"):
         raise KeyboardInterrupt
@@ -138,7 +139,7 @@ def _uninterrupted(run: Run) -> GradientHistory:
 
 
 def _chosen(remedies: Iterable[str] | Diagnosis | None) -> list[Change]:
-    """The changes of the remedies, in the order that these are named."""
+    """Return the changes of the remedies, in the order in which the remedies are named."""
     if remedies is None:
         return list(CHANGES)
     if isinstance(remedies, Diagnosis):
@@ -156,19 +157,19 @@ def _chosen(remedies: Iterable[str] | Diagnosis | None) -> list[Change]:
     return [change for name in names for change in CHANGES if change.remedy == name]
 
 
-def _bench_of_model(
+def _setup_of_model(
     model: keras.Model, X: Any, y: Any, epochs: int, batch_size: int, seed: int
-) -> Bench:
+) -> Setup:
     several = isinstance(X, Mapping | list | tuple) or any(
         len(getattr(model, ends, None) or [None]) > 1 for ends in ("inputs", "outputs")
     )
     if several and not (model.compiled and model.loss is not None):
         raise ValueError(
-            f"model {model.name!r} must be compiled, for fit trains a model of several inputs or "
-            "outputs, received one that is not: call compile with an optimizer and a loss"
+            f"model {model.name!r} has several inputs or outputs and must be compiled: call "
+            "compile with an optimizer and a loss"
         )
 
-    def bench(change: Change | None) -> tuple[str, Run]:
+    def setup(change: Change | None) -> tuple[str, Run]:
         clone, words = changed_clone(model, X, change, seed)
 
         def run() -> GradientHistory:
@@ -179,11 +180,11 @@ def _bench_of_model(
 
         return words, run
 
-    return bench
+    return setup
 
 
 class _Shuffled(keras.utils.PyDataset):
-    """Batches of nested data, in an order for each epoch that depends on the seed alone."""
+    """Batches of nested data; the order of each epoch depends on the seed only."""
 
     def __init__(self, X: Any, y: Any, batch_size: int, seed: int) -> None:
         super().__init__()
@@ -210,8 +211,8 @@ def _fitted(model: keras.Model, data: _Shuffled, epochs: int) -> GradientHistory
     return tracker.history
 
 
-def _bench_of_experiment(experiment: Experiment) -> Bench:
-    def bench(change: Change | None) -> tuple[str, Run]:
+def _setup_of_experiment(experiment: Experiment) -> Setup:
+    def setup(change: Change | None) -> tuple[str, Run]:
         changed, words = experiment, ""
         if change is not None:
             settings = _settings(experiment, change.settings)
@@ -222,42 +223,47 @@ def _bench_of_experiment(experiment: Experiment) -> Bench:
         prepared = prepare(changed)
         return words, lambda: run_experiment(prepared)
 
-    return bench
+    return setup
 
 
 def _settings(experiment: Experiment, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes of an experiment that a change sets; says so if it would change nothing."""
+    """Return the experiment's fields that a change sets.
+
+    Raises:
+        ValueError: if the change would change nothing.
+    """
     model = prepare(experiment).model
     first = model.get_layer("hidden_1")
     now = LayerGraph(model).activation_after(first)
     found: dict[str, Any] = {}
     if "activation" in settings:
         if now == settings["activation"]:
-            raise ValueError(f"{now} is the activation already")
+            raise ValueError(f"the activation is already {now}")
         found["activation"] = now = settings["activation"]
     if "initializer" in settings:
         if initializer_fits(first.kernel_initializer, now):
-            raise ValueError(f"the initializer {experiment.weight_initializer} fits {now} already")
+            raise ValueError(f"the initializer {experiment.weight_initializer} already fits {now}")
         found["weight_initializer"] = short_initializer(fitting_initializer(now))
     if "normalization" in settings:
         if experiment.normalization is not None:
-            raise ValueError(f"the layers have {experiment.normalization} normalization already")
+            raise ValueError(f"the layers already have {experiment.normalization} normalization")
         found["normalization"] = settings["normalization"]
     if "skip_connections" in settings:
-        if experiment.skip_connections or experiment.num_layers < 2:
-            have = "the layers have skip connections already"
-            raise ValueError(
-                have if experiment.skip_connections else "a skip connection spans two hidden layers"
-            )
+        if experiment.skip_connections:
+            raise ValueError("the layers already have skip connections")
+        if experiment.num_layers < 2:
+            raise ValueError("a skip connection spans two hidden layers, but there is only one")
         found["skip_connections"] = True
     if "global_clipnorm" in settings:
         changed_clipping(settings["global_clipnorm"], "clip_norm", experiment.clip_norm)
         found["clip_norm"] = settings["global_clipnorm"]
     if "learning_rate" in settings:
         rate = experiment.learning_rate * settings["learning_rate"]
-        found["learning_rate"] = float(f"{rate:.12g}")  # 0.05 × 0.1 as people write it
+        found["learning_rate"] = float(
+            f"{rate:.12g}"
+        )  # 0.05 × 0.1 = 0.005, without rounding errors
     return found
 
 
-def _first_line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]

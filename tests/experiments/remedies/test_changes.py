@@ -172,7 +172,7 @@ def test_skip_connections_compute_what_a_model_built_with_them_computes(random):
 
 @pytest.mark.parametrize("seed", [None, 1])
 def test_the_matrix_of_a_skip_connection_is_drawn_anew_and_from_the_seed(seed):
-    """Of the shape of a kernel with the same initializer it is not the same numbers."""
+    """A kernel of the same shape with the same initializer has other values."""
 
     def build():
         drawn = keras.initializers.HeNormal(seed)
@@ -188,7 +188,7 @@ def test_the_matrix_of_a_skip_connection_is_drawn_anew_and_from_the_seed(seed):
 
 
 def test_what_a_change_leaves_begins_with_the_same_weights_and_random_states():
-    """Also where the change draws more numbers than there were: here a kernel began as zeros."""
+    """Also if the change draws more numbers than before: here a kernel was zeros."""
     model = keras.Sequential(
         [
             keras.Input((6,)),
@@ -281,7 +281,7 @@ def test_shared_layers_stay_shared(random):
     model = keras.Model(inputs, layers.Dense(1)(twice(twice(inputs)) + inputs))
     copy = clone(model, "activation relu")[0]
     assert len(copy.weights) == len(model.weights) == 4
-    assert refusal(model, "normalization batch") == "layer twice is shared, called 2 times"
+    assert refusal(model, "normalization batch") == "layer twice is shared: it is called 2 times"
 
 
 # --- refusals
@@ -290,25 +290,25 @@ def test_shared_layers_stay_shared(random):
 @pytest.mark.parametrize(
     ("build", "name", "sentence"),
     [
-        (cnn, "skip connections", "skip connections are added around Dense layers only, and layer "
-         "conv is of class Conv2D"),
-        (lstm, "initializer that fits", "the hidden layers' initializers fit their activations "
-         "already"),
-        (lstm, "activation relu", "no hidden layer has an activation to replace but lstm, which "
-         "applies its own within each time step"),
-        (lstm, "normalization batch", "no hidden layer has an activation to normalize before but "
-         "lstm, which applies its own within each time step"),
-        (lstm, "skip connections", "skip connections are added around Dense layers only, and layer "
-         "table is of class Embedding"),
-        (lambda: deep("relu"), "activation relu", "relu is the activation of hidden_1 … hidden_5, "
-         "5 layers already"),
-        (lambda: deep(normalization="batch"), "normalization layer", "layer norm_1 normalizes "
-         "already"),
+        (cnn, "skip connections", "skip connections need Dense layers, but layer conv is of "
+         "class Conv2D"),
+        (lstm, "initializer that fits", "the hidden layers' initializers already fit their "
+         "activations"),
+        (lstm, "activation relu", "only lstm has a hidden activation, which is applied within "
+         "each time step"),
+        (lstm, "normalization batch", "only lstm has a hidden activation, which is applied "
+         "within each time step"),
+        (lstm, "skip connections", "skip connections need Dense layers, but layer table is of "
+         "class Embedding"),
+        (lambda: deep("relu"), "activation relu", "the activation is already relu in hidden_1 … "
+         "hidden_5, 5 layers"),
+        (lambda: deep(normalization="batch"), "normalization layer", "layer norm_1 already "
+         "normalizes"),
         (lambda: deep(skip_connections=True), "skip connections", "layer input feeds 2 layers: "
-         "skip connections are added to chains of Dense layers only"),
+         "skip connections need a chain of Dense layers"),
         (lambda: create_model(1, "relu", "he"), "skip connections", "a skip connection spans two "
-         "hidden Dense layers, and there is one"),
-        (lambda: deep("linear"), "activation relu", "no hidden layer has an activation to replace"),
+         "hidden Dense layers, but there is only one"),
+        (lambda: deep("linear"), "activation relu", "no hidden layer has an activation"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_changed_is_said_in_one_sentence(build, name, sentence):
@@ -318,12 +318,10 @@ def test_what_cannot_be_changed_is_said_in_one_sentence(build, name, sentence):
 def test_what_the_optimizer_cannot_change_is_said_in_one_sentence():
     model = cnn()
     model.compile(keras.optimizers.SGD(0.1, clipnorm=0.5), "mse")
-    assert refusal(model, "clipping, norm 1") == "the optimizer clips already: clipnorm=0.5"
+    assert refusal(model, "clipping, norm 1") == "the optimizer already clips: clipnorm=0.5"
     assert refusal(cnn(), "no clipping") == "the optimizer does not clip"
     model.compile(keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 9)), "mse")
-    assert refusal(model, "learning rate ×10") == (
-        "the learning rate follows a schedule, which sets it step by step"
-    )
+    assert refusal(model, "learning rate ×10") == "the learning rate follows a schedule"
 
 
 class Subclassed(keras.Model):
@@ -356,11 +354,11 @@ def test_a_subclassed_model_gets_another_optimizer_and_no_other_layers(random):
     )
 
 
-def test_a_model_without_a_config_cannot_be_made_anew(random):
+def test_a_model_without_a_config_cannot_be_rebuilt(random):
     X = random.normal(size=(8, 2)).astype("float32")
     model = WithoutConfig(layers.Dense(2))
     model(X)
-    with pytest.raises(ValueError, match=r"^model 'without_config' cannot be made anew from its "):
+    with pytest.raises(ValueError, match=r"^model 'without_config' cannot be rebuilt from its "):
         clone(model, None, X)
 
 
@@ -398,7 +396,7 @@ def test_the_activation_after_a_layer_may_be_a_layer_further_on():
     model = deep("tanh", normalization="batch", skip_connections=True)
     graph = LayerGraph(model)
     assert graph.activation_after(model.get_layer("hidden_2")) == "tanh"
-    # Its output joins the skip connection, from where the next kernel takes it as it is.
+    # Its output is added to the skip connection, and no activation follows before a kernel.
     assert graph.activation_after(model.get_layer("projection_1")) == "linear"
     hidden = {one.name for one in graph.hidden()}
     assert "activation_5" in hidden and "output" not in hidden

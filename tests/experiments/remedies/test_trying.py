@@ -1,4 +1,4 @@
-"""Remedies tried: what is trained, how it is ranked, and what is said of what cannot be."""
+"""Remedies: the runs that are trained, their ranking, and the reasons for impossible changes."""
 
 import random as python_random
 from dataclasses import replace
@@ -25,7 +25,7 @@ SMALL = Experiment(num_layers=3, units=8, samples=64, features=4, seed=5)
 
 
 def made_history(loss, norms, weight=1.0, added=()):
-    """One record; a kernel and a bias a layer, and the layers added between."""
+    """Return two records of a kernel per layer, of added layers, and of one without a kernel."""
     names = [*(f"layer_{i}" for i in range(len(norms))), *added]
     weights = [Weight(n, "kernel", f"{n}/kernel", (2, 2)) for n in names]
     weights += [Weight("norm", "gamma", "norm/gamma", (2,))]
@@ -141,7 +141,7 @@ def test_trials_as_table_frame_and_dict():
 # --- experiments
 
 
-def test_a_deep_sigmoid_network_is_healed_by_what_the_finding_names():
+def test_a_deep_sigmoid_network_is_fixed_by_the_remedies_that_its_finding_names():
     ill = PRESETS["vanishing"][0]
     trials = try_remedies(ill, remedies=["initializer", "activation", "normalization"])
     assert {t.name for t in trials[1:3]} == {
@@ -177,20 +177,20 @@ def test_a_trial_of_an_experiment_is_the_experiment_with_the_change(name, attrib
     assert trial.loss == by_hand.logs["loss"][-1]
     asked = trial.history.metadata["experiment"]
     assert {key: asked[key] for key in attributes} == attributes and asked["seed"] == 5
-    as_it_is = run_experiment(replace(ill, epochs=2))
-    assert_array_equal(trials[0].history["l2_norm"], as_it_is["l2_norm"])
+    unchanged = run_experiment(replace(ill, epochs=2))
+    assert_array_equal(trials[0].history["l2_norm"], unchanged["l2_norm"])
 
 
 def test_changes_that_an_experiment_has_already_are_refused_in_one_sentence():
     full = replace(SMALL, normalization="batch", skip_connections=True, clip_norm=0.5)
     assert dict(try_remedies(full, epochs=1).not_possible) == {
-        "initializer that fits": "the initializer he fits relu already",
-        "activation relu": "relu is the activation already",
-        "activation relu, initializer he": "relu is the activation already",
-        "normalization batch": "the layers have batch normalization already",
-        "normalization layer": "the layers have batch normalization already",
-        "skip connections": "the layers have skip connections already",
-        "clipping, norm 1": "the optimizer clips already: clip_norm=0.5",
+        "initializer that fits": "the initializer he already fits relu",
+        "activation relu": "the activation is already relu",
+        "activation relu, initializer he": "the activation is already relu",
+        "normalization batch": "the layers already have batch normalization",
+        "normalization layer": "the layers already have batch normalization",
+        "skip connections": "the layers already have skip connections",
+        "clipping, norm 1": "the optimizer already clips: clip_norm=0.5",
     }
 
 
@@ -202,8 +202,8 @@ def regression(random, scale=1.0):
     return X, scale * (X @ random.normal(size=(4, 1))).astype("float32")
 
 
-def test_a_learning_rate_that_diverges_is_healed_by_a_tenth(random):
-    """With XᵀX/n = 1 each step of rate η multiplies the error of a linear model by 1 - 2η."""
+def test_a_learning_rate_that_diverges_is_fixed_by_a_tenth_of_it(random):
+    """If XᵀX/n = 1, each step of rate η multiplies the error of a linear model by 1 - 2η."""
     X = np.linalg.qr(random.normal(size=(128, 5)) - [[1, 0, 0, 0, 0]])[0][:, :4]
     X = (np.linalg.qr(X - X.mean(axis=0))[0] * np.sqrt(128)).astype("float32")
     y = X @ np.array([[1], [2], [3], [4]], "float32")
@@ -321,8 +321,7 @@ def test_a_convolutional_and_a_recurrent_network(random):
     assert len(trials) == 1
     assert trials.not_possible[0] == (
         "normalization batch",
-        "no hidden layer has an activation to normalize before but lstm, which applies its own "
-        "within each time step",
+        "only lstm has a hidden activation, which is applied within each time step",
     )
 
 
@@ -349,7 +348,9 @@ def test_a_model_of_several_inputs_and_outputs_is_trained_by_fit(random):
     assert history.steps[-1] == 2 * 2  # 40 samples in batches of 32: a partial one each epoch
     at_q = [i for i, w in enumerate(history.weights) if w.layer == "q"]
     assert not history["l2_norm"][:, at_q].any()  # the loss weights hold
-    with pytest.raises(ValueError, match=r"must be compiled, for fit trains a model of several"):
+    with pytest.raises(
+        ValueError, match=r"has several inputs or outputs and must be compiled: call"
+    ):
         try_remedies(several(compiled=False), X, y)
 
 
@@ -403,7 +404,7 @@ def test_ctrl_c_returns_what_is_finished(monkeypatch, kind):
     trials = try_remedies(SMALL, epochs=1, remedies=["learning_rate", "clipping"])
     names = {trial.name for trial in trials}
     assert names == {"unchanged", "learning rate ×0.01", "learning rate ×0.1"}
-    reason = "it was not finished: interrupted by Ctrl-C"
+    reason = "not finished: interrupted by Ctrl-C"
     left = ("learning rate ×10", "learning rate ×100", "clipping, norm 1", "no clipping")
     assert trials.not_possible == tuple((name, reason) for name in left)
     monkeypatch.setattr(module, "run_experiment", lambda prepared: _interrupt())
@@ -421,8 +422,8 @@ def _interrupt():
         ({"remedies": ["clip"]}, "remedies must be among initializer, activation, normalization, "
          "skip_connections, clipping, learning_rate, received 'clip'; did you mean 'clipping'?"),
         ({"remedies": "normalisation"}, "did you mean 'normalization'?"),
-        ({"X": np.ones((2, 2))}, "X comes with an Experiment, received another: leave it out"),
-        ({"batch_size": 8}, "batch_size comes with an Experiment"),
+        ({"X": np.ones((2, 2))}, "X must be left out with an Experiment, which has its own"),
+        ({"batch_size": 8}, "batch_size must be left out with an Experiment"),
         ({"epochs": 0}, "epochs must be an integer of at least 1, received 0"),
         ({"seed": -1}, "seed must be None or an integer of at least 0, received -1"),
     ],
@@ -434,7 +435,9 @@ def test_bad_arguments_are_refused_in_one_sentence(arguments, sentence):
 
 
 def test_a_model_needs_its_data():
-    with pytest.raises(ValueError, match=r"^X and y must be given with a model, received none$"):
+    with pytest.raises(
+        ValueError, match=r"^X and y must be given with a model, received None: pass both$"
+    ):
         try_remedies(create_model(1, "relu", "he"))
     with pytest.raises(TypeError, match=r"^model must be a keras\.Model, received str$"):
         try_remedies("relu")
