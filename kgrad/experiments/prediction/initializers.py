@@ -1,4 +1,4 @@
-"""Keras initializers as theory sees them: the variance they draw with, and which one to take."""
+"""The variance of Keras initializers, and the variance that keeps errors level."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,22 +12,23 @@ from scipy.optimize import brentq
 from kgrad import theory
 from kgrad.measure.aliases import INITIALIZERS
 
-# Standard deviation of a normal cut off at two standard deviations.
+# Standard deviation of a standard normal distribution truncated at ±2.
 _CUT = 0.87962566103423978
 
 
 def initial_variance(initializer: Any, shape: tuple[int, ...]) -> float:
-    """Variance of the entries that an initializer draws, of mean 0.
+    """Return the variance of the entries that an initializer draws.
 
     Args:
-        initializer: a Keras initializer.
-        shape: of the variable: (n_in, n_out) or (n,).
+        initializer: a Keras initializer whose entries have mean 0.
+        shape: shape of the variable: (n_in, n_out) or (n,).
 
     Returns:
-        The variance of one entry, not times the fan-in.
+        The variance of one entry; it is not multiplied by the fan-in.
 
     Raises:
-        ValueError: if the entries are not drawn, or not around 0, or it is not one of Keras's.
+        ValueError: if the entries are not random, their mean is not 0, or the initializer is not
+            one of Keras's.
 
     Example:
         >>> round(initial_variance(keras.initializers.HeNormal(), (50, 10)), 10)
@@ -50,9 +51,9 @@ def initial_variance(initializer: Any, shape: tuple[int, ...]) -> float:
     elif isinstance(initializer, kinds.Zeros) or getattr(initializer, "value", None) == 0:
         return 0.0
     raise ValueError(
-        "an initializer must be one of Keras's that draws around 0, such as he_normal, received "
+        "an initializer must be one of Keras's with mean 0, such as he_normal, received "
         f"{type(initializer).__name__}({_arguments(initializer)}): pass variances='weights' to "
-        "take the variance of the values that are there"
+        "use the variance of the current values"
     )
 
 
@@ -63,16 +64,16 @@ def _arguments(initializer: Any) -> str:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What `recommend_initializer` returns.
+    """The result of `recommend_initializer`.
 
     Attributes:
         initializer: a `keras.initializers.VarianceScaling` that scales with the fan-in.
-        sigma_w2: fan-in times the variance that it draws with.
-        before: |δ^l|/|δ^L| with the other initializer, l from the first hidden layer to the
+        sigma_w2: fan-in times the variance of the weights.
+        before: |δ^l|/|δ^L| with the other initializer, for l from the first hidden layer to the
             output: (num_layers + 1,).
-        after: the same with the one recommended.
-        activation: the activation function's name.
-        instead_of: the other initializer's name.
+        after: |δ^l|/|δ^L| with the recommended initializer.
+        activation: name of the activation function.
+        instead_of: name of the other initializer.
     """
 
     initializer: keras.initializers.Initializer
@@ -85,9 +86,9 @@ class Recommendation:
     def __str__(self) -> str:
         depth = len(self.after) - 1
         return (
-            f"For {depth} hidden layers of {self.activation}, draw weights with the variance "
-            f"{self.sigma_w2:.4g}/fan_in: the error reaches the first layer as large as it left "
-            f"the output. With {self.instead_of} it would be {self.before[0]:.3g} times as large."
+            f"For {depth} hidden layers with {self.activation}, draw the weights with variance "
+            f"{self.sigma_w2:.4g}/fan_in: the error is then as large at the first layer as at the "
+            f"output. With {self.instead_of} it would be {self.before[0]:.3g} times as large."
         )
 
 
@@ -100,25 +101,26 @@ def recommend_initializer(
     input_units: int = 20,
     input_mean_square: float = 1.0,
 ) -> Recommendation:
-    """Find the variance at which errors neither grow nor shrink on their way down.
+    """Find the variance at which backpropagated errors neither grow nor shrink.
 
-    In the layerwise recursion |δ^l|² changes by χ_l = σ_w² E[φ'(√q^l z)²] a layer. Recommended is
-    the σ_w² at which Π χ_l = 1 over the hidden layers, biases being 0. For ReLU that is He's 2; for
-    tanh it falls to 1 with depth, slowly, as the first layers, where signals are large, take much
-    away. It exists for sigmoid, GELU and SiLU too, which no useful one keeps level at infinite
-    depth.
+    In the layerwise recursion, |δ^l|² changes by the factor χ_l = σ_w² E[φ'(√q^l z)²] per layer.
+    The recommended σ_w² is the one with Π χ_l = 1 over the hidden layers, with biases 0. For ReLU
+    it is He's 2. For tanh it falls slowly to 1 with depth, because the first layers, where signals
+    are large, shrink the error most. It also exists for sigmoid, GELU and SiLU, although no useful
+    variance keeps their errors level at infinite depth.
 
     Args:
-        activation: the hidden layers' activation: what `kgrad.theory.activation` takes.
+        activation: activation of the hidden layers, in any form that `kgrad.theory.activation`
+            accepts.
         num_layers: number of hidden layers, at least 1.
-        units: width of every hidden layer, or a sequence of one width for each.
-        instead_of: the initializer to compare with: a Keras initializer, its name, or "he",
-            "xavier" or "lecun".
+        units: width of all hidden layers, or a sequence of one width per hidden layer.
+        instead_of: the initializer to compare with: a Keras initializer, its name, or an alias such
+            as "he", "xavier" or "lecun".
         input_units: width of the input.
-        input_mean_square: mean square of the input's entries; 1 for standardised data.
+        input_mean_square: mean square of the input's entries; 1 for standardized data.
 
     Returns:
-        The recommendation; printed, it is two sentences.
+        The recommendation, which prints as two sentences.
 
     Raises:
         ValueError: if there is no such variance between 1e-3 and 1e4, or an argument is unknown.
@@ -133,8 +135,8 @@ def recommend_initializer(
     widths = [units] * num_layers if isinstance(units, int | np.integer) else list(units)
     if num_layers < 1 or len(widths) != num_layers:
         raise ValueError(
-            f"units must be one width or one for each of num_layers = {num_layers} hidden layers, "
-            f"at least 1, received {units!r}"
+            f"units must be one width or one per hidden layer (num_layers = {num_layers}, at "
+            f"least 1), received {units!r}"
         )
     shapes = list(pairwise([input_units, *widths, 1]))
 
@@ -160,7 +162,7 @@ def recommend_initializer(
 
 
 def _root(growth: Any, name: str, num_layers: int) -> float:
-    """The smallest σ_w² where growth, of its logarithm, rises through 0."""
+    """Return the smallest σ_w² at which growth(ln σ_w²) rises through 0."""
     grid = np.log(np.geomspace(1e-3, 1e4, 57))
     values = np.array([growth(x) for x in grid])
     for x, following, value, next_value in zip(grid, grid[1:], values, values[1:], strict=False):
@@ -168,6 +170,6 @@ def _root(growth: Any, name: str, num_layers: int) -> float:
             low = x if np.isfinite(value) else following - 1e-3
             return float(np.exp(brentq(growth, low, following, xtol=1e-13)))
     raise ValueError(
-        f"activation must be one whose errors some variance keeps level, received {name!r}: with "
-        f"{num_layers} hidden layers they grow or shrink at every σ_w² from 1e-3 to 1e4"
+        f"activation must have a variance that keeps errors level, received {name!r}: with "
+        f"{num_layers} hidden layers errors grow or shrink at every σ_w² from 1e-3 to 1e4"
     )

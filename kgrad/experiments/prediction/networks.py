@@ -1,4 +1,4 @@
-"""Reads a Keras model of dense layers as the network that `kgrad.theory` knows."""
+"""Read a Keras model of dense layers as a network of `kgrad.theory`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -39,13 +39,13 @@ _KNOWN = (
 
 @dataclass
 class DenseNetwork:
-    """A model as theory sees it.
+    """A model as a network of `kgrad.theory`.
 
     Attributes:
-        nodes: of `theory.networks`; the last one is the output's pre-activations.
-        head: what is applied to them: pre-activations to the model's output, as tensors.
-        parameters: by the `id` of their variable.
-        layers: the dense layers that have activations, by the place of their node.
+        nodes: nodes of `theory.networks`; the last one is the output's pre-activations.
+        head: functions of tensors that map the output's pre-activations to the model's output.
+        parameters: `id` of a variable → its parameter.
+        layers: index of a node → the dense layer that it represents.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -61,15 +61,15 @@ class DenseNetwork:
 
 
 def read_dense_network(model: keras.Model, variances: Variances) -> DenseNetwork:
-    """The network of a functional or sequential Keras model.
+    """Read a functional or sequential Keras model.
 
     Args:
         model: a built model with one input and one output.
-        variances: "initializer" for what the initializers draw with, "weights" for the mean square
-            of the values that are there.
+        variances: "initializer" for the variances of the initializers, "weights" for the mean
+            square of the current values.
 
     Raises:
-        ValueError: if the model holds what theory does not cover, naming the layers.
+        ValueError: if the theory does not cover the model; names the layers.
     """
     _require_readable(model)
     reader = _Reader(variances)
@@ -96,13 +96,13 @@ def _needed_calls(model: keras.Model) -> list[Call]:
     seen = [id(layer) for layer, _, _ in calls]
     shared = [layer for layer, _, _ in calls if seen.count(id(layer)) > 1]
     if shared:
-        raise _refusal(model, shared, "each called once")
+        raise _refusal(model, shared, ", each called once,")
     unknown = [layer for layer, _, _ in calls if type(layer) not in _KNOWN]
     if unknown:
-        raise _refusal(model, unknown, "alone")
-    regularised = [layer for layer, _, _ in calls if _regularised(layer)]
-    if regularised:
-        raise _refusal(model, regularised, "without regularizers")
+        raise _refusal(model, unknown, "")
+    regularized = [layer for layer, _, _ in calls if _is_regularized(layer)]
+    if regularized:
+        raise _refusal(model, regularized, ", without regularizers,")
     return calls
 
 
@@ -110,35 +110,39 @@ def _require_readable(model: keras.Model) -> None:
     if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
         raise ValueError(
             f"model {model.name!r} must be functional or sequential for a prediction, received a "
-            f"{type(model).__name__}, whose layers' order cannot be read: build it of {_ACCEPTED}"
+            f"{type(model).__name__}, whose order of layers cannot be read: build it from "
+            f"{_ACCEPTED}"
         )
 
 
 def _refusal(model: keras.Model, layers: list[Any], how: str) -> ValueError:
     unique = dict.fromkeys(f"{layer.name!r} ({type(layer).__name__})" for layer in layers)
     return ValueError(
-        f"model {model.name!r} must consist of {_ACCEPTED}, {how}, for a prediction, "
+        f"model {model.name!r} must consist only of {_ACCEPTED}{how} for a prediction, "
         f"received {', '.join(unique):.300}"
     )
 
 
-def _regularised(layer: Any) -> bool:
+def _is_regularized(layer: Any) -> bool:
     names = [name for name in vars(layer) if name.endswith("_regularizer")]
     return any(getattr(layer, name) is not None for name in [*names, "activity_regularizer"])
 
 
 class _Reader:
-    """Builds the nodes one by one; what is applied to units waits until a layer reads it."""
+    """Builds the nodes one by one.
+
+    Functions applied to units are collected until another layer reads the units.
+    """
 
     def __init__(self, variances: Variances) -> None:
         self.network = DenseNetwork()
         self._variances = variances
         self._nodes = self.network.nodes
-        # Tensor → the node that its units come from, and what was applied to them since.
+        # Tensor → the node of its units, and the functions applied to them since.
         self._chains: dict[int, tuple[int, list[Any]]] = {}
-        self._read: dict[int, int] = {}  # tensor → node, once a layer has read it
+        self._read: dict[int, int] = {}  # tensor → node, after a layer has read it
         self._norms: list[Any] = []
-        # Node → the nodes whose weights its units differ by.
+        # Node → the Dense nodes, or the input, that it is a sum of; they must not be shared.
         self._origins: dict[int, frozenset[int]] = {}
 
     def read(self, layer: Any, inputs: list[Any], output: Any) -> None:
@@ -191,13 +195,13 @@ class _Reader:
         shapes = {tuple(tensor.shape) for tensor in inputs}
         if len(shapes) > 1 or len(together) < sum(map(len, origins)):
             raise ValueError(
-                f"layer {layer.name!r} must add tensors of one shape, with a Dense layer on the "
-                "way that each is from the others, for a prediction"
+                f"layer {layer.name!r} must add tensors of one shape, separated from each other by "
+                "a Dense layer, for a prediction"
             )
         return self._append(Add(tuple(places)), together)
 
     def _node_of(self, tensor: Any, *, to_dense: bool = False) -> int:
-        """The node of a tensor, with a unit map for what was applied to its units."""
+        """Return the node of a tensor; adds a unit map for the functions applied to its units."""
         place, applied = self._chains[id(tensor)]
         if not applied and not (to_dense and isinstance(self._nodes[place], Dense)):
             return place
@@ -205,8 +209,7 @@ class _Reader:
             if applied and self._sums_activations(place):
                 raise ValueError(
                     f"{getattr(applied[0], 'name', applied[0])!r} must not follow an Add of "
-                    "activations for a prediction, as what it lets through depends on what they "
-                    "let through: put it before the Add"
+                    "activations for a prediction: put it before the Add"
                 )
             unit_map = self._unit_map(applied, len(self._nodes))
             self._read[id(tensor)] = self._append(Unit(place, unit_map), self._origins[place])
@@ -230,8 +233,8 @@ class _Reader:
         if len(norms) > 1 or len(before) > 1 or len(after) > 1 or twice:
             names = ", ".join(repr(getattr(one, "name", one)) for one in applied)
             raise ValueError(
-                "between two Dense layers there must be one normalisation and, before and after "
-                f"it, one activation at most for a prediction, received {names}"
+                "between two Dense layers there must be at most one normalization, and at most one "
+                f"activation before and one after it, for a prediction, received {names}"
             )
         phi = [theory.activation("linear"), theory.activation("linear")]
         for i, one in enumerate((before, after)):
@@ -249,8 +252,8 @@ class _Reader:
         plain = plain and not getattr(layer, "renorm", False)
         if not plain or not (layer.trainable or isinstance(layer, _L.LayerNormalization)):
             raise ValueError(
-                f"layer {layer.name!r} must normalise the last axis of (batch, features), by the "
-                "batch's or the sample's mean and variance, for a prediction"
+                f"layer {layer.name!r} must normalize the last axis of (batch, features) by the "
+                "batch's or the sample's mean and variance for a prediction"
             )
         for name, start in (("gamma", 1.0), ("beta", 0.0)):
             variable = getattr(layer, name, None)
@@ -258,8 +261,8 @@ class _Reader:
                 continue
             if not self._is_constant(layer, name, start):
                 raise ValueError(
-                    f"{name} of layer {layer.name!r} must be {start:g} everywhere, as it is "
-                    "initialised, for a prediction"
+                    f"{name} of layer {layer.name!r} must be {start:g} everywhere, its initial "
+                    "value in Keras, for a prediction"
                 )
             kind: Any = name
             self.network.parameters[id(variable)] = Parameter(kind, here)
@@ -269,7 +272,7 @@ class _Reader:
         if self._variances == "weights":
             return bool(np.all(np.asarray(variable) == value))
         initializer, kinds = getattr(layer, f"{name}_initializer"), keras.initializers
-        if type(initializer) in (kinds.Zeros, kinds.Ones):  # as nearly always: not to be drawn
+        if type(initializer) in (kinds.Zeros, kinds.Ones):  # the usual case, without a draw
             return type(initializer) is (kinds.Ones if value else kinds.Zeros)
         return bool(np.all(np.asarray(initializer(variable.shape, variable.dtype)) == value))
 
@@ -283,7 +286,7 @@ class _Reader:
             raise ValueError(f"{name} of layer {layer.name!r}: {error}") from None
 
     def finished(self, model: keras.Model) -> DenseNetwork:
-        """The network, once its end has been found to be a dense layer."""
+        """Return the network; raises if it does not end in a dense layer."""
         place, applied = self._chains[id(model.outputs[0])]
         last = place == len(self._nodes) - 1 and isinstance(self._nodes[place], Dense)
         if not last or any(isinstance(one, _NORMS) for one in applied):
@@ -296,10 +299,10 @@ class _Reader:
 
 
 def numpy_activation(function: Any) -> theory.Activation:
-    """The activation of a Keras layer or function, in NumPy.
+    """Return the activation of a Keras layer or function in NumPy.
 
     Raises:
-        ValueError: if it is not elementwise.
+        ValueError: if the activation is not elementwise.
     """
     named = named_activation(function)
     if named is not None:

@@ -1,4 +1,4 @@
-"""`predict_gradients`: how large a model's gradients will be, from its layers and one batch."""
+"""`predict_gradients`: predict a model's gradients before training, from its layers and a batch."""
 
 from collections.abc import Callable
 from functools import cache
@@ -37,35 +37,35 @@ def predict_gradients(
     variances: Variances = "initializer",
     rough: bool = False,
 ) -> Prediction:
-    """Predict the gradients of a batch, over networks drawn as the model's initializers draw.
+    """Predict the gradients of a batch, as an average over random initial weights.
 
-    Mean-field theory of wide networks: second moments of signals and errors over the pairs of
-    samples are followed through the layers, up and down; see `kgrad.theory` and docs/theory.md. The
-    model itself is read, not run; of the output layer, activation and loss are.
+    Mean-field theory of wide networks: the second moments of signals and errors for all pairs of
+    samples are computed layer by layer, forward and backward; see `kgrad.theory` and
+    docs/theory.md. The model is read and not run, except for its output activation and its loss.
 
-    `l2_norm` is √E‖∂L/∂W‖², what `measure_gradients` gives as the root mean square over seeds, and
-    `mean_abs` the mean over seeds. Single networks scatter about it, the more the narrower and
-    deeper they are: 95 % of them lie from `lower` to `upper`.
+    `l2_norm` is √E‖∂L/∂W‖², which corresponds to the root mean square over seeds of what
+    `measure_gradients` returns; `mean_abs` corresponds to the mean over seeds. The gradients of
+    single networks scatter around these values, more in narrow and deep networks: 95 % of them are
+    between `lower` and `upper`.
 
     Args:
         model: a built Keras model, functional or sequential, of Dense layers with activations,
-            BatchNormalization or LayerNormalization, and Add; it is left as it was.
-        X: inputs, (samples, ...): one batch, of at most 2,048 samples.
+            BatchNormalization or LayerNormalization, and Add; it is not changed.
+        X: inputs, (samples, ...): one batch of at most 2,048 samples.
         y: targets, (samples,) or (samples, ...).
         loss: as in `measure_gradients`.
-        variances: "initializer" predicts networks drawn anew; "weights" takes the mean square of
-            the values that each kernel and bias has now.
-        rough: draw less, for a figure that follows a slider: in a third of the time, the line of a
-            network of ten layers is within 15 % and its band 0.7 to 1.6 times as wide. Of deeper
-            networks the line lies in the band, no more.
+        variances: "initializer" averages over the initializers' distributions; "weights" uses the
+            mean square of each kernel's and bias's current values.
+        rough: whether to draw fewer random values, for a figure that follows a slider. A rough
+            prediction takes a third of the time. For ten layers its line is within 15 % and its
+            band 0.7 to 1.6 times as wide. For deeper networks the line is only within the band.
 
     Returns:
-        The prediction, read as a history with one record is.
+        The prediction, with the interface of a history of one record.
 
     Raises:
         TypeError: if the model is not a Keras model or the data are not numbers that fit it.
-        ValueError: if the model holds what theory does not cover, or another argument cannot be
-            used.
+        ValueError: if the theory does not cover the model, or another argument is not accepted.
 
     Example:
         >>> from kgrad import create_model, make_dataset
@@ -88,7 +88,7 @@ def predict_gradients(
     described = describe_weights(model)
     weights = [described[id(variable)] for variable in model.trainable_variables]
     parameters = [network.parameters[id(variable)] for variable in model.trainable_variables]
-    # Of matrices this small, threads that wait for each other take longer than one alone.
+    # For matrices this small, several threads that wait for each other are slower than one.
     with _threads().limit(limits=1, user_api="blas"):
         effort = ROUGH if rough else FULL
         flat = X.reshape(len(X), -1)
@@ -99,7 +99,7 @@ def predict_gradients(
     dense = {layers[i]: node for i, node in enumerate(network.nodes) if isinstance(node, Dense)}
     return Prediction(
         weights,
-        values["centre"],
+        values["center"],
         lower=values["lower"],
         upper=values["upper"],
         sigma_w2={
@@ -116,11 +116,11 @@ def predict_gradients(
 
 @cache
 def _threads() -> ThreadpoolController:
-    return ThreadpoolController()  # to look for the libraries takes as long as a layer
+    return ThreadpoolController()  # searching for the libraries takes as long as a layer
 
 
 def _drawn_outputs(moments: BatchMoments, most: int) -> np.ndarray:
-    """Pre-activations of the output layer of networks drawn: (draws, B, n_L)."""
+    """Draw pre-activations of the output layer: (draws, B, n_L)."""
     B, width = moments.B, moments.widths[-1]
     draws = int(np.clip(_MOST_OUTPUTS // (B * width), _LEAST_OUTPUTS, most))
     values, vectors = np.linalg.eigh(moments.A[-1])
@@ -132,13 +132,13 @@ def _drawn_outputs(moments: BatchMoments, most: int) -> np.ndarray:
 def _output_errors(
     model: keras.Model, network: DenseNetwork, loss: Callable[[Any, Any], Any] | None
 ) -> OutputErrors:
-    """A function of pre-activations h, (draws, B, n_L), and targets: ∂ℓ_a/∂h_a, shaped as h."""
+    """Return a function that maps pre-activations h, (draws, B, n_L), and targets to ∂ℓ_a/∂h_a."""
 
     def errors(h: np.ndarray, y: np.ndarray) -> np.ndarray:
         draws, B, width = h.shape
         whole = _slopes(model, network, h.reshape(-1, width), np.concatenate([y] * draws), loss)
         one = _slopes(model, network, h[0], y, loss)
-        # A mean over more samples has smaller slopes; a sum over them has the same.
+        # The slopes of a mean are smaller with more samples; those of a sum are not.
         scale = np.sum(one * one) / max(np.sum(one * whole[:B]), 1e-300)
         return np.asarray(B * scale * whole.reshape(draws, B, width))
 
@@ -173,7 +173,7 @@ def _values(
     parameters: list[Parameter],
     effort: Effort,
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Centre, lower, upper → statistic → one number a parameter."""
+    """Return center, lower, upper → statistic → one number per parameter."""
     errors = errors_of(_drawn_outputs(moments, effort.outputs), y)
     expected = NetworkGradients(moments, errors)
     single = SingleNetworks(moments, y, errors, errors_of, effort)
@@ -186,5 +186,5 @@ def _values(
             table[1, :, i] = norm * entry * np.array([middle, lower, upper])
     return {
         bound: {"l2_norm": table[0, j], "mean_abs": table[1, j]}
-        for j, bound in enumerate(("centre", "lower", "upper"))
+        for j, bound in enumerate(("center", "lower", "upper"))
     }

@@ -1,4 +1,4 @@
-"""What Keras's initializers draw, and which one is recommended, against draws and closed forms."""
+"""Variances of Keras's initializers and recommendations, against draws and closed forms."""
 
 import keras
 import numpy as np
@@ -66,7 +66,7 @@ def test_for_relu_he_is_recommended_at_every_depth(num_layers):
 
 @pytest.mark.parametrize("name", ["tanh", "sigmoid", "gelu", "silu", "selu", "elu"])
 def test_errors_arrive_as_large_as_they_left_in_simulated_networks(name):
-    """δ¹ against δ⁷ of NumPy networks of width 300 drawn with what the initializer draws."""
+    """Compare δ¹ with δ⁷ in NumPy networks of width 300, drawn with the recommended variance."""
     found, random = kgrad.recommend_initializer(name, 6, 300), np.random.default_rng(0)
     phi, ratios = theory.activation(name), []
     for seed in range(40):
@@ -120,11 +120,11 @@ def test_the_initializer_goes_into_create_model():
         (lambda: kgrad.recommend_initializer("tnh"), "did you mean 'tanh'"),
         (
             lambda: kgrad.recommend_initializer("tanh", 3, [8, 8]),
-            r"units must be one width or one for each of num_layers = 3 .* received \[8, 8\]",
+            r"units must be one width or one per hidden layer \(num_layers = 3, .* \[8, 8\]",
         ),
         (
             lambda: kgrad.recommend_initializer(lambda x: np.minimum(np.abs(x), 1e-9), 2),
-            "activation must be one whose errors some variance keeps level, received '<lambda>'",
+            "activation must have a variance that keeps errors level, received '<lambda>'",
         ),
     ],
 )

@@ -1,7 +1,7 @@
-"""Predicted gradients against measured ones: Keras models drawn anew, and NumPy where it is exact.
+"""Predicted gradients against those measured in Keras models, and against exact NumPy formulas.
 
-Networks are drawn anew by assigning new weights to one compiled step, so that a case takes a few
-seconds; with which deviations is written here, not taken from what is tested.
+Networks are redrawn by assigning new weights to one compiled step, so that a case takes a few
+seconds. The standard deviations are written here and not taken from the tested code.
 """
 
 import keras
@@ -28,7 +28,7 @@ def batch(samples=32, features=20, seed=3):
 
 
 def measured(model, X, y, loss, seeds, *, fan):
-    """Norm and mean |g| of every trainable variable of networks drawn anew: (2, seeds, weights)."""
+    """Return norm and mean |g| of every variable of redrawn networks: (2, seeds, weights)."""
     X, y, loss = tf.constant(X), tf.constant(y), keras.losses.get(loss)
     variables, random = model.trainable_variables, np.random.default_rng(0)
     kernels = [v for v in variables if v.name == "kernel"]
@@ -64,11 +64,11 @@ FANS = {"he": he, "xavier": xavier}
 
 
 def close(found, runs, within):
-    """Whether the means over seeds agree within what is wanted, or three standard errors."""
+    """Check that means over seeds agree within a relative bound, or three standard errors."""
     mean, error = runs.mean(0), runs.std(0) / np.sqrt(len(runs))
     bound = np.maximum(within * mean, 3 * error)
     assert (np.abs(found - mean) <= bound).all(), np.round(found / mean, 3)
-    # Chance must not be all there is to the agreement.
+    # Otherwise the standard errors would make the check pass by chance.
     assert np.median(error / mean) < 0.1
 
 
@@ -212,11 +212,11 @@ def hand_written(kind):
             LAYERS.Activation("tanh"),
         ):
             x = layer(LAYERS.Dense(128, kernel_initializer="he_normal")(x))
-    elif kind == "normalised after":
+    elif kind == "normalized after":
         for _ in range(3):
             x = LAYERS.Dense(128, "relu", kernel_initializer="he_normal")(x)
             x = LAYERS.BatchNormalization()(x)
-    elif kind == "normalised before":
+    elif kind == "normalized before":
         x = LAYERS.Dense(128, kernel_initializer="he_normal")(x)
         for _ in range(2):
             y = LAYERS.Activation("relu")(LAYERS.LayerNormalization()(x))
@@ -231,7 +231,7 @@ def hand_written(kind):
 
 
 @pytest.mark.parametrize(
-    "kind", ["activation layers", "normalised after", "normalised before", "three ways"]
+    "kind", ["activation layers", "normalized after", "normalized before", "three ways"]
 )
 def test_networks_written_by_hand_are_read(kind):
     X, y = batch()
@@ -295,15 +295,21 @@ def refused(kind):
 @pytest.mark.parametrize(
     ("kind", "sentence"),
     [
-        ("convolution", r"must consist of Input, Flatten, Dense, .* received 'conv' \(Conv2D\)"),
+        (
+            "convolution",
+            r"must consist only of Input, Flatten, Dense, .* received 'conv' \(Conv2D\)",
+        ),
         ("dropout", r"received 'drop' \(Dropout\)"),
         ("shared", r"each called once, for a prediction, received 'dense\w*' \(Dense\)"),
         ("regularizer", r"without regularizers, for a prediction, received 'regular' \(Dense\)"),
         ("constant", r"bias of layer 'ones': an initializer must .* received Ones\(\)"),
-        ("entangled", "layer 'sum' must add tensors of one shape, with a Dense layer on the way"),
+        (
+            "entangled",
+            "layer 'sum' must add tensors of one shape, separated from each other by a Dense",
+        ),
         ("after a sum", "'late' must not follow an Add of activations .* put it before the Add"),
         ("softmax", "a hidden activation must be elementwise for a prediction, received 'softmax'"),
-        ("two norms", "there must be one normalisation .* received 'a', 'b'"),
+        ("two norms", "there must be at most one normalization, .* received 'a', 'b'"),
         ("gamma", "gamma of layer 'norm' must be 1 everywhere"),
         ("end", "must end in a Dense layer and its activation .* received 'last'"),
     ],
@@ -347,7 +353,7 @@ def test_other_refusals_are_sentences_too():
 
 
 def test_a_network_that_is_a_plain_stack_is_one():
-    """The same numbers as propagate_batch, which is held to simulations in test_theory.py."""
+    """Compare with propagate_batch, which the tests of the theory compare with simulations."""
     X, _ = batch(12)
     widths, sigma_w2 = (20, 50, 70, 3), 1.7
     variances = tuple(sigma_w2 / n for n in widths[:-1])
@@ -375,7 +381,7 @@ def test_a_network_that_is_a_plain_stack_is_one():
 @pytest.mark.parametrize("before", [TANH, theory.activation("linear")])
 def test_the_jacobian_of_a_unit_is_that_of_finite_differences(norm, before):
     if norm == "layer" and before is TANH:
-        pytest.skip("its mean and variance are over the units, not those of one")
+        pytest.skip("layer normalization uses the mean and variance of all units, not of one")
     B, random = 5, np.random.default_rng(0)
     h = random.normal(size=(7, B))
     unit = UnitMap(before, norm, TANH, 0.01)
@@ -409,7 +415,7 @@ def test_signals_that_have_all_but_died_out_have_a_mean():
 
 @pytest.mark.parametrize(("batch_size", "within"), [(8, 0.03), (32, 0.015), (64, 0.015)])
 def test_deep_batch_norm_grows_at_the_closed_rate(batch_size, within):
-    """Yang et al. 2019, theorem 8, of 25 layers, away from both ends."""
+    """Yang et al. 2019, theorem 8: 25 layers, away from both ends."""
     nodes = [Input()]
     for _ in range(25):
         nodes.append(Dense(len(nodes) - 1, 100, 1 / 100))
@@ -424,7 +430,7 @@ def test_deep_batch_norm_grows_at_the_closed_rate(batch_size, within):
 
 
 def test_drawn_networks_are_differentiated_as_keras_does():
-    """With the weights that were drawn in a Keras model: ‖g‖ of every variable."""
+    """Compare ‖g‖ of every variable with a Keras model that has the drawn weights."""
     X, y = batch(10)
     for options in (
         {"normalization": "batch", "skip_connections": True},
@@ -439,7 +445,7 @@ def test_drawn_networks_are_differentiated_as_keras_does():
 
         drawn = DrawnNetworks(tuple(network.nodes), X, 2, errors, np.random.default_rng(0))
         kernels = {id(v): network.parameters[id(v)].place for v in model.trainable_variables}
-        # Of the first layer only X Wᵀ is what Keras has, its 20 columns being taken as 10.
+        # In the first layer only X Wᵀ equals Keras's: its 20 columns are represented by 10.
         root = np.linalg.lstsq(X.astype(np.float64), drawn._x[0][0], rcond=None)[0]
         for variable in model.trainable_variables:
             if variable.name == "kernel":
@@ -452,7 +458,7 @@ def test_drawn_networks_are_differentiated_as_keras_does():
 
 
 def test_drawn_networks_whose_errors_die_out_are_the_same_in_float32():
-    """∂L/∂W of 1e-40 and less in float32, to which 1e-38 is 0, with another unit of errors."""
+    """∂L/∂W of 1e-40 and less, where float32 rounds 1e-38 to 0, with another unit of errors."""
     nodes = [Input()]
     for _ in range(44):
         nodes += [
@@ -490,19 +496,19 @@ def test_networks_are_narrowed_with_the_variance_of_their_signals_kept():
 
 @pytest.mark.parametrize("width", [40, 160])
 def test_the_band_is_as_wide_as_single_networks_scatter(width):
-    """Hanin & Nica 2018: ln‖g‖² of one sample has the variance 5 Σ 1/n, if the error is certain."""
+    """Hanin & Nica 2018: ln‖g‖² of one sample has variance 5 Σ 1/n if the error is constant."""
     model = kgrad.create_model(
         6, "relu", "he", units=width, input_shape=(1000,), output_activation=None
     )
     X = np.random.default_rng(0).normal(size=(1, 1000))
-    # An error that hardly depends on the output, and no other sample.
+    # An error that hardly depends on the output, and only one sample.
     found = kgrad.predict_gradients(model, X, np.array([1e6]), loss="mse")
     spread = np.log(found.upper["l2_norm"] / found.lower["l2_norm"])[0, ::2][:6]
     np.testing.assert_allclose(spread, 1.96 * np.sqrt(5 * 6 / width), rtol=0.25)
 
 
 def test_what_passes_down_is_what_was_sent_up():
-    """n ⟨Q, G⟩ of a weight is the same at every cut through a network with skips."""
+    """n ⟨Q, G⟩ of a weight is the same at every cut through a network with skip connections."""
     X, _ = batch(10)
     model = kgrad.create_model(
         4, "relu", "he", units=[16, 24, 24, 24], normalization="batch", skip_connections=True
@@ -523,9 +529,9 @@ def test_what_passes_down_is_what_was_sent_up():
     [("relu", 30, 0.1, 0.01), ("relu", 100, 0.14, 0.05), ("tanh", 30, 0.01, 0.002)],
 )
 def test_signals_that_die_out_are_followed_to_the_end(activation, depth, level, small):
-    """Of weights s times as large each gradient is s^depth times as large.
+    """If weights are s times as large, each gradient is s^depth times as large.
 
-    So it is with ReLU, and with tanh where it is as good as linear.
+    This holds for ReLU, and for tanh where it is almost linear.
     """
     X, y = batch(32)
     found = []
