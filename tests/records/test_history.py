@@ -849,6 +849,19 @@ def test_what_would_take_too_much_memory_or_depth_is_refused(file, line, change,
         GradientHistory.load(file)
 
 
+@pytest.mark.parametrize("depth", [100, 500, 900, 950, 980, 990, 1_000, 200_000])
+@pytest.mark.parametrize("place", ["metadata", "weights", "version", "extra"])
+def test_a_header_that_is_nested_too_deeply_is_a_value_error(file, depth, place):
+    edit(file, 1, lambda header: header | {place: {"a": "HERE"}})
+    nested = b"[" * depth + b"]" * depth
+    file.write_bytes(file.read_bytes().replace(b'"HERE"', nested))
+    if place == "extra" and depth < 900:  # not read, so not limited by kgrad
+        assert len(GradientHistory.load(file)) == 3
+    elif place != "extra":
+        with pytest.raises(ValueError, match=rf"^{re.escape(str(file))}, line 1: "):
+            GradientHistory.load(file)
+
+
 def test_the_limits_themselves_are_accepted(file):
     metadata = {"levels": 1}
     for _ in range(98):
