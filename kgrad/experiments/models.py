@@ -80,9 +80,7 @@ def create_model(
     widths = _checked_sizes(num_layers, units, input_shape, output_units, seed)
     hidden_f = _activation("activation", activation)
     output_f = _activation("output_activation", output_activation)
-    initializer = _resolve(
-        "weight_initializer", weight_initializer, keras.initializers, INITIALIZERS
-    )
+    initializer = find_initializer("weight_initializer", weight_initializer)
     norm_class = _normalization(normalization)
 
     def dense(x: Any, name: str, width: int, **options: Any) -> Any:
@@ -134,15 +132,7 @@ def _checked_sizes(
     num_layers: int, units: Any, input_shape: Any, output_units: int, seed: int | None
 ) -> list[int]:
     """Check every number and return the width of each hidden layer."""
-    require_integer("num_layers", num_layers, 1)
-    widths = list(units) if isinstance(units, list | tuple) else [units] * int(num_layers)
-    if len(widths) != num_layers:
-        raise ValueError(
-            f"units must be one width or one per hidden layer ({num_layers}), "
-            f"received {len(widths)}: {units!r}"
-        )
-    for width in widths:
-        require_integer("units", width, 1)
+    widths = hidden_widths(num_layers, units)
     if not isinstance(input_shape, list | tuple) or not input_shape:
         raise ValueError(f"input_shape must be a tuple such as (20,), received {input_shape!r}")
     for size in input_shape:
@@ -150,7 +140,43 @@ def _checked_sizes(
     require_integer("output_units", output_units, 1)
     if seed is not None:
         require_integer("seed", seed, 0)
-    return [int(width) for width in widths]
+    return widths
+
+
+def hidden_widths(num_layers: int, units: int | Sequence[int]) -> list[int]:
+    """Return the width of each hidden layer.
+
+    Args:
+        num_layers: number of hidden layers.
+        units: width of all hidden layers, or a sequence of one width per hidden layer.
+
+    Raises:
+        ValueError: if a number is not positive, or the number of widths is not `num_layers`.
+    """
+    require_integer("num_layers", num_layers, 1)
+    if isinstance(units, Sequence | np.ndarray):
+        widths: list[Any] = list(units)
+    else:
+        widths = [units] * int(num_layers)
+    if len(widths) != num_layers:
+        raise ValueError(
+            f"units must be one width or one per hidden layer ({num_layers}), "
+            f"received {len(widths)}: {units!r}"
+        )
+    return [require_integer("units", width, 1) for width in widths]
+
+
+def find_initializer(argument: str, value: Any) -> Any:
+    """Return a Keras initializer.
+
+    Args:
+        argument: the argument as the user spelled it.
+        value: a name, an alias, a config, an instance or a function.
+
+    Raises:
+        ValueError: if there is no such initializer.
+    """
+    return _resolve(argument, value, keras.initializers, INITIALIZERS)
 
 
 def _key(name: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from kgrad import theory
-from kgrad.measure.aliases import INITIALIZERS
+from kgrad.experiments.models import find_initializer, hidden_widths
 
 # Standard deviation of a standard normal distribution truncated at ±2.
 _CUT = 0.87962566103423978
@@ -132,12 +132,7 @@ def recommend_initializer(
         1.518
     """
     phi = theory.activation(activation)
-    widths = [units] * num_layers if isinstance(units, int | np.integer) else list(units)
-    if num_layers < 1 or len(widths) != num_layers:
-        raise ValueError(
-            f"units must be one width or one per hidden layer (num_layers = {num_layers}, at "
-            f"least 1), received {units!r}"
-        )
+    widths = hidden_widths(num_layers, units)
     shapes = list(pairwise([input_units, *widths, 1]))
 
     def profile(sigma_w2: Sequence[float]) -> np.ndarray:
@@ -150,7 +145,7 @@ def recommend_initializer(
             return float(np.log(profile([np.exp(log_sigma_w2)] * (num_layers + 1))[0]))
 
     sigma_w2 = _root(growth, phi.name, num_layers)
-    other = keras.initializers.get(INITIALIZERS.get(instead_of, instead_of))
+    other = find_initializer("instead_of", instead_of)
     return Recommendation(
         keras.initializers.VarianceScaling(sigma_w2, "fan_in", "truncated_normal"),
         sigma_w2,

@@ -120,7 +120,12 @@ def test_the_initializer_goes_into_create_model():
         (lambda: kgrad.recommend_initializer("tnh"), "did you mean 'tanh'"),
         (
             lambda: kgrad.recommend_initializer("tanh", 3, [8, 8]),
-            r"units must be one width or one per hidden layer \(num_layers = 3, .* \[8, 8\]",
+            r"^units must be one width or one per hidden layer \(3\), received 2: \[8, 8\]$",
+        ),
+        (lambda: kgrad.recommend_initializer("tanh", 0), "^num_layers must be an integer of at"),
+        (
+            lambda: kgrad.recommend_initializer("tanh", instead_of="xaver"),
+            r"^instead_of must be among .*, received 'xaver'; did you mean 'xavier'\?$",
         ),
         (
             lambda: kgrad.recommend_initializer(lambda x: np.minimum(np.abs(x), 1e-9), 2),
