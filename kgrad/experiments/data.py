@@ -198,6 +198,26 @@ def _digits(samples: int, features: int, seed: int) -> "Arrays":
     return X[chosen], y[chosen]
 
 
+def require_recipe(argument: str, name: str) -> Recipe:
+    """Return the entry of `DATASETS` with a name.
+
+    Args:
+        argument: the argument as the user spelled it.
+        name: its value.
+
+    Raises:
+        ValueError: if there is no such data set.
+    """
+    from kgrad.records.checks import did_you_mean
+
+    if name not in DATASETS:
+        raise ValueError(
+            f"{argument} must be among {', '.join(DATASETS)}, received {name!r}"
+            f"{did_you_mean(name, DATASETS)}"
+        )
+    return DATASETS[name]
+
+
 def make_dataset(
     name: str, samples: int | None = None, features: int | None = None, seed: int = 0
 ) -> Dataset:
@@ -251,6 +271,14 @@ def make_dataset(
     return Dataset(name, X, y, recipe.loss, recipe.output_units, recipe.output_activation)
 
 
+def _standardized(columns: "np.ndarray") -> "np.ndarray":
+    """Return (x - mean) / std of each column, in float32; a constant column becomes 0."""
+    import numpy as np
+    from sklearn.preprocessing import StandardScaler
+
+    return StandardScaler().fit_transform(columns.astype(np.float64)).astype(np.float32)
+
+
 def dataset_lines() -> list[str]:
     """Return one line for each data set: its name, its task and its default number of features."""
     width = max(map(len, DATASETS))
@@ -263,31 +291,3 @@ def dataset_lines() -> list[str]:
 make_dataset.__doc__ = "\n        ".join(
     [f"{make_dataset.__doc__ or ''}\n    Data sets:", *dataset_lines()]
 )
-
-
-def require_recipe(argument: str, name: str) -> Recipe:
-    """Return the entry of `DATASETS` with a name.
-
-    Args:
-        argument: the argument as the user spelled it.
-        name: its value.
-
-    Raises:
-        ValueError: if there is no such data set.
-    """
-    from kgrad.records.checks import did_you_mean
-
-    if name not in DATASETS:
-        raise ValueError(
-            f"{argument} must be among {', '.join(DATASETS)}, received {name!r}"
-            f"{did_you_mean(name, DATASETS)}"
-        )
-    return DATASETS[name]
-
-
-def _standardized(columns: "np.ndarray") -> "np.ndarray":
-    """Return (x - mean) / std of each column, in float32; a constant column becomes 0."""
-    import numpy as np
-    from sklearn.preprocessing import StandardScaler
-
-    return StandardScaler().fit_transform(columns.astype(np.float64)).astype(np.float32)

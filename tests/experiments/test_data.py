@@ -1,3 +1,5 @@
+"""Data sets: shapes, types and scales, reproducibility, and whether the tasks can be learned."""
+
 import hashlib
 import subprocess
 import sys

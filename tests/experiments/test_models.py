@@ -1,3 +1,5 @@
+"""`create_model`: layers, weights and names, against NumPy and the papers' formulas."""
+
 import inspect
 import subprocess
 import sys

@@ -1,0 +1,119 @@
+"""Trials: ranking and verdicts, on histories written by hand."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from kgrad.records.history import GradientHistory, Weight
+from kgrad.records.trials import Trials
+
+
+def made_history(loss, norms, weight=1.0, added=()):
+    """Return two records of a kernel per layer, of added layers, and of one without a kernel."""
+    names = [*(f"layer_{i}" for i in range(len(norms))), *added]
+    weights = [Weight(n, "kernel", f"{n}/kernel", (2, 2)) for n in names]
+    weights += [Weight("norm", "gamma", "norm/gamma", (2,))]
+    norms = [*norms, *[123.0] * len(added), 1e9]
+    history = GradientHistory(weights, ["mean_abs", "l2_norm", "weight_l2"])
+    values = {"mean_abs": norms, "l2_norm": norms, "weight_l2": [weight] * len(weights)}
+    history.append(0, 0, values, {"loss": 4.0})
+    history.append(1, 9, values, {"loss": loss})
+    return history
+
+
+def ranked(before, **changed):
+    return Trials.ranked(before, [(name, "", history) for name, history in changed.items()])
+
+
+def test_losses_rank_in_two_digits_then_the_evenness_of_the_gradients_and_broken_runs_last():
+    trials = ranked(
+        made_history(1.0, [1.0, 1.0]),
+        nan=made_history(np.nan, [1.0, 1.0]),
+        broken=made_history(0.01, [1.0, 1.0], weight=np.nan),
+        endless=made_history(np.inf, [1.0, 1.0]),
+        worse=made_history(3.0, [1.0, 1.0]),
+        uneven=made_history(0.501, [1e-4, 1.0]),
+        even=made_history(0.504, [0.1, 1.0]),
+        silent=made_history(0.502, [0.0, 1.0]),
+        best=made_history(0.4, [1e-9, 1.0]),
+    )
+    names = [trial.name for trial in trials]
+    assert names == [
+        "unchanged", "best", "even", "uneven", "silent", "worse", "broken", "endless", "nan",
+    ]  # fmt: skip
+    assert [trials.decades(t) for t in trials[2:5]] == pytest.approx([1, 4, np.inf])
+
+
+def test_verdicts_by_hand():
+    trials = ranked(
+        made_history(1.0, [1.0, 4.0]),
+        a=made_history(0.3, [1.0, 1.0]),
+        b=made_history(0.004, [1.0, 1.0]),
+        c=made_history(0.7, [1.0, 1.0]),
+        d=made_history(0.95, [1.0, 1.0]),
+        e=made_history(2.5, [1.0, 1.0]),
+        f=made_history(np.nan, [1.0, 1.0]),
+    )
+    assert {trial.name: trial.note for trial in trials} == {
+        "unchanged": "baseline",
+        "a": "large improvement: loss is 30 % of the baseline's",
+        "b": "large improvement: loss is less than 1 % of the baseline's",
+        "c": "improvement: loss is 70 % of the baseline's",
+        "d": "little change in this time",
+        "e": "worse: loss is 2.5 times the baseline's",
+        "f": "worse: training breaks down",
+    }
+    broken = made_history(0.7, [1.0, 1.0], weight=np.nan)
+    ill = ranked(broken, healed=made_history(0.9, [1.0, 1.0]), same=broken)
+    assert [trial.note for trial in ill] == [
+        "baseline; training breaks down",
+        "large improvement: training no longer breaks down",
+        "training breaks down, as in the baseline",
+    ]
+    negative = ranked(made_history(-1.0, [1.0]), a=made_history(-2.0, [1.0]))
+    assert negative[1].note == "improvement"
+
+
+def test_layers_without_kernels_and_those_that_a_change_adds_do_not_count():
+    trials = ranked(
+        made_history(1.0, [1.0, 10.0]), skip=made_history(1.0, [2.0, 10.0], added=["projection_1"])
+    )
+    assert trials.layers == ("layer_0", "layer_1")
+    assert_array_equal(trials.by_layer(trials[1], "l2_norm"), [[2, 10], [2, 10]])
+    assert trials.first_to_last(trials[1]) == pytest.approx(0.2)
+    assert trials.decades(trials[1]) == pytest.approx(np.log10(5))
+
+
+def test_layers_of_a_model_that_names_them_anew_are_compared_in_their_order():
+    trials = ranked(made_history(1.0, [1.0, 10.0]))
+    weights = [Weight(f"other_{i}", "kernel", f"{i}", (2, 2)) for i in range(2)]
+    history = GradientHistory(weights, ["l2_norm", "mean_abs"])
+    history.append(0, 0, {"l2_norm": [3.0, 30.0], "mean_abs": [3.0, 30.0]}, {"loss": 1.0})
+    trials = Trials.ranked(trials[0].history, [("same", "", history)])
+    assert_array_equal(trials.by_layer(trials[1], "l2_norm"), [[3, 30]])
+
+
+def test_trials_as_table_frame_and_dict():
+    history = made_history(0.25, [1.0, 10.0])
+    trials = Trials.ranked(
+        made_history(1.0, [1.0, 1.0]), [("better", "more of it", history)], [("this", "of that")]
+    )
+    frame = trials.to_frame()
+    assert list(frame.columns) == [
+        "name", "change", "loss_first", "loss", "gradient_first_to_last", "gradient_decades",
+        "note",
+    ]  # fmt: skip
+    assert frame.loc[1, "loss_first"] == 4.0 and frame.loc[1, "loss"] == 0.25
+    assert frame.loc[1, "gradient_first_to_last"] == pytest.approx(0.1)
+    assert trials.to_dict()["not_possible"] == [["this", "of that"]]
+    text = str(trials)
+    for part in (
+        "better",
+        "more of it",
+        "4 → 0.25",
+        "loss is 25 % of the",
+        "not tried: this: of that",
+    ):
+        assert part in text
+    assert repr(trials) == "Trials([unchanged: 1, better: 0.25])"
+    assert len(trials) == 2 and trials[1].history is history
