@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kgrad.diagnosis import Diagnosis, Finding, diagnose
+from kgrad.experiments.experiment import Experiment, experiment_of
 from kgrad.records.history import GradientHistory
 from kgrad.records.prediction import Prediction
 from kgrad.records.summary import summarize, summarize_prediction
 
 if TYPE_CHECKING:
-    from kgrad.experiments import Experiment, Prepared
+    from kgrad.experiments import Prepared
 
 # Anyone may have written a history file: the network it describes is rebuilt only if that is cheap.
 _MOST_WEIGHTS, _MOST_SAMPLES = 10_000_000, 100_000
@@ -37,7 +38,7 @@ class RunGroup:
 
     name: str
     histories: list[GradientHistory]
-    experiment: "Experiment | None" = None
+    experiment: Experiment | None = None
     prediction: Prediction | None = None
     no_prediction: str = ""
     diagnoses: list[Diagnosis] = field(default_factory=list)
@@ -136,7 +137,7 @@ def mismatch(prediction: Prediction, history: GradientHistory) -> str:
     return ""
 
 
-def require_cheap(experiment: "Experiment", history: GradientHistory) -> None:
+def require_cheap(experiment: Experiment, history: GradientHistory) -> None:
     """Check that an experiment read from a history has the history's size and is cheap to rebuild.
 
     Raises:
@@ -159,9 +160,6 @@ def _predict(
     group: RunGroup, prepared: "Prepared | None", prediction: Prediction | None, compute: bool
 ) -> None:
     """Set the group's experiment, and its prediction or the reason why there is none."""
-    # Imports TensorFlow, which reading and drawing histories does not need.
-    from kgrad.experiments import experiment_of, predict_experiment
-
     history = group.histories[0]
     try:
         if prepared is None:
@@ -171,6 +169,9 @@ def _predict(
             experiment = prepared.experiment
         group.experiment = experiment
         if compute:
+            # Imports TensorFlow, which everything else here does without.
+            from kgrad.experiments import predict_experiment
+
             prediction = predict_experiment(prepared or experiment)
     except (OverflowError, TypeError, ValueError) as error:
         group.no_prediction = str(error)

@@ -5,6 +5,7 @@ from functools import lru_cache
 
 from kgrad.apps.page.configuration import Configuration, from_experiment
 from kgrad.apps.run_groups import mismatch, require_cheap
+from kgrad.experiments.experiment import Experiment
 from kgrad.records.history import GradientHistory
 from kgrad.records.prediction import Prediction
 
@@ -44,8 +45,6 @@ def predicted_for_recording(history: GradientHistory) -> tuple[Prediction | None
     configuration = from_experiment(history.metadata.get("experiment"))
     if configuration is None:
         return None, "this recording was not made from an app configuration"
-    from kgrad.experiments import Experiment
-
     try:
         require_cheap(Experiment(**configuration.experiment()), history)
     except ValueError as error:
@@ -65,7 +64,7 @@ def _predicted(configuration: Configuration) -> tuple[Prediction | None, str]:
             "theory would take too long for so many layers and samples; choose a smaller batch "
             "size, or use kgrad.predict_gradients"
         )
-    from kgrad.experiments import Experiment, predict_experiment
+    from kgrad.experiments import predict_experiment
 
     try:
         with _lock:  # Keras names layers in one table for all threads

@@ -3,14 +3,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kgrad.apps.command.run_options import command_of
 from kgrad.apps.run_groups import RunGroup
+from kgrad.experiments.experiment import Experiment
 from kgrad.records.history import GradientHistory
-
-if TYPE_CHECKING:
-    from kgrad.experiments import Experiment
 
 _LONGEST = 2000  # characters of one metadata value
 
@@ -54,7 +52,7 @@ def metadata_of(history: GradientHistory) -> list[tuple[str, str]]:
     return found
 
 
-def _network_and_training(experiment: "Experiment") -> str:
+def _network_and_training(experiment: Experiment) -> str:
     e = experiment
     parts = [
         f"{e.num_layers} hidden layers of {e.units} units, {e.activation}, {e.weight_initializer}"
@@ -70,7 +68,7 @@ def _network_and_training(experiment: "Experiment") -> str:
     )
 
 
-def _python_of(experiment: "Experiment", seeds: Sequence[Any]) -> str:
+def _python_of(experiment: Experiment, seeds: Sequence[Any]) -> str:
     values = {one.name: getattr(experiment, one.name) for one in fields(experiment)}
     given = [
         f"    {one.name}={values[one.name]!r},"
