@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
 from kgrad.experiments.data import DATASETS
-from kgrad.experiments.experiment import LONG_NAMES, SHORT_NAMES
+from kgrad.experiments.experiment import LONG_NAMES, SHORT_NAMES, option_value
 
 ACTIVATIONS = (
     "sigmoid", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "softsign",
@@ -154,7 +154,8 @@ def to_query(configuration: Configuration, prefix: str = "") -> dict[str, str]:
     for one in fields(Configuration):
         value = getattr(configuration, one.name)
         if value != one.default:
-            query[prefix + one.name] = _written(value)
+            number = isinstance(value, float)
+            query[prefix + one.name] = f"{value:.15g}" if number else option_value(value)
     return query
 
 
@@ -248,14 +249,6 @@ def _is_normal(value: Any) -> bool:
         return name == "normal" and bool(colon) and 1e-6 <= float(number) <= 100
     except ValueError:
         return False
-
-
-def _written(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
 def _short(value: Any) -> str:

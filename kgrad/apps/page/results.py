@@ -10,7 +10,7 @@ from kgrad.apps.findings import escape_markdown
 from kgrad.apps.page.configuration import Configuration
 from kgrad.apps.page.figures import draw, losses, profiles
 from kgrad.apps.page.predicting import predicted, predicted_for_recording
-from kgrad.apps.page.runs import Run, Tab
+from kgrad.apps.page.runs import Run, Tab, predictions_of
 from kgrad.apps.page.views import STATISTICS, view
 from kgrad.records.journal import Journal
 
@@ -116,11 +116,7 @@ def _live(tab: Tab, statistic: str) -> None:
 
 def _draw_live(runs: list[Run], recorded: dict[str, Any], statistic: str) -> None:
     """Draw gradient against depth, and the loss beside one figure or below two."""
-    predictions = {
-        run.name: run.prediction
-        for run in runs
-        if run.prediction is not None and statistic in run.prediction.statistics
-    }
+    predictions = predictions_of(runs, statistic)
     drawn = {}
     if all(statistic in history.statistics for history in recorded.values()):
         every = {run.name: run.history for run in runs}

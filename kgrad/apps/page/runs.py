@@ -102,6 +102,15 @@ class Run:
         return f", about {seconds / 60:.0f} min left"
 
 
+def predictions_of(runs: Sequence[Run], statistic: str) -> dict[str, Prediction]:
+    """Return name → prediction of the runs for which the statistic is predicted."""
+    return {
+        run.name: run.prediction
+        for run in runs
+        if run.prediction is not None and statistic in run.prediction.statistics
+    }
+
+
 class Tab:
     """The state of a browser tab outside of the page: a folder, and a process during a training.
 

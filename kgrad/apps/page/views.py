@@ -8,7 +8,7 @@ import streamlit as st
 from kgrad.apps.findings import escape_markdown, to_markdown
 from kgrad.apps.page.downloads import downloads
 from kgrad.apps.page.figures import draw, profiles
-from kgrad.apps.page.runs import Run
+from kgrad.apps.page.runs import Run, predictions_of
 from kgrad.apps.run_groups import diagnose_runs
 from kgrad.figures.interactive import plot_distributions, plot_flow_graph, plot_heatmap
 from kgrad.figures.interactive.depth import depth_figure
@@ -162,11 +162,7 @@ def _predictions(runs: list[Run], shown: dict[str, GradientHistory], statistic: 
         "Before training. Dark: the prediction, with the band that holds about 95 % of random "
         "initializations. Colored: this network, measured."
     )
-    predictions = {
-        run.name: run.prediction
-        for run in runs
-        if run.prediction is not None and statistic in run.prediction.statistics
-    }
+    predictions = predictions_of(runs, statistic)
     first = {name: history for name, history in shown.items() if 0 in history.epochs}
     drawn = profiles(first, predictions, statistic, epochs=[0]) if first else {}
 
