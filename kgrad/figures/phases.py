@@ -9,7 +9,7 @@ from kgrad.records.prediction import Prediction
 from kgrad.theory import Activation, activation, critical_line, fixed_point
 from kgrad.theory.depths import phase_plane
 
-RATE_LABEL = "growth of the gradient towards the input, decades per layer"
+RATE_LABEL = "gradient growth towards input,\ndecades per layer"
 MOST_NAMED = 6  # the largest number of points that are named; more have a color bar
 _WIDEST_LINEAR = 10.0  # a larger σ_w² needs a logarithmic axis
 _LARGE = 0.05  # share of the plane that an area needs to be named
@@ -109,6 +109,12 @@ class PhaseDiagram(NamedTuple):
             areas=_areas(sigma_w2, sigma_b2, q, chi),
             points=points,
         )
+
+    def across(self, sigma_w2: float) -> float:
+        """Return where a σ_w² is on the axis, from 0 at the left to 1 at the right."""
+        forward = np.log if self.logarithmic else np.asarray
+        low, at, high = forward([self.sigma_w2[0], sigma_w2, self.sigma_w2[-1]])
+        return float((at - low) / (high - low))
 
     @property
     def title(self) -> str:

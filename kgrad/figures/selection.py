@@ -166,6 +166,19 @@ def chosen_epochs(epochs: Sequence[int], times: Sequence[np.ndarray]) -> list[in
     return [int(epoch) for epoch in dict.fromkeys(epochs)]
 
 
+def input_is_above(values: np.ndarray, scale: Scale) -> bool:
+    """Return whether lines near the input are above those near the output, for their color key.
+
+    Args:
+        values: (records, layers).
+        scale: the scale of the y axis.
+    """
+    half = (values.shape[1] + 1) // 2
+    first, last = values[:, :half], values[:, -half:]
+    first, last = first[scale.ordinary(first)], last[scale.ordinary(last)]
+    return not (first.size and last.size) or bool(np.median(first) >= np.median(last))
+
+
 # --- Gradient against depth
 
 
@@ -436,7 +449,7 @@ SHARES = {
 _ROWS: tuple[dict[str, str], ...] = (
     {MEAN: "mean activation", STD: "standard deviation"},
     SHARES,
-    {"signal_mean_abs": "back-propagated signal, mean |∂loss/∂activation|"},
+    {"signal_mean_abs": "back-propagated mean |∂L/∂a|"},
 )
 ACTIVATION_TITLES = {name: title for row in _ROWS for name, title in row.items()}
 

@@ -5,7 +5,6 @@ import plotly.graph_objects as go
 from matplotlib.colors import to_hex
 
 from kgrad.figures.interactive.parts import (
-    NAMED,
     add_depth_bar,
     add_special_points,
     add_strips,
@@ -72,11 +71,11 @@ def plot_activations(history: GradientHistory, *, title: str = "") -> go.Figure:
         (_draw_over_time if over_time else _draw_by_depth)(figure, name, drawn, history, row)
         note_blank(figure, drawn.scales[name], row=row, col=1)
     if not over_time:
-        axis = depth_axis_of(history.outputs, NAMED)
+        axis = depth_axis_of(history.outputs)
         figure.update_xaxes(axis | {"title": None})
         figure.update_xaxes(title=axis["title"], row=len(names))
     elif len(history.outputs) > FEW:
-        add_depth_bar(figure)
+        add_depth_bar(figure, input_at_top=True)
     return figure
 
 

@@ -8,7 +8,6 @@ from matplotlib.colors import to_hex
 
 from kgrad.figures.interactive.panels import add_predicted, add_profile, in_legend
 from kgrad.figures.interactive.parts import (
-    NAMED,
     add_special_points,
     add_strips,
     colors,
@@ -152,7 +151,7 @@ def plot_prediction(
     columns = _columns(len(groups))
     for number, (some, one) in enumerate(groups.values()):
         place = place_of(number, columns)
-        add_measured_and_predicted(figure, some, one, scale, NAMED // columns, **place)
+        add_measured_and_predicted(figure, some, one, scale, columns, **place)
     replicates = max(len(some) for some, _ in groups.values())
     figure.update_traces(name=measured_label(replicates), selector={"legendgroup": "measured"})
     return figure
@@ -219,7 +218,7 @@ def profiles_figure(
     figure, columns = _panels(list(panels), title, scale), _columns(len(panels))
     for number, (name, (layers, some)) in enumerate(panels.items()):
         place = place_of(number, columns)
-        figure.update_xaxes(depth_axis_of(layers, NAMED // columns), **place)
+        figure.update_xaxes(depth_axis_of(layers, columns=columns), **place)
         if predictions and name in predictions:
             one = predictions[name]
             predicted = Predicted.of(one, scale.statistic)
@@ -237,7 +236,7 @@ def add_measured_and_predicted(
     histories: Sequence[GradientHistory],
     prediction: Prediction,
     scale: Scale,
-    most: int,
+    columns: int,
     **place: int,
 ) -> None:
     """Add epoch 0 of the dense layers to a panel: predicted line and band, measured points.
@@ -247,13 +246,13 @@ def add_measured_and_predicted(
         histories: the replicates.
         prediction: what theory predicts for them.
         scale: the scale of the y axis.
-        most: about the largest number of layers to name.
+        columns: panels per row.
         **place: row and column of the panel.
     """
     predicted = Predicted.of(prediction, scale.statistic)
     dense = np.flatnonzero(predicted.dense)
     depth, names = np.arange(1, len(dense) + 1), [prediction.layers[i] for i in dense]
-    figure.update_xaxes(depth_axis_of(names, most), **place)
+    figure.update_xaxes(depth_axis_of(names, columns=columns), **place)
     add_predicted(figure, predicted, names, depth, scale, **place)
     points = at_epoch_0(histories, scale.statistic)[:, dense]
     texts = [described(histories[0])[i] for i in dense]
@@ -297,6 +296,8 @@ def _panels(names: Sequence[str], title: str, scale: Scale) -> go.Figure:
         gap=46 if rows == 1 else 120,  # with room for the names of layers
         shared_yaxes=True,
     )
+    if len(names) > 1:  # the legend may be long
+        figure.update_layout(height=figure.layout.height + 70)
     figure.update_yaxes(magnitude_axis_of(scale))
     figure.update_yaxes(title_text="", col=2)
     for number in range(len(names)):

@@ -20,8 +20,9 @@ from kgrad.figures.distribution_cells import (
 )
 from kgrad.figures.interactive.parts import (
     STRIP_COLOR,
+    axis_title,
     colorscale,
-    layer_axis_of,
+    depth_axis_of,
     panel_grid,
     place_of,
     plain,
@@ -78,24 +79,31 @@ def plot_distributions(
     rows = -(-len(cells.panels) // columns)
     names = [panel.title for panel in cells.panels]
     figure = panel_grid(
-        title, names, [138.0] * rows, columns=columns, gap=32, shared_xaxes=True, shared_yaxes=True
+        title,
+        names,
+        [138.0 if rows > 1 else 240.0] * rows,
+        columns=columns,
+        gap=32,
+        shared_xaxes=True,
+        shared_yaxes=True,
     )
     figure.update_layout(bargap=0, barmode="overlay")
     places, texts = span.ticks()
     y_axis = {"tickvals": places, "ticktext": [superscript(text) for text in texts]}
     figure.update_yaxes(y_axis | {"range": span.limits, "automargin": True, "showgrid": False})
-    axis = time_axis_of(cells.label, cells.edges)
+    figure.update_yaxes(zeroline=False)
+    axis = time_axis_of(cells.label, cells.edges, columns)
     if cells.layers:
-        axis |= layer_axis_of(cells.layers, 0, 6) | {"tickangle": 40}
-    figure.update_xaxes(axis | {"title": None, "showgrid": False, "zeroline": False})
-    figure.update_xaxes(title_text=cells.label, row=rows)
-    figure.update_yaxes(title_text="|gradient entry|", row=1 + (rows - 1) // 2, col=1)
+        axis = depth_axis_of(cells.layers, 0, columns)
+    figure.update_xaxes(axis | {"title": None, "showgrid": False})
+    figure.update_xaxes(title=axis["title"], row=rows)
+    figure.update_yaxes(title=axis_title("|gradient entry|"), row=1 + (rows - 1) // 2, col=1)
     for number, panel in enumerate(cells.panels):
         place = place_of(number, columns)
         _draw_density(figure, panel, cells, span, place)
         _draw_strips(figure, panel, cells, span, place)
     bar: dict[str, Any] = {"thickness": 14, "outlinewidth": 0, "xpad": 6, "tickformat": ".0%"}
-    bar["title"] = {"text": DENSITY_LABEL, "side": "right"}
+    bar["title"] = axis_title(DENSITY_LABEL) | {"side": "right"}
     ramp = {"colorscale": colorscale(DENSITY), "cmin": 0, "cmax": cells.densest[0], "colorbar": bar}
     figure.update_layout(coloraxis=ramp | {"showscale": not span.blank})
     return figure

@@ -22,7 +22,6 @@ from kgrad.figures.interactive.panels import (
     share_time_axis,
 )
 from kgrad.figures.interactive.parts import (
-    NAMED,
     add_depth_bar,
     add_magnitude_bar,
     add_strips,
@@ -37,6 +36,7 @@ from kgrad.figures.scale import Scale
 from kgrad.figures.selection import (
     Runs,
     drawable_runs,
+    input_is_above,
     require_predicted,
     scale_before_training,
     time_axis,
@@ -206,6 +206,7 @@ def _figure_over_time(
         [*names, *below],
         [*heights, *[_LINES] * len(below)],
         columns=columns,
+        gap=80 if below else 46,
         shared_yaxes=columns > 1,
     )
     share_time_axis(figure, drawn, len(heights), columns)
@@ -222,7 +223,7 @@ def _figure_over_time(
         place = place_of(len(parts), columns)
         figure.update_yaxes(magnitude_axis_of(own), **place)
         add_strips(figure, own, **place)
-        add_measured_and_predicted(figure, histories, prediction, own, NAMED, **place)
+        add_measured_and_predicted(figure, histories, prediction, own, 1, **place)
     return figure
 
 
@@ -235,6 +236,7 @@ def _add_keys(figure: go.Figure, drawn: Sequence[OverTime], parts: tuple[str, ..
             bottom, top = axis.domain
             where[part] = {"y": (bottom + top) / 2, "len": top - bottom}
     if "lines" in parts and many:
-        add_depth_bar(figure, **where["lines"])
+        above = input_is_above(drawn[0].columns.values, drawn[0].scale)
+        add_depth_bar(figure, above, **where["lines"])
     if "heatmap" in parts:
         add_magnitude_bar(figure, drawn[0].scale, **where["heatmap"])

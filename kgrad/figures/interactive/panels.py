@@ -65,8 +65,8 @@ def share_time_axis(figure: go.Figure, drawn: Sequence[OverTime], rows: int, col
     for number in range(rows * columns):
         place = place_of(number, columns)
         lowest = place["row"] == rows
-        axis = time_axis_of(time, ends) | {"matches": "x" if number else None}
-        axis |= {"showticklabels": lowest, "title": {"text": time} if lowest else None}
+        axis = time_axis_of(time, ends, columns) | {"matches": "x" if number else None}
+        axis |= {"showticklabels": lowest} | ({} if lowest else {"title": None})
         figure.update_xaxes(axis, **place)
 
 
@@ -264,7 +264,11 @@ def add_predicted(
         text=[plain(name) for name in names],
         mode="lines+markers",
         line={"color": PREDICTED, "width": 2},
-        marker={"symbol": "line-ew", "size": 12, "line": {"width": 2, "color": PREDICTED}},
+        marker={
+            "symbol": "line-ew",
+            "size": np.where(without_neighbors(scale.ordinary(line)), 12, 0),
+            "line": {"width": 2, "color": PREDICTED},
+        },
         **in_legend(figure, PREDICTED_LABEL),
         hovertemplate="%{text}<br>predicted, epoch 0: %{y:.3g}<br>"
         "95 % from %{customdata[0]:.3g} to %{customdata[1]:.3g}<extra></extra>",

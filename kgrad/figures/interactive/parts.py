@@ -142,6 +142,8 @@ def panel_grid(
         **shared,
     )
     figure.update_annotations(font_size=13)
+    if title and any(names):
+        figure.update_layout(margin_t=66)
     if columns == 1:
         figure.update_annotations(x=0, xanchor="left")
     return figure
@@ -159,17 +161,23 @@ def hide_unused(figure: go.Figure, used: int, columns: int) -> None:
         figure.update_yaxes(visible=False, **place_of(number, columns))
 
 
-def time_axis_of(time: str, edges: np.ndarray) -> dict[str, Any]:
-    """Return an axis of epochs, steps or records, from the first edge to the last."""
+def time_axis_of(time: str, edges: np.ndarray, columns: int = 1) -> dict[str, Any]:
+    """Return an axis of epochs, steps or records, from the first edge to the last.
+
+    Args:
+        time: name of the axis.
+        edges: increasing times.
+        columns: panels per row.
+    """
     return {
-        "title": {"text": time},
+        "title": axis_title(time),
         "range": [float(edges[0]), float(edges[-1])],
         "automargin": True,
         "tickformat": "d",
         "gridcolor": _GRID,
         "zeroline": False,
         # Plotly would write 0.5 between two epochs.
-        **({"dtick": 1} if edges[-1] - edges[0] <= 8 else {"nticks": 8}),
+        **({"dtick": 1} if edges[-1] - edges[0] <= 8 / columns else {"nticks": 8 // columns}),
     }
 
 
@@ -186,27 +194,37 @@ def layer_axis_of(layers: Sequence[str], first: int, most: int) -> dict[str, Any
     }
 
 
-def depth_axis_of(layers: Sequence[str], most: int = NAMED) -> dict[str, Any]:
-    """Return an axis along the layers, numbered from 1, with slanted names."""
-    return layer_axis_of(layers, 1, most) | {
-        "range": [0.5, len(layers) + 0.5],
-        "title": {"text": BY_DEPTH},
+def depth_axis_of(layers: Sequence[str], first: int = 1, columns: int = 1) -> dict[str, Any]:
+    """Return an axis along the layers with slanted names.
+
+    Args:
+        layers: names of the layers.
+        first: number of the first layer.
+        columns: panels per row; several have less room for words.
+    """
+    words = BY_DEPTH if columns == 1 else BY_DEPTH.removeprefix("layer, ")
+    return layer_axis_of(layers, first, NAMED // columns) | {
+        "range": [first - 0.5, first + len(layers) - 0.5],
+        "title": axis_title(words),
         "tickangle": 40,
         "showgrid": False,
     }
 
 
 def magnitude_axis_of(scale: Scale) -> dict[str, Any]:
-    """Return the y axis that `scale` describes."""
+    """Return the y axis that `scale` describes, with the strips named beside it."""
     ends = np.array(scale.limits)
+    ticks = ticks_of(scale)
+    ticks["tickvals"] += [special_height(scale, special) for special in scale.special]
+    ticks["ticktext"] += [special.short for special in scale.special]
     return {
-        "title": {"text": scale.label},
+        "title": axis_title(scale.label),
         "type": "log" if scale.logarithmic else "linear",
         "range": (np.log10(ends) if scale.logarithmic else ends).tolist(),
         "gridcolor": _GRID,
         "zeroline": False,
         "automargin": True,
-        **ticks_of(scale),
+        **ticks,
     }
 
 
@@ -324,8 +342,8 @@ def add_magnitude_bar(figure: go.Figure, scale: Scale, **place: Any) -> None:
     """
     ends = np.array([scale.low, scale.high])
     low, high = np.log10(ends) if scale.logarithmic else ends
-    bar = {"title": {"text": scale.label, "side": "right"}, "thickness": 14, "outlinewidth": 0}
-    bar |= {"xpad": 6, **ticks_of(scale, logarithms=True), **place}
+    bar = {"title": axis_title(scale.label) | {"side": "right"}, "thickness": 14}
+    bar |= {"outlinewidth": 0, "xpad": 6, **ticks_of(scale, logarithms=True), **place}
     figure.update_layout(
         coloraxis={
             "colorscale": colorscale(MAGNITUDE),
@@ -337,12 +355,13 @@ def add_magnitude_bar(figure: go.Figure, scale: Scale, **place: Any) -> None:
     )
 
 
-def add_depth_bar(figure: go.Figure, **place: Any) -> None:
-    """Add the key to the colors of lines, with the input at the top."""
-    bar = {"thickness": 14, "outlinewidth": 0, "tickvals": [0, 1], "ticktext": ["output", "input"]}
-    # The bar's values grow upwards, so the ramp is reversed.
-    reversed_ramp = [[1 - place, color] for place, color in reversed(colorscale(DEPTH))]
-    key = {"color": [0], "cmin": 0, "cmax": 1, "colorscale": reversed_ramp, "showscale": True}
+def add_depth_bar(figure: go.Figure, input_at_top: bool, **place: Any) -> None:
+    """Add the key to the colors of lines."""
+    ramp, ends = colorscale(DEPTH), ["input", "output"]
+    if input_at_top:  # the bar's values grow upwards
+        ramp, ends = [[1 - at, color] for at, color in reversed(ramp)], ends[::-1]
+    bar = {"thickness": 14, "outlinewidth": 0, "tickvals": [0, 1], "ticktext": ends}
+    key = {"color": [0], "cmin": 0, "cmax": 1, "colorscale": ramp, "showscale": True}
     key |= {"colorbar": bar | {"xpad": 6} | place}
     figure.add_scatter(
         x=[None], y=[None], mode="markers", marker=key, showlegend=False, hoverinfo="skip"
@@ -354,6 +373,11 @@ def when(time: str, columns: Columns) -> str:
     if columns.records == 1:
         return f"{time} %{{x:d}}"
     return f"about {time} %{{x:.0f}}, least or greatest of {columns.records} records"
+
+
+def axis_title(text: str) -> dict[str, Any]:
+    """Return the title of an axis or of a color bar."""
+    return {"text": text, "font": {"size": 13}}
 
 
 def few_names(layers: Sequence[str], found: np.ndarray) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from kgrad.figures.interactive.parts import colors, colorscale, new_figure, plain
+from kgrad.figures.interactive.parts import axis_title, colors, colorscale, new_figure, plain
 from kgrad.figures.looks import CHANGE, DEPTH, INK, shortened
 from kgrad.figures.phases import MOST_NAMED, RATE_LABEL, PhaseDiagram
 from kgrad.records.deprecations import old_arguments
@@ -50,12 +50,13 @@ def plot_phase_diagram(
     axis: dict[str, Any] = {"zeroline": False, "showgrid": False, "automargin": True}
     ends = np.log10(x[[0, -1]]) if diagram.logarithmic else x[[0, -1]]
     x_axis = axis | {
-        "title": {"text": f"{_W} = fan-in · variance of a weight"},
+        "title": axis_title(f"{_W} = fan-in · variance of a weight"),
         "type": "log" if diagram.logarithmic else "linear",
         "range": ends.tolist(),
+        **({"dtick": 1} if diagram.logarithmic else {}),
     }
-    y_axis = axis | {"title": {"text": _B}, "range": y[[0, -1]].tolist()}
-    figure = new_figure(title or diagram.title, 480, xaxis=x_axis, yaxis=y_axis)
+    y_axis = axis | {"title": axis_title(_B), "range": y[[0, -1]].tolist()}
+    figure = new_figure(title or diagram.title, 560, xaxis=x_axis, yaxis=y_axis)
     figure.update_layout(hovermode="closest")
     hover = f"{_W} = %{{x:.3g}}<br>{_B} = %{{y:.3g}}"
     figure.add_heatmap(
@@ -67,10 +68,12 @@ def plot_phase_diagram(
         zmax=diagram.steepest,
         colorscale=colorscale(CHANGE),
         colorbar={
-            "title": {"text": RATE_LABEL, "side": "right"},
+            "title": axis_title(RATE_LABEL.replace("\n", " ")) | {"side": "top"},
             "thickness": 14,
             "outlinewidth": 0,
-            "xpad": 6,
+            "orientation": "h",
+            "y": -0.19,
+            "yanchor": "top",
         },
         hovertemplate=f"{hover}<br>{_CHI} = %{{customdata:.3g}}<br>"
         "%{z:+.2g} decades per layer<extra></extra>",
@@ -133,16 +136,10 @@ def _add_layers(figure: go.Figure, diagram: PhaseDiagram, hover: str) -> None:
     points = diagram.points
     if not points:
         return
-    named = len(points) <= MOST_NAMED
-    ends = [(shortened(point.names[0]), shortened(point.names[-1])) for point in points]
-    texts = [first if first == last else f"{first} – {last}" for first, last in ends]
     figure.add_scatter(
         x=[point.sigma_w2 for point in points],
         y=[point.sigma_b2 for point in points],
-        mode="markers+text" if named else "markers",
-        text=[plain(text) for text in texts],
-        textposition="top center",
-        textfont={"color": INK, "shadow": _HALO},
+        mode="markers",
         customdata=[plain(", ".join(point.names)) for point in points],
         marker={
             "size": 11,
@@ -153,3 +150,19 @@ def _add_layers(figure: go.Figure, diagram: PhaseDiagram, hover: str) -> None:
         name="layers, darker towards the output",
         hovertemplate=f"%{{customdata}}<br>{hover}<extra></extra>",
     )
+    for i, (point, color) in enumerate(zip(points, colors(DEPTH, len(points)), strict=True)):
+        if len(points) <= MOST_NAMED:
+            first, last = shortened(point.names[0]), shortened(point.names[-1])
+            across = diagram.across(point.sigma_w2)
+            figure.add_annotation(
+                text=plain(first if len(point.names) == 1 else f"{first} – {last}"),
+                x=np.log10(point.sigma_w2) if diagram.logarithmic else point.sigma_w2,
+                y=point.sigma_b2,
+                ax=0,
+                ay=-24 - 20 * (i % 3),
+                xanchor="left" if across < 0.2 else "right" if across > 0.7 else "center",
+                arrowhead=0,
+                arrowcolor=color,
+                standoff=5,
+                font={"color": INK, "shadow": _HALO},
+            )

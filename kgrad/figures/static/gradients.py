@@ -16,6 +16,7 @@ from kgrad.figures.selection import (
     Runs,
     at_epoch_0,
     drawable_runs,
+    input_is_above,
     require_drawable,
     require_predicted,
     scale_before_training,
@@ -270,7 +271,7 @@ def _draw_lines(figure: Figure, ax: Axes, history: GradientHistory, scale: Scale
     if len(history.layers) <= FEW:
         label_lines(ax, values[-1], times[-1], history.layers, scale)
     else:
-        depth_colorbar(figure, ax=ax, pad=0.02)
+        depth_colorbar(figure, input_is_above(values, scale), ax=ax, pad=0.02)
 
 
 def _draw_heatmap(figure: Figure, ax: Axes, history: GradientHistory, scale: Scale) -> None:

@@ -82,6 +82,7 @@ def new_figure(title: str, height: float, width: float = WIDTH) -> Figure:
     """Return an empty figure, in inches, that pyplot does not manage."""
     figure = NotebookFigure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)  # a plain figure's canvas cannot draw
+    figure.get_layout_engine().set(h_pad=0.07)  # type: ignore[union-attr,call-arg]
     figure.suptitle(textwrap.fill(title, int(7 * width)))
     return figure
 
@@ -190,17 +191,20 @@ def magnitude_colorbar(figure: Figure, mesh: Any, scale: Scale, **where: Any) ->
     bar.outline.set_visible(False)
 
 
-def depth_colorbar(figure: Figure, **where: Any) -> None:
-    """Add the key to the colors of lines, with the input at the top or at the left."""
+def depth_colorbar(figure: Figure, input_at_top: bool = True, **where: Any) -> None:
+    """Add the key to the colors of lines; if horizontal, the input is at the left."""
     bar = figure.colorbar(ScalarMappable(cmap=DEPTH), ticks=[0, 1], **where)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0)
     if bar.orientation == "vertical":
-        bar.ax.invert_yaxis()
         bar.ax.set_yticklabels(["input", "output"], rotation=90)
         first, last = bar.ax.get_yticklabels()
-        first.set_verticalalignment("top")
-        last.set_verticalalignment("bottom")
+        first.set_verticalalignment("bottom")
+        last.set_verticalalignment("top")
+        if input_at_top:
+            bar.ax.invert_yaxis()
+            first.set_verticalalignment("top")
+            last.set_verticalalignment("bottom")
     else:
         bar.set_ticklabels(["input", "output"])
         bar.set_label("depth of the layer")

@@ -1,6 +1,5 @@
 """The static phase diagram: initial variances at which gradients vanish or explode."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -12,7 +11,6 @@ from kgrad.figures.looks import CHANGE, DEPTH, ramp, shortened
 from kgrad.figures.phases import (
     MOST_NAMED,
     RATE_LABEL,
-    LayerPoint,
     PhaseDiagram,
 )
 from kgrad.figures.static.parts import depth_colorbar, new_figure, style
@@ -84,7 +82,7 @@ def plot_phase_diagram(
                 rotation=90 if area.upright else 0,
                 path_effects=_OUTLINE,
             )
-        _draw_layers(ax, diagram.points)
+        _draw_layers(ax, diagram)
         if len(diagram.points) > MOST_NAMED:
             depth_colorbar(figure, ax=ax, pad=0.02)
     return figure
@@ -112,8 +110,9 @@ def _draw_critical(ax: Axes, diagram: PhaseDiagram) -> None:
         ax.figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False)
 
 
-def _draw_layers(ax: Axes, points: Sequence[LayerPoint]) -> None:
+def _draw_layers(ax: Axes, diagram: PhaseDiagram) -> None:
     """Draw a point for each (σ_w², σ_b²), darker towards the output, named if they are few."""
+    points = diagram.points
     for i, (point, color) in enumerate(zip(points, ramp(DEPTH, len(points)), strict=True)):
         place = (point.sigma_w2, point.sigma_b2)
         ax.plot(
@@ -129,7 +128,7 @@ def _draw_layers(ax: Axes, points: Sequence[LayerPoint]) -> None:
         if len(points) > MOST_NAMED:
             continue
         first, last = shortened(point.names[0]), shortened(point.names[-1])
-        across = ax.transLimits.transform(ax.transScale.transform(place))[0]
+        across = diagram.across(point.sigma_w2)
         side = "left" if across < 0.08 else "right" if across > 0.85 else "center"
         ax.annotate(
             first if len(point.names) == 1 else f"{first} – {last}",

@@ -56,7 +56,9 @@ def test_the_axis_is_that_of_the_static_figure() -> None:
     axis = plot_lines(make_history(values)).layout.yaxis
     scale = Scale.of("mean_abs", [values])
     assert_allclose(10 ** np.array(axis.range), scale.limits)
-    assert_allclose(axis.tickvals, scale.ticks())
+    strips = [scale.value_at(scale.height(special)) for special in scale.special]
+    assert_allclose(axis.tickvals, [*scale.ticks(), *strips])
+    assert axis.ticktext[-3:] == ("0", "∞", "NaN")
 
 
 def test_zero_nan_and_infinity_have_marks_in_strips_and_interrupt_lines() -> None:

@@ -24,7 +24,7 @@ TITLES = {
     "activation_zero_fraction": "share of zeros",
     "activation_saturated": "share saturated",
     "activation_dead": "share of dead units",
-    "signal_mean_abs": "back-propagated signal, mean |∂loss/∂activation|",
+    "signal_mean_abs": "back-propagated mean |∂L/∂a|",
 }
 SHARES = ("share of zeros", "share saturated", "share of dead units")
 SPECIAL = ("0 (exactly)", "infinite", "NaN")
