@@ -12,7 +12,7 @@ import numpy as np
 
 from kgrad.experiments.data import Dataset, make_dataset, require_recipe
 from kgrad.experiments.experiment import Experiment
-from kgrad.experiments.models import create_model, undrawn
+from kgrad.experiments.models import create_model, without_initial_values
 from kgrad.experiments.prediction.predict import predict_gradients
 from kgrad.measure.loop import Training
 from kgrad.records.checks import require_integer
@@ -160,7 +160,7 @@ def predict_experiment(experiment: Experiment | Prepared, *, rough: bool = False
     else:
         described = experiment
         require_integer("batch_size", described.batch_size, 1)
-        with undrawn():
+        with without_initial_values():
             dataset, model = _network(described)
     batch = np.random.default_rng(0).permutation(len(dataset.X))[: described.batch_size]
     return predict_gradients(model, dataset.X[batch], dataset.y[batch], dataset.loss, rough=rough)

@@ -113,7 +113,7 @@ def create_model(
 
 
 @contextmanager
-def undrawn() -> Iterator[None]:
+def without_initial_values() -> Iterator[None]:
     """Build models without drawing initial values, which takes half the build time.
 
     A prediction needs only the initializers' distributions.
