@@ -17,6 +17,7 @@ from kgrad.apps.page.presets import PRESETS
 from kgrad.apps.page.results import _unused
 from kgrad.apps.page.runs import Run
 from kgrad.records.history import GradientHistory, Weight
+from kgrad.records.journal import Journal
 
 EVIL = "<script>window.hacked=1</script>"
 PAGE = Path(__file__).parents[3] / "kgrad" / "apps" / "page" / "main.py"
@@ -124,6 +125,13 @@ def test_nonsense_in_the_link_is_named_and_the_page_goes_on():
     assert charts(page)
 
 
+def test_a_link_writes_no_markdown_into_the_page():
+    page = opened(layers="![x](//a.invalid/y)")
+    (said,) = (one.value for one in page.warning)
+    assert r"\!\[x\]\(\/\/a\.invalid\/y\)" in said
+    assert "![x]" not in said
+
+
 def test_what_theory_cannot_read_is_said():
     page = opened(skip="on", layers="4", activation="relu", normalization="batch", batch_size="256")
     page.slider(key="a_layers").set_value(100).run()
@@ -199,6 +207,29 @@ def test_a_file_that_grows_is_followed_without_a_browser_too(tmp_path, monkeypat
     said = [one.value for one in page.info]
     assert any("cannot be diagnosed" in one for one in said)
     assert all("<script>" not in one.replace("\\<", "") for one in said)
+
+
+def test_what_was_made_of_a_file_is_forgotten_when_another_takes_its_place(tmp_path):
+    def recorded(name, epochs, path):
+        history = GradientHistory([Weight(name, "kernel", "k", (2, 3))], ["mean_abs"])
+        for epoch in range(epochs):
+            history.append(epoch, epoch, {"mean_abs": [0.1]}, {"loss": 1.0})
+        history.save(path)
+
+    path = tmp_path / "run.jsonl"
+    recorded("a", 2, path)
+    run = Run("run", Journal(path))
+    run.follow()
+    run.prediction, run.made["figure"] = object(), object()
+    run.follow()
+    assert run.prediction is not None
+    assert run.made
+    recorded("b", 3, tmp_path / "other.jsonl")
+    (tmp_path / "other.jsonl").replace(path)
+    run.follow()
+    assert run.recorded().layers == ("b",)
+    assert run.prediction is None
+    assert not run.made
 
 
 def test_a_file_that_is_not_there_or_is_no_history_is_named(tmp_path, monkeypatch):
