@@ -23,9 +23,9 @@ import tensorflow as tf
 
 from kgrad.experiments.models import create_model
 from kgrad.measure.backends.tensorflow.accumulators import cheapest_way
-from kgrad.measure.backends.tensorflow.recorder import Recorder
 from kgrad.measure.backends.tensorflow.steps import TrainingLoop
 from kgrad.measure.inputs import choose_loss
+from kgrad.measure.recorder import Recorder
 
 LAYERS, FEATURES = 10, 20
 SIZES = {"10×64, batch 32": (64, 32), "10×256, batch 128": (256, 128)}

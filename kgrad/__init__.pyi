@@ -27,11 +27,11 @@ from .figures.static import plot_prediction as plot_prediction
 from .figures.static import plot_remedies as plot_remedies
 from .figures.static import plot_seed_spread as plot_seed_spread
 from .figures.static import visualize_gradients as visualize_gradients
-from .measure.backends.tensorflow.probe import Probe as Probe
 from .measure.loop import measure_gradients as measure_gradients
 from .measure.loop import train_and_track_gradients as train_and_track_gradients
 from .measure.model_facts import diagnose as diagnose
 from .measure.model_graph import flow_graph as flow_graph
+from .measure.probe import Probe as Probe
 from .measure.tracker import GradientTracker as GradientTracker
 from .records.flow_graph import flow_graph_from_history as flow_graph_from_history
 from .records.flow_graph import graph_from_json as graph_from_json

@@ -20,7 +20,7 @@ from PIL import Image
 import kgrad
 from kgrad.apps.page.configuration import SECOND, from_query, to_query
 from kgrad.diagnosis import RULES
-from kgrad.measure.backends.tensorflow import probe
+from kgrad.measure import probe
 from kgrad.records.statistics import STATISTICS
 
 ROOT = Path(__file__).parent.parent

@@ -14,7 +14,7 @@ from kgrad.experiments.data import Dataset, make_dataset, require_recipe
 from kgrad.experiments.experiment import Experiment
 from kgrad.experiments.models import create_model, without_initial_values
 from kgrad.experiments.prediction.predict import predict_gradients
-from kgrad.measure.loop import Training
+from kgrad.measure.loop import Training, TrainingSettings
 from kgrad.records.checks import require_integer
 from kgrad.records.history import GradientHistory, load_runs
 from kgrad.records.prediction import Prediction
@@ -102,20 +102,20 @@ def run_replicates(
                 f"differ in {', '.join(differing)}: run them one by one"
             )
     batch = slice(first.batch_size)
-    training = Training(
-        model,
-        dataset.X,
-        dataset.y,
-        first.epochs,
+    settings = TrainingSettings(
+        epochs=first.epochs,
         batch_size=first.batch_size,
         optimizer=optimizer,
         loss=dataset.loss,
         statistics=first.statistics,
+        clipped=None,
         distributions=first.distributions,
         probe=(dataset.X[batch], dataset.y[batch]) if first.probe else None,
         every=first.every,
+        shuffle=True,
         jit_compile=first.jit_compile,
     )
+    training = Training(model, dataset.X, dataset.y, settings)
     for parts, journal in zip(prepared, journals, strict=True):
         for variable, start in zip(model.variables, parts.model.variables, strict=True):
             variable.assign(start)

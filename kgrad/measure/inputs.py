@@ -1,13 +1,12 @@
-"""What can be trained on what: every refusal in one sentence, before work starts."""
+"""Checks of model and data before work starts, and the choice of loss and optimizer."""
 
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-# Losses that fit an output, for a model that was not compiled with one.
+# Activation of the last layer → the loss of a model that was not compiled with a loss.
 _LOSSES = {"sigmoid": "binary_crossentropy", "linear": "mean_squared_error"}
 
 
@@ -42,7 +41,7 @@ def require_trainable(model: Any) -> None:
 
 
 def as_arrays(model: keras.Model, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Check the data against each other and against the model.
+    """Check the data, and whether they fit each other and the model.
 
     Args:
         model: a model that `require_trainable` accepts.
@@ -50,12 +49,12 @@ def as_arrays(model: keras.Model, X: Any, y: Any) -> tuple[np.ndarray, np.ndarra
         y: targets, (samples, ...).
 
     Returns:
-        X and y as arrays, floats as Keras's float type.
+        X and y as arrays; floating-point arrays have Keras's float type.
 
     Raises:
-        TypeError: if one is not numeric, or X is of integers where the model wants floats.
-        ValueError: if they are empty, differ in length, hold NaN or infinity, or X does not fit
-            the model's input.
+        TypeError: if X or y is not numeric, or X holds integers and the model takes floats.
+        ValueError: if X or y is empty or holds NaN or infinity, they differ in length, or X does
+            not fit the model's input.
     """
     arrays = {name: _numeric(name, value) for name, value in (("X", X), ("y", y))}
     X, y = arrays["X"], arrays["y"]
@@ -77,35 +76,21 @@ def as_arrays(model: keras.Model, X: Any, y: Any) -> tuple[np.ndarray, np.ndarra
     return X, y
 
 
-def require_fit_strategy(model: keras.Model) -> None:
-    """Refuse the distribution strategy under which Keras's `fit` fails.
-
-    Raises:
-        ValueError: if the model was made under it.
-    """
-    if isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        raise ValueError(
-            "GradientTracker works in fit under every strategy that fit supports, received "
-            "MultiWorkerMirroredStrategy, under which Keras's fit fails: train with "
-            "kgrad.train_and_track_gradients or a loop of your own"
-        )
-
-
 def choose_loss(model: keras.Model, y: np.ndarray, loss: Any) -> Callable[[Any, Any], Any] | None:
-    """The loss to train with.
+    """Choose the loss to train with.
 
     Args:
-        model: the model; its compiled loss is used if no other is named.
+        model: the model; its compiled loss is used if `loss` is None.
         y: targets, (samples, ...).
         loss: a Keras loss, its name, a function of (y_true, y_pred), or None.
 
     Returns:
-        A function of (y_true, y_pred), or None where it is the model's compiled loss. With neither,
-        the last layer's activation decides: binary cross-entropy for a sigmoid, categorical for a
-        softmax, mean squared error for a linear output.
+        A function of (y_true, y_pred), or None for the model's compiled loss. If neither is given,
+        the last layer's activation decides: binary cross-entropy for sigmoid, categorical
+        cross-entropy for softmax, mean squared error for a linear output.
 
     Raises:
-        ValueError: if the name is unknown, or nothing says which loss is wanted.
+        ValueError: if the name is unknown, or the last activation does not determine a loss.
     """
     if loss is None and model.compiled and model.loss is not None:
         return None
@@ -130,12 +115,12 @@ def choose_loss(model: keras.Model, y: np.ndarray, loss: Any) -> Callable[[Any, 
 
 
 def choose_optimizer(model: keras.Model, optimizer: Any) -> keras.optimizers.Optimizer:
-    """The optimizer to train with, built for the model's weights.
+    """Choose the optimizer to train with, and build it for the model's weights.
 
     Args:
-        model: the model; its compiled optimizer is used if no other is named.
-        optimizer: a Keras optimizer, its name or configuration, or None: then plain SGD with
-            learning rate 0.01, whose update is the gradient itself.
+        model: the model; its compiled optimizer is used if `optimizer` is None.
+        optimizer: a Keras optimizer, its name or configuration, or None. A model that is not
+            compiled is then trained with plain SGD, learning rate 0.01.
 
     Raises:
         ValueError: if the name is unknown, or the optimizer belongs to another model.
@@ -160,8 +145,18 @@ def choose_optimizer(model: keras.Model, optimizer: Any) -> keras.optimizers.Opt
     return chosen
 
 
+def aligned_targets(y: Any, y_pred: Any) -> Any:
+    """Return targets (samples,) as (samples, 1) if that is the shape of the predictions.
+
+    Otherwise they would be broadcast against each other.
+    """
+    if len(y.shape) == len(y_pred.shape) - 1 and y_pred.shape[-1] == 1:
+        return keras.ops.expand_dims(y, -1)
+    return y
+
+
 def _require_output_for(model: keras.Model, X: np.ndarray, y: np.ndarray) -> None:
-    """Raise unless the model answers X with one tensor that y can be compared with."""
+    """Raise unless the model has one output and y fits its shape."""
     output = model.compute_output_spec(keras.KerasTensor((None, *X.shape[1:]), X.dtype.name))
     if not isinstance(output, keras.KerasTensor):
         count = len(keras.tree.flatten(output))
@@ -170,7 +165,7 @@ def _require_output_for(model: keras.Model, X: np.ndarray, y: np.ndarray) -> Non
             "make a keras.Model with the output to study"
         )
     rank = len(output.shape)
-    # A last axis of 1 may hold class labels, or be missing.
+    # y may lack the last axis, or have class labels on a last axis of size 1.
     labels = y.ndim == rank and y.shape[-1] == 1
     if not (y.ndim == rank - 1 or labels or _fits(y.shape, output.shape)):
         raise ValueError(
@@ -207,7 +202,10 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
 
 
 def _takes_integers(model: keras.Model) -> bool:
-    """Whether integers are what the model wants: it looks rows up, or says so, or does not say."""
+    """Return whether a model may take integers.
+
+    It does if it has an Embedding or an input of integers, or if its inputs are not known.
+    """
     inputs = getattr(model, "inputs", None)
     if not inputs:
         return True

@@ -1,31 +1,36 @@
 """`train_and_track_gradients`: many training steps in one call of one compiled function.
 
-The loop is Keras's `fit` with the parts between the steps taken out. `fit` returns to Python after
-each step; here the steps of a whole epoch run inside one `tf.function`, with the gradients measured
-where they are made.
+The loop is Keras's `fit` without the Python code between the steps. `fit` returns to Python after
+each step; here the steps of a whole epoch run inside one compiled function, which also measures the
+gradients.
 """
 
+import math
 import os
-from collections.abc import Iterable, Mapping
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import keras
 import numpy as np
-import tensorflow as tf
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
-from kgrad.measure.backends.tensorflow.accumulators import cheapest_way
-from kgrad.measure.backends.tensorflow.probe import Probe
-from kgrad.measure.backends.tensorflow.recorder import Recorder
-from kgrad.measure.backends.tensorflow.steps import TrainingLoop, backward
-from kgrad.measure.backends.tensorflow.taps import clips
-from kgrad.measure.descriptions import describe_run
+from kgrad.measure.backends.current import backend
 from kgrad.measure.inputs import as_arrays, choose_loss, choose_optimizer, require_trainable
-from kgrad.measure.record_loop import track
+from kgrad.measure.probe import Probe
+from kgrad.measure.recorder import STEPS_BETWEEN_READINGS, Recorder, describe_run
+from kgrad.measure.taps import clips
 from kgrad.records.checks import require_every, require_integer, require_probe, require_seed
 from kgrad.records.history import GradientHistory
 
-# XLA compiles for about a second and then saves 0.1 to 1 ms a step: it pays beyond this many.
+# XLA compiles for about a second and then saves 0.1 to 1 ms per step: it pays beyond this many.
 _STEPS_THAT_REPAY_XLA = 5000
+# Python handles a Ctrl-C only between calls of the compiled function.
+_SECONDS_BETWEEN_CALLS = 0.2
 
 
 def train_and_track_gradients(
@@ -49,52 +54,52 @@ def train_and_track_gradients(
     metadata: Mapping[str, Any] | None = None,
     verbose: int = 0,
 ) -> GradientHistory:
-    """Train a model and record the gradients that trained it.
+    """Train a model and record the gradients that train it.
 
-    Trains as `fit` would: every sample once an epoch, the last partial batch included,
-    `training=True`, regularisation losses and the compiled metrics counted. What is recorded is the
-    gradient of the loss at each step, unscaled and before clipping, of the very step that updates
-    the weights. The first record, epoch 0, is the gradient before the first update: that of the
-    first step, which counts in epoch 1 as well.
+    Trains as `fit` does: every sample once per epoch, the last partial batch included, with
+    `training=True`, regularization losses and the compiled metrics. The recorded gradient is that
+    of the loss, unscaled and before clipping, of the very step that updates the weights. The first
+    record, epoch 0, is the gradient before the first update: that of the first step, which also
+    counts in epoch 1.
 
-    Ctrl-C ends the training between two steps; what was recorded is returned, the unfinished
-    epoch as a last record, with `metadata["interrupted"]` true.
+    Ctrl-C ends the training between two steps. The records so far are returned, the unfinished
+    epoch as the last one, with `metadata["interrupted"]` true.
 
     Args:
         model: a built Keras model with one output; it is trained in place.
         X: inputs, (samples, ...), as the model takes them.
         y: targets, (samples,) or (samples, ...).
         epochs: number of passes over the data, at least 1.
-        batch_size: samples a step.
+        batch_size: samples per step.
         optimizer: a Keras optimizer, its name or configuration; by default the one the model was
-            compiled with, else SGD with learning rate 0.01.
+            compiled with, otherwise SGD with learning rate 0.01.
         loss: a Keras loss, its name or a function; by default the one the model was compiled with,
-            else what its last activation asks for (sigmoid: binary cross-entropy, softmax:
+            otherwise the one that fits the last activation (sigmoid: binary cross-entropy, softmax:
             categorical cross-entropy, linear: mean squared error).
-        statistics: names of statistics beside those that are always recorded.
-        clipped: whether to record what clipping left and how often it acted, as `clipped_l2` and
-            `clipped_steps`; by default if the optimizer clips.
+        statistics: names of statistics beyond those that are always recorded.
+        clipped: whether to record the norm of the clipped gradients and how often clipping acted,
+            as `clipped_l2` and `clipped_steps`; by default if the optimizer clips.
         distributions: whether to count each gradient's entries by magnitude: a histogram of
-            log10 |g| of at most 2,048 entries a weight and step, in `history.distributions`.
+            log10 |g| of at most 2,048 entries per weight and step, in `history.distributions`.
         probe: (X, y): a fixed batch on which the activations and the signals that come back to
             them are measured at each record, in `history.activations`.
-        every: `"epoch"`, or the number of steps that make a record.
+        every: `"epoch"`, or the number of steps per record.
         shuffle: whether each epoch takes the samples in a new order.
-        seed: of that order; None takes one from NumPy's global generator, which
-            `keras.utils.set_random_seed` sets. It is in the history's metadata.
-        jit_compile: whether XLA compiles the loop. "auto" means: if every layer supports it and
-            the run is long enough, 5,000 steps, to repay the compilation.
-        journal: file that each record is appended to as it is made.
-        metadata: what the history's metadata shall say beside versions, device and arguments.
+        seed: seed of that order; None draws one from NumPy's global generator, which
+            `keras.utils.set_random_seed` sets. It is saved in the history's metadata.
+        jit_compile: whether XLA compiles the loop. "auto": if every layer supports it and the run
+            is long enough, 5,000 steps, to repay the compilation.
+        journal: file that each record is appended to as soon as it is made.
+        metadata: entries for the history's metadata besides versions, device and arguments.
         verbose: 0 for silence, 1 for a progress bar with loss and time left.
 
     Returns:
-        The history: one record before training, then one an epoch or every `every` steps.
+        The history: one record before training, then one per epoch or per `every` steps.
 
     Raises:
         OSError: if the journal cannot be written.
         TypeError: if the model is not a Keras model or the data are not numbers that fit it.
-        ValueError: if another argument is not as said here. All raised before training starts.
+        ValueError: if another argument is not as described. All are raised before training starts.
 
     Example:
         >>> from kgrad import create_model, make_dataset
@@ -106,11 +111,8 @@ def train_and_track_gradients(
         >>> history.by_layer("mean_abs").shape  # (records, layers)
         (4, 3)
     """
-    training = Training(
-        model,
-        X,
-        y,
-        epochs,
+    settings = TrainingSettings(
+        epochs=epochs,
         batch_size=batch_size,
         optimizer=optimizer,
         loss=loss,
@@ -122,69 +124,73 @@ def train_and_track_gradients(
         shuffle=shuffle,
         jit_compile=jit_compile,
     )
+    training = Training(model, X, y, settings)
     return training.run(seed, journal=journal, metadata=metadata, verbose=verbose)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """The arguments of `train_and_track_gradients` that all runs of a `Training` share."""
+
+    epochs: int
+    batch_size: int
+    optimizer: Any
+    loss: Any
+    statistics: Iterable[str]
+    clipped: bool | None
+    distributions: bool
+    probe: tuple[Any, Any] | None
+    every: int | Literal["epoch"]
+    shuffle: bool
+    jit_compile: bool | Literal["auto"]
+
+
 class Training:
-    """What `train_and_track_gradients` does, made once, to be run from several starts.
+    """A training of `train_and_track_gradients` that can be run several times, compiled once.
 
-    A run trains the model from the weights that it then has, with the optimizer as it was when this
-    was made. The steps are compiled in the first run only.
+    Each run trains the model from the weights that it has then, with the optimizer in the state in
+    which it was when this object was made.
 
-    Args and errors are those of `train_and_track_gradients`.
+    Args:
+        model: a built Keras model with one output.
+        X: inputs, (samples, ...).
+        y: targets, (samples,) or (samples, ...).
+        settings: as for `train_and_track_gradients`, which also lists the errors.
     """
 
-    def __init__(
-        self,
-        model: keras.Model,
-        X: Any,
-        y: Any,
-        epochs: int,
-        *,
-        batch_size: int = 32,
-        optimizer: Any = None,
-        loss: Any = None,
-        statistics: Iterable[str] = (),
-        clipped: bool | None = None,
-        distributions: bool = False,
-        probe: tuple[Any, Any] | None = None,
-        every: int | Literal["epoch"] = "epoch",
-        shuffle: bool = True,
-        jit_compile: bool | Literal["auto"] = "auto",
-    ) -> None:
-        """Refuse what cannot be trained, and make what all runs share."""
+    def __init__(self, model: keras.Model, X: Any, y: Any, settings: TrainingSettings) -> None:
         require_trainable(model)
-        for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-            require_integer(name, value, 1)
-        require_every(every)
-        require_probe(probe)
-        # NumPy's integers would not mix with TensorFlow's, nor go into a JSON file.
-        self._epochs, batch_size = int(epochs), int(batch_size)
-        self._every = every if every == "epoch" else int(every)
+        for name in ("epochs", "batch_size"):
+            require_integer(name, getattr(settings, name), 1)
+        require_every(settings.every)
+        require_probe(settings.probe)
+        # NumPy's integers can be neither combined with tensors nor written to JSON.
+        self._epochs, batch_size = int(settings.epochs), int(settings.batch_size)
+        self._every = settings.every if settings.every == "epoch" else int(settings.every)
         X, y = as_arrays(model, X, y)
-        loss_function = choose_loss(model, y, loss)
-        optimizer = choose_optimizer(model, optimizer)
-        jit = _resolve_jit(jit_compile, model, self._epochs * -(-len(X) // batch_size))
-        self._shuffle = shuffle
-        self._described = describe_run(model, optimizer, loss_function) | {
+        loss = choose_loss(model, y, settings.loss)
+        optimizer = choose_optimizer(model, settings.optimizer)
+        jit = _resolve_jit(settings.jit_compile, model, self._epochs * -(-len(X) // batch_size))
+        self._shuffle = settings.shuffle
+        self._described = describe_run(model, optimizer, loss) | {
             "jit_compile": jit,
-            "shuffle": shuffle,
+            "shuffle": settings.shuffle,
             "epochs": self._epochs,
             "batch_size": batch_size,
             "every": self._every,
             "samples": len(X),
         }
-        self._probe = None if probe is None else Probe(model, *probe, loss_function)
+        self._probe = None if settings.probe is None else Probe(model, *settings.probe, loss)
         self._recorder = Recorder(
             model,
-            statistics,
-            clipped=clips(optimizer) if clipped is None else clipped,
-            distributions=distributions,
+            settings.statistics,
+            clipped=clips(optimizer) if settings.clipped is None else settings.clipped,
+            distributions=settings.distributions,
             outputs=() if self._probe is None else self._probe.outputs,
-            way=cheapest_way(jit, optimizer),
+            way=backend.cheapest_way(jit, optimizer),
         )
-        self._loop = TrainingLoop(
-            model, X, y, batch_size, optimizer, loss_function, jit, self._recorder
+        self._loop = backend.TrainingLoop(
+            model, X, y, batch_size, optimizer, loss, jit, self._recorder
         )
         self._optimizer_start = [(v, v.numpy()) for v in optimizer.variables]
 
@@ -196,7 +202,7 @@ class Training:
         metadata: Mapping[str, Any] | None = None,
         verbose: int = 0,
     ) -> GradientHistory:
-        """Train from the weights as they are."""
+        """Train from the weights as they are; see `train_and_track_gradients`."""
         require_seed(seed)
         seed = int(np.random.randint(2**31)) if seed is None else int(seed)  # noqa: NPY002 (Keras's seed)
         seed = seed if self._shuffle else None
@@ -204,11 +210,69 @@ class Training:
         try:
             for variable, start in self._optimizer_start:
                 variable.assign(start)
-            return track(
-                self._loop, self._recorder, self._probe, self._epochs, self._every, seed, verbose
-            )
+            return self._record_training(seed, verbose)
         finally:
             self._recorder.close()
+
+    def _record_training(self, seed: int | None, verbose: int) -> GradientHistory:
+        """Run the loop; between its calls make the records and move the progress bar."""
+        loop, recorder = self._loop, self._recorder
+        random = None if seed is None else np.random.default_rng(seed)
+        steps_per_record = loop.steps_per_epoch if self._every == "epoch" else self._every
+        probed = (lambda: None) if self._probe is None else self._probe.measure
+        activations_before = probed()
+        loop.reset_logs()
+        steps = self._epochs * loop.steps_per_epoch
+        done = 0
+        begun = False
+        seconds_per_step = math.inf  # the first call compiles: its time means nothing
+        with _progress(steps, verbose) as show:
+            try:
+                while done < steps:
+                    epoch, first = divmod(done, loop.steps_per_epoch)
+                    if first == 0 and random is not None:
+                        loop.set_order(random.permutation(loop.samples))
+                    start = time.perf_counter()
+                    pending = done - recorder.last[1]
+                    most = min(
+                        max(1, int(_SECONDS_BETWEEN_CALLS / seconds_per_step)),
+                        steps_per_record - pending,
+                        STEPS_BETWEEN_READINGS - pending % STEPS_BETWEEN_READINGS,
+                    )
+                    count = loop.run(first, most if begun else 1)
+                    seconds_per_step = (time.perf_counter() - start) / count
+                    done += count
+                    show(epoch + 1, done, loop.logs)
+                    with _interrupt_deferred():
+                        # An optimizer that accumulates gradients makes no update in its first step.
+                        if not begun and (recorder.pending_steps or done == steps_per_record):
+                            begun = True
+                            recorder.record(
+                                0,
+                                0,
+                                loop.logs(),
+                                before_training=True,
+                                activations=activations_before,
+                            )
+                        if pending + count == steps_per_record:
+                            recorder.record(epoch + 1, done, loop.logs(), activations=probed())
+                            loop.reset_logs()
+                        elif (pending + count) % STEPS_BETWEEN_READINGS == 0:
+                            recorder.read()
+            except KeyboardInterrupt:
+                if not len(recorder.history):
+                    raise
+                recorder.history.metadata["interrupted"] = True
+        try:
+            with _interrupt_deferred():
+                if recorder.pending_steps:  # interrupted, or `every` does not divide the run
+                    # Ctrl-C may have come after the last call, before its steps were counted.
+                    done = max(done, recorder.last[1] + recorder.pending_steps)
+                    epoch = -(-done // loop.steps_per_epoch)
+                    recorder.record(epoch, done, loop.logs(), activations=probed())
+        except KeyboardInterrupt:
+            recorder.history.metadata["interrupted"] = True
+        return recorder.history
 
 
 def measure_gradients(
@@ -216,15 +280,15 @@ def measure_gradients(
 ) -> GradientHistory:
     """Measure the gradients of one backward pass over all of `X`, without training.
 
-    The pass is one of training (dropout drops, batch normalisation takes the batch's moments), and
-    everything it changes in the model is put back.
+    The pass is one of training (dropout drops, batch normalization uses the moments of the batch).
+    Everything that it changes in the model is restored.
 
     Args:
         model: a built Keras model with one output.
         X: inputs, (samples, ...): one batch.
         y: targets, (samples,) or (samples, ...).
         loss: as in `train_and_track_gradients`.
-        statistics: names of statistics beside those that are always recorded.
+        statistics: names of statistics beyond those that are always recorded.
 
     Returns:
         A history with a single record, epoch 0.
@@ -247,7 +311,7 @@ def measure_gradients(
     recorder = Recorder(model, statistics, metadata=metadata)
     state = [variable.numpy() for variable in model.non_trainable_variables]
     try:
-        value, gradients, _ = backward(model, tf.constant(X), tf.constant(y), loss_function)
+        value, gradients, _ = backend.backward(model, X, y, loss_function)
     finally:
         for variable, before in zip(model.non_trainable_variables, state, strict=True):
             variable.assign(before)
@@ -263,3 +327,39 @@ def _resolve_jit(jit_compile: bool | str, model: keras.Model, steps: int) -> boo
         return bool(jit_compile)
     supported = all(layer.supports_jit for layer in model._flatten_layers())
     return supported and steps >= _STEPS_THAT_REPAY_XLA
+
+
+@contextmanager
+def _interrupt_deferred() -> Iterator[None]:
+    """Delay a Ctrl-C until the block has ended: a record is made completely or not at all."""
+    if threading.current_thread() is not threading.main_thread() or not signal.getsignal(
+        signal.SIGINT
+    ):
+        yield  # the signal goes to another thread, or to a handler that was not set in Python
+        return
+    received: list[tuple[Any, ...]] = []
+    handler = signal.signal(
+        signal.SIGINT, lambda *signal_and_frame: received.append(signal_and_frame)
+    )
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if received and callable(handler):
+        handler(*received[0])
+
+
+@contextmanager
+def _progress(steps: int, verbose: int) -> Iterator[Callable[[int, int, Callable], None]]:
+    """Show a progress bar; yields a function of (epoch, steps done, function of the logs)."""
+    columns = ("{task.description}", BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not verbose) as bar:
+        task = bar.add_task("compiling", total=steps)
+
+        def show(epoch: int, done: int, logs: Callable[[], dict[str, float]]) -> None:
+            if bar.disable:
+                return
+            text = "  ".join(f"{name} {value:.4g}" for name, value in logs().items())
+            bar.update(task, completed=done, description=f"epoch {epoch}  {text}")
+
+        yield show

@@ -17,37 +17,37 @@ def flow_graph(
     epoch: int | None = None,
     nested: Nested = "folded",
 ) -> nx.DiGraph:
-    """The layers of a model, who hands an output to whom, and the gradients of one record.
+    """Return the graph of a model's layers, with the gradients of one record.
 
     Every node has `kind` (its class), `layers` (the layers of the history that are parts of it),
-    `shapes` (of its weights, in words), `gradient_norm` (the L2 norm of the gradient of its weights
-    taken as one vector), `statistics` (all that was recorded of it, by name), `norms`
-    (`gradient_norm` of every record) and `reason`.
-    Every edge has `outputs` (whose signals it carries), `gradient_norm`, `norms` and `reason`.
-    What was not measured is None, and `reason` says why; else that is empty.
+    `shapes` (of its weights, as text), `gradient_norm` (the L2 norm of the gradient of its weights,
+    taken as one vector), `statistics` (all its recorded statistics, by name), `norms`
+    (`gradient_norm` of every record) and `reason`. Every edge has `outputs` (the names of the layer
+    outputs whose signals it carries), `gradient_norm`, `norms` and `reason`. A value that was not
+    measured is None, and `reason` says why; otherwise `reason` is empty.
 
-    The norm on an edge is that of ∂L/∂a, a being all that its source puts out in the calls that the
-    edge stands for, on the probe's batch: the recorded `signal_l2`. Where several layers consume a,
-    it is the norm of the sum of what comes back from all of them, and the same on each of
-    their edges: backpropagation adds the parts up, and the parts are not recorded. Where a layer is
+    The norm on an edge is that of ∂L/∂a on the probe's batch (the recorded `signal_l2`), where a is
+    the output of the source in the calls that the edge stands for. If several layers consume a, it
+    is the norm of the sum of the gradients that come back from all of them, and the same on each of
+    their edges: backpropagation adds the parts, and the parts are not recorded. If a layer is
     shared and an edge stands for several of its calls, their signals are taken as one vector.
 
-    The graph itself has `name`, `epoch` and `step` of the record, `epochs` and `steps` of all, and
-    `assumed`: whether the edges are a guess. They are where a model has a `call` of its own: its
-    layers are then a chain in the order in which it holds them.
+    The graph has the attributes `name`, `epoch` and `step` of the record, `epochs` and `steps` of
+    all records, and `assumed`: whether the edges are a guess. They are if the model has its own
+    `call`: its layers are then shown as a chain in the order in which the model holds them.
 
     Args:
         model: a built Keras model.
-        history: what was measured of it; None for the topology alone.
-        epoch: whose last record to take; by default the last record.
+        history: a history of the model; None for the topology alone.
+        epoch: the epoch whose last record to use; by default the last record.
         nested: "folded" makes a nested model one node, "opened" shows its layers.
 
     Returns:
-        A directed graph, its nodes in the order of their first call. A layer that is called on what
-        it put out makes a cycle.
+        A directed graph with the nodes in the order of their first call. A layer that is called on
+        its own output makes a cycle.
 
     Raises:
-        TypeError: if `model` is not a built Keras model or `history` no history.
+        TypeError: if `model` is not a built Keras model or `history` is not a history.
         ValueError: if there is no such record, or the history is of another model.
 
     Example:
@@ -59,8 +59,6 @@ def flow_graph(
         >>> graph.nodes["input"]["reason"]
         'none of its weights was recorded'
     """
-    # A history is drawn without them, in a hundredth of the time.
-
     require_built(model)
     topology = topology_of(describe_topology(model))
     if history is not None:

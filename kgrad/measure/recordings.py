@@ -1,4 +1,4 @@
-"""Optimizers' updates, measured: what stands between the hooks and the recorders."""
+"""The recordings of a tracker: which optimizers it listens to, and which weights it measures."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import tensorflow as tf
 
-from kgrad.measure.backends.tensorflow.accumulators import StepTotals, Way, cheapest_way
-from kgrad.measure.backends.tensorflow.recorder import Recorder
-from kgrad.measure.backends.tensorflow.taps import Gradients, clips, listen_to_updates
-from kgrad.measure.descriptions import describe_run
+from kgrad.measure.backends.current import backend
 from kgrad.measure.keras_models.weights import Selection, describe_weights, select_weights
+from kgrad.measure.recorder import Recorder, describe_run
+from kgrad.measure.taps import Gradients, clips, listen_to_updates
 from kgrad.records.history import GradientHistory
 
 # The name of the optimizer that a model was compiled with.
@@ -21,8 +19,8 @@ COMPILED = "optimizer"
 
 
 @dataclass(frozen=True)
-class Options:
-    """What a tracker was asked to record; see `GradientTracker`."""
+class RecordingOptions:
+    """The arguments of `GradientTracker` that say what to record."""
 
     statistics: Sequence[str]
     weights: Selection
@@ -32,29 +30,29 @@ class Options:
     metadata: Mapping[str, Any]
 
 
-class Track:
-    """Feeds the updates of one optimizer to a recorder.
+class OptimizerRecording:
+    """Passes the updates of one optimizer to a recorder.
 
-    The recorder is made as soon as the weights are known, which for a model that is not built is
+    The recorder is made as soon as the weights are known. For a model that is not built, this is
     when its first update is traced.
 
     Args:
-        name: what the optimizer is called.
+        name: the optimizer's name.
         options: what to record.
 
     Attributes:
-        recorder: the recorder, or None before the weights are known, and for an optimizer that
-            trains none of the weights to watch.
-        previous: histories that ended because other weights came to be trained.
+        recorder: the recorder; None before the weights are known, and for an optimizer that trains
+            none of the selected weights.
+        previous: histories that ended because the optimizer began to train other weights.
     """
 
-    def __init__(self, name: str, options: Options) -> None:
+    def __init__(self, name: str, options: RecordingOptions) -> None:
         self.name = name
         self.recorder: Recorder | None = None
         self.previous: list[GradientHistory] = []
         self._options = options
         self._recorders = 0
-        self._what: Any = None  # the recorder measures
+        self._measured: Any = None  # model, weights and clipping that the recorder measures
 
     def begin(
         self,
@@ -63,7 +61,7 @@ class Track:
         *,
         outputs: Sequence[str] = (),
         alone: bool = True,
-        way: Way = StepTotals,
+        way: backend.Way | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         """Listen to an optimizer from now on.
@@ -71,25 +69,25 @@ class Track:
         Args:
             optimizer: a Keras optimizer that trains weights of the model.
             model: a Keras model.
-            outputs: names of the layer outputs of which `record` will be given activations.
-            alone: whether the optimizer trains all weights of the model; which of them one of
-                several trains is known once it is built.
+            outputs: names of the layer outputs whose activations `record` will be given.
+            alone: whether the optimizer trains all weights of the model. If there are several
+                optimizers, the weights of each are known once it is built.
             way: see `Recorder`.
-            metadata: what the history shall say beside what the options say.
+            metadata: entries for the history's metadata besides those of the options.
         """
         self._optimizer, self._model = optimizer, model
-        self._watches_nothing = False  # as it trains none of the weights to watch
+        self._watches_nothing = False  # it trains none of the selected weights
         self._outputs, self._way, self._fit_metadata = outputs, way, dict(metadata or {})
         self._inner = getattr(optimizer, "inner_optimizer", optimizer)
-        self._ready: Recorder | None = None  # before it is known which weights this is about
+        self._ready: Recorder | None = None  # until the weights are known
         self._has_values = self._inner.built or model.built
         if self._inner.built or (model.built and alone):
-            with model.distribute_strategy.scope():
+            with backend.variable_scope(model):
                 self._prepare()
         self._stop = listen_to_updates(optimizer, self)
 
     def end(self) -> None:
-        """Stop listening, and close the journal."""
+        """Stop listening and close the journal."""
         self._stop()
         if self.recorder is not None:
             self.recorder.close()
@@ -97,51 +95,51 @@ class Track:
     def update(
         self, variables: Sequence[keras.Variable], gradients: Gradients, clipped: Gradients
     ) -> None:
-        """Measure an update; called in its graph."""
+        """Measure an update; called in the graph that makes it."""
         recorder = self._prepared()
         if recorder is not None:
             recorder.update(variables, gradients, clipped)
 
     def attempt(self, variables: Sequence[keras.Variable], gradients: Gradients) -> None:
-        """Count a step that may yet be skipped; called in its graph."""
+        """Count a step that may yet be skipped; called in the graph that makes it."""
         recorder = self._prepared()
         if recorder is not None:
             recorder.attempt(variables, gradients)
 
     def _prepared(self) -> Recorder | None:
         if self._ready is None and not self._watches_nothing:
-            if tf.distribute.has_strategy():
-                # Made in a replica, the recorder's variables would be those of one replica.
+            if backend.under_strategy():
+                # Variables made here would belong to one replica.
                 raise ValueError(
                     f"optimizer {self.name!r} must be built before training under a distribution "
                     "strategy: call optimizer.build(model.trainable_variables)"
                 )
-            with tf.init_scope():  # variables outlive the trace in which they are made
+            with backend.outside_trace():
                 self._prepare()
         recorder = self._ready
         if recorder is not None and not self._has_values:
-            with tf.init_scope():
+            with backend.outside_trace():
                 recorder.reread_weights()
-                # Those that the model makes in a trace have no values before the next one.
-                self._has_values = all(v.value.is_initialized() for v in recorder.variables)
+                # Variables that the model makes in a trace have no values before the next one.
+                self._has_values = backend.have_values(recorder.variables)
         return recorder
 
     def _prepare(self) -> None:
-        """Make the recorder, or go on with that of the last `fit` if it watches the same."""
+        """Make the recorder, or continue with the last one if it measures the same."""
         watched = self._watched()
         if not watched:
             self._watches_nothing = True
             return
         clipped = self._options.clipped
         clipped = clips(self._optimizer) if clipped is None else clipped
-        what = self._model, [id(variable) for variable in watched], clipped
+        measured = self._model, [id(variable) for variable in watched], clipped
         if self.recorder is not None:
-            if what == self._what:
+            if measured == self._measured:
                 self.recorder.resume()
                 self._ready = self.recorder
                 return
             self.previous.append(self.recorder.history)
-        self._what = what
+        self._measured = measured
         self._recorders += 1
         self._ready = self.recorder = Recorder(
             self._model,
@@ -158,7 +156,7 @@ class Track:
         )
 
     def _watched(self) -> list[keras.Variable]:
-        """The variables that this optimizer trains and the user chose, in the model's order."""
+        """List the variables that the optimizer trains and the user selected, in model order."""
         described = describe_weights(self._model)
         trained = [
             variable
@@ -180,12 +178,15 @@ class Track:
         if not any(id(variable) in own_ids for variable in trained):
             raise ValueError(
                 f"optimizer {self.name!r} must train weights of model {self._model.name!r}, "
-                "received one that was built for others: take the model that it trains"
+                "received one that was built for others: pass the model that it trains"
             )
         return [variable for variable in chosen if id(variable) in own_ids]
 
     def _journal(self) -> Path | None:
-        """The journal's path: the one asked for is that of the first optimizer's first history."""
+        """Return the journal's path: the given one for the first history of the compiled optimizer.
+
+        Others have the optimizer's name or a number appended.
+        """
         if self._options.journal is None:
             return None
         path = Path(self._options.journal)
@@ -194,22 +195,22 @@ class Track:
         return path.with_name("-".join(parts) + path.suffix)
 
 
-class Tracks:
-    """The optimizers that a tracker listens to, each with a track.
+class Recordings:
+    """The recordings of a tracker, one per optimizer that it listens to.
 
     Args:
         options: what to record.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: RecordingOptions) -> None:
         self._options = options
-        self._all: dict[str, Track] = {}
-        self._attached: list[Track] = []
+        self._all: dict[str, OptimizerRecording] = {}
+        self._running: list[OptimizerRecording] = []
 
-    def follow(
+    def begin(
         self, name: str, optimizer: keras.optimizers.Optimizer, model: keras.Model, **settings: Any
     ) -> None:
-        """Listen to an optimizer from now on; for the settings see `Track.begin`."""
+        """Listen to an optimizer from now on; for the settings see `OptimizerRecording.begin`."""
         for argument, value, kind in (
             ("optimizer", optimizer, keras.optimizers.Optimizer),
             ("model", model, keras.Model),
@@ -219,17 +220,17 @@ class Tracks:
                 raise TypeError(f"{argument} must be a {kind.__name__}, received {value!r:.100}")
         if "/" in name:
             raise ValueError(f"name must have no slash, received {name!r}")
-        if any(track.name == name for track in self._attached):
+        if any(recording.name == name for recording in self._running):
             raise ValueError(
                 f"name must be one that is not attached yet, received {name!r}: give this "
-                'optimizer another, such as name="generator"'
+                'optimizer another name, such as name="generator"'
             )
-        track = self._all.setdefault(name, Track(name, self._options))
-        track.begin(optimizer, model, **settings)
-        self._attached.append(track)
+        recording = self._all.setdefault(name, OptimizerRecording(name, self._options))
+        recording.begin(optimizer, model, **settings)
+        self._running.append(recording)
 
-    def follow_all(self, model: keras.Model, outputs: Sequence[str]) -> None:
-        """Listen to every optimizer that a compiled model holds; for the outputs see `Track`."""
+    def begin_all(self, model: keras.Model, outputs: Sequence[str]) -> None:
+        """Listen to every optimizer of a compiled model; for the outputs see `Recorder`."""
         metadata = {
             "jit_compile": bool(model.jit_compile),
             "steps_per_execution": int(model.steps_per_execution),
@@ -243,60 +244,60 @@ class Tracks:
             )
         alone = len(optimizers) == 1
         for name, optimizer in optimizers.items():
-            self.follow(
+            self.begin(
                 name,
                 optimizer,
                 model,
                 outputs=outputs,
                 alone=alone,
-                way=cheapest_way(bool(model.jit_compile)),
+                way=backend.cheapest_way(bool(model.jit_compile)),
                 metadata=metadata,
             )
 
     def end(self) -> None:
         """Stop listening."""
-        for track in self._attached:
-            track.end()
-        self._attached.clear()
+        for recording in self._running:
+            recording.end()
+        self._running.clear()
 
     @property
     def recorders(self) -> dict[str, Recorder]:
-        """The recorders that exist by now, of the optimizers that are listened to."""
-        return {track.name: track.recorder for track in self._attached if track.recorder}
+        """The recorders that exist so far, by the name of their optimizer."""
+        return {one.name: one.recorder for one in self._running if one.recorder}
 
     @property
     def histories(self) -> dict[str, GradientHistory]:
         """The history of each optimizer, by its name."""
-        return {name: t.recorder.history for name, t in self._all.items() if t.recorder}
+        return {name: one.recorder.history for name, one in self._all.items() if one.recorder}
 
     @property
     def previous(self) -> list[GradientHistory]:
-        """Histories that ended because other weights came to be trained."""
-        return [history for track in self._all.values() for history in track.previous]
+        """Histories that ended because an optimizer began to train other weights."""
+        return [history for recording in self._all.values() for history in recording.previous]
 
     def only_history(self) -> GradientHistory:
-        """The history, if there is one and no other."""
+        """Return the history, if there is exactly one."""
         histories = self.histories
         if not histories:
             raise RuntimeError(
-                "nothing was tracked yet: give the tracker to fit as a callback, or attach it"
+                "nothing was tracked yet: pass the tracker to fit as a callback, or attach it"
             )
         if len(histories) > 1:
             raise ValueError(
-                "several optimizers train this model, and each has a history: take one of "
-                f"histories, which has {', '.join(histories)}"
+                "several optimizers train this model, and each has a history: use histories, "
+                f"which holds {', '.join(histories)}"
             )
         return next(iter(histories.values()))
 
     def prefix(self, name: str) -> str:
-        """What stands before an optimizer's numbers in logs and TensorBoard."""
+        """Return the prefix of an optimizer's numbers in logs and TensorBoard."""
         return "grad" if len(self.histories) == 1 else f"grad/{name}"
 
 
 def _find_optimizers(model: keras.Model) -> dict[str, keras.optimizers.Optimizer]:
-    """Every optimizer that a model holds and that makes updates, by the name of the attribute."""
+    """Find the optimizers that a model holds and that make updates, by name of the attribute."""
     held: dict[str, Any] = {}
-    # What begins with an underscore is the framework's own record of the same.
+    # Attributes that begin with an underscore are Keras's own references to the same objects.
     attributes = {name: value for name, value in vars(model).items() if name[0] != "_"}
     for name, value in attributes.items():
         if isinstance(value, list | tuple):
@@ -312,8 +313,8 @@ def _find_optimizers(model: keras.Model) -> dict[str, keras.optimizers.Optimizer
             if not hasattr(shared, "optimizers"):
                 found[name] = value
                 continue
-            # A MultiOptimizer hands its variables on to its parts, which it may first have to
-            # choose, and makes no update of its own.
+            # A MultiOptimizer makes no update itself: it passes its variables to its parts, which
+            # it chooses when it is built.
             if model.built and not value.built:
                 value.build(model.trainable_variables)
             for part in shared.optimizers:

@@ -1,9 +1,9 @@
-"""`GradientTracker`: the gradients of any Keras model, measured in the updates they make.
+"""`GradientTracker`: a callback that measures the gradients of any Keras model as they update it.
 
-`fit` compiles a step that computes gradients and hands them to the optimizer. The tracker has that
-step traced anew with the optimizer's update listened to, so that the recorder's operations become
-part of it: no second backward pass, no other data, and weights that are bit for bit those of an
-untracked run.
+`fit` compiles a step that computes gradients and passes them to the optimizer. The tracker makes
+Keras trace that step anew while it listens to the optimizer's updates, so that the recorder's
+operations become part of the step: no second backward pass, no other data, and weights that equal
+those of an untracked run bit for bit.
 """
 
 import os
@@ -16,28 +16,24 @@ import numpy as np
 
 from kgrad.diagnosis import ModelFacts
 from kgrad.diagnosis.diagnosing import Watch
-from kgrad.measure.backends.tensorflow.event_files import TensorBoardWriter
-from kgrad.measure.backends.tensorflow.probe import Probe
-from kgrad.measure.backends.tensorflow.taps import listen_to_fit
-from kgrad.measure.inputs import require_fit_strategy
+from kgrad.measure.backends.current import backend
 from kgrad.measure.keras_models.weights import Selection, checked_selection
 from kgrad.measure.model_facts import read_facts
-from kgrad.measure.position import FitPosition
-from kgrad.measure.recordings import COMPILED, Options, Tracks
-from kgrad.measure.summaries import summarize, write_last
+from kgrad.measure.probe import Probe
+from kgrad.measure.recorder import STEPS_BETWEEN_READINGS
+from kgrad.measure.recordings import COMPILED, RecordingOptions, Recordings
+from kgrad.measure.taps import listen_to_fit
+from kgrad.measure.tensorboard import tracker_logs, write_last_record
 from kgrad.records.checks import require_every, require_json, require_one_of, require_probe
 from kgrad.records.history import GradientHistory
 from kgrad.records.statistics import select
-
-# Float32 buffers lose the fifth digit when they are added to for longer.
-_STEPS_BETWEEN_READINGS = 8192
 
 
 class GradientTracker(keras.callbacks.Callback):
     """Records the gradients that train a Keras model.
 
-    Give it to `fit`, before the callbacks that shall see its logs. For a loop of your own, attach
-    it to the optimizer and say when a record ends:
+    Pass it to `fit`, before the callbacks that use its logs. In your own loop, attach it to the
+    optimizer and call `record` at the end of each record:
 
         with GradientTracker().attach(optimizer, model) as tracker:
             for epoch in range(10):
@@ -45,39 +41,42 @@ class GradientTracker(keras.callbacks.Callback):
                     train_step(X, y)     # calls optimizer.apply_gradients or optimizer.apply
                 tracker.record()
 
-    What is recorded is the gradient of the loss, unscaled and before clipping; with accumulated
-    gradients their average, which makes the update; under a distribution strategy the sum over
-    the replicas. The first record, epoch 0, is the gradient before the first update (with
-    `steps_per_execution` above 1 there is none: `fit` does not return between its steps).
+    The recorded gradient is that of the loss, unscaled and before clipping. If the optimizer
+    accumulates gradients it is their average, which makes the update; under a distribution strategy
+    it is the sum over the replicas. The first record, epoch 0, is the gradient before the first
+    update. It is missing if `steps_per_execution` is above 1: `fit` does not return between those
+    steps.
 
-    A second `fit` continues the history. If other weights are trained then, as after unfreezing,
-    or another model, a new history begins, and the one before is in `previous`.
+    A second `fit` continues the history. If it trains other weights (after unfreezing) or another
+    model, a new history begins, and `previous` holds the old one.
 
     Args:
-        statistics: names of statistics beside those that are always recorded.
-        every: `"epoch"`, or the number of steps that make a record.
-        weights: which weights to watch: None for all, a layer's name, a path, a pattern
+        statistics: names of statistics beyond those that are always recorded.
+        every: `"epoch"`, or the number of steps per record.
+        weights: the weights to watch: None for all, a layer's name, a path, a pattern
             (`"encoder*"`), several of these, or a function of a `Weight`.
-        journal: file that each record is written to as it is made; an existing one is replaced. A
-            second history gets its name with `-2`, that of a further optimizer the optimizer's.
+        journal: file that each record is written to as soon as it is made; an existing file is
+            replaced. The journal of a second history has `-2` appended to its name, that of a
+            further optimizer the optimizer's name.
         log: whether to add `grad/l2_norm`, `grad/first_to_last`, `grad/update_ratio` and
-            `grad/nonfinite_steps` to the logs of an epoch with a record (see `summarize`);
+            `grad/nonfinite_steps` to the logs of an epoch with a record (see `tracker_logs`);
             `"layers"` adds `grad/mean_abs/<layer>` for each layer.
-        clipped: whether to record what clipping left and how often it acted, as `clipped_l2` and
-            `clipped_steps`; by default if the optimizer clips.
+        clipped: whether to record the norm of the clipped gradients and how often clipping acted,
+            as `clipped_l2` and `clipped_steps`; by default if the optimizer clips.
         distributions: whether to count each gradient's entries by magnitude: a histogram of
-            log10 |g| of at most 2,048 entries a weight and step, in `history.distributions`.
+            log10 |g| of at most 2,048 entries per weight and step, in `history.distributions`.
         probe: (X, y): a fixed batch on which the activations and the signals that come back to
             them are measured at each record, in `history.activations`.
-        log_dir: folder for TensorBoard to which every record is written too.
-        diagnose: whether to log a warning to "kgrad" when a finding first holds, a line each.
+        log_dir: folder for TensorBoard to which every record is also written.
+        diagnose: whether to log a warning to "kgrad" when a finding first appears, one line each.
         stop_on: rules whose findings end the `fit`: `("nonfinite", "exploding")`.
-        metadata: what the history's metadata shall say beside versions and settings.
+        metadata: entries for the history's metadata besides versions and settings.
 
     Raises:
-        TypeError: if an argument is of another kind.
-        ValueError: if an argument is not as said here. `fit` and `attach` raise, before they
-            train, what only they can know; OSError if journal or folder cannot be written.
+        TypeError: if an argument has the wrong type.
+        ValueError: if an argument is not as described. Errors that depend on the model or the
+            optimizer are raised by `fit` and `attach`, before they train; OSError if the journal or
+            the folder cannot be written.
 
     Example:
         >>> from kgrad import create_model, make_dataset
@@ -116,8 +115,8 @@ class GradientTracker(keras.callbacks.Callback):
         ):
             require_one_of(name, value, accepted)
         require_probe(probe)
-        self._tracks = Tracks(
-            Options(
+        self._recordings = Recordings(
+            RecordingOptions(
                 statistics=[statistic.name for statistic in select(statistics)],
                 weights=checked_selection(weights),
                 clipped=clipped,
@@ -130,8 +129,8 @@ class GradientTracker(keras.callbacks.Callback):
         self._log_dir = log_dir
         self._watch = Watch(stop_on) if diagnose or stop_on else None
         self._read_facts: Callable[[], ModelFacts] | None = None
-        self._writer: TensorBoardWriter | None = None
-        # Keras may call what is safe from a thread without waiting for a step's result.
+        self._writer: backend.TensorBoardWriter | None = None
+        # Keras then may call this callback from a thread, without waiting for a step's result.
         self.async_safe = every == "epoch"
         self._stop_fit: Callable[[], None] | None = None
         self._probe: Probe | None = None
@@ -141,30 +140,30 @@ class GradientTracker(keras.callbacks.Callback):
     @property
     def histories(self) -> dict[str, GradientHistory]:
         """The history of each optimizer that made an update, by the model's name for it."""
-        return self._tracks.histories
+        return self._recordings.histories
 
     @property
     def history(self) -> GradientHistory:
-        """The history, where one optimizer trains the model.
+        """The history, if one optimizer trains the model.
 
         Raises:
             RuntimeError: if nothing was tracked yet.
-            ValueError: if there are several.
+            ValueError: if several optimizers train it.
         """
-        return self._tracks.only_history()
+        return self._recordings.only_history()
 
     @property
     def previous(self) -> list[GradientHistory]:
-        """Histories that ended because other weights, or another model's, came to be trained."""
-        return self._tracks.previous
+        """Histories that ended because other weights or another model began to be trained."""
+        return self._recordings.previous
 
     def attach(
         self, optimizer: keras.optimizers.Optimizer, model: keras.Model, name: str = COMPILED
     ) -> Self:
-        """Record the updates that an optimizer makes in a loop of your own.
+        """Record the updates that an optimizer makes in your own loop.
 
-        Attach before the loop's `tf.function` is traced: the recording becomes part of what is
-        traced from now on. Several optimizers can be attached under different names.
+        Attach before the loop's `tf.function` is traced: the recording becomes part of every
+        function traced afterwards. Several optimizers can be attached under different names.
 
         Args:
             optimizer: the optimizer whose `apply_gradients` or `apply` the loop calls.
@@ -175,44 +174,44 @@ class GradientTracker(keras.callbacks.Callback):
             The tracker: `with tracker.attach(optimizer, model):` detaches at the end.
 
         Raises:
-            TypeError: if it is no optimizer of Keras or no model.
-            ValueError: if the name is attached already, `weights` matches no weight, or the tracker
-                was asked for what it does in `fit` only.
+            TypeError: if the optimizer or the model is not one of Keras's.
+            ValueError: if the name is already attached, `weights` matches no weight, or the tracker
+                has an argument that works only in `fit`.
         """
         if self._every != "epoch" or self._probe_data is not None or self._stops:
             raise ValueError(
-                "every, probe and stop_on are for fit, received one for a loop of your own: there "
-                "record() makes a record, kgrad.Probe measures a batch, kgrad.diagnose tells"
+                "every, probe and stop_on work only in fit: in your own loop call "
+                "tracker.record(), kgrad.Probe.measure() or kgrad.diagnose()"
             )
         self._open_writer()
-        self._tracks.follow(name, optimizer, model)
+        self._recordings.begin(name, optimizer, model)
         return self
 
     def record(self, logs: Mapping[str, float] | None = None, epoch: int | None = None) -> None:
-        """Make a record of the steps since the last one. In `fit` this happens by itself.
+        """Make a record of the steps since the last one. `fit` does so automatically.
 
         Args:
-            logs: loss and metrics to go with it.
+            logs: loss and metrics to save in the record.
             epoch: the epoch that the steps belong to; by default one more than the last.
         """
-        for name, recorder in self._tracks.recorders.items():
+        for name, recorder in self._recordings.recorders.items():
             if recorder.pending_steps:
                 last_epoch, last_step = recorder.last
                 number = last_epoch + 1 if epoch is None else epoch
                 self._record(name, number, last_step + recorder.pending_steps, logs or {}, None)
 
     def detach(self) -> None:
-        """Leave optimizers and model as they were; what was recorded stays. `fit` does it.
+        """Restore optimizers and model; the records stay. `fit` does so automatically.
 
-        A `fit` that an exception in another callback ended does not: the tracker hears of it when
-        this is called, or by the next `fit`.
+        If an exception in another callback ended `fit`, the optimizers and the model are restored
+        when this method is called, or by the next `fit`.
         """
         if self._stop_fit is not None:
             self.interrupted()
         self._end()
 
     def _end(self) -> None:
-        self._tracks.end()
+        self._recordings.end()
         if self._stop_fit is not None:
             self._stop_fit()
             self._stop_fit = None
@@ -226,17 +225,17 @@ class GradientTracker(keras.callbacks.Callback):
     def __exit__(self, *exception: object) -> None:
         self.detach()
 
-    # What Keras's `fit` calls.
+    # Methods that Keras's `fit` calls.
 
     def set_model(self, model: keras.Model) -> None:
-        """Refuse what cannot be tracked, before the training starts."""
+        """Refuse a model that cannot be tracked, before the training starts."""
         super().set_model(model)
-        require_fit_strategy(model)
+        backend.require_fit_strategy(model)
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
-        """Have the training step traced anew, with the updates listened to."""
+        """Have the training step traced anew while listening to the updates."""
         if self._stop_fit is not None and self._position.model is self.model:
-            return  # listed twice: of a fit of this model that died the hooks would have told
+            return  # listed twice; after a crashed fit the taps would have reported it already
         self.detach()
         self._position.begin_fit(self.model, self.params.get("steps"))
         self._begun.clear()
@@ -248,24 +247,24 @@ class GradientTracker(keras.callbacks.Callback):
         self._activations = self._probed()
 
     def before_trace(self) -> None:
-        """A callback changed the model and has the step traced anew: look again what it trains."""
+        """Find the trained weights again: a callback changed the model and the step is retraced."""
         self._record_rest({})
-        self._tracks.end()
+        self._recordings.end()
         self._begun.clear()
         self._follow_model()
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Number the epoch so that a second fit goes on where the first one ended."""
+        """Number the epoch so that a second fit continues where the first one ended."""
         self._position.begin_epoch(epoch)
 
     def after_execution(self, logs: Mapping[str, Any]) -> None:
         """Record the gradient before training once the first update is made."""
         self._position.after_execution()
-        executions = max(1, _STEPS_BETWEEN_READINGS // int(self.model.steps_per_execution))
-        for name, recorder in self._tracks.recorders.items():
+        executions = max(1, STEPS_BETWEEN_READINGS // int(self.model.steps_per_execution))
+        for name, recorder in self._recordings.recorders.items():
             if name not in self._begun and recorder.measured_steps:
                 self._begun.add(name)
-                # An execution of several steps does not tell its first one from the others.
+                # In an execution of several steps the first one cannot be separated.
                 if recorder.measured_steps == 1 and not len(recorder.history):
                     at = self._position.epoch - 1, self._position.epoch_start
                     self._record(name, *at, logs, self._activations, before_training=True)
@@ -273,32 +272,32 @@ class GradientTracker(keras.callbacks.Callback):
                 recorder.read()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Count the steps; make a record of every so many."""
+        """Count the steps, and make a record if one is due."""
         self._position.after_batch(batch)
         if self._every != "epoch":
             due = self._position.step - self._every
-            recorders = self._tracks.recorders.items()
+            recorders = self._recordings.recorders.items()
             self._record_rest(logs or {}, [name for name, r in recorders if r.last[1] <= due])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Make the epoch's record, and add what it says to the logs."""
+        """Make the epoch's record, and add its numbers to the logs."""
         logs = {} if logs is None else logs
         if self._every == "epoch":
             self._record_rest(logs)
-        for name, recorder in self._tracks.recorders.items():
-            # Of an epoch without a record the logs say nothing: an older one would mislead.
+        for name, recorder in self._recordings.recorders.items():
+            # In an epoch without a record the numbers of an older one would mislead.
             if self._log and len(recorder.history) and recorder.last[0] == self._position.epoch:
-                prefix = self._tracks.prefix(name)
-                logs.update(summarize(recorder.history, prefix, layers=self._log == "layers"))
+                prefix = self._recordings.prefix(name)
+                logs.update(tracker_logs(recorder.history, prefix, layers=self._log == "layers"))
 
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
-        """Record what is left, and leave the model as it was."""
+        """Record the remaining steps, and restore the model."""
         self._record_rest(logs or {})
         self._end()
 
     def interrupted(self) -> None:
-        """Keep what an exception or Ctrl-C cut off as a last record."""
-        for recorder in self._tracks.recorders.values():
+        """Make a last record of the steps before an exception or Ctrl-C."""
+        for recorder in self._recordings.recorders.values():
             recorder.history.metadata["interrupted"] = True
         self._position.at_interruption()
         self._record_rest({})
@@ -309,22 +308,22 @@ class GradientTracker(keras.callbacks.Callback):
         self._read_facts = cache(partial(read_facts, self.model))
         outputs = () if self._probe is None else self._probe.outputs
         try:
-            self._tracks.follow_all(self.model, outputs)
-        except BaseException:  # what is refused shall leave no trace
+            self._recordings.begin_all(self.model, outputs)
+        except BaseException:  # a refused model must be left as it was
             self._end()
             raise
 
     def _open_writer(self) -> None:
         if self._log_dir is not None and self._writer is None:
-            self._writer = TensorBoardWriter(self._log_dir)
+            self._writer = backend.TensorBoardWriter(self._log_dir)
 
     def _probed(self) -> dict[str, np.ndarray] | None:
         return None if self._probe is None else self._probe.measure()
 
     def _record_rest(self, logs: Mapping[str, Any], names: Iterable[str] | None = None) -> None:
-        """Make a record of each optimizer, or of those named, that made updates since its last."""
-        chosen = self._tracks.recorders if names is None else names
-        pending = [name for name in chosen if self._tracks.recorders[name].pending_steps]
+        """Make a record for each optimizer, or those named, with updates since its last record."""
+        chosen = self._recordings.recorders if names is None else names
+        pending = [name for name in chosen if self._recordings.recorders[name].pending_steps]
         activations = self._probed() if pending else None
         for name in pending:
             self._record(name, self._position.epoch, self._position.step, logs, activations)
@@ -339,13 +338,66 @@ class GradientTracker(keras.callbacks.Callback):
         *,
         before_training: bool = False,
     ) -> None:
-        recorder = self._tracks.recorders[name]
+        recorder = self._recordings.recorders[name]
         scalars = {key: float(value) for key, value in logs.items() if np.ndim(value) == 0}
         recorder.record(
             epoch, step, scalars, before_training=before_training, activations=activations
         )
         if self._writer is not None:
             time = epoch if self._every == "epoch" else step
-            write_last(recorder.history, self._writer, time, self._tracks.prefix(name))
+            prefix = self._recordings.prefix(name)
+            write_last_record(recorder.history, self._writer, time, prefix)
         if self._watch is not None and self._watch.look(recorder.history, self._read_facts):
             self.model.stop_training = True
+
+
+class FitPosition:
+    """The epoch and the step that a `fit` has reached, counted on from one `fit` to the next.
+
+    Attributes:
+        model: the model that was last fitted.
+        epoch: the current epoch, from 1; 0 before the first.
+        step: the number of steps done.
+        epoch_start: the number of steps done when the epoch began.
+        executions: calls of the compiled step in this `fit`.
+    """
+
+    def __init__(self) -> None:
+        self.epoch = self.step = self.epoch_start = self.executions = 0
+        self.model: keras.Model | None = None
+
+    def begin_fit(self, model: keras.Model, steps: int | None) -> None:
+        """Start a `fit`; another model starts from 0.
+
+        Args:
+            model: the model that is fitted.
+            steps: steps per epoch, None if Keras does not know it.
+        """
+        if model is not self.model:
+            self.model, self.epoch, self.step = model, 0, 0
+        self._steps, self._size = steps, int(model.steps_per_execution)
+        self.executions = 0
+        self._epochs_before: int | None = None
+
+    def begin_epoch(self, index: int) -> None:
+        """Start an epoch, which Keras counts from 0 or from an `initial_epoch`."""
+        if self._epochs_before is None:
+            # An initial_epoch may already count on from the last fit.
+            self._epochs_before = max(0, self.epoch - index)
+        self.epoch = self._epochs_before + index + 1
+        self.epoch_start, self._executions_before = self.step, self.executions
+
+    def after_execution(self) -> None:
+        """Count a call of the compiled step."""
+        self.executions += 1
+
+    def after_batch(self, index: int) -> None:
+        """Count the steps up to a batch, which may be the last one of an execution of several."""
+        # Keras reports a whole execution, even if the epoch ended before it was complete.
+        done = index + 1
+        self.step = self.epoch_start + (done if self._steps is None else min(done, self._steps))
+
+    def at_interruption(self) -> None:
+        """Count steps that Keras did not report before the `fit` was interrupted."""
+        done = (self.executions - self._executions_before) * self._size
+        self.step = max(self.step, self.epoch_start + done)

@@ -21,11 +21,11 @@ import tensorflow as tf
 import kgrad.measure.loop
 from kgrad.experiments.models import create_model
 from kgrad.measure.backends.tensorflow.accumulators import cheapest_way
-from kgrad.measure.backends.tensorflow.recorder import Recorder
 from kgrad.measure.backends.tensorflow.steps import TrainingLoop, backward
 from kgrad.measure.inputs import choose_loss, choose_optimizer
 from kgrad.measure.keras_models.weights import describe_weights
 from kgrad.measure.loop import measure_gradients, train_and_track_gradients
+from kgrad.measure.recorder import Recorder
 from kgrad.records.history import GradientHistory
 
 TREE = Path(kgrad.__file__).parents[1]
@@ -872,7 +872,7 @@ PLACES = {
         "before",
     ),
     "after steps": ("kgrad.measure.backends.tensorflow.steps.TrainingLoop.run", "after"),
-    "in a probe": ("kgrad.measure.backends.tensorflow.probe.Probe.measure", "before"),
+    "in a probe": ("kgrad.measure.probe.Probe.measure", "before"),
 }
 
 
@@ -1036,8 +1036,8 @@ HOLED = X0.copy()
 HOLED[3, 1] = np.nan
 HOLED[4, 2] = -np.inf
 POSITIVE = "must be an integer of at least 1, received"
-NUMBERS = "statistics received 'max', did you mean 'max_abs'? Known are mean_abs, l2_norm, max_abs,"
-NUMBERS += " zero_fraction, nonfinite_steps, first_nonfinite_step, weight_l2, update_l2"
+NUMBERS = "statistics must be among mean_abs, l2_norm, max_abs, zero_fraction, nonfinite_steps, "
+NUMBERS += "first_nonfinite_step, weight_l2, update_l2, received 'max'; did you mean 'max_abs'?"
 REFUSED = [
     (ValueError, {"epochs": 0}, f"epochs {POSITIVE} 0"),
     (ValueError, {"epochs": True}, f"epochs {POSITIVE} True"),

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from kgrad.measure.backends.tensorflow.probe import STATISTICS, Probe
+from kgrad.measure.probe import STATISTICS, Probe
 
 MSE = "mean_squared_error"
 

@@ -883,8 +883,15 @@ def test_the_weights_to_watch(selection, chosen):
 @pytest.mark.parametrize(
     ("selection", "message"),
     [
-        ("hiden", "weights received 'hiden', which no weight matches, did you mean 'hidden'"),
-        (["hidden", "encoder*"], "weights received 'encoder\\*', which no weight matches"),
+        (
+            "hiden",
+            "weights must match a weight of the layers hidden, output, received 'hiden'; "
+            r"did you mean 'hidden'\?",
+        ),
+        (
+            ["hidden", "encoder*"],
+            r"weights must match a weight of the layers hidden, output, received 'encoder\*'",
+        ),
         (
             lambda weight: False,
             "weights must choose a weight of the layers hidden, output, received a function that "

@@ -224,7 +224,7 @@ def test_attach_refuses_what_it_would_not_do(model):
         (GradientTracker(), (optimizer, model, 3), TypeError, "name must be a str, received 3"),
         (GradientTracker(), (optimizer, model, "a/b"), ValueError, "name must have no slash"),
         (GradientTracker(), (optimizer, other), ValueError, "must train weights of model"),
-        (GradientTracker(every=3), (optimizer, model), ValueError, "and stop_on are for fit"),
+        (GradientTracker(every=3), (optimizer, model), ValueError, "and stop_on work only in fit"),
     ):
         with pytest.raises(error, match=message):
             tracker.attach(*arguments)

@@ -14,9 +14,9 @@ def main(arguments: Sequence[str], program: str) -> int:
         0.
     """
     options = parse(arguments, program)
-    from kgrad.apps.command.run import import_tensorflow_quietly
+    from kgrad.measure.backends import import_quietly
 
-    import_tensorflow_quietly()
+    import_quietly()
     from kgrad.apps.report import write_report
     from kgrad.apps.run_groups import group_histories
     from kgrad.records.history import load_runs

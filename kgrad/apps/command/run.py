@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from kgrad.apps.command.main import exit_status, naming_options
 from kgrad.apps.command.run_options import OPTIONS, experiments_of, parse
+from kgrad.measure.backends import import_quietly
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to import: only after the options are read
     from matplotlib.figure import Figure
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "kgrad run") -> 
 def run(options: argparse.Namespace) -> int:
     """Train or load, then write and print the results."""
     folder = writable_folder(options.output)
-    import_tensorflow_quietly()
+    import_quietly()
     from kgrad.apps.command import run_tables
     from kgrad.apps.run_groups import group_histories, read_groups
     from kgrad.records.history import load_runs
@@ -133,23 +134,6 @@ def draw(groups: "Sequence[RunGroup]") -> "dict[str, Figure]":
         measured = {group.name: group.histories for group in groups if group.prediction}
         figures["prediction"] = kgrad.plot_prediction(measured, predictions)
     return figures
-
-
-def import_tensorflow_quietly() -> None:
-    """Import TensorFlow without the lines that its libraries print before any setting counts."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with tempfile.TemporaryFile() as printed:
-        stderr = os.dup(2)
-        os.dup2(printed.fileno(), 2)
-        try:
-            import tensorflow  # noqa: F401
-        except ImportError:
-            printed.seek(0)
-            os.write(stderr, printed.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
 
 
 def writable_folder(name: str) -> Path:

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from kgrad import theory
 from kgrad.experiments.prediction.initializers import initial_variance
@@ -53,7 +52,7 @@ class DenseNetwork:
     parameters: dict[int, Parameter] = field(default_factory=dict)
     layers: dict[int, keras.layers.Dense] = field(default_factory=dict)
 
-    def output(self, h: tf.Tensor) -> tf.Tensor:
+    def output(self, h: Any) -> Any:
         """The model's output from its last pre-activations."""
         for function in self.head:
             h = function(h)
@@ -318,7 +317,7 @@ def numpy_activation(function: Any) -> theory.Activation:
         function = function.activation
 
     def f(x: np.ndarray) -> np.ndarray:
-        return np.asarray(function(tf.constant(x, tf.float64)), np.float64)
+        return np.asarray(function(keras.ops.convert_to_tensor(x, "float64")), np.float64)
 
     found = theory.activation(f)
     label = getattr(function, "__name__", getattr(function, "name", type(function).__name__))

@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from threadpoolctl import ThreadpoolController
 
 from kgrad.experiments.prediction.networks import DenseNetwork, Variances, read_dense_network
@@ -17,6 +16,7 @@ from kgrad.experiments.prediction.single_networks import (
     OutputErrors,
     SingleNetworks,
 )
+from kgrad.measure.backends.current import backend
 from kgrad.measure.inputs import as_arrays, choose_loss, require_trainable
 from kgrad.measure.keras_models.weights import describe_weights
 from kgrad.records.checks import require_one_of
@@ -153,17 +153,12 @@ def _slopes(
     loss: Callable[[Any, Any], Any] | None,
 ) -> np.ndarray:
     """The loss's derivative by the output's pre-activations, as the training step takes it."""
-    x, target = tf.constant(h, model.compute_dtype), tf.constant(y)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        answer = network.output(x)
-        if loss is None:
-            value = model.compute_loss(x=None, y=target, y_pred=answer, training=True)
-        else:
-            if target.shape.rank == answer.shape.rank - 1 and answer.shape[-1] == 1:
-                target = tf.expand_dims(target, -1)
-            value = tf.reduce_mean(loss(target, answer))
-    return np.asarray(tape.gradient(value, x), np.float64)
+    target = keras.ops.convert_to_tensor(y)
+
+    def value(h: Any) -> Any:
+        return backend.loss_value(model, None, target, network.output(h), loss)
+
+    return backend.gradient(value, h, model.compute_dtype)
 
 
 def _values(

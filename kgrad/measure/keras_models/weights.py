@@ -8,6 +8,7 @@ import keras
 
 from kgrad.records.checks import did_you_mean
 from kgrad.records.history import Weight
+from kgrad.records.statistics import layers_of
 
 # Which weights to watch: all (None), those whose layer or path equals or matches a name or pattern,
 # or those for which a function returns True.
@@ -102,7 +103,7 @@ def select_weights(weights: Sequence[Weight], selection: Selection) -> list[int]
     """
     if selection is None:
         return list(range(len(weights)))
-    known = ", ".join(dict.fromkeys(weight.layer for weight in weights))
+    known = ", ".join(layers_of(weights))
     if callable(selection):
         chosen = [i for i, weight in enumerate(weights) if selection(weight)]
         if not chosen:
@@ -114,7 +115,7 @@ def select_weights(weights: Sequence[Weight], selection: Selection) -> list[int]
     patterns = [selection] if isinstance(selection, str) else selection
     for pattern in patterns:
         if not any(_matches(weight, pattern) for weight in weights):
-            hint = did_you_mean(pattern, [weight.layer for weight in weights])
+            hint = did_you_mean(pattern, layers_of(weights))
             raise ValueError(
                 f"weights must match a weight of the layers {known:.300}, received "
                 f"{pattern!r}{hint}"

@@ -1,18 +1,19 @@
-"""Folds gradients into totals inside a compiled step: two ways, one result.
+"""Folds gradients into totals inside a compiled step: two ways with one result.
 
 Which way is cheaper depends on the compiler. Measured on two cores, ten dense layers of 64 and of
 256 units (see docs/benchmarks.md):
 
-- TensorFlow's own executor pays for each operation it starts and vectorises reductions, so
-  `StepTotals` reduces every gradient at once, small ones together.
-- XLA on a CPU starts operations for nearly nothing but does not vectorise reductions of floats
-  (it may not reorder a sum), so `EntryTotals` only adds, entry by entry, into a buffer of the
-  gradient's shape and reduces that buffer once a record.
+- TensorFlow's own executor has a cost per operation and vectorizes reductions. `StepTotals`
+  therefore reduces every gradient in its step, small gradients together.
+- XLA on a CPU has nearly no cost per operation but does not vectorize reductions of floats (it must
+  not reorder a sum). `EntryTotals` therefore only adds, entry by entry, into a buffer of the
+  gradient's shape, and reduces that buffer once per record.
 
-Squares of float32 leave its range above 1e19 and below 1e-19, which is where exploding and
-vanishing gradients live; both ways therefore scale a gradient to about 1 before they square it,
-`StepTotals` only large ones and where squares would be lost: the others it squares in float64.
-Sums of |g| are not scaled: near the end of float32's range, above 1e34, they may read infinite.
+The squares of numbers above 1e19 or below 1e-19 leave the range of float32. Exploding and vanishing
+gradients have such entries. `EntryTotals` therefore scales a gradient to about 1 before it squares
+it. `StepTotals` does so for large gradients whose squares would be lost, and squares the others in
+float64. Sums of |g| are not scaled: above 1e34, near the end of float32's range, they may become
+infinite.
 """
 
 import functools
@@ -25,44 +26,46 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from kgrad.measure.backends.tensorflow.counters import variable_per_replica
 from kgrad.records.statistics import L2_NORM, MAX_ABS, MEAN_ABS, GradientStatistic
 
-# Gradients with fewer entries are small and reduced together: one operation for all the biases.
+# Gradients with fewer entries are small and are reduced together: one operation for all biases.
 _SMALL = 1024
-# From here on they are large: a pass in float64 costs more than to look whether float32 lost
-# a square.
+# Gradients with at least this many entries are large: a pass in float64 would cost more than a
+# check whether float32 lost a square.
 _LARGE = 16384
 
 
 class Accumulator(Protocol):
-    """What the recorder needs of either way."""
+    """The interface that both ways have."""
 
     def update(self, gradients: Sequence[tf.Tensor]) -> tf.Tensor:
-        """Fold in one step's gradients; return which of them are finite, bool (weights,).
+        """Fold in one step's gradients and return which of them are finite, bool (weights,).
 
-        The answer is in the accumulator's own order, which `by_weight` undoes.
+        The result is in the accumulator's own order; `by_weight` puts it into that of the weights.
         """
 
     def by_weight(self, values: tf.Tensor) -> tf.Tensor:
-        """Put what `update` returned into the order of the weights."""
+        """Put the result of `update` into the order of the weights."""
 
     def totals(self, steps: int) -> dict[str, np.ndarray]:
-        """The folds over the `steps` steps since the reset: statistic → float64 (weights,)."""
+        """Return the folds over the `steps` steps since the reset: float64 (weights,) each."""
 
     def reset(self) -> None:
-        """Begin a new record."""
+        """Start a new record."""
 
 
 Way = Callable[[Sequence[tuple[int, ...]], Sequence[GradientStatistic]], Accumulator]
 
 
 def cheapest_way(jit_compile: bool, optimizer: keras.optimizers.Optimizer | None = None) -> Way:
-    """The accumulator that costs least, to be made of the weights' shapes and the statistics.
+    """Choose the accumulator that costs least.
 
     Args:
         jit_compile: whether XLA compiles the steps.
-        optimizer: a built optimizer, where many steps are compiled into one function.
+        optimizer: a built optimizer if many steps are compiled into one function, otherwise None.
+
+    Returns:
+        A function of the weights' shapes and the statistics that makes the accumulator.
     """
     if not jit_compile or tf.config.list_logical_devices("GPU"):
         return StepTotals
@@ -71,11 +74,11 @@ def cheapest_way(jit_compile: bool, optimizer: keras.optimizers.Optimizer | None
 
 
 class StepTotals:
-    """Reduces each gradient in the step that made it.
+    """Reduces each gradient in its own step.
 
     Args:
         shapes: shape of each weight.
-        statistics: what to fold; `MEAN_ABS` and `L2_NORM` are the first two.
+        statistics: the statistics to fold; `MEAN_ABS` and `L2_NORM` are the first two.
     """
 
     def __init__(
@@ -87,14 +90,14 @@ class StepTotals:
         self._small = np.flatnonzero(sizes < _SMALL).tolist()
         self._medium = np.flatnonzero((sizes >= _SMALL) & (sizes < _LARGE)).tolist()
         self._large = np.flatnonzero(sizes >= _LARGE).tolist()
-        # Where weight i stands in the order of update: the small ones, the medium, the large.
+        # Position of weight i in the order of `update`: the small ones, the medium, the large.
         self._position = np.argsort(self._small + self._medium + self._large)
         self._segments = np.repeat(np.arange(len(self._small)), sizes[self._small])
         self._large_sizes = sizes[self._large].astype(np.float32)
         self._totals = variable_per_replica(tf.zeros([len(statistics), len(sizes)], tf.float64))
 
     def update(self, gradients: Sequence[tf.Tensor]) -> tf.Tensor:
-        """Fold in one step's gradients; return which are finite, bool (weights,), own order."""
+        """Fold in one step's gradients and return which are finite, in the own order."""
         groups = [
             fold([gradients[i] for i in chosen])
             for chosen, fold in (
@@ -115,22 +118,22 @@ class StepTotals:
         return tf.math.is_finite(by_weight[0])
 
     def by_weight(self, values: tf.Tensor) -> tf.Tensor:
-        """Put what `update` returned into the order of the weights."""
+        """Put the result of `update` into the order of the weights."""
         return tf.gather(values, self._position)
 
     def totals(self, steps: int) -> dict[str, np.ndarray]:
-        """The folds over the `steps` steps since the reset: statistic → float64 (weights,)."""
+        """Return the folds over the `steps` steps since the reset: float64 (weights,) each."""
         totals = self._totals.numpy()[:, self._position]
         return _with_nonfinite(dict(zip(self._names, totals, strict=True)))
 
     def reset(self) -> None:
-        """Begin a new record."""
+        """Start a new record."""
         self._totals.assign(tf.zeros_like(self._totals))
 
     def _fold_small(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
-        """Fold the small gradients, all their entries in a row: one float64 (few,) a statistic."""
+        """Fold the small gradients, concatenated: per statistic one float64 (small weights,)."""
         entries = tf.cast(tf.concat([tf.reshape(g, [-1]) for g in gradients], 0), tf.float64)
-        # Not segment_sum, whose segments are sorted: XLA lacks it.
+        # XLA lacks segment_sum, the variant for sorted segments.
         folds = {"sum": tf.math.unsorted_segment_sum, "max": tf.math.unsorted_segment_max}
         return [
             folds[s.fold](s.entry(ops, entries), self._segments, len(gradients))
@@ -138,15 +141,15 @@ class StepTotals:
         ]
 
     def _fold_medium(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
-        """Fold each on its own: one float64 (medium weights,) a statistic."""
+        """Fold each gradient on its own: per statistic one float64 (medium weights,)."""
         wide = [tf.cast(g, tf.float64) for g in gradients]
         return [_fold_each(s, wide) for s in self._statistics]
 
     def _fold_large(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
-        """Fold each in float32 as long as nothing is lost: float64 (large weights,) a statistic."""
+        """Fold each in float32 unless squares are lost: per statistic float64 (large weights,)."""
         folds = {s: _fold_each(s, gradients) for s in self._statistics}
         abs_sum, squares = folds[MEAN_ABS], folds[L2_NORM]
-        # A mean square above 1e-30 has lost nothing to squares below float32's 1e-38.
+        # If the mean square is above 1e-30, squares below float32's 1e-38 do not matter.
         in_range = (squares >= 1e-30 * self._large_sizes) & (squares <= 2e38) | (abs_sum == 0)
         folds[L2_NORM] = tf.cond(
             tf.reduce_all(in_range),
@@ -156,8 +159,8 @@ class StepTotals:
         return [tf.cast(folds[s], tf.float64) for s in self._statistics]
 
     def _scaled_squares(self, gradients: list[tf.Tensor], abs_sum: tf.Tensor) -> tf.Tensor:
-        """Sums of squares of any magnitude; a pass over the gradients more than `_fold_large`."""
-        # The scale that brings the mean |g| to 1; 0 where every entry is 0.
+        """Sum squares of any magnitude, which takes another pass over the gradients."""
+        # The scale at which the mean |g| is 1; 0 if every entry is 0.
         scale = tf.minimum(tf.math.divide_no_nan(self._large_sizes, abs_sum), 1e30)
         scaled = [g * k for g, k in zip(gradients, tf.unstack(scale), strict=True)]
         squares = tf.cast(_fold_each(L2_NORM, scaled), tf.float64)
@@ -165,19 +168,19 @@ class StepTotals:
 
 
 class EntryTotals:
-    """Folds gradients entry by entry, and reduces when the totals are read.
+    """Folds gradients entry by entry, and reduces the buffers when the totals are read.
 
-    The scale of a weight is a power of two set at each reading: `l2_norm` is right as long as a
-    weight's gradient grows or shrinks less than 10^18-fold between two readings. Where squares are
-    lost all the same, Σ_i (Σ_t |g_ti|)² takes their place: an upper bound, and nearly equal where
-    one step outgrows all others.
+    The scale of a weight is a power of two that is set at each reading: `l2_norm` is right as long
+    as a weight's gradient grows or shrinks less than 10^18-fold between two readings. If squares
+    are lost all the same, Σ_i (Σ_t |g_ti|)² replaces their sum: an upper bound, nearly equal if the
+    gradient of one step is much larger than all others.
 
     Args:
         shapes: shape of each weight.
-        statistics: what to fold; `MEAN_ABS` and `L2_NORM` are the first two.
-        keep: whether to hold the medium and large gradients until the step ends. Where the
-            optimizer has no slots, as plain SGD, XLA else reuses a gradient's buffer as soon as
-            it is folded, and a step of 10×64 takes 86 µs instead of 68.
+        statistics: the statistics to fold; `MEAN_ABS` and `L2_NORM` are the first two.
+        keep: whether to hold the medium and large gradients until the step ends. Otherwise, if the
+            optimizer has no slots (plain SGD), XLA reuses a gradient's buffer as soon as it is
+            folded, and a step of 10×64 takes 86 µs instead of 68.
     """
 
     def __init__(
@@ -192,7 +195,7 @@ class EntryTotals:
         self._maxima = [s for s in statistics if s.fold == "max"]
         self._sizes = np.array([math.prod(shape) for shape in shapes])
         self._scale = variable_per_replica(tf.ones(len(shapes)))
-        # One buffer a weight and kind of fold, (statistics, *shape): one loop updates it all.
+        # One buffer per weight and kind of fold, (statistics, *shape): one loop updates it.
         self._sum_entries = [variable_per_replica(tf.zeros((len(self._sums), *s))) for s in shapes]
         self._max_entries = [
             variable_per_replica(tf.zeros((len(self._maxima), *s))) for s in shapes
@@ -204,12 +207,12 @@ class EntryTotals:
         }
         self._totals = {s.name: np.zeros(len(shapes)) for s in statistics}
         self._steps_read = 0
-        # Traced here and once: TensorFlow counts the traces of a method over all instances, and
-        # warns of many.
+        # Traced once, here: TensorFlow counts the traces of a method over all instances and warns
+        # if there are many.
         self._read = tf.function(self._fold_and_empty).get_concrete_function()
 
     def update(self, gradients: Sequence[tf.Tensor]) -> tf.Tensor:
-        """Fold in one step's gradients; return which of them are finite, bool (weights,)."""
+        """Fold in one step's gradients and return which of them are finite, bool (weights,)."""
         scales = tf.unstack(self._scale)
         for i, kept in self._kept.items():
             kept.assign(gradients[i])
@@ -224,27 +227,27 @@ class EntryTotals:
         return tf.reduce_all(tf.math.is_finite(_column_means(gradients)), axis=1)
 
     def by_weight(self, values: tf.Tensor) -> tf.Tensor:
-        """Return what `update` returned: it is in the order of the weights."""
+        """Return the values: `update` returns them in the order of the weights."""
         return values
 
     def totals(self, steps: int) -> dict[str, np.ndarray]:
-        """The folds over the `steps` steps since the reset: statistic → float64 (weights,)."""
+        """Return the folds over the `steps` steps since the reset: float64 (weights,) each."""
         if steps > self._steps_read:
             self._fold_in(one_step=steps - self._steps_read == 1)
             self._steps_read = steps
         return _with_nonfinite(self._totals)
 
     def reset(self) -> None:
-        """Begin a new record."""
+        """Start a new record."""
         self._totals = {name: np.zeros_like(total) for name, total in self._totals.items()}
         self._steps_read = 0
 
     def _fold_in(self, one_step: bool) -> None:
-        """Add what the buffers hold to the totals, and set the scale by it."""
+        """Add the buffers to the totals and set the scale accordingly."""
         folds = {name: fold.numpy() for name, fold in self._read().items()}
         squares_of_abs = folds.pop("squares_of_abs")
         squares = folds[L2_NORM.name] / np.square(self._scale.numpy().astype(np.float64))
-        # Of one step the entries of |g| are known, and their squares in float64 exact.
+        # After one step the buffer holds |g| itself, whose squares in float64 are exact.
         lost = one_step | ~np.isfinite(squares) | (squares == 0)
         folds[L2_NORM.name] = np.where(lost, squares_of_abs, squares)
         for statistic in self._statistics:
@@ -268,15 +271,27 @@ class EntryTotals:
         return dict(zip(names, tf.unstack(tf.stack(columns, axis=1)), strict=True))
 
     def _set_scale(self, abs_sum: np.ndarray) -> None:
-        """Choose the power of two that brings each weight's mean |g| near 1."""
+        """Choose for each weight the power of two that brings its mean |g| near 1."""
         known = np.isfinite(abs_sum) & (abs_sum > 0)
         mean = np.where(known, abs_sum, 1.0) / np.maximum(self._sizes, 1)
         exponent = np.clip(-np.round(np.log2(mean)), -120, 120)
         self._scale.assign(np.where(known, np.exp2(exponent), self._scale).astype(np.float32))
 
 
+def variable_per_replica(initial: tf.Tensor) -> tf.Variable:
+    """Make a variable to fold into that also works under a distribution strategy.
+
+    Every replica folds the same reduced gradients into its own copy, so that any copy can be read.
+    """
+    return tf.Variable(
+        initial,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )
+
+
 def _with_nonfinite(totals: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Let a NaN or infinity among the |g| show where scaling or a maximum may have lost it."""
+    """Restore a NaN or infinity among the |g| that scaling or a maximum may have lost."""
     abs_sum = totals[MEAN_ABS.name]
     shown = dict(totals)
     shown[L2_NORM.name] = np.where(np.isfinite(abs_sum), totals[L2_NORM.name], abs_sum)
@@ -294,10 +309,10 @@ def _fold_each(statistic: GradientStatistic, gradients: list[tf.Tensor]) -> tf.T
 
 
 def _column_means(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Mean of each column of each gradient, (weights, widest): non-finite where an entry is.
+    """Return the mean of each column of each gradient, (weights, widest).
 
-    A mean of finite entries does not overflow, and XLA hands this product to a vectorised library
-    where it would not vectorise a reduction.
+    A mean is not finite if an entry is not: a mean of finite entries does not overflow. For this
+    matrix product XLA calls a vectorized library; it would not vectorize a reduction.
     """
     means = []
     for gradient in gradients:

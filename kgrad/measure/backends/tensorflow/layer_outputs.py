@@ -1,7 +1,7 @@
-"""What the layers of a model put out while it is called, seen without changing the model.
+"""Records the outputs of a model's layers while a call is traced, without changing the model.
 
-A layer is called through its attribute `call`. While a graph is traced, each layer of interest has
-a stand-in there that notes what passes; afterwards the layer is as it was, and the graph stays.
+Keras calls a layer through its attribute `call`. While a graph is traced, a stand-in for it records
+inputs and outputs; afterwards the layer is restored, and only the graph keeps the tensors.
 """
 
 import functools
@@ -16,13 +16,13 @@ from kgrad.measure.keras_models.layers import ACTIVATION_LAYERS
 
 
 class LayerOutput(NamedTuple):
-    """What a layer put out in one call.
+    """The output of a layer in one call.
 
     Attributes:
         layer: the layer.
         a: the first tensor it returned, of floats.
         f: the activation that it applied last, or None.
-        z: what it applied f to, or None.
+        z: the input of f, or None.
     """
 
     layer: keras.Layer
@@ -33,16 +33,16 @@ class LayerOutput(NamedTuple):
 
 @contextmanager
 def watched_layers(model: keras.Model, tape: tf.GradientTape) -> Iterator[list[LayerOutput]]:
-    """Note what the layers put out in the calls of a model that are traced in this block.
+    """Record the layers' outputs in the calls of a model that are traced in this block.
 
-    Models inside are opened. Keras's own layers are not: a recurrent, attention or wrapper layer
-    puts out one tensor. A layer of one's own that holds layers is opened, and noted too unless it
-    hands on what one of them put out. What happens in a loop or a branch of the graph, or in a
-    `tf.function` of the model's own, cannot be seen.
+    Nested models are opened. Keras's own layers are not: a recurrent, attention or wrapper layer
+    has one output. A user's own layer that holds other layers is opened; its output is recorded,
+    too, unless it is the output of one of them unchanged. Calls in a loop or a branch of the graph,
+    or in a `tf.function` of the model's own, are not recorded.
 
     Args:
         model: a built Keras model.
-        tape: is made to watch the outputs, so that gradients can be asked for.
+        tape: watches the outputs, so that it can differentiate by them.
 
     Yields:
         The outputs so far, in the order of the calls.
@@ -54,14 +54,14 @@ def watched_layers(model: keras.Model, tape: tf.GradientTape) -> Iterator[list[L
 
 @contextmanager
 def own_losses(model: keras.Model) -> Iterator[None]:
-    """Keep the losses that layers add in this block from those that the model holds already."""
+    """Keep losses that layers add in this block out of the model's own losses."""
     layers = model._flatten_layers()
     with _replaced([(layer, {"_losses": [], "_loss_ids": set()}) for layer in layers]):
         yield
 
 
 def copied(tensor: tf.Tensor, *attributes: str) -> tf.Tensor:
-    """A copy of a tensor that takes along what Keras has attached to it under these names."""
+    """Copy a tensor together with attributes of these names that Keras has set on it."""
     copy = tf.identity(tensor)
     for name in attributes:
         if hasattr(tensor, name):
@@ -70,7 +70,7 @@ def copied(tensor: tf.Tensor, *attributes: str) -> tf.Tensor:
 
 
 def _seen_in(layer: keras.Layer) -> list[keras.Layer]:
-    """The layers inside a layer whose calls are noted; a shared one may occur twice."""
+    """List the layers inside a layer whose calls are recorded; a shared one may occur twice."""
     seen = []
     for part in layer._flatten_layers(include_self=False, recursive=False):
         if not isinstance(part, keras.Model):
@@ -90,11 +90,11 @@ def _is_opened(layer: keras.Layer) -> bool:
 def _stand_ins(
     layer: keras.Layer, outputs: list[LayerOutput], tape: tf.GradientTape
 ) -> dict[str, Callable]:
-    """What to put in the place of a layer's methods and activation, by attribute."""
+    """Return the stand-ins for a layer's methods and activation, by attribute."""
     graph = tf.compat.v1.get_default_graph()
     applied: list[tuple[Callable, tf.Tensor]] = []
 
-    def noted_call(call: Callable) -> Callable:
+    def recorded_call(call: Callable) -> Callable:
         @functools.wraps(call)
         def stand_in(*args: Any, **options: Any) -> Any:
             applied.clear()
@@ -102,7 +102,7 @@ def _stand_ins(
             result = call(*args, **options)
             inputs = keras.tree.flatten([args, options])
             if isinstance(result, tf.Tensor) and any(result is tensor for tensor in inputs):
-                # A layer that does nothing: what it puts out is to be told from what it took.
+                # The layer returns its input unchanged; a copy makes its output distinct.
                 result = copied(result, "_keras_mask", "_keras_logits")
             a = next(iter(keras.tree.flatten(result)), None)
             if _is_float_in(graph, a) and not any(a is inner.a for inner in outputs[before:]):
@@ -115,7 +115,7 @@ def _stand_ins(
 
         return stand_in
 
-    def noted_activation(f: Callable) -> Callable:
+    def recorded_activation(f: Callable) -> Callable:
         @functools.wraps(f, updated=())
         def stand_in(z: Any, **options: Any) -> Any:
             if _is_float_in(graph, z):
@@ -124,15 +124,15 @@ def _stand_ins(
 
         return stand_in
 
-    # Layers in float8 are called by the second name.
-    replaced = {name: noted_call(getattr(layer, name)) for name in ("call", "quantized_call")}
+    # Keras calls layers in float8 by the second name.
+    replaced = {name: recorded_call(getattr(layer, name)) for name in ("call", "quantized_call")}
     if callable(layer.__dict__.get("activation")):
-        replaced["activation"] = noted_activation(layer.activation)
+        replaced["activation"] = recorded_activation(layer.activation)
     return replaced
 
 
 def _is_float_in(graph: tf.Graph, tensor: Any) -> bool:
-    """Whether it is a tensor of floats of this very graph, not of a loop or branch inside it."""
+    """Return whether it is a tensor of floats of this graph, not of a loop or branch inside."""
     symbolic = isinstance(tensor, tf.Tensor) and tf.is_symbolic_tensor(tensor)
     return symbolic and tensor.graph is graph and tensor.dtype.is_floating
 
@@ -140,7 +140,7 @@ def _is_float_in(graph: tf.Graph, tensor: Any) -> bool:
 @contextmanager
 def _replaced(attributes: list[tuple[keras.Layer, dict[str, Any]]]) -> Iterator[None]:
     """Give layers other attributes in this block."""
-    # Not by setattr, which tells a Keras layer to own, track and save the value.
+    # With setattr a Keras layer would track and save the values.
     before = [
         {name: layer.__dict__[name] for name in new if name in layer.__dict__}
         for layer, new in attributes

@@ -1,4 +1,4 @@
-"""Where an activation function is flat: the share of its inputs that it passes no gradient for."""
+"""Saturation: the share of inputs at which an activation is flat and passes no gradient."""
 
 from collections.abc import Callable
 
@@ -7,31 +7,31 @@ import tensorflow as tf
 
 Activation = Callable[[tf.Tensor], tf.Tensor]
 
-# Flat is a slope of less than this share of the largest.
+# The function is flat where its slope is less than this share of the largest slope.
 _FLAT = 0.01
-# Where the largest is looked for: close together around 0, and far out. Their number is a prime, so
-# that no two axes of a tensor filled with them run through them in step.
+# Points at which the largest slope is searched: dense around 0, and far out. Their number is a
+# prime, so that no two axes of a tensor filled with them are in step.
 _MAGNITUDES = np.concatenate([np.geomspace(1e-6, 1e4, 500), np.linspace(0.01, 10, 500)])
 _POINTS = np.sort(np.concatenate([-_MAGNITUDES, _MAGNITUDES]))[1:].astype(np.float32)
-# A slope that doubles between here and the last point grows without end.
+# A slope that doubles between this point and the last one grows without bound.
 _FAR = 1e3
-# Powers of two, which leave the digits of a slope as they are.
+# Powers of two, which do not change the digits of a slope.
 _WEIGHTS = np.random.default_rng(0).integers(1, 3, len(_POINTS)).astype(np.float32)
 
 
 def saturated_share(f: Activation, z: tf.Tensor) -> tf.Tensor:
-    """Share of the entries of z with |f'(z)| < 0.01 max |f'|, the maximum over the real line.
+    """Compute the share of the entries of z with |f'(z)| < 0.01 max |f'| over the real line.
 
-    The slopes are those that the backward pass multiplies by, in the dtype of z; the maximum is
-    found by trial, at 1,999 points or more between -10,000 and 10,000.
+    The slopes are the factors of the backward pass, in the dtype of z. The maximum is searched at
+    1,999 points or more between -10,000 and 10,000.
 
     Args:
-        f: an activation function, of graph operations.
-        z: what it is applied to, (samples, ...).
+        f: an activation function that consists of graph operations.
+        z: its input, (samples, ...).
 
     Returns:
         float64 scalar. NaN if f is not elementwise (softmax), if its slope is 0 everywhere or grows
-        without end (exponential), or if z holds a NaN.
+        without bound (exponential), or if z holds a NaN.
     """
     nan = tf.constant(np.nan, tf.float64)
     if f(z).shape.as_list() != z.shape.as_list():
@@ -44,23 +44,23 @@ def saturated_share(f: Activation, z: tf.Tensor) -> tf.Tensor:
 
 
 def _largest_slope(f: Activation, z: tf.Tensor) -> tf.Tensor:
-    """The largest |f'|, a scalar of the dtype of z; NaN if none or if f is not elementwise."""
+    """Return the largest |f'|, a scalar; NaN if there is none or f is not elementwise."""
     points, weights = (_spread(values, z) for values in (_POINTS, _WEIGHTS))
     slopes = _slopes(f, points)
-    # Of an elementwise f, and of no other, the gradient of Σ w f(z) is w f'(z).
+    # Only if f is elementwise, the gradient of Σ w f(z) is w f'(z).
     excess = tf.abs(_slopes(f, points, weights) - weights * slopes)
-    # Where a formula fails far out, as one with exp(z) may, there is no slope to compare.
+    # A formula may fail far out, for example one with exp(z): such slopes do not count.
     slopes = tf.where(tf.math.is_nan(slopes), tf.zeros_like(slopes), tf.abs(slopes))
     largest = tf.reduce_max(slopes)
     near = tf.reduce_max(tf.where(tf.abs(points) < _FAR, slopes, tf.zeros_like(slopes)))
-    exists = tf.math.is_finite(largest) & (largest < 2 * near)  # nor where all slopes are 0
+    exists = tf.math.is_finite(largest) & (largest < 2 * near)  # false if all slopes are 0
     is_elementwise = ~tf.reduce_any(excess > 1e-3 * largest)
     return tf.where(exists & is_elementwise, largest, tf.constant(np.nan, z.dtype))
 
 
 def _spread(values: np.ndarray, z: tf.Tensor) -> tf.Tensor:
-    """The values over and over in samples of the shape of z's, each value at least once."""
-    # f may have parameters of its own for every place in a sample, as PReLU has.
+    """Fill samples of the shape of z's with the values repeatedly, each at least once."""
+    # f may have a parameter for each position in a sample, as PReLU has.
     places = tf.shape(z)[1:]
     size = tf.maximum(tf.reduce_prod(places), 1)
     rows = -(-len(values) // size)
@@ -71,7 +71,7 @@ def _spread(values: np.ndarray, z: tf.Tensor) -> tf.Tensor:
 
 
 def _slopes(f: Activation, z: tf.Tensor, weights: tf.Tensor | None = None) -> tf.Tensor:
-    """Gradient of Σ w f(z) by z, w being 1 unless given."""
+    """Return the gradient of Σ w f(z) with respect to z; w is 1 unless given."""
     with tf.GradientTape() as tape:
         tape.watch(z)
         a = f(z)

@@ -1,15 +1,21 @@
-"""The training steps, compiled: many of them in one call of one `tf.function`."""
+"""Training steps, many of them compiled into one `tf.function`, and the gradients of a batch."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kgrad.measure.backends.tensorflow.recorder import Recorder
-from kgrad.measure.backends.tensorflow.taps import listen_to_updates
+from kgrad.measure.inputs import aligned_targets
+
+
+class Listener(Protocol):
+    """Measures the updates of an optimizer."""
+
+    def listen_to(self, optimizer: keras.optimizers.Optimizer) -> Callable[[], None]:
+        """Start to listen to an optimizer; return a function that ends it."""
 
 
 class TrainingLoop:
@@ -19,9 +25,9 @@ class TrainingLoop:
         model: a built Keras model.
         X: inputs, (samples, ...).
         y: targets, (samples, ...).
-        batch_size: samples a step.
+        batch_size: samples per step.
         optimizer: built for the model's weights.
-        loss: function of (y_true, y_pred), or None for the compiled one.
+        loss: function of (y_true, y_pred), or None for the compiled loss.
         jit_compile: whether XLA compiles the steps.
         recorder: measures the gradients of each step; None trains without measuring.
     """
@@ -35,7 +41,7 @@ class TrainingLoop:
         optimizer: keras.optimizers.Optimizer,
         loss: Callable[[Any, Any], Any] | None,
         jit_compile: bool,
-        recorder: Recorder | None = None,
+        recorder: Listener | None = None,
     ) -> None:
         self._model, self._optimizer, self._loss = model, optimizer, loss
         self._recorder = recorder
@@ -52,7 +58,7 @@ class TrainingLoop:
         self._order = tf.constant(order, tf.int32)
 
     def run(self, first: int, count: int) -> int:
-        """Run up to `count` steps of the epoch, from step `first` on (0-based).
+        """Run up to `count` steps of the epoch, beginning with step `first` (0-based).
 
         Returns:
             The number of steps run: a partial last batch is a call of its own.
@@ -68,7 +74,7 @@ class TrainingLoop:
         return count
 
     def logs(self) -> dict[str, float]:
-        """Mean loss a sample and the compiled metrics since the last call, which starts anew."""
+        """Return the mean loss per sample and the compiled metrics since `reset_logs`."""
         total, samples = self._loss_total.numpy()
         logs = {"loss": float(total / samples) if samples else float("nan")}
         if self._model.compiled:
@@ -83,24 +89,24 @@ class TrainingLoop:
             self._model.reset_metrics()
 
     def _function(self, size: int) -> Callable:
-        """The compiled steps for batches of `size`, traced once."""
+        """Return the compiled steps for batches of `size`, which are traced once."""
         if size not in self._compiled:
             scalar = tf.TensorSpec([], tf.int32)
             function = tf.function(self._steps, jit_compile=self._jit_compile)
-            # Listening while the steps are traced: what is measured is part of them from then on.
+            # The recorder listens while the steps are traced: its operations become part of them.
             with ExitStack() as listening:
                 if self._recorder is not None:
-                    listening.callback(listen_to_updates(self._optimizer, self._recorder))
+                    listening.callback(self._recorder.listen_to(self._optimizer))
                 self._compiled[size] = function.get_concrete_function(
                     tf.TensorSpec([self.samples], tf.int32), scalar, scalar, size
                 )
         return self._compiled[size]
 
     def _steps(self, order: tf.Tensor, offset: tf.Tensor, count: tf.Tensor, size: int) -> None:
-        """Train on `count` batches of `size` samples, from place `offset` of the order on."""
+        """Train on `count` batches of `size` samples, from position `offset` of the order on."""
 
         def step(i: tf.Tensor) -> tuple[tf.Tensor]:
-            # Not tf.slice: XLA would compile anew for every value of its begin.
+            # XLA would compile tf.slice anew for every value of its begin.
             batch = tf.gather(order, tf.range(size) + (offset + i * size))
             X, y = (tf.gather(array, batch) for array in self._data)
             loss, gradients, y_pred = backward(self._model, X, y, self._loss, self._optimizer)
@@ -116,21 +122,56 @@ class TrainingLoop:
 
 def backward(
     model: keras.Model,
-    X: tf.Tensor,
-    y: tf.Tensor,
+    X: Any,
+    y: Any,
     loss: Callable[[Any, Any], Any] | None,
     optimizer: keras.optimizers.Optimizer | None = None,
 ) -> tuple[tf.Tensor, list[Any], tf.Tensor]:
-    """One forward and backward pass: (loss, gradients as the optimizer scales them, output)."""
+    """Run a forward and a backward pass as in training.
+
+    Args:
+        model: a built Keras model.
+        X: inputs, (samples, ...), a tensor or an array.
+        y: targets, (samples, ...), a tensor or an array.
+        loss: function of (y_true, y_pred), or None for the compiled loss.
+        optimizer: scales the gradients, if it is a `LossScaleOptimizer`.
+
+    Returns:
+        The loss, the gradient of each trainable variable, and the model's output.
+    """
+    X, y = tf.convert_to_tensor(X), tf.convert_to_tensor(y)
     with tf.GradientTape() as tape:
         y_pred = model(X, training=True)
-        if loss is None:
-            value = model.compute_loss(x=X, y=y, y_pred=y_pred, training=True)
-        else:
-            if y.shape.rank == y_pred.shape.rank - 1 and y_pred.shape[-1] == 1:
-                y = tf.expand_dims(y, -1)  # (samples,) would be broadcast against (samples, 1)
-            regularisation = [tf.reduce_sum(extra) for extra in model.losses]
-            value = tf.add_n([tf.reduce_mean(loss(y, y_pred)), *regularisation])
+        value = loss_value(model, X, y, y_pred, loss)
+        if loss is not None:  # the compiled loss includes regularization
+            value = tf.add_n([value, *(tf.reduce_sum(extra) for extra in model.losses)])
         target = value if optimizer is None else optimizer.scale_loss(value)
     variables = [variable.value for variable in model.trainable_variables]
     return value, tape.gradient(target, variables), y_pred
+
+
+def loss_value(
+    model: keras.Model, X: Any, y: Any, y_pred: Any, loss: Callable[[Any, Any], Any] | None
+) -> tf.Tensor:
+    """Compute the compiled loss, or the mean of another loss without regularization."""
+    if loss is None:
+        return model.compute_loss(x=X, y=y, y_pred=y_pred, training=True)
+    return tf.reduce_mean(loss(aligned_targets(y, y_pred), y_pred))
+
+
+def gradient(function: Callable[[Any], Any], x: np.ndarray, dtype: str) -> np.ndarray:
+    """Differentiate a scalar function of a tensor at x.
+
+    Args:
+        function: maps a tensor to a scalar tensor.
+        x: the point.
+        dtype: dtype of the tensor.
+
+    Returns:
+        The gradient, float64, shaped as x.
+    """
+    at = tf.constant(x, dtype)
+    with tf.GradientTape() as tape:
+        tape.watch(at)
+        value = function(at)
+    return np.asarray(tape.gradient(value, at), np.float64)

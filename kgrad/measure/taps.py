@@ -1,11 +1,11 @@
-"""Listens to a Keras optimizer and to a model's `fit`, and leaves both as they were.
+"""Taps on a Keras optimizer and on a model's `fit`: listeners get every update and every step.
 
-Every update that a Keras optimizer makes, from `fit`, `apply_gradients` or `apply`, passes two of
+Every update that a Keras optimizer makes, from `fit`, `apply_gradients` or `apply`, calls two of
 its methods, one after the other: `_clip_gradients(gradients)`, whose argument is the gradient of
-the loss (unscaled; averaged, where an optimizer accumulates gradients), and
-`_backend_update_step(gradients, variables, learning_rate)`, which gets what clipping left. Keras
-has no public place where both can be seen. The methods are replaced on the instance: its class, and
-with it its configuration and everything that is saved, stays what it was.
+the loss (unscaled; averaged if the optimizer accumulates gradients), and
+`_backend_update_step(gradients, variables, learning_rate)`, which gets the clipped gradients. Keras
+has no public method that sees both. The methods are replaced on the instance: its class does not
+change, nor do its configuration and what is saved. The last listener that leaves restores them.
 """
 
 import threading
@@ -13,15 +13,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import keras
-import tensorflow as tf
 
-from kgrad.measure.backends.tensorflow.unshared import unshared
+from kgrad.measure.backends.current import backend
 
 Gradients = Sequence[Any]
 
 
 class UpdateListener(Protocol):
-    """What an optimizer's updates are told to. Called in the graph that makes the update."""
+    """Gets an optimizer's updates, in the graph that makes the update."""
 
     def update(
         self,
@@ -29,37 +28,40 @@ class UpdateListener(Protocol):
         gradients: Gradients,
         clipped: Gradients,
     ) -> None:
-        """An update: the gradient of each variable, before and after clipping."""
+        """Handle an update: the gradient of each variable, before and after clipping."""
 
     def attempt(self, variables: Sequence[keras.Variable], gradients: Gradients) -> None:
-        """A step, scaled, that a `LossScaleOptimizer` will skip if a gradient is not finite."""
+        """Handle the scaled gradients of a step before a `LossScaleOptimizer`.
+
+        It skips the step if a gradient is not finite.
+        """
 
 
 class FitListener(Protocol):
-    """What a `fit` is told to."""
+    """Gets what happens in a `fit` between the steps."""
 
     def after_execution(self, logs: dict[str, Any]) -> None:
-        """The compiled function returned: one step, or `steps_per_execution` of them."""
+        """Handle the return of the compiled function: one step, or `steps_per_execution`."""
 
     def before_trace(self) -> None:
-        """A callback has the step traced anew."""
+        """Prepare for a new trace of the step, which a callback asked for."""
 
     def interrupted(self) -> None:
-        """The `fit` ended by an exception."""
+        """Handle the end of the `fit` by an exception."""
 
 
 def listen_to_updates(
     optimizer: keras.optimizers.Optimizer, listener: UpdateListener
 ) -> Callable[[], None]:
-    """Tell a listener of every update that an optimizer makes.
+    """Call a listener at every update that an optimizer makes.
 
     Args:
-        optimizer: a Keras optimizer; of a `LossScaleOptimizer` the inner one makes the updates.
-        listener: called once a trace, and once a replica: graph operations only. Under a
-            distribution strategy the gradients are summed over the replicas.
+        optimizer: a Keras optimizer; in a `LossScaleOptimizer` the inner one makes the updates.
+        listener: called once per trace and replica, for graph operations only. Under a distribution
+            strategy it gets the gradients summed over the replicas.
 
     Returns:
-        A function that ends it; called twice it does nothing.
+        A function that ends it; a second call does nothing.
     """
     inner = getattr(optimizer, "inner_optimizer", None)
     taps = [_UpdateTap.on(optimizer if inner is None else inner)]
@@ -69,21 +71,21 @@ def listen_to_updates(
 
 
 def clips(optimizer: keras.optimizers.Optimizer) -> bool:
-    """Whether an optimizer clips gradients."""
+    """Return whether an optimizer clips gradients."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     limits = (inner.clipnorm, inner.global_clipnorm, inner.clipvalue)
     return any(limit is not None for limit in limits)
 
 
 def listen_to_fit(model: keras.Model, listener: FitListener) -> Callable[[], None]:
-    """Have a `fit` that is about to begin trace its step anew, and tell a listener of it.
+    """Have a `fit` trace its step anew, and call a listener between the steps.
 
     Args:
-        model: a compiled model whose `fit` calls `on_train_begin` now.
+        model: a compiled model whose `fit` is calling `on_train_begin`.
         listener: called between the steps.
 
     Returns:
-        A function that ends it and gives the model the compiled step back that it had before.
+        A function that ends it and restores the compiled step that the model had before.
     """
     return _join([_FitTap.on(model)], listener)
 
@@ -100,7 +102,7 @@ def _join(taps: Sequence["_Tap"], listener: Any) -> Callable[[], None]:
 
 
 class _Replacement:
-    """A method of one instance, handled by a tap."""
+    """A method of one instance, replaced by a tap's method of the same name."""
 
     def __init__(self, tap: "_Tap", name: str) -> None:
         self.tap = tap
@@ -111,31 +113,31 @@ class _Replacement:
 
 
 class _Tap:
-    """Replaces methods of an instance for as long as there are listeners."""
+    """Replaces methods of an instance as long as there are listeners."""
 
     methods: tuple[str, ...]
 
     def __init__(self, target: Any) -> None:
         self.target = target
         self.listeners: list[Any] = []
-        # Not setattr, by which Keras would track what it is given.
+        # With setattr Keras would track the values.
         target.__dict__.update({name: _Replacement(self, name) for name in self.methods})
 
     @classmethod
     def on(cls, target: Any) -> "_Tap":
-        """The tap of an instance, which may have one already."""
+        """Return the tap of an instance, a new one unless it has one already."""
         found = target.__dict__.get(cls.methods[0])
         return found.tap if isinstance(found, _Replacement) else cls(target)
 
     def leave(self, listener: Any) -> None:
-        """Forget a listener, and put the methods back behind the last one."""
+        """Remove a listener, and restore the methods when it was the last one."""
         if listener in self.listeners:
             self.listeners.remove(listener)
             if not self.listeners:
                 self.close()
 
     def close(self) -> None:
-        """Put the methods back."""
+        """Restore the methods."""
         for name in self.methods:
             del self.target.__dict__[name]
 
@@ -145,7 +147,7 @@ class _UpdateTap(_Tap):
 
     def __init__(self, optimizer: keras.optimizers.Optimizer) -> None:
         super().__init__(optimizer)
-        # Replicas run in threads, which take turns between the two methods.
+        # Replicas run in threads that may switch between the two methods.
         self._unclipped = threading.local()
 
     def _clip_gradients(self, original: Callable, gradients: Gradients) -> Gradients:
@@ -159,10 +161,10 @@ class _UpdateTap(_Tap):
         trainable_variables: Sequence[keras.Variable],
         learning_rate: Any,
     ) -> None:
-        unclipped = _over_replicas(unshared(self._unclipped.gradients))
-        # Without clipping Keras hands on the same list.
+        unclipped = backend.readable_gradients(self._unclipped.gradients)
+        # Without clipping Keras passes the same list.
         same = grads is self._unclipped.gradients
-        clipped = unclipped if same else _over_replicas(unshared(grads))
+        clipped = unclipped if same else backend.readable_gradients(grads)
         del self._unclipped.gradients
         for listener in tuple(self.listeners):
             listener.update(trainable_variables, unclipped, clipped)
@@ -178,12 +180,12 @@ class _AttemptTap(_Tap):
         grads: Gradients,
         trainable_variables: Sequence[keras.Variable] | None = None,
     ) -> None:
-        """Tell of a step that may yet be skipped."""
+        """Call the listeners with a step that may yet be skipped."""
         inner = self.target.inner_optimizer
         known = trainable_variables or inner._trainable_variables
-        reduced = _over_replicas(unshared(grads))
+        readable = backend.readable_gradients(grads)
         for listener in tuple(self.listeners):
-            listener.attempt(known, reduced)
+            listener.attempt(known, readable)
         original(grads, trainable_variables)
 
 
@@ -197,20 +199,20 @@ class _FitTap(_Tap):
         self._install()
 
     def make_train_function(self, original: Callable, force: bool = False) -> None:
-        """Notice that another `fit` begins: this one ended without `on_train_end`."""
-        if force:  # a callback that changes the model asks for a new trace of the same fit
+        """Handle a new trace, or the begin of another `fit` after one without `on_train_end`."""
+        if force:  # a callback changed the model and asks for a new trace in the same fit
             for listener in tuple(self.listeners):
                 listener.before_trace()
             original(force=True)
             self._install()
             return
-        self._tell_of_the_end()
+        self._end_interrupted()
         self.target.make_train_function()
 
     def close(self) -> None:
-        """Give the model its compiled step back."""
+        """Restore the model's compiled step."""
         super().close()
-        if self.target.train_function is self._function:  # else it was compiled anew meanwhile
+        if self.target.train_function is self._function:  # otherwise it was compiled anew
             self.target.train_function = self._before
 
     def _install(self) -> None:
@@ -219,10 +221,10 @@ class _FitTap(_Tap):
         def train_function(iterator: Any) -> Any:
             try:
                 logs = function(iterator)
-            except (StopIteration, tf.errors.OutOfRangeError):  # the end of the data
+            except backend.END_OF_DATA:
                 raise
             except BaseException:
-                self._tell_of_the_end()
+                self._end_interrupted()
                 raise
             for listener in tuple(self.listeners):
                 listener.after_execution(logs)
@@ -230,17 +232,7 @@ class _FitTap(_Tap):
 
         self._function = self.target.train_function = train_function
 
-    def _tell_of_the_end(self) -> None:
+    def _end_interrupted(self) -> None:
         for listener in tuple(self.listeners):
             listener.interrupted()
             self.leave(listener)
-
-
-def _over_replicas(gradients: Gradients) -> Gradients:
-    """The gradients summed over the replicas of a distribution strategy."""
-    replicas = tf.distribute.get_replica_context()
-    if replicas is None or replicas.num_replicas_in_sync == 1:
-        return gradients
-    present = [g for g in gradients if g is not None]
-    reduced = iter(replicas.all_reduce(tf.distribute.ReduceOp.SUM, present))
-    return [None if g is None else next(reduced) for g in gradients]

@@ -8,7 +8,7 @@ from keras import layers, optimizers
 from tape_oracle import assert_same_training
 
 from kgrad import GradientTracker, train_and_track_gradients
-from kgrad.measure.backends.tensorflow.unshared import unshared
+from kgrad.measure.backends.tensorflow.gradients import unshared
 
 random = np.random.default_rng(0)
 X = random.normal(size=(44, 6)).astype(np.float32)

@@ -1,27 +1,29 @@
-"""The last record in a few numbers, as Keras's logs and TensorBoard get them."""
+"""The last record of a history as a few numbers, for Keras's logs and for TensorBoard."""
 
 import numpy as np
 
-from kgrad.measure.backends.tensorflow.event_files import TensorBoardWriter
+from kgrad.measure.backends.current import backend
 from kgrad.records.distributions import unpack_counts
 from kgrad.records.history import GradientHistory
 
 
-def summarize(history: GradientHistory, prefix: str, *, layers: bool = False) -> dict[str, float]:
-    """Numbers that say at a glance how the gradients were in the last record.
+def tracker_logs(
+    history: GradientHistory, prefix: str, *, layers: bool = False
+) -> dict[str, float]:
+    """Summarize the gradients of the last record.
 
     Args:
-        history: a history with a record.
-        prefix: what the names begin with, such as `"grad"`.
-        layers: whether to add each layer's mean |g|.
+        history: a history with at least one record.
+        prefix: the first part of each name, such as `"grad"`.
+        layers: whether to add the mean |g| of each layer.
 
     Returns:
-        `<prefix>/l2_norm`, that of all the watched weights taken as one vector;
-        `<prefix>/first_to_last`, mean |g| of the first layer over that of the last;
-        `<prefix>/update_ratio`, the norm of the weights' change over that of the weights;
-        `<prefix>/nonfinite_steps`, the steps with a NaN or an infinity in the layer that had most;
-        where clipping is measured, `<prefix>/clipped_l2` and `<prefix>/clipped_steps` likewise; and
-        `<prefix>/mean_abs/<layer>`.
+        `<prefix>/l2_norm`: norm of the gradient of all watched weights, taken as one vector;
+        `<prefix>/first_to_last`: mean |g| of the first layer divided by that of the last;
+        `<prefix>/update_ratio`: norm of the change of the weights divided by that of the weights;
+        `<prefix>/nonfinite_steps`: steps with NaN or infinity, in the layer that had most;
+        `<prefix>/clipped_l2` and `<prefix>/clipped_steps`, likewise, if clipping is measured;
+        `<prefix>/mean_abs/<layer>` if `layers` is true.
     """
     record = _last_record(history)
 
@@ -29,7 +31,7 @@ def summarize(history: GradientHistory, prefix: str, *, layers: bool = False) ->
         return float(np.hypot.reduce(record[statistic][0]))
 
     mean_abs = record.by_layer("mean_abs")[0]
-    with np.errstate(divide="ignore", invalid="ignore"):  # of 0 to 0 there is no ratio: NaN
+    with np.errstate(divide="ignore", invalid="ignore"):  # 0/0 is NaN: the ratio is unknown
         numbers = {
             "l2_norm": whole("l2_norm"),
             "first_to_last": float(mean_abs[0] / mean_abs[-1]),
@@ -45,13 +47,15 @@ def summarize(history: GradientHistory, prefix: str, *, layers: bool = False) ->
     return {f"{prefix}/{name}": value for name, value in numbers.items()}
 
 
-def write_last(history: GradientHistory, writer: TensorBoardWriter, time: int, prefix: str) -> None:
-    """Write the last record for TensorBoard: what `summarize` says, and the distributions.
+def write_last_record(
+    history: GradientHistory, writer: backend.TensorBoardWriter, time: int, prefix: str
+) -> None:
+    """Write the last record for TensorBoard: the numbers of `tracker_logs` and the distributions.
 
-    A histogram of logarithms has no place for zeros and what is not a number: their shares among
-    the counted entries are scalars.
+    A histogram of logarithms cannot show zeros, NaN and infinity: their shares among the counted
+    entries are written as scalars.
     """
-    writer.scalars(time, summarize(history, prefix, layers=True))
+    writer.scalars(time, tracker_logs(history, prefix, layers=True))
     packed = history.record(-1)["distributions"]
     if packed:
         counts = dict(zip((w.path for w in history.weights), unpack_counts(packed), strict=True))
@@ -66,7 +70,7 @@ def write_last(history: GradientHistory, writer: TensorBoardWriter, time: int, p
 
 
 def _last_record(history: GradientHistory) -> GradientHistory:
-    """The last record as a history of its own, so that the cost does not grow with the run."""
+    """Return a history of the last record alone, so that the cost does not grow with the run."""
     alone = GradientHistory(history.weights, history.statistics)
     record = history.record(-1)
     parts = ("epoch", "step", "values", "logs", "layer_values")

@@ -1,0 +1,263 @@
+"""Turns the gradients of training steps into the records of a history: `Recorder`."""
+
+import os
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from kgrad._version import __version__
+from kgrad.measure.backends.current import backend
+from kgrad.measure.keras_models.graph import describe_topology
+from kgrad.measure.keras_models.layers import loss_name
+from kgrad.measure.keras_models.weights import describe_weights
+from kgrad.measure.taps import listen_to_updates
+from kgrad.records.files import LineWriter
+from kgrad.records.history import GradientHistory
+from kgrad.records.statistics import L2_NORM, STATISTICS, Statistic, layers_of, select
+
+# The folds must be read at least this often: after more additions float32 buffers lose the fifth
+# digit. A fixed number, so that the same run is read at the same steps.
+STEPS_BETWEEN_READINGS = 8192
+
+
+class Recorder:
+    """Turns the gradients of training steps into the records of a `GradientHistory`.
+
+    The training calls `update` with the gradients of each step, inside the compiled function, and
+    `record` between calls of that function.
+
+    Args:
+        model: a built Keras model.
+        statistics: names of statistics beyond those that are always recorded.
+        variables: the variables whose gradients are measured; by default all that are trained.
+        clipped: whether to measure the gradients after clipping, too.
+        distributions: whether to count the entries of each gradient by magnitude.
+        outputs: names of the layer outputs whose activations `record` will be given.
+        way: how to fold gradients, see the backend's `cheapest_way`.
+        journal: file that each record is written to as soon as it is made.
+        metadata: what to save about the run in the history.
+
+    Attributes:
+        history: the records so far.
+        variables: the variables whose gradients are measured.
+
+    Raises:
+        OSError: if the journal cannot be written.
+        ValueError: if a statistic is unknown.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        statistics: Iterable[str] = (),
+        *,
+        variables: Sequence[keras.Variable] | None = None,
+        clipped: bool = False,
+        distributions: bool = False,
+        outputs: Sequence[str] = (),
+        way: backend.Way | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._statistics = select(statistics)
+        self.variables = list(model.trainable_variables if variables is None else variables)
+        described = describe_weights(model)
+        weights = [described[id(variable)] for variable in self.variables]
+        folded = {s.name for s in self._statistics}
+        names = [
+            name
+            for name, row in STATISTICS.items()
+            if name in folded or (type(row) is Statistic and (row.recorded == "always" or clipped))
+        ]
+        self._columns = weights, names, tuple(outputs)
+        layers = layers_of(weights)
+        layer_of = np.array([layers.index(weight.layer) for weight in weights])
+        self._folds = backend.Folds(
+            self.variables,
+            layer_of,
+            self._statistics,
+            clipped=clipped,
+            distributions=distributions,
+            way=way or backend.cheapest_way(jit_compile=False),
+        )
+        self._sizes = np.array([weight.size for weight in weights], dtype=np.float64)
+        self._journal: LineWriter | None = None
+        self.begin(journal, metadata)
+
+    def begin(
+        self, journal: str | os.PathLike[str] | None, metadata: Mapping[str, Any] | None
+    ) -> None:
+        """Start a new history, of a training that starts from the weights as they are."""
+        weights, names, outputs = self._columns
+        self.history = GradientHistory(weights, names, metadata, outputs=outputs)
+        self.reread_weights()
+        self._folds.reset()
+        self._journal_path = journal
+        self._journal = None if journal is None else LineWriter(journal)
+        try:
+            self._write(self.history.header())
+        except BaseException:
+            self.close()
+            raise
+
+    def listen_to(self, optimizer: keras.optimizers.Optimizer) -> Callable[[], None]:
+        """Measure the updates of an optimizer from now on; return a function that ends it."""
+        return listen_to_updates(optimizer, self)
+
+    def update(
+        self, variables: Sequence[Any], gradients: Sequence[Any], clipped: Sequence[Any]
+    ) -> None:
+        """Fold in the gradients of one step; see the backend's `Folds.update`."""
+        self._folds.update(variables, gradients, clipped)
+
+    def attempt(self, variables: Sequence[Any], gradients: Sequence[Any]) -> None:
+        """Count a step that may yet be skipped; see the backend's `Folds.attempt`."""
+        self._folds.attempt(variables, gradients)
+
+    def record(
+        self,
+        epoch: int,
+        step: int,
+        logs: Mapping[str, float],
+        *,
+        before_training: bool = False,
+        activations: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Make a record of the steps since the last one.
+
+        Args:
+            epoch: the epoch that the steps belong to.
+            step: the number of the last step.
+            logs: loss and metrics.
+            before_training: whether the only step so far was measured to know the gradient before
+                training. The record then has the weights as they were before it, and the step
+                counts again in the next record.
+            activations: statistics of the layers' outputs, if they were measured.
+        """
+        steps, folded, skipped = self._folds.steps()
+        values = self._folded(folded)
+        bad, bad_layers, first = self._folds.nonfinite_steps()
+        last = self.last[1]
+        # An optimizer that accumulates gradients makes fewer updates than there are steps.
+        share = (step - last) / max(steps, 1)
+        first = np.where(first > 0, last + np.ceil(first * share), 0).astype(np.int64)
+        values |= {"nonfinite_steps": bad, "first_nonfinite_step": first}
+        layer_values = {"nonfinite_steps": bad_layers}
+        clips = self._folds.clipped_steps()
+        if clips is not None:
+            values["clipped_steps"], layer_values["clipped_steps"], _ = clips
+        values |= self._weight_norms(move=not before_training)
+        if self._folds.can_skip:
+            logs = {**logs, "skipped_steps": float(skipped)}
+        self.history.append(
+            epoch,
+            step,
+            values,
+            logs,
+            layer_values,
+            activations=activations if self.history.outputs else None,
+            distributions=self._folds.exponent_counts(),
+        )
+        self._write(self.history.record(-1))
+        if not before_training:
+            self._folds.reset()
+
+    def read(self) -> None:
+        """Move the folds so far to float64: needed every `STEPS_BETWEEN_READINGS` steps."""
+        steps = self.measured_steps
+        self._folds.totals(steps)
+        self._folds.clipped_totals(steps)
+
+    def resume(self) -> None:
+        """Continue after `close`, from the weights as they are now and with an open journal."""
+        if self._journal_path is not None:
+            self._journal = LineWriter(self._journal_path, append=True)
+        self._folds.can_skip = False  # depends on the optimizer of the new training
+        self.reread_weights()
+        self._folds.reset()
+
+    def reread_weights(self) -> None:
+        """Measure the change of the weights from their current values on."""
+        self._values = backend.weight_values(self.variables)
+
+    @property
+    def pending_steps(self) -> int:
+        """Number of steps since the last record."""
+        return self._folds.steps()[0]
+
+    @property
+    def last(self) -> tuple[int, int]:
+        """Epoch and step of the last record; 0 and 0 before the first."""
+        if not len(self.history):
+            return 0, 0
+        record = self.history.record(-1)
+        return record["epoch"], record["step"]
+
+    @property
+    def measured_steps(self) -> int:
+        """Number of measured steps since the last record: all but the skipped ones."""
+        return self._folds.steps()[1]
+
+    def close(self) -> None:
+        """Close the journal."""
+        if self._journal is not None:
+            self._journal.close()
+
+    def _folded(self, steps: int) -> dict[str, np.ndarray]:
+        """Return the statistics of the steps since the last record; NaN if there was none."""
+        if not steps:
+            names = [s.name for s in self._statistics]
+            names += ["clipped_l2"] if "clipped_l2" in self.history.statistics else []
+            return {name: np.full(len(self._sizes), np.nan) for name in names}
+        totals = self._folds.totals(steps)
+        values = {s.name: s.finish(totals[s.name], self._sizes, steps) for s in self._statistics}
+        clipped = self._folds.clipped_totals(steps)
+        if clipped is not None:
+            values["clipped_l2"] = L2_NORM.finish(clipped[L2_NORM.name], self._sizes, steps)
+        return values
+
+    def _weight_norms(self, move: bool) -> dict[str, np.ndarray]:
+        """Return the norms of the weights and of their change since the last record."""
+        if not move:
+            norms = np.array([_norm(value) for value in self._values])
+            return {"weight_l2": norms, "update_l2": np.zeros_like(norms)}
+        before, self._values = self._values, backend.weight_values(self.variables)
+        pairs = zip(self._values, before, strict=True)
+        with np.errstate(over="ignore", invalid="ignore"):  # ∞ - ∞ = NaN is data
+            return {
+                "weight_l2": np.array([_norm(value) for value in self._values]),
+                "update_l2": np.array([_norm(new - old) for new, old in pairs]),
+            }
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        if self._journal is not None:
+            self._journal.write(line)
+
+
+def describe_run(
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer | None,
+    loss: Callable[[Any, Any], Any] | None = None,
+) -> dict[str, Any]:
+    """Describe in JSON types what is needed to repeat a run."""
+    return {
+        "kgrad": __version__,
+        "keras": keras.__version__,
+        keras.backend.backend(): backend.version(),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        **backend.describe_device(),
+        "model": model.name,
+        "optimizer": None if optimizer is None else optimizer.name,
+        "loss": loss_name(getattr(model, "loss", None) if loss is None else loss),
+        "graph": describe_topology(model),
+    }
+
+
+def _norm(vector: np.ndarray) -> float:
+    # Unlike np.linalg.norm, einsum squares in float64 without a copy, and without BLAS's threads,
+    # which compete with the backend's.
+    return float(np.sqrt(np.einsum("i,i->", vector, vector, dtype=np.float64)))
