@@ -60,7 +60,9 @@ class GradientStatistic(Statistic):
 
 def _mean(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Average over entries, so that larger weights count more."""
-    return values @ (sizes / sizes.sum())
+    # A matrix product would round one record differently from several.
+    shares = sizes / sizes.sum()
+    return np.add.reduce([column * share for column, share in zip(values.T, shares, strict=True)])
 
 
 def _norm(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:

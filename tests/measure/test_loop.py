@@ -1046,9 +1046,9 @@ REFUSED = [
     (ValueError, {"batch_size": -1}, f"batch_size {POSITIVE} -1"),
     (ValueError, {"batch_size": True}, f"batch_size {POSITIVE} True"),
     (ValueError, {"batch_size": None}, f"batch_size {POSITIVE} None"),
-    (ValueError, {"every": 0}, f'every, where it is not "epoch", {POSITIVE} 0'),
-    (ValueError, {"every": True}, f'every, where it is not "epoch", {POSITIVE} True'),
-    (ValueError, {"every": "step"}, f"every, where it is not \"epoch\", {POSITIVE} 'step'"),
+    (ValueError, {"every": 0}, f'every, unless it is "epoch", {POSITIVE} 0'),
+    (ValueError, {"every": True}, f'every, unless it is "epoch", {POSITIVE} True'),
+    (ValueError, {"every": "step"}, f"every, unless it is \"epoch\", {POSITIVE} 'step'"),
     (
         ValueError,
         {"jit_compile": "yes"},

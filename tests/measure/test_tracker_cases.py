@@ -831,7 +831,7 @@ def test_each_optimizer_has_a_journal_and_logs_of_its_own(tmp_path):
 def test_what_is_refused_for_one_of_two_optimizers_leaves_no_trace_in_the_other():
     model = Pair()
     model.compile()
-    with pytest.raises(ValueError, match="weights must match a .*, received 'one-'"):
+    with pytest.raises(ValueError, match=r"weights must match a .*, received 'one-'"):
         go_on(model, [GradientTracker(weights=["o*", "one-"])])
     assert "_clip_gradients" not in vars(model.first)
     tracker = GradientTracker(journal="/nowhere/j.jsonl")
