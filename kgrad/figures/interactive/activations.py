@@ -30,11 +30,9 @@ from kgrad.figures.selection import (
     drawable_activations,
 )
 from kgrad.figures.thinning import MOST_COLUMNS, Columns
-from kgrad.records.deprecations import old_arguments
 from kgrad.records.history import GradientHistory
 
 
-@old_arguments("title")
 def plot_activations(history: GradientHistory, *, title: str = "") -> go.Figure:
     """Draw statistics of each layer's output, and of the signal that flows back, over training.
 

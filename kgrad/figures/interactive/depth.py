@@ -77,7 +77,6 @@ def plot_gradient_by_depth(
     return depth_figure(history, statistic, title=title, epochs=epochs, prediction=prediction)
 
 
-@old_arguments("title", "statistic")
 def plot_seed_spread(
     histories: Sequence[GradientHistory] | Mapping[str, Sequence[GradientHistory]],
     *,
@@ -117,7 +116,6 @@ def plot_seed_spread(
     return figure
 
 
-@old_arguments("title", "statistic")
 def plot_prediction(
     history: Replicates | Mapping[str, Replicates],
     prediction: Prediction | Mapping[str, Prediction],

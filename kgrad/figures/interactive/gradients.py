@@ -49,7 +49,6 @@ from kgrad.records.prediction import Prediction
 _LINES = 264.0  # pixels of height
 
 
-@old_arguments("title", "statistic", histories="history")
 def plot_gradients(
     history: Runs,
     *,

@@ -8,7 +8,6 @@ import plotly.graph_objects as go
 from kgrad.figures.interactive.parts import axis_title, colors, colorscale, new_figure, plain
 from kgrad.figures.looks import CHANGE, DEPTH, INK, shortened
 from kgrad.figures.phases import MOST_NAMED, RATE_LABEL, PhaseDiagram
-from kgrad.records.deprecations import old_arguments
 from kgrad.records.prediction import Prediction
 from kgrad.theory import Activation
 
@@ -16,7 +15,6 @@ _W, _B, _CHI = "σ<sub>w</sub>²", "σ<sub>b</sub>²", "χ<sub>1</sub>"
 _HALO = "1px 1px 2px white, 1px -1px 2px white, -1px 1px 2px white, -1px -1px 2px white"
 
 
-@old_arguments("prediction", "title")
 def plot_phase_diagram(
     phi: Activation | str, *, prediction: Prediction | None = None, title: str = ""
 ) -> go.Figure:

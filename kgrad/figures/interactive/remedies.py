@@ -27,7 +27,6 @@ from kgrad.figures.looks import RUNS
 from kgrad.figures.scale import Scale
 from kgrad.figures.selection import drawable_trials, loss_scale, time_axis
 from kgrad.figures.thinning import Columns
-from kgrad.records.deprecations import old_arguments
 from kgrad.records.trials import Trials
 
 _DASHES = ("dash", "solid", "dashdot", "dot", "longdashdot")
@@ -35,7 +34,6 @@ _SYMBOLS = ("circle", "square", "diamond", "triangle-down", "cross")
 _LOSSES = 240.0  # pixels of height
 
 
-@old_arguments("most", "title", "statistic")
 def plot_remedies(
     trials: Trials,
     *,

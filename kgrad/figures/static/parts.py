@@ -56,10 +56,10 @@ class NotebookFigure(Figure):
 def show(figures: Iterable[Figure]) -> None:
     """Open figures in windows and wait until these are closed.
 
-    Raises no error without a display; matplotlib then warns that it cannot show them.
+    From then on pyplot manages the figures. Without a display nothing is opened.
 
     Args:
-        figures: figures that pyplot does not manage; from now on it does.
+        figures: figures of this package, which pyplot does not manage by itself.
     """
     import matplotlib.pyplot as plt
 

@@ -21,7 +21,6 @@ from kgrad.figures.interactive import plot_flow_graph
 from kgrad.figures.interactive.flow import flow_figure
 from kgrad.figures.interactive.flow_drawing import FlowDrawing
 from kgrad.figures.scale import INFINITE, NAN, ZERO
-from kgrad.figures.thinning import notable_records
 from kgrad.records.flow_graph import NO_PROBE, NO_WEIGHTS, NOT_IN_RECORD, NOT_SEEN
 from kgrad.records.history import GradientHistory, Weight
 
@@ -79,7 +78,7 @@ def test_edges_are_green_and_solid_above_and_red_and_dashed_at_or_below():
     assert {to_hex(LOOKS["above"][0]), to_hex(LOOKS["below"][0])} == {GREEN, RED}
 
 
-def test_every_step_of_the_slider_has_the_colours_and_numbers_of_its_epoch():
+def test_every_step_of_the_slider_has_the_colors_and_numbers_of_its_epoch():
     figure = plot_flow_graph(graph_of(np.ones((3, 3)) * [[1], [2], [3]], SIGNALS))
     steps = steps_of(figure)
     assert [label for label, _ in steps] == ["0", "1", "2"]
@@ -334,32 +333,6 @@ def test_a_deep_graph_goes_on_in_as_many_columns_as_there_is_room_for():
         heights.append(top - bottom)
     assert heights[0] < 50 * 48
     assert heights[1] < 18 * 48
-
-
-# Long histories
-
-
-def test_telling_records_are_the_extremes_of_every_part_and_the_first_special_values(random):
-    values = 10 ** (random.normal(0, 0.1, (1000, 6)) + np.linspace(-6, 0, 6))
-    values[123, 2] *= 1e3
-    values[456, 4] /= 1e3
-    values[301, 1], values[500, 0], values[700:, 3], values[620:650, 5] = 0, np.inf, np.nan, -1
-    kept = notable_records(values, 50)
-    assert len(kept) <= 50
-    assert (np.diff(kept) > 0).all()
-    assert {0, 123, 301, 456, 500, 700, 999} <= set(kept.tolist())
-    assert np.diff(kept).max() <= 2 * 1000 / 22
-
-
-@pytest.mark.parametrize("value", [0.0, np.nan, np.inf, -1.0, 1.0])
-def test_records_that_are_all_alike_are_thinned(value):
-    kept = notable_records(np.full((100, 3), value), 10)
-    assert 2 <= len(kept) <= 10
-    assert {0, 99} <= set(kept.tolist())
-
-
-def test_what_fits_is_all_told():
-    assert_array_equal(notable_records(np.ones((7, 2)), 7), np.arange(7))
 
 
 @pytest.fixture(scope="module")

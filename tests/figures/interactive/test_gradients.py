@@ -16,18 +16,19 @@ from numpy.testing import assert_allclose, assert_array_equal
 from kgrad.figures.interactive import (
     plot_distributions,
     plot_gradient_by_depth,
+    plot_gradients,
     plot_heatmap,
     plot_lines,
 )
+from kgrad.figures.interactive.gradients import heatmap_figure, lines_figure
 from kgrad.figures.interactive.parts import superscript
 from kgrad.figures.looks import DEPTH, MAGNITUDE
 from kgrad.figures.scale import INFINITE, NAN, ZERO, Scale
-from kgrad.figures.thinning import Columns
 from kgrad.records.history import GradientHistory, Weight
 
 
 def curves(figure: go.Figure) -> list[go.Scatter]:
-    return [trace for trace in figure.data if trace.mode == "lines"]
+    return [t for t in figure.data if t.type == "scatter" and t.mode == "lines"]
 
 
 def named(figure: go.Figure, name: str, kind: str = "scatter") -> go.Scatter:
@@ -89,7 +90,7 @@ def test_a_value_between_two_gaps_is_a_dot() -> None:
     assert_allclose(dots.y, values[[0, 2, 4], 0], rtol=1e-6)
 
 
-def test_a_heatmap_holds_every_value_and_its_logarithm_as_colour() -> None:
+def test_a_heatmap_holds_every_value_and_its_logarithm_as_color() -> None:
     values = with_special()
     figure = plot_heatmap(make_history(values))
     (cells,) = main_heatmaps(figure)
@@ -108,7 +109,7 @@ def test_a_heatmap_holds_every_value_and_its_logarithm_as_colour() -> None:
 
 
 @pytest.mark.parametrize("special", [ZERO, INFINITE, NAN], ids=lambda one: one.name)
-def test_a_special_cell_has_the_colour_of_its_kind_and_nothing_above_it(special) -> None:
+def test_a_special_cell_has_the_color_of_its_kind_and_nothing_above_it(special) -> None:
     values = with_special()
     figure = plot_heatmap(make_history(values))
     cells = named(figure, special.name, "heatmap")
@@ -126,7 +127,7 @@ def test_a_magnitude_that_float32_cannot_hold_is_kept() -> None:
     assert_allclose(main_heatmaps(plot_heatmap(history))[0].customdata, values.T)
 
 
-def test_compared_runs_share_colours_and_time() -> None:
+def test_compared_runs_share_colors_and_time() -> None:
     small, large = magnitudes(4, 3), 1e6 * magnitudes(7, 2)
     figure = plot_heatmap({"small": make_history(small), "large": make_history(large)})
     first, second = main_heatmaps(figure)
@@ -139,37 +140,94 @@ def test_compared_runs_share_colours_and_time() -> None:
     assert [note.text for note in figure.layout.annotations] == ["<b>small</b>", "<b>large</b>"]
 
 
-def test_depth_profiles_hold_the_epochs_asked_for() -> None:
+def places(figure: go.Figure, traces: list) -> list[str]:
+    """The y axis of each trace's panel: "y" for the first."""
+    return [trace.yaxis or "y" for trace in traces]
+
+
+def test_gradients_are_lines_above_a_heatmap_on_one_time_axis() -> None:
     values = with_special()
-    figure = plot_gradient_by_depth(make_history(values), epochs=[0, 7])
-    assert_allclose(named(figure, "epoch 0").y, values[0], rtol=1e-6)
-    assert_allclose(named(figure, "epoch 7").y, np.where(np.isnan(values[7]), np.nan, values[7]))
-    assert_array_equal(named(figure, "NaN").x, [4])
-    assert_array_equal(named(figure, "epoch 0").x, [1, 2, 3, 4, 5])
-    assert named(figure, "epoch 0").text[2] == "dense_2<br>scale (1,)"
+    figure = plot_gradients(make_history(values), title="Mine")
+    assert figure.layout.title.text == "Mine"
+    assert set(places(figure, curves(figure))) == {"y"}
+    assert places(figure, main_heatmaps(figure)) == ["y2"]
+    assert figure.layout.yaxis.domain[0] > figure.layout.yaxis2.domain[1]
+    for i, trace in enumerate(curves(figure)):
+        expected = np.where(np.isfinite(values) & (values > 0), values, np.nan)[:, i]
+        assert_allclose(trace.y, expected, rtol=1e-6)
+    assert main_heatmaps(figure)[0].z.shape == (5, 12)
+    assert figure.layout.xaxis.range == figure.layout.xaxis2.range
+    assert (figure.layout.xaxis2.matches, figure.layout.xaxis2.title.text) == ("x", "epoch")
+    shown = [trace.name for trace in figure.data if trace.type == "scatter" and trace.showlegend]
+    assert sorted(shown[5:]) == ["0 (exactly)", "NaN", "infinite"]  # each once
 
 
-def test_the_axis_of_depth_profiles_holds_all_records() -> None:
-    values = magnitudes(9, 3)
-    values[5, 1] = 1e5
-    bottom, top = plot_gradient_by_depth(make_history(values), epochs=[0]).layout.yaxis.range
-    assert bottom < np.log10(values.min())
-    assert top > 5
+def test_gradients_of_several_runs_are_below_each_other_on_one_scale() -> None:
+    small, large = magnitudes(4, 3), 1e6 * magnitudes(7, 2)
+    figure = plot_gradients({"small": make_history(small), "large": make_history(large)})
+    assert places(figure, curves(figure)) == ["y"] * 3 + ["y3"] * 2
+    assert places(figure, main_heatmaps(figure)) == ["y2", "y4"]
+    assert figure.layout.yaxis.range == figure.layout.yaxis3.range
+    assert_allclose(main_heatmaps(figure)[1].customdata, large.T, rtol=1e-6)
+    assert [note.text for note in figure.layout.annotations] == ["<b>small</b>", "<b>large</b>"]
+    assert {one.range for one in figure.select_xaxes()} == {(-0.5, 6.5)}
 
 
-def test_a_prediction_is_a_line_in_its_band() -> None:
+def test_a_prediction_adds_a_panel_of_epoch_0() -> None:
     line = np.array([1e-4, 1e-3, 1e-2])
-    prediction = make_prediction(line, line / 2, line * 5)
     history = predicted_history(np.stack([line * 1.5, line * 2]))
-    figure = plot_gradient_by_depth(history, prediction=prediction)
-    predicted = named(figure, "predicted")
+    figure = plot_gradients(history, prediction=make_prediction(line))
+    predicted, measured = named(figure, "predicted"), named(figure, "measured")
+    assert predicted.yaxis == measured.yaxis == "y3"
     assert_allclose(predicted.y, line)
-    assert_allclose(predicted.customdata, np.stack([line / 2, line * 5], axis=1))
-    assert_allclose(named(figure, "95 % of networks").y, line / 2)
-    (upper,) = [t for t in figure.data if t.legendgroup == "band" and t.showlegend is False]
-    assert_allclose(upper.y, line * 5)
-    assert named(figure, "95 % of networks").fill == "tonexty"
-    assert figure.data.index(upper) + 1 == figure.data.index(named(figure, "95 % of networks"))
+    assert_allclose(measured.y, line * 1.5)
+    assert figure.layout.xaxis3.matches is None
+    assert figure.layout.xaxis3.ticktext == ("hidden_1", "hidden_2", "output")
+    assert figure.layout.annotations[0].text == "<b>epoch 0, before training</b>"
+
+
+def test_gradients_of_one_record_are_drawn_against_depth() -> None:
+    values = magnitudes(1, 4)
+    figure = plot_gradients(make_history(values))
+    (profile,) = figure.data
+    assert_allclose(profile.y, values[0])
+    assert figure.layout.xaxis.title.text == "layer, input → output"
+    line = np.array([1e-4, 1e-3, 1e-2])
+    figure = plot_gradients(predicted_history(line[None]), prediction=make_prediction(line))
+    assert_allclose(named(figure, "measured").y, line)
+
+
+def test_lines_of_several_runs_are_side_by_side_on_one_scale() -> None:
+    values = {f"run {i}": 10.0**i * magnitudes(3 + i, 2, seed=i) for i in range(3)}
+    figure = plot_lines({name: make_history(one) for name, one in values.items()})
+    assert places(figure, curves(figure)) == ["y", "y", "y2", "y2", "y3", "y3"]
+    drawn = [trace.y for trace in curves(figure)]
+    expected = [column for one in values.values() for column in one.T]
+    for line, column in zip(drawn, expected, strict=True):
+        assert_allclose(line, column, rtol=1e-6)
+    assert figure.layout.yaxis.range == figure.layout.yaxis2.range == figure.layout.yaxis3.range
+    assert figure.layout.xaxis4.visible is figure.layout.yaxis4.visible is False
+    assert [note.text[3:-4] for note in figure.layout.annotations] == list(values)
+    shown = [trace.name for trace in figure.data if trace.showlegend]
+    assert shown == ["dense_0", "dense_1"]  # once for all runs
+
+
+def test_figures_of_apps_share_a_scale_and_are_thinner() -> None:
+    history, scale = make_history(magnitudes(50, 2)), Scale.of("mean_abs", [np.array([1e-9, 1e9])])
+    figure = lines_figure(history, "mean_abs", most=20, scale=scale)
+    assert_allclose(10 ** np.array(figure.layout.yaxis.range), scale.limits)
+    assert {len(trace.x) for trace in curves(figure)} == {20}
+    assert main_heatmaps(heatmap_figure(history, "mean_abs", most=20))[0].z.shape == (2, 20)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_key_to_depth_has_the_input_where_the_lines_have_it(sign) -> None:
+    values = np.tile(10.0 ** (sign * np.arange(12)), (3, 1))
+    (key,) = [t for t in plot_lines(make_history(values)).data if t.marker.showscale]
+    texts = key.marker.colorbar.ticktext
+    assert texts == (("input", "output") if sign > 0 else ("output", "input"))  # upwards
+    ends = [key.marker.colorscale[at][1] for at in (0, -1)]
+    assert ends == [to_hex(DEPTH(0.0 if text == "input" else 1.0)) for text in texts]
 
 
 def test_a_history_without_a_finite_value_says_so() -> None:
@@ -195,52 +253,6 @@ def test_exponents_are_raised() -> None:
     assert superscript("0.02") == "0.02"
 
 
-def test_thinning_keeps_the_extremes_of_every_bin(random) -> None:
-    """The bins are cut here by hand: 1,000 records in 50 pairs of columns, 20 records each."""
-    values = 10 ** random.normal(-4, 2, (1000, 5))
-    scale = Scale.of("mean_abs", [values])
-    columns = Columns.of(values, np.arange(1000), scale, 100)
-    assert columns.values.shape == (100, 5)
-    pairs, bins = columns.values.reshape(50, 2, 5), values.reshape(50, 20, 5)
-    assert_array_equal(pairs.min(axis=1), bins.min(axis=1))
-    assert_array_equal(pairs.max(axis=1), bins.max(axis=1))
-    in_order = bins.argmin(axis=1) < bins.argmax(axis=1)
-    assert_array_equal(pairs[:, 0] < pairs[:, 1], in_order)
-    assert_allclose(columns.edges, np.arange(-0.5, 1000, 10))
-
-
-def test_thinning_keeps_a_single_nan_and_the_values_around_it() -> None:
-    values = np.full((1000, 2), 1e-3)
-    values[500, 1] = 1e3
-    values[503, 1] = np.nan
-    values[504, 1] = 0
-    columns = Columns.of(values, np.arange(1000), Scale.of("mean_abs", [values]), 100)
-    where = {special.name: np.argwhere(found).tolist() for special, found in columns.found.items()}
-    assert where == {"0 (exactly)": [[50, 1]], "NaN": [[50, 1]]}
-    assert columns.edges[50] < 503 < columns.edges[51]
-    assert np.nanmax(columns.values[:, 1]) == 1e3
-    assert np.isfinite(columns.values).all()
-
-
-def test_what_fits_is_not_thinned() -> None:
-    values = magnitudes(100, 2)
-    columns = Columns.of(values, np.arange(100), Scale.of("mean_abs", [values]), 100)
-    assert_array_equal(columns.values, values)
-    assert_array_equal(columns.centers, np.arange(100))
-
-
-@pytest.mark.parametrize(("records", "most"), [(7, 6), (1001, 400), (401, 400), (150, 100)])
-def test_thinned_columns_cover_the_whole_time_once(records, most, random) -> None:
-    values = 10 ** random.normal(0, 1, (records, 3))
-    times = np.arange(records)
-    columns = Columns.of(values, times, Scale.of("mean_abs", [values]), most)
-    assert len(columns.values) == len(columns.centers) == len(columns.edges) - 1 <= most
-    assert (np.diff(columns.edges) > 0).all()
-    assert (columns.edges[0], columns.edges[-1]) == (-0.5, records - 0.5)
-    assert_array_equal(np.nanmin(columns.values, axis=0), values.min(axis=0))
-    assert_array_equal(np.nanmax(columns.values, axis=0), values.max(axis=0))
-
-
 def test_a_thousand_epochs_of_a_hundred_layers_are_few_points(random) -> None:
     values = 10 ** random.normal(-4, 1, (1000, 100))
     history = make_history(values)
@@ -262,34 +274,6 @@ def with_distributions(records: int, layers: int) -> tuple[GradientHistory, np.n
         values = {"mean_abs": [1e-4] * layers}
         history.append(r, r, values, distributions=counts[r])
     return history, counts
-
-
-def test_distributions_hold_the_shares_of_entries_by_magnitude() -> None:
-    history, _ = with_distributions(4, 2)
-    figure = plot_distributions(history)
-    first, _second = main_heatmaps(figure)
-    assert_allclose(np.nansum(first.z, axis=0), 1)  # of the entries that are finite and above 0
-    # Bin 112 is that of |g| from 2^-15 to 2^-14; record 0 has 28 of 70 there, record 2 has 42.
-    row = int(np.flatnonzero(np.isclose(first.y, -15 * np.log10(2)))[0])
-    assert_allclose(first.z[row], [0.4, np.nan, 0.6, np.nan])
-    zeros = [t for t in figure.data if t.type == "bar" and t.name.startswith("zeros")]
-    assert_allclose(zeros[0].customdata, 0.2)
-    nonfinite = [t for t in figure.data if t.type == "bar" and t.name.startswith("NaN")]
-    assert_allclose(nonfinite[1].customdata, 0.1)
-    assert [n.text for n in figure.layout.annotations] == ["<b>d0</b>", "<b>d1</b>"]
-
-
-def test_distributions_of_many_records_are_added_up() -> None:
-    figure = plot_distributions(with_distributions(1000, 1)[0])
-    (cells,) = main_heatmaps(figure)
-    assert cells.z.shape[1] <= 120
-    assert_allclose(np.nansum(cells.z, axis=0), 1)
-
-
-def test_distributions_of_many_layers_are_drawn_over_depth() -> None:
-    figure = plot_distributions(with_distributions(9, 13)[0])
-    assert {cells.z.shape[1] for cells in main_heatmaps(figure)} == {13}
-    assert figure.layout.annotations[0].text == "<b>epoch 0</b>"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The figures of predictions, by reading their artists back; every number in them is made here."""
+"""Figures against depth, by reading their artists back; every number in them is made here."""
 
 import matplotlib
 
@@ -6,13 +6,20 @@ matplotlib.use("Agg")
 
 import numpy as np
 import pytest
+from figures.static.test_gradients import SPECIAL, magnitudes, with_special
+from figures.static.test_gradients import make_history as make_run
 from matplotlib.axes import Axes
-from matplotlib.collections import FillBetweenPolyCollection, QuadMesh
+from matplotlib.collections import FillBetweenPolyCollection
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kgrad.experiments.prediction.predict import Prediction
-from kgrad.figures.static import plot_phase_diagram, plot_prediction, visualize_gradients
+from kgrad.figures.static import (
+    plot_gradient_by_depth,
+    plot_prediction,
+    plot_seed_spread,
+    visualize_gradients,
+)
 from kgrad.records.history import GradientHistory, Weight
 from kgrad.theory import activation
 
@@ -90,6 +97,122 @@ def ticks(ax: Axes) -> list[str]:
     return [text.get_text() for text in ax.get_xticklabels()]
 
 
+# --- plot_gradient_by_depth
+
+
+def test_depth_profiles_are_the_chosen_epochs():
+    values = magnitudes(6, 5)
+    figure = plot_gradient_by_depth(make_run(values), epochs=[0, 3])
+    figure.canvas.draw()
+    ax = figure.axes[0]
+    assert ax.get_yscale() == "log"
+    for line, epoch in zip(ax.lines, (0, 3), strict=True):
+        assert_array_equal(line.get_ydata(), values[epoch])
+    assert legend_names(figure) == ["epoch 0", "epoch 3"]
+
+
+def test_depth_profiles_go_from_first_to_last_by_default():
+    figure = plot_gradient_by_depth(make_run(magnitudes(31, 5)))
+    assert legend_names(figure) == ["epoch 0", "epoch 1", "epoch 5", "epoch 12", "epoch 30"]
+    short = plot_gradient_by_depth(make_run(magnitudes(2, 5)))
+    assert legend_names(short) == ["epoch 0", "epoch 1"]
+
+
+def test_an_epoch_of_several_records_is_its_last():
+    values = magnitudes(4, 3)
+    history = make_run(values, epochs=[0, 1, 1, 2])
+    figure = plot_gradient_by_depth(history, epochs=[1])
+    assert_array_equal(figure.axes[0].lines[0].get_ydata(), values[2])
+    assert legend_names(plot_gradient_by_depth(history))[-1] == "step 30"
+
+
+def test_depth_profiles_of_several_runs_share_the_scale():
+    histories = {"a": make_run(magnitudes(9, 3)), "b": make_run(magnitudes(5, 7) / 1e9)}
+    figure = plot_gradient_by_depth(histories)
+    figure.canvas.draw()
+    assert [ax.get_title() for ax in figure.axes] == ["a", "b"]
+    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
+    assert legend_names(figure)[-1] == "epoch 4"  # the last that both have
+
+
+def test_special_values_are_marked_by_depth():
+    figure = plot_gradient_by_depth(make_run(with_special()), epochs=[2, 5, 7])
+    figure.canvas.draw()
+    assert legend_names(figure) == ["epoch 2", "epoch 5", "epoch 7", *SPECIAL]
+    found = {
+        (str(line.get_label()), depth)
+        for line in figure.axes[0].lines
+        for depth in line.get_xdata()
+        if line.get_label() in SPECIAL
+    }
+    assert found == {("0 (exactly)", 1), ("infinite", 3), ("NaN", 4)}
+
+
+def test_a_prediction_is_drawn_below_the_profiles_of_a_run():
+    line, records = slope(), slope() * np.array([[1.5], [3.0]])
+    figure = plot_gradient_by_depth(make_history(records), prediction=make_prediction(line))
+    figure.canvas.draw()
+    (ax,) = figure.axes
+    assert_allclose(line_of(ax), line)
+    assert_allclose(band_of(ax), [line / 3, line * 3])
+    labels = [one.get_label() for one in ax.lines]
+    assert labels.index("predicted") < labels.index("epoch 0")
+    assert ax.get_ylim()[0] < line.min() / 3
+    assert legend_names(figure) == ["epoch 0", "epoch 1", "predicted", "95 % of networks"]
+
+
+def test_each_run_may_have_its_prediction_over_its_dense_layers():
+    prediction = make_prediction(slope())
+    del prediction.sigma_w2["hidden_2"]
+    history = make_history(slope()[None])
+    figure = plot_gradient_by_depth({"a": history, "b": history}, prediction={"b": prediction})
+    first, second = figure.axes
+    assert "predicted" not in [one.get_label() for one in first.lines]
+    (line,) = [one for one in second.lines if one.get_label() == "predicted"]
+    assert_array_equal(line.get_xdata(), [1, 3, 4, 5, 6])
+    assert_allclose(line.get_ydata(), slope()[[0, 2, 3, 4, 5]])
+
+
+# --- plot_seed_spread
+
+
+def test_spread_is_the_median_and_the_range_over_seeds():
+    values = np.array([magnitudes(4, 3, seed=seed) for seed in range(5)])
+    figure = plot_seed_spread([make_run(one) for one in values])
+    figure.canvas.draw()
+    ax = figure.axes[0]
+    bands = [one for one in ax.collections if isinstance(one, FillBetweenPolyCollection)]
+    for line, band, record in zip(ax.lines, bands, (0, 3), strict=True):
+        assert_allclose(line.get_ydata(), np.median(values[:, record], axis=0))
+        heights = band.get_paths()[0].vertices
+        for depth in (1, 2, 3):
+            here = heights[heights[:, 0] == depth, 1]
+            assert here.min() == pytest.approx(values[:, record, depth - 1].min())
+            assert here.max() == pytest.approx(values[:, record, depth - 1].max())
+    assert legend_names(figure) == ["epoch 0", "epoch 3", "least to greatest of 5 seeds"]
+
+
+def test_spread_over_groups_shares_the_scale():
+    groups = {
+        name: [make_run(magnitudes(3, 4, seed=seed) * factor) for seed in range(count)]
+        for name, factor, count in (("a", 1, 3), ("b", 1e-9, 2))
+    }
+    figure = plot_seed_spread(groups, epochs=[2])
+    figure.canvas.draw()
+    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
+    assert legend_names(figure) == ["epoch 2", "least to greatest over seeds"]
+
+
+@pytest.mark.parametrize("number", [0.0, np.inf, np.nan])
+def test_spread_of_special_values_is_drawn(number):
+    values = [magnitudes(2, 4, seed=seed) for seed in range(3)]
+    values[0][0, 1] = number
+    values[1][1] = number
+    figure = plot_seed_spread([make_run(one) for one in values])
+    figure.canvas.draw()
+    assert len(legend_names(figure)) == 4
+
+
 # --- plot_prediction
 
 
@@ -134,7 +257,7 @@ def test_the_norm_is_drawn_on_request():
     assert_allclose(points_of(ax), [7 * line])
 
 
-def test_layers_of_normalisation_are_left_out():
+def test_layers_of_normalization_are_left_out():
     prediction, history = make_prediction(slope()), make_history(slope()[None])
     del prediction.sigma_w2["hidden_2"]
     (ax,) = plot_prediction(history, prediction).axes
@@ -279,111 +402,3 @@ def test_one_record_with_a_prediction_is_one_panel():
 def test_a_prediction_of_another_model_is_refused():
     with pytest.raises(ValueError, match="gradients_history must have the layers of prediction"):
         visualize_gradients(make_history(slope(5)[None]), "", prediction=make_prediction(slope()))
-
-
-# --- plot_phase_diagram
-
-
-def texts(ax: Axes) -> list[str]:
-    return [text.get_text().replace("\n", " ") for text in ax.texts]
-
-
-def test_the_plane_of_tanh_has_two_named_phases_and_the_critical_line():
-    figure = plot_phase_diagram("tanh")
-    figure.canvas.draw()
-    ax = figure.axes[0]
-    assert texts(ax) == ["ordered phase: gradients vanish", "chaotic phase: gradients explode"]
-    assert legend_names(figure) == ["critical line, $χ_1$ = 1"]
-    (line,) = [one for one in ax.lines if str(one.get_label()).startswith("critical line")]
-    # Published points of the line.
-    for w, b in ((1.70080, 0.04), (1.76095, 0.05)):
-        assert np.interp(b, line.get_ydata(), line.get_xdata()) == pytest.approx(w, abs=2e-3)
-    # Each name stands on its side of the line.
-    for text, side in zip(ax.texts, (-1, 1), strict=True):
-        w, b = text.get_position()
-        assert np.sign(w - np.interp(b, line.get_ydata(), line.get_xdata())) == side
-
-
-def test_colour_is_decades_a_layer_and_white_where_nothing_changes():
-    (ax, bar) = plot_phase_diagram("relu").axes
-    (mesh,) = [one for one in ax.collections if isinstance(one, QuadMesh)]
-    # √χ_1 = √(σ_w²/2), whatever σ_b²
-    w = mesh.get_coordinates()[0, :, 0]
-    assert_allclose(mesh.get_array(), np.tile(np.log10(w / 2) / 2, (61, 1)), atol=1e-9)
-    assert mesh.norm.vmin == -mesh.norm.vmax
-    assert "decades per layer" in bar.get_ylabel()
-
-
-def test_relu_has_a_critical_point_and_no_phases():
-    figure = plot_phase_diagram("relu")
-    ax = figure.axes[0]
-    assert texts(ax) == ["gradients vanish", "variance grows without end"]
-    assert legend_names(figure) == ["critical point", "$χ_1$ = 1"]
-    (point,) = [one for one in ax.lines if one.get_label() == "critical point"]
-    assert_allclose(point.get_xydata(), [[2, 0]], atol=1e-9)
-
-
-def test_sigmoid_has_neither_line_nor_phases_in_view():
-    figure = plot_phase_diagram("sigmoid")
-    assert texts(figure.axes[0]) == ["gradients vanish"]
-    assert legend_names(figure) == []
-
-
-def test_names_of_narrow_areas_stand_upright():
-    ax = plot_phase_diagram("elu").axes[0]
-    assert texts(ax) == [
-        "ordered phase: gradients vanish",
-        "chaotic phase: gradients explode",
-        "variance grows without end",
-    ]
-    assert [text.get_rotation() for text in ax.texts] == [0, 90, 0]
-
-
-def layer_points(ax: Axes) -> dict[str, tuple[float, float]]:
-    return {
-        str(one.get_label()): tuple(one.get_xydata()[0])
-        for one in ax.lines
-        if "hidden" in str(one.get_label())
-    }
-
-
-def test_hidden_layers_stand_at_their_variances_and_equal_ones_are_one_point():
-    prediction = make_prediction(slope(5), variances=(0.5, 1.2, 1.2, 1.2, 7.0))
-    ax = plot_phase_diagram("tanh", prediction=prediction).axes[0]
-    assert layer_points(ax) == {"hidden_1": (0.5, 0), "hidden_2, hidden_3, hidden_4": (1.2, 0)}
-    assert texts(ax)[2:] == ["hidden_1", "hidden_2 – hidden_4"]
-
-
-def test_the_plane_holds_all_its_points_and_large_variances_get_decades():
-    prediction = make_prediction(
-        slope(11), variances=(20.0, *[64.0] * 9, 1.0), biases=(0.1, *[0.9] * 9, 0.0)
-    )
-    figure = plot_phase_diagram("tanh", prediction=prediction)
-    figure.canvas.draw()
-    ax = figure.axes[0]
-    assert ax.get_xscale() == "log"
-    assert set(layer_points(ax).values()) == {(20, 0.1), (64, 0.9)}
-    assert ax.get_xlim()[1] > 64
-    assert ax.get_ylim()[1] > 0.9
-    for text in ax.texts:
-        box = text.get_window_extent()
-        assert ax.get_window_extent().x0 < box.x0 < box.x1 < ax.get_window_extent().x1
-
-
-def test_many_points_are_told_apart_by_a_colour_bar():
-    prediction = make_prediction(slope(11), variances=tuple(np.linspace(1, 2, 11)))
-    figure = plot_phase_diagram("tanh", prediction=prediction)
-    assert len(layer_points(figure.axes[0])) == 10
-    assert len(texts(figure.axes[0])) == 2
-    assert [text.get_text() for text in figure.axes[-1].get_yticklabels()] == ["input", "output"]
-
-
-def test_what_has_no_place_in_the_plane_is_refused_in_one_sentence():
-    with pytest.raises(TypeError, match=r"^prediction must be a Prediction, received int"):
-        plot_phase_diagram("tanh", prediction=3)
-    with pytest.raises(ValueError, match=r"^phi must follow a hidden layer .* \(tanh\), received"):
-        plot_phase_diagram("relu", prediction=make_prediction(slope()))
-    normalised = make_prediction(slope())
-    del normalised.sigma_w2["hidden_2"]
-    with pytest.raises(ValueError, match="of a plain dense network, received one with hidden_2"):
-        plot_phase_diagram("tanh", prediction=normalised)

@@ -78,7 +78,7 @@ def mesh(ax: Axes) -> QuadMesh:
 
 
 def density(ax: Axes) -> np.ndarray:
-    """What the colours stand for, (columns, bins), 0 where there is none."""
+    """What the colors stand for, (columns, bins), 0 where there is none."""
     return np.ma.filled(mesh(ax).get_array(), 0.0).T
 
 
@@ -117,7 +117,7 @@ def test_few_layers_have_a_panel_each_of_density_by_record_and_magnitude() -> No
         assert_allclose(corners[:, 0, 1], EDGES)
 
 
-def test_all_panels_share_the_axes_the_colours_and_one_bar() -> None:
+def test_all_panels_share_the_axes_the_colors_and_one_bar() -> None:
     figure = plot_distributions(make_history(spread(5, 7)), title="")
     axes = panels(figure)
     assert len({ax.get_ylim() for ax in axes}) == len({ax.get_xlim() for ax in axes}) == 1
@@ -271,7 +271,7 @@ def test_nothing_but_zeros_is_said() -> None:
     assert [text.get_text() for text in ax.texts] == ["no finite value\nabove 0"]
     assert_allclose(strips(ax)[0.0], [1, 1])
     assert legend_names(figure) == ["zeros, 0 to 100 % of entries"]
-    assert figure.axes == [ax]  # no key to colours that do not occur
+    assert figure.axes == [ax]  # no key to colors that do not occur
 
 
 def test_a_few_columns_of_one_entry_do_not_pale_the_others() -> None:

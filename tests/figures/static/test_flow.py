@@ -11,8 +11,7 @@ from matplotlib.colors import to_rgb
 from numpy.testing import assert_allclose
 
 import kgrad
-from kgrad.figures.flow_layout import layered
-from kgrad.figures.flow_looks import AREAS, LOOKS, WIDTHS, limit_of, verdict_of
+from kgrad.figures.flow_looks import AREAS, LOOKS, WIDTHS
 from kgrad.figures.scale import INFINITE, NAN, ZERO
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -55,32 +54,12 @@ def legend(figure):
 
 
 def look(patch):
-    """Its colour, and whether it is dashed."""
+    """Its color, and whether it is dashed."""
     return patch.get_edgecolor()[:3], patch.get_linestyle() != "solid"
 
 
 def markers(figure):
     return [line.get_marker() for line in figure.axes[0].lines]
-
-
-# Verdicts
-
-
-@pytest.mark.parametrize(
-    ("norm", "verdict"),
-    [
-        (0.0101, "above"), (0.01, "below"), (1e-30, "below"), (0.0, "zero"),
-        (math.nan, "NaN"), (math.inf, "infinite"), (None, "not measured"),
-    ],
-)  # fmt: skip
-def test_at_the_threshold_is_below_it(norm, verdict):
-    assert verdict_of(norm, 0.01) == verdict
-
-
-def test_a_relative_threshold_is_a_share_of_the_largest_finite_norm():
-    assert limit_of([2.0, None, math.nan, math.inf, 50.0], 0.1, True) == 5.0
-    assert limit_of([2.0, 50.0], 0.1, False) == 0.1
-    assert limit_of([None], 0.1, True) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -90,64 +69,6 @@ def test_a_relative_threshold_is_a_share_of_the_largest_finite_norm():
 def test_a_threshold_that_is_none_is_refused(threshold, relative):
     with pytest.raises(ValueError, match="threshold must be"):
         kgrad.plot_flow_graph(chain([1.0]), title="x", threshold=threshold, relative=relative)
-
-
-# Layout
-
-
-def segments(layout):
-    for edge, way in layout.ways.items():
-        for before, after in itertools.pairwise(way):
-            yield edge, before, after
-
-
-def test_edges_lead_down_one_row_at_a_time():
-    layout = layered(graph_of(dict.fromkeys(["a b", "b c", "c d", "a d", "b e", "e d", "x d"], 1)))
-    assert not layout.back
-    assert all(after[1] == before[1] + 1 for _, before, after in segments(layout))
-    assert layout.nodes["x"][1] == layout.nodes["d"][1] - 1  # not at the top, far from its use
-
-
-def test_a_skip_passes_beside_the_nodes_and_the_trunk_is_straight():
-    edges = [f"h{i} h{i + 1}" for i in range(9)] + ["h0 h3", "h3 h6", "h6 h9"]
-    layout = layered(graph_of(dict.fromkeys(edges, 1)))
-    assert len({x for x, _ in layout.nodes.values()}) == 1
-    for i, way in ((0, ("h0", "h3")), (3, ("h3", "h6"))):
-        passed = layout.ways[way][1:-1]
-        assert [row for _, row in passed] == [i + 1, i + 2]
-        trunk = layout.nodes["h0"][0]
-        assert all(abs(x - trunk) >= 0.29 for x, _ in passed)
-
-
-def test_branches_stand_side_by_side_without_crossing():
-    edges = [f"{a} {b}" for k in range(4) for a, b in (("s", f"b{k}"), (f"b{k}", f"c{k}"))]
-    edges += [f"c{k} t" for k in (2, 0, 3, 1)]
-    layout = layered(graph_of(dict.fromkeys(edges, 1)))
-    for row in "bc":
-        x = sorted(layout.nodes[f"{row}{k}"][0] for k in range(4))
-        assert min(np.diff(x)) >= 1 - 1e-6
-    for k in range(4):
-        assert layout.nodes[f"b{k}"][0] == pytest.approx(layout.nodes[f"c{k}"][0])
-
-
-def test_a_row_is_ordered_so_that_edges_do_not_cross():
-    pairs = ["r p", "r q", "q x", "p y", "x s", "y t", "s end", "t end"]
-    x = {name: at for name, (at, _) in layered(graph_of(dict.fromkeys(pairs, 1))).nodes.items()}
-    assert (x["p"] < x["q"]) == (x["y"] < x["x"]) == (x["t"] < x["s"])
-
-
-def test_what_leads_back_is_known_and_the_rest_still_leads_down():
-    layout = layered(graph_of(dict.fromkeys(["a b", "b c", "c b", "b b"], 1)))
-    assert layout.back == {("c", "b"), ("b", "b")}
-    assert [layout.nodes[name][1] for name in "abc"] == [0, 1, 2]
-
-
-def test_a_foreign_graph_in_any_order_is_laid_out_from_its_sources():
-    layout = layered(graph_of({"c d": 1, "b c": 1, "a b": 1}))
-    assert [layout.nodes[name][1] for name in "abcd"] == [0, 1, 2, 3]
-
-
-# The figure
 
 
 def test_edges_are_green_and_solid_above_and_red_and_dashed_at_or_below():

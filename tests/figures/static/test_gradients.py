@@ -12,24 +12,22 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.collections import FillBetweenPolyCollection, QuadMesh
+from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kgrad.figures.looks import shortened
-from kgrad.figures.scale import Scale
-from kgrad.figures.selection import range_of
 from kgrad.figures.static import (
     plot_gradient_by_depth,
     plot_gradients,
+    plot_heatmap,
+    plot_lines,
     plot_seed_spread,
     visualize_gradients,
 )
 from kgrad.figures.static.panels import _apart
-from kgrad.figures.thinning import evenly_spaced, sampled_cells
 from kgrad.records.history import GradientHistory, Weight
 
 SPECIAL = ("0 (exactly)", "infinite", "NaN")
@@ -146,10 +144,10 @@ def test_depth_darkens_from_input_to_output(layers):
     luminance = colors @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(luminance) < 0).all()
     assert luminance[0] < 0.8  # shows on white
-    assert luminance[0] - luminance[-1] > 0.4  # greyscale keeps the order
+    assert luminance[0] - luminance[-1] > 0.4  # grayscale keeps the order
 
 
-def test_few_layers_are_named_at_their_lines_and_many_by_a_colour_bar():
+def test_few_layers_are_named_at_their_lines_and_many_by_a_color_bar():
     few = visualize_gradients(make_history(magnitudes(5, 8)), "")
     named = [text.get_text() for text in few.axes[0].texts]
     assert named == [f"dense_{i}" for i in range(8)]
@@ -251,7 +249,7 @@ def test_special_values_are_marked_on_strips_at_the_edges():
         assert_array_equal(line.get_ydata(), column)
 
 
-def test_special_cells_have_flat_colours_and_markers():
+def test_special_cells_have_flat_colors_and_markers():
     values = with_special()
     ax = visualize_gradients(make_history(values), "").axes[1]
     ramp, *flat = meshes(ax)
@@ -304,13 +302,6 @@ def test_a_lone_special_value_among_many_is_marked():
     assert_array_equal(markers(figure.axes[1])["NaN"].get_xydata(), [[617, 123]])
 
 
-def test_markers_of_a_heatmap_are_few_and_near_every_special_cell():
-    found = np.random.default_rng(0).random((200, 1000)) < 0.3
-    rows, columns = sampled_cells(found, 12)
-    assert len(rows) <= 12 * 13
-    assert found[rows, columns].all()
-
-
 # --- sizes and ranges
 
 
@@ -338,45 +329,12 @@ def test_ticks_are_few_and_within_the_range_whatever_it_is(low, high):
     assert len(axis.get_ticklocs(minor=True)) == 0
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "labels"),
-    [
-        (0.01, 1, ["0.01", "0.1", "1"]),
-        (2e-7, 3e-5, ["$3·10^{-7}$", "$10^{-6}$", "$3·10^{-6}$", "$10^{-5}$", "$3·10^{-5}$"]),
-        (1e-12, 1, [f"$10^{{{k}}}$" for k in (-12, -10, -8, -6, -4, -2, 0)]),
-    ],
-)
-def test_tick_labels(low, high, labels):
-    scale = Scale.of("mean_abs", [np.array([low, high])])
-    assert [scale.tick_label(tick) for tick in scale.ticks()] == labels
-
-
-def test_nearly_equal_values_are_not_blown_up():
-    low, high = Scale.of("mean_abs", [np.array([0.1, 0.1001])]).limits
-    assert high / low >= 10
-
-
 def test_many_layers_are_named_by_some():
     figure = visualize_gradients(make_history(magnitudes(4, 200)), "")
     draw(figure)
     labels = [text.get_text() for text in figure.axes[1].get_yticklabels()]
     assert 6 <= len(labels) <= 12
     assert (labels[0], labels[-1]) == ("dense_0", "dense_199")
-
-
-@pytest.mark.parametrize("count", [1, 2, 5, 12, 13, 20, 100, 200])
-@pytest.mark.parametrize("most", [2, 5, 12])
-def test_thinned_keeps_the_ends_and_the_order(count, most):
-    indices = evenly_spaced(count, most)
-    assert indices[0] == 0 or count == 1
-    assert indices[-1] == count - 1
-    assert (np.diff(indices) > 0).all()
-    assert len(indices) <= most + 1
-
-
-def test_long_names_keep_their_ends():
-    assert shortened("encoder/block_1/attention/query") == "…attention/query"
-    assert shortened("dense_1") == "dense_1"
 
 
 def test_places_are_kept_apart_and_in_the_axes():
@@ -436,109 +394,75 @@ def test_compared_runs_of_unlike_clocks_share_one():
     assert {ax.get_xlabel() for ax in figure.axes[2:4]} == {"step"}
 
 
-# --- plot_gradient_by_depth
+def test_one_run_of_plot_gradients_is_what_visualize_gradients_draws():
+    history = make_history(with_special())
+    one, other = plot_gradients(history, title="t"), visualize_gradients(history, "t")
+    assert one.get_suptitle() == other.get_suptitle() == "t"
+    assert legend_names(one) == legend_names(other)
+    for ax, same in zip(one.axes, other.axes, strict=True):
+        assert (ax.get_xlim(), ax.get_ylim()) == (same.get_xlim(), same.get_ylim())
+        for line, copy in zip(ax.lines, same.lines, strict=True):
+            assert_array_equal(line.get_xydata(), copy.get_xydata())
 
 
-def test_depth_profiles_are_the_chosen_epochs():
-    values = magnitudes(6, 5)
-    figure = plot_gradient_by_depth(make_history(values), epochs=[0, 3])
+# --- plot_lines and plot_heatmap
+
+
+@pytest.mark.parametrize("layers", [4, 12])
+def test_lines_alone_are_those_beside_the_heatmap(layers):
+    history = make_history(with_special(layers=max(layers, 5)))
+    alone, beside = plot_lines(history, title="a title").axes[0], plot_gradients(history).axes[0]
+    assert alone.figure.get_suptitle() == "a title"
+    assert (alone.get_ylim(), alone.get_xlabel()) == (beside.get_ylim(), "epoch")
+    assert [text.get_text() for text in alone.texts] == [t.get_text() for t in beside.texts]
+    for line, same in zip(alone.lines, beside.lines, strict=True):
+        assert_array_equal(line.get_xydata(), same.get_xydata())
+        assert line.get_color() == same.get_color()
+    assert legend_names(alone.figure) == list(SPECIAL)
+
+
+def test_a_heatmap_alone_is_that_beside_the_lines():
+    history = make_history(with_special())
+    alone, beside = plot_heatmap(history, title="a title").axes[0], plot_gradients(history).axes[1]
+    assert alone.figure.get_suptitle() == "a title"
+    assert alone.get_ylim() == beside.get_ylim()
+    for mesh, same in zip(meshes(alone), meshes(beside), strict=True):
+        assert_array_equal(mesh.get_array(), same.get_array())
+    assert legend_names(alone.figure) == list(SPECIAL)
+    assert len(alone.figure.axes) == 2  # with the key to its colors
+
+
+@pytest.mark.parametrize("runs", [1, 2, 4, 5])
+def test_lines_of_several_runs_share_their_axes(runs):
+    values = {f"run {i}": magnitudes(3 + i, 2, seed=i) * 10.0**i for i in range(runs)}
+    figure = plot_lines({name: make_history(one) for name, one in values.items()})
     draw(figure)
-    ax = figure.axes[0]
-    assert ax.get_yscale() == "log"
-    for line, epoch in zip(ax.lines, (0, 3), strict=True):
-        assert_array_equal(line.get_ydata(), values[epoch])
-    assert legend_names(figure) == ["epoch 0", "epoch 3"]
+    axes = figure.axes[:runs]
+    assert [ax.get_title() for ax in axes] == list(values)
+    assert len(figure.axes) == runs + 1
+    assert len({(ax.get_xlim(), ax.get_ylim()) for ax in axes}) == 1
+    for ax, one in zip(axes, values.values(), strict=True):
+        assert_array_equal([line.get_ydata() for line in ax.lines], one.T)
 
 
-def test_depth_profiles_go_from_first_to_last_by_default():
-    figure = plot_gradient_by_depth(make_history(magnitudes(31, 5)))
-    assert legend_names(figure) == ["epoch 0", "epoch 1", "epoch 5", "epoch 12", "epoch 30"]
-    short = plot_gradient_by_depth(make_history(magnitudes(2, 5)))
-    assert legend_names(short) == ["epoch 0", "epoch 1"]
-
-
-def test_an_epoch_of_several_records_is_its_last():
-    values = magnitudes(4, 3)
-    history = make_history(values, epochs=[0, 1, 1, 2])
-    figure = plot_gradient_by_depth(history, epochs=[1])
-    assert_array_equal(figure.axes[0].lines[0].get_ydata(), values[2])
-    assert legend_names(plot_gradient_by_depth(history))[-1] == "step 30"
-
-
-def test_depth_profiles_of_several_runs_share_the_scale():
-    histories = {"a": make_history(magnitudes(9, 3)), "b": make_history(magnitudes(5, 7) / 1e9)}
-    figure = plot_gradient_by_depth(histories)
+@pytest.mark.parametrize("runs", [1, 2, 4, 5])
+def test_heatmaps_of_several_runs_share_colors_and_time(runs):
+    values = {f"run {i}": magnitudes(3 + i, 2, seed=i) * 10.0**i for i in range(runs)}
+    figure = plot_heatmap({name: make_history(one) for name, one in values.items()})
     draw(figure)
-    assert [ax.get_title() for ax in figure.axes] == ["a", "b"]
-    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
-    assert legend_names(figure)[-1] == "epoch 4"  # the last that both have
+    axes = figure.axes[:runs]
+    assert [ax.get_title() for ax in axes] == list(values)
+    assert len(figure.axes) == runs + 1
+    assert len({ax.get_xlim() for ax in axes}) == 1
+    assert len({id(meshes(ax)[0].norm) for ax in axes}) == 1
+    for ax, one in zip(axes, values.values(), strict=True):
+        assert_array_equal(meshes(ax)[0].get_array(), one.T)
 
 
-def test_special_values_are_marked_by_depth():
-    figure = plot_gradient_by_depth(make_history(with_special()), epochs=[2, 5, 7])
-    draw(figure)
-    assert legend_names(figure) == ["epoch 2", "epoch 5", "epoch 7", *SPECIAL]
-    found = {
-        (str(line.get_label()), depth)
-        for line in figure.axes[0].lines
-        for depth in line.get_xdata()
-        if line.get_label() in SPECIAL
-    }
-    assert found == {("0 (exactly)", 1), ("infinite", 3), ("NaN", 4)}
-
-
-# --- plot_seed_spread
-
-
-def test_spread_is_the_median_and_the_range_over_seeds():
-    values = np.array([magnitudes(4, 3, seed=seed) for seed in range(5)])
-    figure = plot_seed_spread([make_history(one) for one in values])
-    draw(figure)
-    ax = figure.axes[0]
-    bands = [one for one in ax.collections if isinstance(one, FillBetweenPolyCollection)]
-    for line, band, record in zip(ax.lines, bands, (0, 3), strict=True):
-        assert_allclose(line.get_ydata(), np.median(values[:, record], axis=0))
-        heights = band.get_paths()[0].vertices
-        for depth in (1, 2, 3):
-            here = heights[heights[:, 0] == depth, 1]
-            assert here.min() == pytest.approx(values[:, record, depth - 1].min())
-            assert here.max() == pytest.approx(values[:, record, depth - 1].max())
-    assert legend_names(figure) == ["epoch 0", "epoch 3", "least to greatest of 5 seeds"]
-
-
-def test_the_median_is_of_logarithms_and_ranks_zero_and_infinity():
-    values = np.array(
-        [
-            [1e-4, 0, 0, np.nan, np.nan, 1e-3],
-            [1e-2, 0, 1, np.nan, 0.1, np.inf],
-            [1e-6, 1, np.inf, np.nan, 0.3, np.inf],
-            [1e-3, 1, np.inf, np.nan, 0.2, np.inf],
-        ]
-    )
-    middle = range_of(values, logarithmic=True)[1]
-    assert_allclose(middle, [10**-3.5, 0, np.inf, np.nan, 0.2, np.inf])
-    assert_allclose(range_of(values[:3], logarithmic=False)[1, :3], [1e-4, 0, 1])
-
-
-def test_spread_over_groups_shares_the_scale():
-    groups = {
-        name: [make_history(magnitudes(3, 4, seed=seed) * factor) for seed in range(count)]
-        for name, factor, count in (("a", 1, 3), ("b", 1e-9, 2))
-    }
-    figure = plot_seed_spread(groups, epochs=[2])
-    draw(figure)
-    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
-    assert legend_names(figure) == ["epoch 2", "least to greatest over seeds"]
-
-
-@pytest.mark.parametrize("number", [0.0, np.inf, np.nan])
-def test_spread_of_special_values_is_drawn(number):
-    values = [magnitudes(2, 4, seed=seed) for seed in range(3)]
-    values[0][0, 1] = number
-    values[1][1] = number
-    figure = plot_seed_spread([make_history(one) for one in values])
-    draw(figure)
-    assert len(legend_names(figure)) == 4
+def test_a_run_without_a_name_is_one_of_several():
+    histories = {"": make_history(magnitudes(3, 2)), "b": make_history(magnitudes(3, 2))}
+    for plot in (plot_lines, plot_heatmap):
+        assert [ax.get_title() for ax in plot(histories).axes[:2]] == ["", "b"]
 
 
 # --- what all have in common
@@ -548,6 +472,8 @@ def figures_of(history: GradientHistory) -> list[Figure]:
     return [
         visualize_gradients(history, ""),
         plot_gradients({"a": history, "b": history}),
+        plot_lines(history),
+        plot_heatmap({"a": history}),
         plot_gradient_by_depth(history),
         plot_seed_spread([history, history]),
     ]
@@ -674,15 +600,3 @@ def test_an_error_is_one_sentence_and_leaves_no_figure(call, error, message):
 def test_warnings_are_errors_here():
     with pytest.raises(UserWarning):
         warnings.warn("as pyproject.toml says", stacklevel=1)
-
-
-def test_a_few_values_stranded_far_away_do_not_squash_the_scale():
-    values = np.geomspace(1e-6, 1e-2, 300).reshape(100, 3)
-    values[50, 1] = 1e31
-    scale = Scale.of("mean_abs", [values])
-    assert scale.high == pytest.approx(1e-2)
-    assert scale.extend == "max"
-    few_decades_away = values.copy()
-    few_decades_away[50, 1] = 1e3
-    assert Scale.of("mean_abs", [few_decades_away]).high == pytest.approx(1e3)
-    assert Scale.of("mean_abs", [few_decades_away]).extend == "neither"

@@ -59,7 +59,7 @@ def test_the_unchanged_run_and_the_best_three_stand_side_by_side_on_one_scale():
     assert [text.get_text() for text in panels[0].get_yticklabels()] == ["hidden_1", "output"]
 
 
-def test_losses_are_lines_told_apart_by_colour_dash_and_marker_as_the_titles_are():
+def test_losses_are_lines_told_apart_by_color_dash_and_marker_as_the_titles_are():
     trials = make_trials(0.9, 0.5, 0.1, 0.8, 0.7)
     figure = plot_remedies(trials, most=4)
     (ax,) = [one for one in figure.axes if one.get_ylabel() == "loss"]
