@@ -53,7 +53,7 @@ class DenseNetwork:
     layers: dict[int, keras.layers.Dense] = field(default_factory=dict)
 
     def output(self, h: Any) -> Any:
-        """The model's output from its last pre-activations."""
+        """Return the model's output for the output layer's pre-activations h."""
         for function in self.head:
             h = function(h)
         return h

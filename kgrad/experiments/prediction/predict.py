@@ -152,7 +152,7 @@ def _slopes(
     y: np.ndarray,
     loss: Callable[[Any, Any], Any] | None,
 ) -> np.ndarray:
-    """The loss's derivative by the output's pre-activations, as the training step takes it."""
+    """Return the loss's derivative with respect to the output's pre-activations h."""
     target = keras.ops.convert_to_tensor(y)
 
     def value(h: Any) -> Any:
