@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/python ann_gradient_visualization.py
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check

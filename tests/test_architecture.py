@@ -70,7 +70,19 @@ def public_without_docstring(name, source):
                     rooms.append(node)
 
 
+def opens_with_a_riddle(name, source):
+    """A first line says what something does or is, not "what", "how" or "where" it is."""
+    kinds = ast.Module | ast.ClassDef | Function
+    for node in ast.walk(ast.parse(source)):
+        first = (
+            (ast.get_docstring(node) or "").partition("\n")[0] if isinstance(node, kinds) else ""
+        )
+        if re.match(r"(What|Where|How|Of|Who|That)\b", first):
+            yield f"{name}:{getattr(node, 'lineno', 1)} begins with {first.split()[0]!r}"
+
+
 RULES = (
+    opens_with_a_riddle,
     forbidden_names,
     private_tensorflow,
     assertions,
@@ -88,6 +100,12 @@ def test_the_house_is_as_planned(name, rule):
 @pytest.mark.parametrize(
     ("rule", "name", "source", "found"),
     [
+        (
+            opens_with_a_riddle,
+            "x",
+            "'Say it.'\ndef f():\n    'What it does.'\nclass A:\n    'However.'",
+            ["x:2 begins with 'What'"],
+        ),
         (forbidden_names, "helpers", "", ["helpers says nothing about what is in it"]),
         (
             private_tensorflow,

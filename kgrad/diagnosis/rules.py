@@ -51,7 +51,7 @@ class Need(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """What a rule's function returns if the rule applies.
+    """The result of a rule's function if the rule applies.
 
     Attributes:
         layers: the affected layers.

@@ -99,7 +99,7 @@ class Span(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """What a figure of distributions draws.
+    """The contents of a figure of distributions.
 
     Attributes:
         panels: what each panel shows.

@@ -47,7 +47,7 @@ class LayerPoint(NamedTuple):
 
 
 class PhaseDiagram(NamedTuple):
-    """What a phase diagram draws.
+    """The contents of a phase diagram.
 
     Attributes:
         phi: the activation function.

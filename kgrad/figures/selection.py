@@ -274,7 +274,7 @@ def _middle(below: float, above: float, logarithmic: bool) -> float:
 
 
 class Predicted(NamedTuple):
-    """What a prediction says of one statistic of the dense layers.
+    """A prediction of one statistic of the dense layers.
 
     Layers of normalization are left out: their few weights are on another scale.
 
@@ -455,7 +455,7 @@ ACTIVATION_TITLES = {name: title for row in _ROWS for name, title in row.items()
 
 
 class Activations(NamedTuple):
-    """What a figure of activations draws.
+    """The contents of a figure of activations.
 
     Attributes:
         rows: names of the statistics that were measured, row by row.
@@ -499,7 +499,9 @@ def _applies(name: str, tables: Mapping[str, np.ndarray]) -> bool:
 
 
 def _activation_scale(name: str, tables: Mapping[str, np.ndarray]) -> Scale:
-    """Return a linear scale for shares and for means, which may be negative; else a logarithmic."""
+    """Return a linear scale for shares and for means, which may be negative, otherwise a
+    logarithmic one.
+    """
     values = tables[name]
     if name in SHARES:
         return Scale.of(name, [values[~np.isnan(values)]], logarithmic=False)

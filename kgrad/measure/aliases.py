@@ -34,7 +34,7 @@ def short_initializer(name: str) -> str:
 
 
 def initializer_class(name: str) -> str:
-    """Return the class in `keras.initializers` that a name or an alias stands for.
+    """Return the class in `keras.initializers` that a name or an alias means.
 
     Example:
         >>> initializer_class("xavier_uniform"), initializer_class("he_uniform")

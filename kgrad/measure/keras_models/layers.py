@@ -1,4 +1,4 @@
-"""What one layer does: its activation, its kernel, its initializer. And the name of a loss."""
+"""Readers of one layer: its activation, its kernel, its initializer; and of a loss's name."""
 
 from typing import Any
 
