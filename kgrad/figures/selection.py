@@ -499,9 +499,8 @@ def _applies(name: str, tables: Mapping[str, np.ndarray]) -> bool:
 
 
 def _activation_scale(name: str, tables: Mapping[str, np.ndarray]) -> Scale:
-    """Return a linear scale for shares and for means, which may be negative, otherwise a
-    logarithmic one.
-    """
+    """Return a linear scale for shares and means, otherwise a logarithmic one."""
+    # A mean may be negative.
     values = tables[name]
     if name in SHARES:
         return Scale.of(name, [values[~np.isnan(values)]], logarithmic=False)
