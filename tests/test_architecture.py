@@ -72,13 +72,11 @@ def public_without_docstring(name, source):
 
 def opens_with_a_riddle(name, source):
     """A first line says what something does or is, not "what", "how" or "where" it is."""
-    kinds = ast.Module | ast.ClassDef | Function
     for node in ast.walk(ast.parse(source)):
-        first = (
-            (ast.get_docstring(node) or "").partition("\n")[0] if isinstance(node, kinds) else ""
-        )
-        if re.match(r"(What|Where|How|Of|Who|That)\b", first):
-            yield f"{name}:{getattr(node, 'lineno', 1)} begins with {first.split()[0]!r}"
+        if isinstance(node, ast.Module | ast.ClassDef | Function):
+            first = (ast.get_docstring(node) or "").partition("\n")[0]
+            if re.match(r"(What|Where|How|Of|Who|That)\b", first):
+                yield f"{name}:{getattr(node, 'lineno', 1)} begins with {first.split()[0]!r}"
 
 
 RULES = (
