@@ -131,7 +131,6 @@ def main() -> None:
         parts.append(section(rule, title, make) + "\n")
         print(parts[-1], flush=True)
         keras.utils.clear_session()
-        matplotlib.pyplot.close("all")
     (HERE / "diagnosis_examples.md").write_text("\n".join(parts), encoding="utf-8")
 
 

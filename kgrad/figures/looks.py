@@ -21,7 +21,7 @@ MAGNITUDE: Colormap = sns.color_palette("viridis", as_cmap=True)
 DENSITY: Colormap = sns.color_palette("mako_r", as_cmap=True)
 CHANGE: Colormap = sns.color_palette("vlag", as_cmap=True)  # white at "no change"
 
-INK, INK_ON_DARK = "#222222", "#e8e8ee"  # of text on a light and on a dark page
+INK, INK_ON_DARK = "#222", "#e8e8ee"  # of text on a light and on a dark page
 STRIP_SHADE = 0.07  # opacity of the black that shades the strips of 0, NaN and infinity
 PREDICTED, MEASURED = "#262626", DEPTH(0.35)
 BAND, PREDICTED_BAND = 0.25, 0.2  # opacity of the bands of several runs and of a prediction

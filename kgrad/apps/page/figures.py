@@ -20,12 +20,14 @@ from kgrad.figures.interactive.parts import (
     add_strips,
     compact,
     magnitude_axis_of,
+    marks_over_time,
     new_figure,
     note_blank,
     plain,
     time_axis_of,
     when,
 )
+from kgrad.figures.looks import INK, INK_ON_DARK
 from kgrad.figures.scale import Scale
 from kgrad.figures.selection import shared_scale, time_axis
 from kgrad.figures.thinning import Columns
@@ -83,9 +85,9 @@ def _component() -> Any:
 def themed(figure: go.Figure, dark: bool) -> go.Figure:
     """Make the text outside of a figure's white panels legible on a light or a dark page."""
     figure.update_layout(
-        font_color="#e8e8ee" if dark else "#222",
-        legend_font_color="#222",
-        hoverlabel={"bgcolor": "white", "font": {"color": "#222"}},
+        font_color=INK_ON_DARK if dark else INK,
+        legend_font_color=INK,
+        hoverlabel={"bgcolor": "white", "font": {"color": INK}},
     )
     return figure
 
@@ -153,12 +155,7 @@ def losses(histories: Mapping[str, GradientHistory], epochs: int = 0) -> go.Figu
             showlegend=len(known) > 1,
             hovertemplate=f"{when(time, columns)}: %{{y:.4g}}<extra></extra>",
         )
-        points = []
-        for special, found in columns.found.items():
-            where = np.flatnonzero(found[:, 0])
-            texts = [f"{time} {columns.centers[i]:g}" for i in where]
-            points.append((special, columns.centers[where].tolist(), texts))
-        add_special_points(figure, scale, points, edge=color)
+        add_special_points(figure, scale, marks_over_time(columns, time, ()), color)
     note_blank(figure, scale)
     return figure
 

@@ -15,6 +15,7 @@ from kgrad.figures.interactive.parts import (
     described,
     hide_unused,
     magnitude_axis_of,
+    marks_by_depth,
     note_blank,
     panel_grid,
     place_of,
@@ -269,12 +270,8 @@ def add_measured_and_predicted(
         hovertemplate="%{text}<br>measured, epoch 0: %{y:.3g}<extra></extra>",
         **place,
     )
-    special = []
-    for one in scale.special:
-        where = np.flatnonzero(one.found(points).any(axis=0))
-        hovers = [f"{texts[i]}<br>measured, epoch 0" for i in where]
-        special.append((one, depth[where].tolist(), hovers))
-    add_special_points(figure, scale, special, to_hex(MEASURED), **place)
+    marks = marks_by_depth(points, depth, scale, [f"{one}<br>measured, epoch 0" for one in texts])
+    add_special_points(figure, scale, marks, to_hex(MEASURED), **place)
     note_blank(figure, scale, **place)
 
 

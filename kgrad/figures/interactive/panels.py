@@ -13,10 +13,11 @@ from kgrad.figures.interactive.parts import (
     add_strips,
     colors,
     compact,
-    few_names,
     in_template,
     layer_axis_of,
     magnitude_axis_of,
+    marks_by_depth,
+    marks_over_time,
     note_blank,
     place_of,
     plain,
@@ -105,12 +106,8 @@ def add_lines(figure: go.Figure, run: OverTime, **place: int) -> None:
             dots = {"color": color, "size": 5}
             look |= {"x": x[lonely], "y": line[lonely], "showlegend": False}
             figure.add_scatter(mode="markers", marker=dots, **look, **place)
-    points = []
-    for special, found in columns.found.items():
-        where = np.flatnonzero(found.any(axis=1))
-        hovers = [f"{time} {columns.centers[k]:g}<br>{few_names(layers, found[k])}" for k in where]
-        points.append((special, columns.centers[where].tolist(), hovers))
-    add_special_points(figure, scale, points, "white", **place)
+    marks = marks_over_time(columns, time, layers)
+    add_special_points(figure, scale, marks, "white", **place)
     note_blank(figure, scale, **place)
 
 
@@ -199,12 +196,9 @@ def add_profile(
         hovertemplate=f"{hover}<extra></extra>",
         **place,
     )
-    points = []
-    for special in scale.special:
-        where = np.flatnonzero(special.found(profile.values).any(axis=0))
-        hovers = [f"{texts[i]}<br>{label}" for i in where.tolist()]
-        points.append((special, depth[where].tolist(), hovers))
-    add_special_points(figure, scale, points, color, **place)
+    hovers = [f"{text}<br>{label}" if label else text for text in texts]
+    marks = marks_by_depth(profile.values, depth, scale, hovers)
+    add_special_points(figure, scale, marks, color, **place)
 
 
 def add_band(
@@ -274,12 +268,9 @@ def add_predicted(
         "95 % from %{customdata[0]:.3g} to %{customdata[1]:.3g}<extra></extra>",
         **place,
     )
-    points = []
-    for special in scale.special:
-        where = np.flatnonzero(special.found(line))
-        hovers = [f"{plain(names[i])}<br>predicted, epoch 0" for i in where.tolist()]
-        points.append((special, depth[where].tolist(), hovers))
-    add_special_points(figure, scale, points, PREDICTED, **place)
+    hovers = [f"{plain(name)}<br>predicted, epoch 0" for name in names]
+    marks = marks_by_depth(line[None], depth, scale, hovers)
+    add_special_points(figure, scale, marks, PREDICTED, **place)
 
 
 def in_legend(figure: go.Figure, name: str, group: str = "") -> dict[str, Any]:

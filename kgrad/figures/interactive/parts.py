@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from kgrad.figures.thinning import Columns, evenly_spaced
 from kgrad.records.history import GradientHistory
 
 SYMBOLS = {"o": "circle", "^": "triangle-up", "X": "x"}  # matplotlib's markers
+Marks = list[tuple[Special, list[float], list[str]]]  # value, where along x, hover texts
 NAMED = 12  # the largest number of layers that are named along an axis
 STRIP_COLOR = f"rgba(0,0,0,{STRIP_SHADE})"
 _GRID = "rgba(0,0,0,0.1)"
@@ -286,7 +287,7 @@ def special_marker(special: Special, edge: str = "white") -> dict[str, Any]:
 def add_special_points(
     figure: go.Figure,
     scale: Scale,
-    points: Iterable[tuple[Special, Sequence[float], Sequence[str]]],
+    points: Marks,
     edge: str = "white",
     **place: Any,
 ) -> None:
@@ -315,6 +316,45 @@ def add_special_points(
                 hovertemplate=f"{special.name}<br>%{{text}}<extra></extra>",
                 **place,
             )
+
+
+def marks_over_time(columns: Columns, time: str, layers: Sequence[str], run: str = "") -> Marks:
+    """Return where special values are over time, for `add_special_points`.
+
+    Args:
+        columns: the values, thinned.
+        time: "epoch", "step" or "record".
+        layers: names of the values' columns, for the hover texts; empty for a single one.
+        run: name of the run, for the hover texts.
+    """
+    marks = []
+    for special, found in columns.found.items():
+        where = np.flatnonzero(found.any(axis=1))
+        texts = []
+        for k in where.tolist():
+            parts = [plain(run), f"{time} {columns.centers[k]:g}"]
+            parts.append(few_names(layers, found[k]) if len(layers) else "")
+            texts.append("<br>".join(part for part in parts if part))
+        marks.append((special, columns.centers[where].tolist(), texts))
+    return marks
+
+
+def marks_by_depth(
+    values: np.ndarray, depth: np.ndarray, scale: Scale, texts: Sequence[str]
+) -> Marks:
+    """Return where special values are against depth, for `add_special_points`.
+
+    Args:
+        values: (replicates, layers).
+        depth: where along x each layer is, (layers,).
+        scale: the scale of the y axis.
+        texts: the layers' hover texts.
+    """
+    marks = []
+    for special in scale.special:
+        where = np.flatnonzero(special.found(values).any(axis=0)).tolist()
+        marks.append((special, depth[where].tolist(), [texts[i] for i in where]))
+    return marks
 
 
 def note_blank(figure: go.Figure, scale: Scale, **place: int) -> None:

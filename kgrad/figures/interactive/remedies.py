@@ -18,6 +18,7 @@ from kgrad.figures.interactive.parts import (
     compact,
     described,
     magnitude_axis_of,
+    marks_over_time,
     note_blank,
     panel_grid,
     plain,
@@ -107,9 +108,5 @@ def _add_losses(
             hovertemplate=f"{when(time, columns)}: %{{y:.4g}}",
             **place,
         )
-        points = []
-        for special, found in columns.found.items():
-            where = np.flatnonzero(found[:, 0])
-            hovers = [f"{plain(name)}<br>{time} {columns.centers[k]:g}" for k in where]
-            points.append((special, columns.centers[where].tolist(), hovers))
-        add_special_points(figure, scale, points, RUNS[i], **place)
+        marks = marks_over_time(columns, time, (), name)
+        add_special_points(figure, scale, marks, RUNS[i], **place)
