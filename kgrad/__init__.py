@@ -25,7 +25,7 @@ import lazy_loader
 from kgrad.records.deprecations import OldModules, old_arguments, old_name
 
 # TensorFlow takes seconds to import: a name's module is imported when the name is first used.
-# The names and where they are defined stand in __init__.pyi, which type checkers read, too.
+# __init__.pyi lists the names and their modules; type checkers read it, too.
 _attribute, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 # Old spellings, accepted until 0.3: old module → (the module that has its names now,

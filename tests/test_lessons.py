@@ -314,7 +314,7 @@ def words_not_there(code):
     logs = model.fit(np.ones((2, 2)), np.ones(2), verbose=0, callbacks=[tracker]).history
     known = {
         r'history\["(\w+)"\]': set(STATISTICS),
-        r'history\.activations\["(\w+)"\]': set(probe.STATISTICS),
+        r'history\.activations\["(\w+)"\]': set(probe.PROBE_STATISTICS),
         r'history\.logs\["(\w+)"\]': {"loss", "skipped_steps"},
         r"\bgrad/(\w+)": {name.removeprefix("grad/") for name in logs},
         r"^\"(\w+)\"$": {*RULES, "xavier", "he", "lecun"},
@@ -403,9 +403,9 @@ def test_a_lesson_becomes_markdown_with_small_figures(rendered):
         assert 500 < figure.width < 6 * 110
 
 
-def test_a_small_figure_keeps_its_colours_also_where_they_are_rare(nothing_leaks):
+def test_a_small_figure_keeps_its_colors_also_where_they_are_rare(nothing_leaks):
     before, file = BytesIO(), BytesIO()
-    kgrad.plot_phase_diagram("tanh").savefig(before, dpi=render.DPI)  # with thousands of colours
+    kgrad.plot_phase_diagram("tanh").savefig(before, dpi=render.DPI)  # with thousands of colors
     file.write(render.small(before.getvalue()))
     with Image.open(before) as large, Image.open(file) as small:
         changed = np.asarray(large.convert("RGB"), int) - np.asarray(small.convert("RGB"), int)

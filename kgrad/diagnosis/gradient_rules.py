@@ -14,10 +14,10 @@ from kgrad.diagnosis.rules import (
     Rule,
     Threshold,
     ThresholdValues,
+    affected_layers,
     count,
     fall_of_loss,
     first_lasting,
-    layers_of,
     measured,
     percent,
 )
@@ -183,7 +183,7 @@ def exploding(e: Evidence, t: ThresholdValues) -> Observation | None:
                 measured(e, r, _LARGE_LEVEL, level[r, k], threshold, e.layers[k]),
                 *fall_of_loss(e, fall),
             ]
-            return Observation(layers_of(e, level[r] > threshold), r, evidence)
+            return Observation(affected_layers(e, level[r] > threshold), r, evidence)
     norm = np.hypot.reduce(e.gradient, axis=1)
     grown = norm / norm[0]
     # A gradient that grew from nearly 0 to a healthy size has not exploded.
@@ -245,7 +245,7 @@ def vanishing(e: Evidence, t: ThresholdValues) -> Observation | None:
                 measured(e, r, _SMALL_LEVEL, e.level[r, k], threshold, e.layers[k]),
                 *fall_of_loss(e, fall),
             ]
-            return Observation(layers_of(e, e.level[r] < threshold), r, evidence)
+            return Observation(affected_layers(e, e.level[r] < threshold), r, evidence)
     return None
 
 

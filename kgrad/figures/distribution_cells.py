@@ -14,7 +14,9 @@ from kgrad.records.checks import did_you_mean
 from kgrad.records.distributions import LOG10_EDGES
 from kgrad.records.history import GradientHistory, require_history
 
-STRIP = 0.12  # height of the strip of zeros, or of NaN and infinities, as a fraction of the axis
+STRIP_HEIGHT = (
+    0.12  # height of the strip of zeros, or of NaN and infinities, as a fraction of the axis
+)
 DENSITY_LABEL = "share of entries per factor of 2"
 MOST_PANELS = 12  # the largest number of layers that have a panel each
 _MOST_MOMENTS = 4  # drawn against depth by default
@@ -77,7 +79,7 @@ class Span(NamedTuple):
     @property
     def limits(self) -> tuple[float, float]:
         """Return the ends of the axis."""
-        below, above = STRIP * self.zeros + MARGIN, STRIP * self.nonfinite + MARGIN
+        below, above = STRIP_HEIGHT * self.zeros + MARGIN, STRIP_HEIGHT * self.nonfinite + MARGIN
         size = (self.high - self.low) / (1 - below - above)
         return self.low - below * size, self.high + above * size
 
@@ -89,8 +91,8 @@ class Span(NamedTuple):
         places = [float(place) for place in places if self.low <= place <= self.high]
         texts = [f"$10^{{{place:.0f}}}$" for place in places]
         for wanted, text, at in (
-            (self.zeros, "0", STRIP / 2),
-            (self.nonfinite, "NaN ∞", 1 - STRIP / 2),
+            (self.zeros, "0", STRIP_HEIGHT / 2),
+            (self.nonfinite, "NaN ∞", 1 - STRIP_HEIGHT / 2),
         ):
             if wanted:
                 places.append(bottom + at * (top - bottom))

@@ -25,7 +25,7 @@ SPECIAL: dict[Verdict, Special] = {"zero": ZERO, "NaN": NAN, "infinite": INFINIT
 
 AREAS = (70.0, 520.0)  # of nodes, and of one without a gradient: squares of diameters in points
 BARE_AREA = 60.0
-WIDTHS = (1.2, 6.0)  # points, of an edge
+EDGE_WIDTHS = (1.2, 6.0)  # points, of an edge
 NODE, NODE_EDGE = "0.8", "0.15"
 
 

@@ -27,10 +27,10 @@ def flow_graph(
     measured is None, and `reason` says why; otherwise `reason` is empty.
 
     The norm on an edge is that of ∂L/∂a on the probe's batch (the recorded `signal_l2`), where a is
-    the output of the source in the calls that the edge stands for. If several layers consume a, it
+    the output of the source in the calls that the edge represents. If several layers consume a, it
     is the norm of the sum of the gradients that come back from all of them, and the same on each of
     their edges: backpropagation adds the parts, and the parts are not recorded. If a layer is
-    shared and an edge stands for several of its calls, their signals are taken as one vector.
+    shared and an edge represents several of its calls, their signals are taken as one vector.
 
     The graph has the attributes `name`, `epoch` and `step` of the record, `epochs` and `steps` of
     all records, and `assumed`: whether the edges are a guess. They are if the model has its own

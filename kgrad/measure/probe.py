@@ -15,7 +15,7 @@ from kgrad.measure.backends.current import backend
 from kgrad.measure.inputs import aligned_targets, choose_loss, require_built
 from kgrad.measure.keras_models.weights import name_layers, unique_name
 
-STATISTICS = (
+PROBE_STATISTICS = (
     "activation_mean",
     "activation_std",
     "activation_zero_fraction",
@@ -101,7 +101,7 @@ class Probe:
             statistic → float64 (outputs,).
         """
         values = self._run()
-        return {name: values[name] for name in STATISTICS}
+        return {name: values[name] for name in PROBE_STATISTICS}
 
 
 class _MeanLoss(keras.losses.Loss):

@@ -23,11 +23,14 @@ def require_integer(name: str, value: Any, least: int, most: int | None = None) 
         ValueError: if it is not an integer or is out of range. `True` is not accepted as 1: it is
             probably a misplaced argument.
     """
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < least or (most is not None and value > most):
+    if not _is_integer(value) or value < least or (most is not None and value > most):
         accepted = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise ValueError(f"{name} must be an integer {accepted}, received {value!r}")
     return int(value)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def require_every(value: Any) -> None:
@@ -72,8 +75,7 @@ def require_json(name: str, value: Any) -> dict[str, Any]:
 
 def require_seed(value: Any) -> None:
     """Raise unless `value` is None or an integer that can seed a generator."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if value is not None and not (whole and value >= 0):
+    if value is not None and not (_is_integer(value) and value >= 0):
         raise ValueError(f"seed must be None or an integer of at least 0, received {value!r}")
 
 

@@ -12,7 +12,7 @@ from kgrad.records.history import Weight
 from kgrad.records.statistics import by_layer, layers_of
 
 
-class Predicted:
+class PredictedValues:
     """One number per weight and statistic, read like a history of one record.
 
     Attributes:
@@ -42,13 +42,13 @@ class Predicted:
         return by_layer(statistic, self[statistic], self.weights)
 
 
-class Prediction(Predicted):
+class Prediction(PredictedValues):
     """The gradients that theory expects of a model: the result of `predict_gradients`.
 
     Attributes:
         weights: the trainable variables, in forward order, as in a `GradientHistory`.
         statistics: `("l2_norm", "mean_abs")`.
-        lower: with `upper`, the band that contains 95 % of newly drawn networks; a `Predicted`.
+        lower: with `upper`, the band that contains 95 % of newly drawn networks.
         upper: see `lower`.
         sigma_w2: dense layer's name → fan-in times the variance of its weights.
         sigma_b2: dense layer's name → variance of its biases.
@@ -67,8 +67,8 @@ class Prediction(Predicted):
         activations: Mapping[str, Any],
     ) -> None:
         super().__init__(weights, values)
-        self.lower = Predicted(weights, lower)
-        self.upper = Predicted(weights, upper)
+        self.lower = PredictedValues(weights, lower)
+        self.upper = PredictedValues(weights, upper)
         self.sigma_w2: dict[str, float] = dict(sigma_w2)
         self.sigma_b2: dict[str, float] = dict(sigma_b2)
         self.activations: dict[str, Any] = dict(activations)

@@ -13,7 +13,7 @@ import numpy as np
 
 Function = Callable[[np.ndarray], np.ndarray]
 
-_FAR = 12.0  # standard deviations; 1e-33 of the mass lies beyond
+FAR = 12.0  # standard deviations; 1e-33 of the mass lies beyond
 _legendre = cache(np.polynomial.legendre.leggauss)
 
 
@@ -102,7 +102,7 @@ def pair_nodes(
     with np.errstate(divide="ignore"):
         crossed = [k / slope for k in lines for slope in (slope_a, slope_b)]
     edges = np.stack([*crossed, *(np.full_like(alpha, edge) for edge in fixed)], axis=-1)
-    r, w_r = _panels(np.sort(np.clip(edges, -_FAR, _FAR), axis=-1), *legendre)
+    r, w_r = _panels(np.sort(np.clip(edges, -FAR, FAR), axis=-1), *legendre)
     weight = w_alpha[:, None] * w_r * np.abs(r) * np.exp(-(r**2) / 2) / (2 * np.pi)
     return slope_a[:, None] * r, slope_b[:, None] * r, weight
 
@@ -117,18 +117,18 @@ def _panels(edges: np.ndarray, x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray
 
 def _edges(s: float, kinks: np.ndarray, step: float = 1.0) -> np.ndarray:
     """Return the edges of the panels of z for u = s z."""
-    edges = [np.arange(-_FAR, _FAR + step / 2, step)]
+    edges = [np.arange(-FAR, FAR + step / 2, step)]
     if s > 0:
         scale = np.exp2(np.arange(0, max(0.0, np.log2(step * s)))) / s
         edges += [kinks / s, scale, -scale]
-    return np.unique(np.clip(np.concatenate(edges), -_FAR, _FAR))
+    return np.unique(np.clip(np.concatenate(edges), -FAR, FAR))
 
 
 def _angle_edges(s_a: float, s_b: float, theta: float, lines: np.ndarray) -> np.ndarray:
     """Return the angles in [-π/2, π/2] at which u_a or u_b changes sign or lines of kinks cross."""
     zeros = np.array([-np.pi / 2, theta - np.pi / 2, np.pi / 2])
     # Close to a zero, u crosses the scale on which φ changes within an angle of 1/s.
-    finest = np.log2(max(1.0, _FAR * max(s_a, s_b))) / 2
+    finest = np.log2(max(1.0, FAR * max(s_a, s_b))) / 2
     steps = np.pi / 4 ** np.arange(1, finest + 1)
     near = (zeros[:, None] + np.concatenate([-steps, steps])).ravel()
     k_a, k_b = np.meshgrid(lines, lines)

@@ -10,8 +10,8 @@ from functools import cache
 import numpy as np
 
 from kgrad.theory.activations import Activation, Function
+from kgrad.theory.gaussian import FAR
 
-_FAR = 12.0
 # Number of terms, and the share of E[φ²] that they may miss. With more terms, ρ^k has fallen
 # further by the last one, so that more may be missing.
 _TERMS = ((128, 1e-3), (512, 0.3))
@@ -103,7 +103,7 @@ def _series(
 @cache
 def _hermite(largest: float, terms: int) -> _Nodes:
     """Return nodes, weights with the Gaussian density, and weighted orthonormal polynomials."""
-    edges = np.arange(-_FAR, _FAR + 0.5)
+    edges = np.arange(-FAR, FAR + 0.5)
     fine = np.exp2(np.arange(0, np.log2(largest))) / largest
     edges = np.unique(np.concatenate([edges, fine, -fine]))
     x, w = np.polynomial.legendre.leggauss(16)

@@ -27,7 +27,7 @@ class Exponential(layers.Layer):
 
 MODELS = {
     "dense": [layers.Dense(8, "tanh")],
-    "batch normalisation": [layers.Dense(8), layers.BatchNormalization(), layers.ReLU()],
+    "batch normalization": [layers.Dense(8), layers.BatchNormalization(), layers.ReLU()],
     "exponential": [layers.Dense(8, "tanh"), Exponential()],
 }
 OPTIMIZERS = {
@@ -64,7 +64,7 @@ def test_a_tracked_fit_is_an_untracked_one_to_the_last_bit(model, optimizer):
 
 def test_the_loop_is_tracked_without_a_trace_in_the_last_bit():
     """Statistics on request, distributions and clipping add readers, and change nothing."""
-    one, other = (made("batch normalisation", "global_clipnorm") for _ in range(2))
+    one, other = (made("batch normalization", "global_clipnorm") for _ in range(2))
     options = {"batch_size": 8, "shuffle": False, "jit_compile": False}
     train_and_track_gradients(one, X, Y, 3, clipped=False, **options)
     train_and_track_gradients(

@@ -53,7 +53,7 @@ def plain():
     return keras.Sequential([keras.Input((5,)), keras.layers.Dense(1, activation="sigmoid")])
 
 
-def regularised():
+def regularized():
     l2, l1 = keras.regularizers.L2(0.03), keras.regularizers.L1(0.02)
     return keras.Sequential(
         [
@@ -64,7 +64,7 @@ def regularised():
     )
 
 
-def normalised():
+def normalized():
     return keras.Sequential(
         [
             keras.Input((5,)),
@@ -86,12 +86,12 @@ CLIPPED = keras.optimizers.Adam(0.01, clipnorm=0.05, weight_decay=0.01).get_conf
     ("build", "optimizer", "loss", "jit"),
     [
         (plain, "sgd", "binary_crossentropy", False),
-        (regularised, "adam", None, False),
-        (regularised, CLIPPED, None, False),
-        (normalised, MOMENTUM, None, False),
-        (normalised, MOMENTUM, "binary_crossentropy", False),
+        (regularized, "adam", None, False),
+        (regularized, CLIPPED, None, False),
+        (normalized, MOMENTUM, None, False),
+        (normalized, MOMENTUM, "binary_crossentropy", False),
         # a compilation takes a second, and fit needs one as well
-        (normalised, CLIPPED, None, True),
+        (normalized, CLIPPED, None, True),
     ],
 )
 def test_losses_metrics_and_weights_are_those_of_fit(data, build, optimizer, loss, jit):
@@ -122,7 +122,7 @@ def test_losses_metrics_and_weights_are_those_of_fit(data, build, optimizer, los
     assert int(ours.optimizer.iterations.numpy()) == history.steps[-1] == 16
 
 
-def test_regularisation_is_in_the_recorded_gradient(data):
+def test_regularization_is_in_the_recorded_gradient(data):
     X, y = data
     l2 = keras.regularizers.L2(0.03)
     model = keras.Sequential(
@@ -178,7 +178,7 @@ def test_tracking_does_not_change_a_single_bit(data, optimizer, jit):
 
 def without_noise():
     """XLA and TensorFlow draw different random numbers."""
-    quiet = [lay for lay in normalised().layers if "seed" not in lay.get_config()]
+    quiet = [lay for lay in normalized().layers if "seed" not in lay.get_config()]
     return keras.Sequential([keras.Input((5,)), *quiet])
 
 
@@ -590,7 +590,7 @@ def test_a_probe_measures_before_training_and_at_each_record(data, jit):
 
 def test_a_probe_leaves_dropout_and_moving_averages_alone(data):
     X, y = data
-    probed, plain = (normalised() for _ in range(2))
+    probed, plain = (normalized() for _ in range(2))
     plain.set_weights(probed.get_weights())
     for model, probe in ((probed, (X, y)), (plain, None)):
         keras.utils.set_random_seed(4)
@@ -604,7 +604,7 @@ def test_a_probe_leaves_dropout_and_moving_averages_alone(data):
 def test_measuring_leaves_the_model_as_it_was(data):
     X, y = data
     for compiled in (False, True):
-        model = normalised()
+        model = normalized()
         if compiled:
             model.compile("adam", "binary_crossentropy", metrics=["accuracy"])
         before = [v.numpy().copy() for v in model.variables]
@@ -618,7 +618,7 @@ def test_measuring_leaves_the_model_as_it_was(data):
 
 def test_measuring_puts_the_model_back_even_when_it_fails(data):
     X, y = data
-    model = normalised()
+    model = normalized()
     before = [v.numpy().copy() for v in model.variables]
 
     def fails(y, p):
@@ -636,7 +636,7 @@ def test_measuring_is_a_pass_of_training(data):
     measured = []
     for measure in (True, False):
         keras.utils.set_random_seed(2)
-        model = normalised()
+        model = normalized()
         history = (
             measure_gradients(model, X, y)
             if measure

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from kgrad.measure.probe import STATISTICS, Probe
+from kgrad.measure.probe import PROBE_STATISTICS, Probe
 
 MSE = "mean_squared_error"
 
@@ -29,7 +29,7 @@ def statistics(outputs, signals):
 
 def assert_measures(probe, outputs, signals, rtol=1e-5, atol=1e-7):
     measured = probe.measure()
-    assert tuple(measured) == STATISTICS
+    assert tuple(measured) == PROBE_STATISTICS
     for name, expected in statistics(outputs, signals).items():
         assert measured[name].dtype == np.float64
         np.testing.assert_allclose(measured[name], expected, rtol, atol, err_msg=name)
@@ -503,7 +503,9 @@ def test_every_kind_of_layer_has_the_row_it_should(random):
     names = "rows both_ways unrolled conv spectral states of_states end"
     assert probe.outputs == tuple(names.split())
     measured = probe.measure()
-    assert all(np.isfinite(measured[n]).all() for n in STATISTICS if n != "activation_saturated")
+    assert all(
+        np.isfinite(measured[n]).all() for n in PROBE_STATISTICS if n != "activation_saturated"
+    )
     assert (measured["signal_l2"] > 0).all()
     # An entry of the table, looked up as often as its row is in X.
     looked_up = model.layers[0].get_weights()[0].astype(np.float64)[X]
@@ -737,7 +739,7 @@ def test_a_measurement_changes_nothing(sequences):
     assert_same(before, state(model))
     second = probe.measure()
     assert_same(before, state(model))
-    for name in STATISTICS:
+    for name in PROBE_STATISTICS:
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
     assert attributes(model) == held
     assert model.get_config() == config

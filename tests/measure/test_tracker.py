@@ -127,7 +127,7 @@ def unconnected():
     return Unconnected()
 
 
-def regularised():
+def regularized():
     l2, l1 = keras.regularizers.L2(0.03), keras.regularizers.L1(0.02)
     return keras.Sequential(
         [
@@ -157,7 +157,7 @@ IMAGE_LAYERS = (
     layers.GlobalAveragePooling2D,
     dense(1),
 )
-NORMALISED = (
+NORMALIZED = (
     lambda: layers.Dense(6, use_bias=False),
     layers.BatchNormalization,
     lambda: layers.Activation("tanh"),
@@ -176,9 +176,9 @@ NORMALISED = (
         (nested, X),
         (shared, X),
         (Subclassed, X),
-        (regularised, X),
+        (regularized, X),
         (partly_frozen, X),
-        (stack(*NORMALISED), X),
+        (stack(*NORMALIZED), X),
         (stack(*IMAGE_LAYERS, shape=(6, 6, 2)), IMAGES),
         (
             stack(lambda: layers.Conv1D(3, 2), layers.Flatten, dense(1), shape=(4, 3)),
@@ -206,9 +206,9 @@ NORMALISED = (
         "nested",
         "shared",
         "subclassed",
-        "regularised",
+        "regularized",
         "partly frozen",
-        "normalised, with noise",
+        "normalized, with noise",
         "images",
         "convolution in one dimension",
         "embedding",
@@ -527,7 +527,7 @@ def test_a_scaled_optimizer_that_clips():
     ids=["eager", "XLA", "no XLA"],
 )
 def test_ways_to_run_a_step(options):
-    history = check(compiled(regularised, keras.optimizers.Adam, **options))
+    history = check(compiled(regularized, keras.optimizers.Adam, **options))
     assert history.metadata["jit_compile"] is options.get("jit_compile", False)
     assert history.metadata["run_eagerly"] is options.get("run_eagerly", False)
 

@@ -175,7 +175,7 @@ def _begin_comparison() -> None:
 
 
 def _write_link(configurations: list[Configuration]) -> None:
-    """Write the configuration, and nothing else, into the page's URL."""
+    """Write only the configuration into the page's URL."""
     query = to_query(configurations[0])
     if len(configurations) > 1:
         query |= {"compare": "on"} | to_query(configurations[1], SECOND)

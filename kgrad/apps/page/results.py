@@ -10,8 +10,8 @@ from kgrad.apps.findings import escape_markdown
 from kgrad.apps.page.configuration import Configuration
 from kgrad.apps.page.figures import draw, losses, profiles
 from kgrad.apps.page.predicting import predicted, predicted_for_recording
-from kgrad.apps.page.runs import Run, Tab, predictions_of
-from kgrad.apps.page.views import STATISTICS, view
+from kgrad.apps.page.runs import Run, Tab, drawable_predictions
+from kgrad.apps.page.views import LABELS, view
 from kgrad.records.journal import Journal
 
 _TICK = 0.8  # seconds; shorter would slow a short training by more than 10 %
@@ -63,10 +63,10 @@ def _controls(configurations: list[Configuration], tab: Tab, busy: bool, open_pa
         return str(
             st.segmented_control(
                 "Statistic",
-                list(STATISTICS),
+                list(LABELS),
                 default="mean_abs",
                 required=True,
-                format_func=lambda name: STATISTICS[name],
+                format_func=lambda name: LABELS[name],
                 key="statistic",
                 label_visibility="collapsed",
             )
@@ -116,7 +116,7 @@ def _live(tab: Tab, statistic: str) -> None:
 
 def _draw_live(runs: list[Run], recorded: dict[str, Any], statistic: str) -> None:
     """Draw gradient against depth, and the loss beside one figure or below two."""
-    predictions = predictions_of(runs, statistic)
+    predictions = drawable_predictions(runs, statistic)
     drawn = {}
     if all(statistic in history.statistics for history in recorded.values()):
         every = {run.name: run.history for run in runs}

@@ -102,7 +102,7 @@ class Run:
         return f", about {seconds / 60:.0f} min left"
 
 
-def predictions_of(runs: Sequence[Run], statistic: str) -> dict[str, Prediction]:
+def drawable_predictions(runs: Sequence[Run], statistic: str) -> dict[str, Prediction]:
     """Return name → prediction of the runs for which the statistic is predicted."""
     return {
         run.name: run.prediction

@@ -8,18 +8,18 @@ import streamlit as st
 from kgrad.apps.findings import escape_markdown, to_markdown
 from kgrad.apps.page.downloads import downloads
 from kgrad.apps.page.figures import draw, profiles
-from kgrad.apps.page.runs import Run, predictions_of
+from kgrad.apps.page.runs import Run, drawable_predictions
 from kgrad.apps.run_groups import diagnose_runs
 from kgrad.figures.interactive import plot_distributions, plot_flow_graph, plot_heatmap
 from kgrad.figures.interactive.depth import depth_figure
 from kgrad.figures.interactive.gradients import lines_figure
 from kgrad.figures.selection import shared_scale
-from kgrad.records import statistics
 from kgrad.records.flow_graph import flow_graph_from_history
 from kgrad.records.history import GradientHistory
+from kgrad.records.statistics import STATISTICS
 from kgrad.records.summary import summarize
 
-STATISTICS = {name: statistics.STATISTICS[name].label for name in ("mean_abs", "l2_norm")}
+LABELS = {name: STATISTICS[name].label for name in ("mean_abs", "l2_norm")}
 TABS = (
     "Observations", "Heatmap", "Lines", "Depth", "Prediction", "Distributions", "Flow graph",
     "Download",
@@ -162,7 +162,7 @@ def _predictions(runs: list[Run], shown: dict[str, GradientHistory], statistic: 
         "Before training. Dark: the prediction, with the band that holds about 95 % of random "
         "initializations. Colored: this network, measured."
     )
-    predictions = predictions_of(runs, statistic)
+    predictions = drawable_predictions(runs, statistic)
     first = {name: history for name, history in shown.items() if 0 in history.epochs}
     drawn = profiles(first, predictions, statistic, epochs=[0]) if first else {}
 

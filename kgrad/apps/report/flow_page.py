@@ -12,7 +12,7 @@ from kgrad.apps.report.html import Place, render
 from kgrad.figures.interactive.flow_drawing import WIDTHS, FlowDrawing
 from kgrad.figures.thinning import notable_records
 
-_MOST_MOMENTS = 200
+MOST_MOMENTS = 200  # of a page's slider
 
 
 def write_flow_graph(
@@ -42,7 +42,7 @@ def write_flow_graph(
         ValueError: if the graph has no nodes, or the threshold is not a norm or share.
     """
     drawing = FlowDrawing(graph, threshold, relative)
-    records = sorted({drawing.own, *notable_records(drawing.values, _MOST_MOMENTS).tolist()})
+    records = sorted({drawing.own, *notable_records(drawing.values, MOST_MOMENTS).tolist()})
     entry = flow_entry(drawing, "flow", records, list(range(len(records))))
     labels = [drawing.labels[record] for record in records]
     html = render(

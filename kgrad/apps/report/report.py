@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from kgrad.apps.report.flow_page import flow_entry
+from kgrad.apps.report.flow_page import MOST_MOMENTS, flow_entry
 from kgrad.apps.report.html import Place, render
 from kgrad.apps.report.reproduce import code_of, description_of, metadata_of
 from kgrad.apps.run_groups import RunGroup, group_histories, read_groups
@@ -31,7 +31,6 @@ TITLE = "Gradients while training"
 MARK = "#aa4499"
 _LARGEST = 6_000_000  # bytes
 _DRAWN_COLUMNS = (400, 200, 100, 50, 25, 12)  # of a heatmap; the first that fit into the file
-_MOST_MOMENTS = 200
 _MOST_PARTS = 1000  # of a flow graph
 _SPECIAL = {"zero": ZERO, "infinite": INFINITE, "nan": NAN}
 _TABLE_COLUMNS = {
@@ -189,7 +188,7 @@ class _Moments:
                 *([section.flow.values] if section.flow else []),
             )
         ]
-        kept = notable_records(np.hstack(values), min(most, _MOST_MOMENTS))
+        kept = notable_records(np.hstack(values), min(most, MOST_MOMENTS))
         self.times, self.records = every[kept], records[:, kept]
         self.labels = [f"{name} {time}" for time in self.times]
 

@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 
 from kgrad.figures.distribution_cells import (
     DENSITY_LABEL,
-    STRIP,
+    STRIP_HEIGHT,
     Cells,
     Panel,
     Span,
@@ -144,7 +144,7 @@ def _draw_strips(
 ) -> None:
     """Draw the shares of zeros, and of NaN and infinities, as bars in their strips."""
     bottom, top = span.limits
-    height = STRIP * (top - bottom)
+    height = STRIP_HEIGHT * (top - bottom)
     for wanted, share, base, color, name in (
         (span.zeros, panel.zeros, bottom, ZERO.color, "zeros"),
         (span.nonfinite, panel.nonfinite, top - height, INFINITE.color, "NaN or infinite"),

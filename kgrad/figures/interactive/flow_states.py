@@ -15,10 +15,10 @@ from matplotlib.colors import to_hex
 from kgrad.figures.flow_looks import (
     AREAS,
     BARE_AREA,
+    EDGE_WIDTHS,
     LOOKS,
     NODE,
     SPECIAL,
-    WIDTHS,
     Verdict,
     between,
     limit_of,
@@ -114,7 +114,9 @@ def edge_states(graph: nx.DiGraph, threshold: float, relative: bool) -> States:
     rows = []
     for verdict, (color, dashes) in LOOKS.items():
         special = SPECIAL.get(verdict)
-        for width in np.linspace(*WIDTHS, _LEVELS if verdict in words else 1).round(2).tolist():
+        for width in (
+            np.linspace(*EDGE_WIDTHS, _LEVELS if verdict in words else 1).round(2).tolist()
+        ):
             row = {"verdict": verdict, "color": to_hex(color), "width": width}
             row |= {"dash": dashes_of(dashes), "shown": _SHOWN.get(verdict)}
             row |= {"symbol": SYMBOLS[special.marker] if special else "circle"}

@@ -15,7 +15,7 @@ from matplotlib.ticker import PercentFormatter
 
 from kgrad.figures.distribution_cells import (
     DENSITY_LABEL,
-    STRIP,
+    STRIP_HEIGHT,
     Cells,
     Panel,
     Span,
@@ -128,12 +128,12 @@ def _draw_panel(ax: Axes, panel: Panel, cells: Cells, span: Span, norm: Normaliz
     )
     for wanted, share, base, color in (
         (span.zeros, panel.zeros, 0.0, ZERO.color),
-        (span.nonfinite, panel.nonfinite, 1 - STRIP, INFINITE.color),
+        (span.nonfinite, panel.nonfinite, 1 - STRIP_HEIGHT, INFINITE.color),
     ):
         if wanted:
-            draw_strip(ax, base, STRIP)
+            draw_strip(ax, base, STRIP_HEIGHT)
             ax.stairs(
-                base + STRIP * share,
+                base + STRIP_HEIGHT * share,
                 cells.edges,
                 baseline=base,
                 fill=True,

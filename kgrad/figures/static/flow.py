@@ -15,11 +15,11 @@ from kgrad.figures.flow_layout import Grid, Layout, Room, layered, middle_of
 from kgrad.figures.flow_looks import (
     AREAS,
     BARE_AREA,
+    EDGE_WIDTHS,
     LOOKS,
     NODE,
     NODE_EDGE,
     SPECIAL,
-    WIDTHS,
     Verdict,
     between,
     labels_of,
@@ -129,9 +129,9 @@ def _draw_edges(
         norm, way = edge.get("gradient_norm"), layout.ways[source, target]
         verdict = verdict_of(norm, limit)
         color = LOOKS[verdict][0]
-        width = WIDTHS[0]
+        width = EDGE_WIDTHS[0]
         if verdict in ("above", "below"):
-            width = between(WIDTHS, share_of(norm, scale))
+            width = between(EDGE_WIDTHS, share_of(norm, scale))
         is_back = (source, target) in layout.back
         path = grid.loop(way) if is_back else grid.path(way)
         patch = PathPatch(

@@ -16,7 +16,7 @@ from matplotlib.colors import to_hex
 from numpy.testing import assert_allclose, assert_array_equal
 
 import kgrad
-from kgrad.figures.flow_looks import AREAS, LOOKS, WIDTHS
+from kgrad.figures.flow_looks import AREAS, EDGE_WIDTHS, LOOKS
 from kgrad.figures.interactive import plot_flow_graph
 from kgrad.figures.interactive.flow import flow_figure
 from kgrad.figures.interactive.flow_drawing import FlowDrawing
@@ -192,7 +192,7 @@ def test_thickness_and_size_are_logarithmic_on_one_scale_of_all_epochs():
     signals = np.array([[1.0, 1e-4, 1], [1e-1, 1e-3, 1]])
     norms = [[1, 1e-3, 1e-6], [1e-3, 1e-4, 1e-5]]
     states = [state for _, state in steps_of(plot_flow_graph(graph_of(norms, signals)))]
-    low, high = WIDTHS
+    low, high = EDGE_WIDTHS
     shares = np.array([[1, 0], [0.75, 0.25]])
     assert_allclose([s["line.width"][:2] for s in states], low + (high - low) * shares, atol=0.11)
     low, high = AREAS

@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from numpy.testing import assert_allclose
 
 import kgrad
-from kgrad.figures.flow_looks import AREAS, LOOKS, WIDTHS
+from kgrad.figures.flow_looks import AREAS, EDGE_WIDTHS, LOOKS
 from kgrad.figures.scale import INFINITE, NAN, ZERO
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -106,7 +106,7 @@ def test_thickness_and_size_are_logarithmic():
     nodes = {f"layer_{i}": 10.0 ** (-2 * i) for i in range(4)}
     figure = kgrad.plot_flow_graph(chain(norms, nodes=nodes), title="x")
     widths = [edges_drawn(figure)[f"layer_{i} → layer_{i + 1}"].get_linewidth() for i in range(3)]
-    assert_allclose(widths, [WIDTHS[1], sum(WIDTHS) / 2, WIDTHS[0]])
+    assert_allclose(widths, [EDGE_WIDTHS[1], sum(EDGE_WIDTHS) / 2, EDGE_WIDTHS[0]])
     areas = [nodes_drawn(figure)[f"layer_{i}"].get_sizes()[0] for i in range(4)]
     assert_allclose(areas, np.linspace(AREAS[1], AREAS[0], 4))
 
