@@ -29,7 +29,7 @@ from .figures.static import plot_seed_spread as plot_seed_spread
 from .figures.static import visualize_gradients as visualize_gradients
 from .measure.loop import measure_gradients as measure_gradients
 from .measure.loop import train_and_track_gradients as train_and_track_gradients
-from .measure.model_facts import diagnose as diagnose
+from .measure.model_diagnosis import diagnose as diagnose
 from .measure.model_graph import flow_graph as flow_graph
 from .measure.probe import Probe as Probe
 from .measure.tracker import GradientTracker as GradientTracker

@@ -252,7 +252,7 @@ def describe_run(
         **backend.describe_device(),
         "model": model.name,
         "optimizer": None if optimizer is None else optimizer.name,
-        "loss": loss_name(getattr(model, "loss", None) if loss is None else loss),
+        "loss": loss_name(getattr(model, "loss", None) if loss is None else loss) or "as compiled",
         "graph": describe_topology(model),
     }
 

@@ -17,8 +17,8 @@ import numpy as np
 from kgrad.diagnosis import ModelFacts
 from kgrad.diagnosis.diagnosing import Watch
 from kgrad.measure.backends.current import backend
+from kgrad.measure.keras_models.facts import read_facts
 from kgrad.measure.keras_models.weights import Selection, checked_selection
-from kgrad.measure.model_facts import read_facts
 from kgrad.measure.probe import Probe
 from kgrad.measure.recorder import STEPS_BETWEEN_READINGS
 from kgrad.measure.recordings import COMPILED, RecordingOptions, Recordings

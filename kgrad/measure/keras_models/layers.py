@@ -102,8 +102,8 @@ def initializer_fits(initializer: Any, activation: str) -> bool:
 def loss_name(loss: Any) -> str:
     """Return the name of a loss as Keras writes it: `binary_crossentropy`.
 
-    Several losses, one per output, have no name in common: "as compiled".
+    It is empty if there is no loss, or several losses for several outputs.
     """
-    if isinstance(loss, str):
-        loss = keras.losses.get(loss)  # which also knows "mse" and "BinaryCrossentropy"
-    return str(getattr(loss, "name", getattr(loss, "__name__", "as compiled")))
+    if isinstance(loss, str | type):  # "mse" and "BinaryCrossentropy", too
+        loss = keras.losses.get(loss)
+    return str(getattr(loss, "name", getattr(loss, "__name__", "")))

@@ -14,7 +14,7 @@ import kgrad
 from kgrad import diagnose
 from kgrad.diagnosis import ModelFacts
 from kgrad.measure import tracker as tracker_module
-from kgrad.measure.model_facts import read_facts
+from kgrad.measure.keras_models.facts import read_facts
 
 
 def compiled(*layers, loss, **options):
@@ -243,7 +243,7 @@ def test_stop_on_must_name_known_rules_and_works_only_in_fit():
     with pytest.raises(TypeError, match="stop_on must be a sequence of rules"):
         kgrad.GradientTracker(stop_on="nonfinite")
     model = compiled(dense(1), loss="mse")
-    with pytest.raises(ValueError, match="stop_on are for fit"):
+    with pytest.raises(ValueError, match="stop_on work only in fit"):
         kgrad.GradientTracker(stop_on=["nonfinite"]).attach(model.optimizer, model)
 
 
