@@ -17,11 +17,16 @@ from kgrad.figures import static as plots
 from kgrad.records.flow_graph import flow_graph_from_history
 from kgrad.records.history import GradientHistory
 
-_drawing = threading.Lock()  # matplotlib's settings are global
+# Browser tabs run in separate threads, and matplotlib's settings are global.
+_drawing_lock = threading.Lock()
 
 
 def downloads(run: Run) -> None:
-    """Draw the download buttons; a file is made when its button is clicked."""
+    """Draw the download buttons, once there is a record, and show the Keras code.
+
+    The history, figures and report are made only when their button is clicked, because this takes
+    seconds. There is no Keras code for a run that was opened from a file.
+    """
     history = run.history
     if history is None:
         return
@@ -56,7 +61,7 @@ def downloads(run: Run) -> None:
 
 
 def history_bytes(history: GradientHistory) -> bytes:
-    """Return the history as a file."""
+    """Return the contents of the history's .jsonl file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "history.jsonl"
         history.save(path)
@@ -64,7 +69,10 @@ def history_bytes(history: GradientHistory) -> bytes:
 
 
 def report_bytes(run: Run) -> bytes:
-    """Return the report as a file, with the page's own prediction."""
+    """Return the contents of the report's .html file.
+
+    The report shows the prediction that the page shows: none is computed here.
+    """
     predictions = {run.name: run.prediction} if run.prediction is not None else {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.html"
@@ -73,8 +81,8 @@ def report_bytes(run: Run) -> bytes:
 
 
 def figures_zip(run: Run) -> bytes:
-    """Return the static figures of a run as PNG files in one archive."""
-    with _drawing:
+    """Return the contents of a .zip file with the run's static figures as PNG files."""
+    with _drawing_lock:
         archive = io.BytesIO()
         with zipfile.ZipFile(archive, "w") as packed:
             for name, figure in _figures(run).items():
@@ -85,7 +93,7 @@ def figures_zip(run: Run) -> bytes:
 
 
 def _figures(run: Run) -> dict[str, Figure]:
-    """Draw the figures that the history has the numbers for."""
+    """Draw the figures for which the run has data: file name without ending → figure."""
     history, title = run.recorded(), run.name
     figures = {
         "gradients": plots.plot_gradients(history, title=title),

@@ -1,4 +1,4 @@
-"""Predictions of configurations that are fast enough to follow a slider."""
+"""Rough predictions of configurations, fast enough to follow a slider."""
 
 import threading
 from functools import lru_cache
@@ -9,19 +9,23 @@ from kgrad.experiments.experiment import Experiment
 from kgrad.records.history import GradientHistory
 from kgrad.records.prediction import Prediction
 
-# Layers × samples² (× 8 with batch normalization, whose samples depend on each other) that take
-# some seconds. More is left to `kgrad.predict_gradients`.
+# Limit of layers × samples² (× 8 with batch normalization, whose samples depend on each other):
+# the largest predictions take some seconds. The user can compute larger ones with
+# `kgrad.predict_gradients`.
 _MOST_WORK = 2_000_000
 
 _lock = threading.Lock()
 
 
 def predicted(configuration: Configuration) -> tuple[Prediction | None, str]:
-    """Return a rough prediction of the gradients before training; or None, and why not.
+    """Return a rough prediction of the gradients before training.
 
-    Configurations that differ only in what theory does not look at share one computation.
+    Returns:
+        The prediction and an empty text; or None and the reason why there is no prediction.
     """
     c = configuration
+    # Without the options that do not change the prediction, such as the learning rate, so that
+    # configurations that differ only in these share one cached result.
     return _predicted(
         Configuration(
             layers=c.layers,
@@ -37,10 +41,13 @@ def predicted(configuration: Configuration) -> tuple[Prediction | None, str]:
 
 
 def predicted_for_recording(history: GradientHistory) -> tuple[Prediction | None, str]:
-    """Return a rough prediction for a run from a file; or None, and why not.
+    """Return a rough prediction for a run from a file.
 
     Anyone may have written the file: it must describe one of the app's configurations, and its
     layers must be those of that configuration.
+
+    Returns:
+        The prediction and an empty text; or None and the reason why there is no prediction.
     """
     configuration = from_experiment(history.metadata.get("experiment"))
     if configuration is None:
@@ -50,16 +57,16 @@ def predicted_for_recording(history: GradientHistory) -> tuple[Prediction | None
     except ValueError as error:
         return None, str(error)
     prediction, reason = predicted(configuration)
-    if prediction is not None and (other := mismatch(prediction, history)):
-        return None, other
+    if prediction is not None and (difference := mismatch(prediction, history)):
+        return None, difference
     return prediction, reason
 
 
 @lru_cache(maxsize=256)
 def _predicted(configuration: Configuration) -> tuple[Prediction | None, str]:
     c = configuration
-    together = 8 if c.normalization == "batch" else 1
-    if c.layers * c.batch_size**2 * together > _MOST_WORK:
+    factor = 8 if c.normalization == "batch" else 1
+    if c.layers * c.batch_size**2 * factor > _MOST_WORK:
         return None, (
             "theory would take too long for so many layers and samples; choose a smaller batch "
             "size, or use kgrad.predict_gradients"

@@ -17,7 +17,7 @@ class Worker:
     """A process that runs `kgrad.apps.page.worker`.
 
     Attributes:
-        ready: set when TensorFlow is imported.
+        ready: set when TensorFlow is imported; also if the process ends before.
         error: the reason why the last job failed; empty if it did not fail.
     """
 
@@ -25,7 +25,7 @@ class Worker:
         self._idle = threading.Event()
         self._idle.set()
         self.error = ""
-        self._number = 0
+        self._number = 0  # of the last job: answers to earlier jobs are ignored
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the process)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "kgrad.apps.page.worker"],
@@ -61,8 +61,12 @@ class Worker:
         self._write(job)
 
     def stop(self) -> None:
-        """End the job and wait until it has ended; kill the process if that takes too long."""
-        if not self.ready.is_set():  # still importing TensorFlow: it reads no input yet
+        """End the job and wait until it has ended.
+
+        The process is killed if it has not imported TensorFlow yet, or does not end the job within
+        `_SECONDS_TO_STOP`.
+        """
+        if not self.ready.is_set():  # still importing TensorFlow: it would not answer in time
             self.close()
             return
         self._write({"stop": self._number})
@@ -71,12 +75,13 @@ class Worker:
             self.close()
 
     def close(self) -> None:
-        """End the process."""
+        """Kill the process; a running job ends with it."""
         self._idle.set()
         self._process.kill()
         self._process.wait()
 
     def _write(self, content: Mapping[str, Any]) -> None:
+        """Send a message to the process; `kgrad.apps.page.worker` describes the messages."""
         pipe = self._pipe(self._process.stdin)
         try:
             pipe.write(json.dumps(content) + "\n")
@@ -85,7 +90,7 @@ class Worker:
             self._idle.set()
 
     def _listen(self) -> None:
-        """Read the process's answers until it ends."""
+        """Read the process's answers until it ends, in a separate thread."""
         pipe = self._pipe(self._process.stdout)
         for line in pipe:
             answer = json.loads(line)
@@ -101,6 +106,7 @@ class Worker:
         self.ready.set()
 
     def _last_line(self) -> str:
+        """Return the last line that the process printed: after a crash, the exception."""
         self._printed.seek(0)
         lines = self._printed.read().decode(errors="replace").strip().splitlines()
         return lines[-1][:300] if lines else ""
@@ -113,7 +119,7 @@ class Worker:
 
 
 class Spare:
-    """Keeps one idle worker that has imported TensorFlow, so that a training starts at once."""
+    """One idle worker that has imported TensorFlow, kept so that a training starts at once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -126,7 +132,12 @@ class Spare:
         return worker if worker is not None and worker.alive else Worker()
 
     def give(self, worker: Worker | None = None) -> None:
-        """Keep an idle worker for the next training; start one if none is given."""
+        """Keep an idle worker for the next training, unless one is kept already.
+
+        Args:
+            worker: the worker to keep, which is closed if it is not needed. If it is None or has
+                ended, a new one is started.
+        """
         with self._lock:
             if self._waiting is None or not self._waiting.alive:
                 if worker is None or not worker.alive:

@@ -22,6 +22,7 @@ _ACCEPTED = (
     "activation function"
 )
 _NORMS = (_L.BatchNormalization, _L.LayerNormalization)
+# A function passed as `activation` needs no entry: `numpy_activation` reads any elementwise one.
 _KNOWN = (
     _L.InputLayer,
     _L.Flatten,
@@ -80,7 +81,11 @@ def read_dense_network(model: keras.Model, variances: Variances) -> DenseNetwork
 def _needed_calls(model: keras.Model) -> list[Call]:
     """List the calls that the output needs, branch by branch.
 
-    Random numbers are drawn in this order.
+    This is the order of the nodes, and the theory draws random numbers node by node: in another
+    order, predictions would differ by their sampling error.
+
+    Raises:
+        ValueError: if a layer is called twice, is not covered by the theory, or has a regularizer.
     """
     makers = {id(tensor): call for call in model_calls(model) for tensor in call.outputs}
     found: dict[int, Call] = {}
@@ -115,6 +120,13 @@ def _require_readable(model: keras.Model) -> None:
 
 
 def _refusal(model: keras.Model, layers: list[Any], how: str) -> ValueError:
+    """Return the error for layers that the theory does not cover.
+
+    Args:
+        model: the model.
+        layers: the layers that it must not have.
+        how: a further condition on the accepted layers, between commas; may be empty.
+    """
     unique = dict.fromkeys(f"{layer.name!r} ({type(layer).__name__})" for layer in layers)
     return ValueError(
         f"model {model.name!r} must consist only of {_ACCEPTED}{how} for a prediction, "
@@ -128,20 +140,22 @@ def _is_regularized(layer: Any) -> bool:
 
 
 class _Reader:
-    """Builds the nodes one by one.
+    """A builder of a network's nodes, call by call.
 
-    Functions applied to units are collected until another layer reads the units.
+    Activations and normalizations are collected until a Dense or Add layer reads their output.
+    Then they become one `Unit`.
     """
 
     def __init__(self, variances: Variances) -> None:
         self.network = DenseNetwork()
         self._variances = variances
         self._nodes = self.network.nodes
-        # Tensor → the node of its units, and the functions applied to them since.
+        # Tensor → the node of its units, and the functions applied to them after this node.
         self._chains: dict[int, tuple[int, list[Any]]] = {}
-        self._read: dict[int, int] = {}  # tensor → node, after a layer has read it
-        self._norms: list[Any] = []
-        # Node → the Dense nodes, or the input, that it is a sum of; they must not be shared.
+        self._read: dict[int, int] = {}  # tensor → its `Unit`, after a layer has read it
+        self._norms: list[Any] = []  # in all unit maps: a normalization must be in only one
+        # Node → the Dense nodes, or the input, that its units come from. An Add must not have the
+        # same origin twice: theory assumes that the terms of a sum are independent.
         self._origins: dict[int, frozenset[int]] = {}
 
     def read(self, layer: Any, inputs: list[Any], output: Any) -> None:
@@ -200,7 +214,13 @@ class _Reader:
         return self._append(Add(tuple(places)), together)
 
     def _node_of(self, tensor: Any, *, to_dense: bool = False) -> int:
-        """Return the node of a tensor; adds a unit map for the functions applied to its units."""
+        """Return the node of a tensor; adds a `Unit` for the functions applied to its units.
+
+        Args:
+            tensor: the tensor.
+            to_dense: whether a Dense layer reads it: after another Dense layer it gets a `Unit`
+                even without an activation, because predictions name each hidden layer's activation.
+        """
         place, applied = self._chains[id(tensor)]
         if not applied and not (to_dense and isinstance(self._nodes[place], Dense)):
             return place
@@ -224,6 +244,12 @@ class _Reader:
         )
 
     def _unit_map(self, applied: list[Any], here: int) -> UnitMap:
+        """Return the unit map of an activation, a normalization and an activation.
+
+        Args:
+            applied: the functions, of which at most one of each is accepted, in this order.
+            here: index that the node of the map will have.
+        """
         norms = [one for one in applied if isinstance(one, _NORMS)]
         at = applied.index(norms[0]) if norms else 0
         before, after = applied[:at], applied[at + 1 :] if norms else applied
@@ -246,6 +272,7 @@ class _Reader:
         return UnitMap(phi[0], kind, phi[1], float(norms[0].epsilon))
 
     def _norm_parameters(self, layer: Any, here: int) -> None:
+        """Check that theory covers a normalization, and add its γ and β, of the node `here`."""
         plain = tuple(np.atleast_1d(layer.axis)) in ((-1,), (1,))
         plain = plain and not getattr(layer, "rms_scaling", False)
         plain = plain and not getattr(layer, "renorm", False)
@@ -267,6 +294,7 @@ class _Reader:
             self.network.parameters[id(variable)] = Parameter(kind, here)
 
     def _is_constant(self, layer: Any, name: str, value: float) -> bool:
+        """Return whether all entries of a variable, initial or current, are equal to the value."""
         variable = getattr(layer, name)
         if self._variances == "weights":
             return bool(np.all(np.asarray(variable) == value))
@@ -285,7 +313,11 @@ class _Reader:
             raise ValueError(f"{name} of layer {layer.name!r}: {error}") from None
 
     def finished(self, model: keras.Model) -> DenseNetwork:
-        """Return the network; raises if it does not end in a dense layer."""
+        """Add the head and return the network.
+
+        Raises:
+            ValueError: if the model does not end in a Dense layer and its activation.
+        """
         place, applied = self._chains[id(model.outputs[0])]
         last = place == len(self._nodes) - 1 and isinstance(self._nodes[place], Dense)
         if not last or any(isinstance(one, _NORMS) for one in applied):
@@ -299,6 +331,9 @@ class _Reader:
 
 def numpy_activation(function: Any) -> theory.Activation:
     """Return the activation of a Keras layer or function in NumPy.
+
+    If `theory.activation` does not know its name, the function itself is called and its derivative
+    is computed numerically.
 
     Raises:
         ValueError: if the activation is not elementwise.

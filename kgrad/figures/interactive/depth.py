@@ -54,7 +54,7 @@ def plot_gradient_by_depth(
 ) -> go.Figure:
     """Draw gradient against depth, from input to output, at some moments of training.
 
-    The axis holds all records, so that figures of different moments can be compared.
+    The y axis covers all records, so that figures of different moments can be compared.
 
     Args:
         history: a run's history with at least one record; or a mapping from each run's name to its
@@ -165,7 +165,7 @@ def depth_figure(
     prediction: Prediction | Mapping[str, Prediction] | None = None,
     scale: Scale | None = None,
 ) -> go.Figure:
-    """Draw what `plot_gradient_by_depth` draws, on a scale that figures share.
+    """Draw what `plot_gradient_by_depth` draws, on a scale that several figures share.
 
     Args:
         history: see `plot_gradient_by_depth`.
@@ -173,7 +173,7 @@ def depth_figure(
         title: text above the figure.
         epochs: see `plot_gradient_by_depth`.
         prediction: see `plot_gradient_by_depth`.
-        scale: the scale of the y axis; None for that of all records and of the prediction.
+        scale: the scale of the y axis; None for one that covers all records and the prediction.
     """
     runs = drawable_runs(history, statistic)
     predictions = predictions_of(runs, prediction, statistic)
@@ -186,7 +186,7 @@ def depth_figure(
 def prediction_figure(
     prediction: Prediction, statistic: str, *, title: str = "", scale: Scale | None = None
 ) -> go.Figure:
-    """Draw a prediction alone, before there is anything measured.
+    """Draw a prediction alone, before there is a record.
 
     Args:
         prediction: what `predict_gradients` returned.
@@ -205,7 +205,7 @@ def profiles_figure(
     texts: Mapping[str, Sequence[str]],
     predictions: Mapping[str, Prediction] | None = None,
 ) -> go.Figure:
-    """Draw one panel per name with its profiles.
+    """Draw one panel per name with its profiles, over its prediction if there is one.
 
     Args:
         panels: name → layers and profiles; all panels have the same moments.
@@ -238,7 +238,7 @@ def add_measured_and_predicted(
     columns: int,
     **place: int,
 ) -> None:
-    """Add epoch 0 of the dense layers to a panel: predicted line and band, measured points.
+    """Add the dense layers at epoch 0 to a panel: predicted line and band, measured points.
 
     Args:
         figure: a figure of `panel_grid`, with a y axis of the scale.
@@ -280,7 +280,7 @@ def _columns(panels: int) -> int:
 
 
 def _panels(names: Sequence[str], title: str, scale: Scale) -> go.Figure:
-    """Return empty panels of magnitude against depth, side by side on one scale."""
+    """Return empty panels of magnitude against depth on one scale, at most two per row."""
     columns = _columns(len(names))
     rows = -(-len(names) // columns)
     figure = panel_grid(

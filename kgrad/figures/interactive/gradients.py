@@ -46,7 +46,7 @@ from kgrad.records.deprecations import old_arguments
 from kgrad.records.history import GradientHistory
 from kgrad.records.prediction import Prediction
 
-_LINES = 264.0  # pixels of height
+_LINES_HEIGHT = 264.0  # pixels of a panel of lines
 
 
 def plot_gradients(
@@ -143,14 +143,14 @@ def lines_figure(
     most: int = MOST_COLUMNS,
     scale: Scale | None = None,
 ) -> go.Figure:
-    """Draw what `plot_lines` draws, thinner or on a scale that figures share.
+    """Draw what `plot_lines` draws, with fewer points or on a scale that several figures share.
 
     Args:
         history: see `plot_lines`.
         statistic: see `plot_lines`.
         title: text above the figure.
         most: the largest number of points of a line.
-        scale: the scale of the y axis; None for that of all records.
+        scale: the scale of the y axis; None for one that covers all records.
     """
     runs = drawable_runs(history, statistic)
     return _figure_over_time(runs, title, statistic, ("lines",), most=most, scale=scale)
@@ -159,7 +159,7 @@ def lines_figure(
 def heatmap_figure(
     history: Runs, statistic: str, *, title: str = "", most: int = MOST_COLUMNS
 ) -> go.Figure:
-    """Draw what `plot_heatmap` draws, thinner.
+    """Draw what `plot_heatmap` draws, with fewer columns.
 
     Args:
         history: see `plot_heatmap`.
@@ -194,7 +194,7 @@ def _figure_over_time(
     ]
     columns = 2 if parts == ("lines",) and len(runs) > 1 else 1
     heights = [
-        _LINES if part == "lines" else heatmap_height(len(run.layers))
+        _LINES_HEIGHT if part == "lines" else heatmap_height(len(run.layers))
         for run in drawn[::columns]
         for part in parts
     ]
@@ -203,7 +203,7 @@ def _figure_over_time(
     figure = panel_grid(
         title,
         [*names, *below],
-        [*heights, *[_LINES] * len(below)],
+        [*heights, *[_LINES_HEIGHT] * len(below)],
         columns=columns,
         gap=80 if below else 46,
         shared_yaxes=columns > 1,
@@ -227,7 +227,11 @@ def _figure_over_time(
 
 
 def _add_keys(figure: go.Figure, drawn: Sequence[OverTime], parts: tuple[str, ...]) -> None:
-    """Add the keys to the colors of many lines and of heatmaps, each beside its first panel."""
+    """Add the color bars of depth, if lines are too many to be named, and of magnitude.
+
+    With both parts, each bar is beside the first panel of its part. A single bar is as high as the
+    figure.
+    """
     many = any(len(run.layers) > FEW for run in drawn)
     where: dict[str, dict[str, Any]] = {part: {} for part in parts}
     if len(parts) == 2:

@@ -41,13 +41,13 @@ from kgrad.figures.thinning import Columns, sampled_cells, without_neighbors
 
 
 class OverTime(NamedTuple):
-    """One run as it is drawn over time.
+    """The contents of one run's panels over time.
 
     Attributes:
         layers: names of the layers.
         texts: the layers' hover texts.
-        columns: values, thinned.
-        scale: the scale of all runs.
+        columns: the values over time, thinned if there are many records.
+        scale: the scale that all runs of the figure share.
         time: "epoch", "step" or "record".
     """
 
@@ -59,7 +59,7 @@ class OverTime(NamedTuple):
 
 
 def share_time_axis(figure: go.Figure, drawn: Sequence[OverTime], rows: int, columns: int) -> None:
-    """Give the panels of some rows one time axis, named below the last row."""
+    """Give the panels of the first `rows` rows one time axis, named below the last of them."""
     edges = [run.columns.edges for run in drawn]
     ends = np.array([min(one[0] for one in edges), max(one[-1] for one in edges)])
     time = drawn[0].time
@@ -155,7 +155,7 @@ def add_heatmap(figure: go.Figure, run: OverTime, **place: int) -> None:
             **place,
         )
     axis = layer_axis_of(run.layers, 0, NAMED) | {"type": "category", "showgrid": False}
-    # At exactly its place Plotly would show a tick's short text for the layer when hovering.
+    # If a tick is exactly at a layer, Plotly shows the tick's short text when hovering over it.
     axis["tickvals"] = [value + 2e-3 * len(run.layers) for value in axis["tickvals"]]
     axis |= {"categoryarray": numbered, "range": [len(run.layers) - 0.5, -0.5]}
     figure.update_yaxes(axis, **place)
@@ -170,18 +170,21 @@ def add_profile(
     scale: Scale,
     **place: int,
 ) -> None:
-    """Add one moment's line, over several replicates the median with a band, and its marks."""
+    """Add the line of one moment, and marks of special values.
+
+    Over several replicates the line is the median, with a band from minimum to maximum.
+    """
     depth = np.arange(1, profile.values.shape[1] + 1)
     low, middle, high = range_of(profile.values, scale.logarithmic)
     several = len(profile.values) > 1
     label = profile.label
-    shown = f"{label}: " if label else ""
-    hover = f"%{{text}}<br>{shown}%{{y:.3g}}"
+    prefix = f"{label}: " if label else ""
+    hover = f"%{{text}}<br>{prefix}%{{y:.3g}}"
     if several:
         bottom, top = np.clip([low, high], *scale.limits)
         add_band(figure, depth, bottom, top, color, **place)
         hover = (
-            f"%{{text}}<br>{shown}median %{{y:.3g}}"
+            f"%{{text}}<br>{prefix}median %{{y:.3g}}"
             "<br>from %{customdata[0]:.3g} to %{customdata[1]:.3g}"
         )
     figure.add_scatter(
@@ -236,11 +239,12 @@ def add_predicted(
     scale: Scale,
     **place: int,
 ) -> None:
-    """Add a prediction's band, its upper end first, its line and its marks."""
-    # An end of the band at 0 or infinity leaves the axis.
+    """Add the band, the line and the marks of a prediction; names and depth are of dense layers."""
+    # Where the band reaches 0 or infinity, it ends at the edge of the axis.
     low, high = np.clip([predicted.low, predicted.high], *scale.limits)
     line = predicted.line
     unseen = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
+    # The upper end comes first: "tonexty" fills from a trace to the one before.
     figure.add_scatter(x=depth, y=high, showlegend=False, legendgroup="band", **unseen, **place)
     figure.add_scatter(
         x=depth,
@@ -274,6 +278,6 @@ def add_predicted(
 
 
 def in_legend(figure: go.Figure, name: str, group: str = "") -> dict[str, Any]:
-    """Return the name and legend group of a trace, shown in the legend once."""
+    """Return a trace's name and legend group; only the first trace of a name is in the legend."""
     known = {trace.name for trace in figure.data}
     return {"name": name, "legendgroup": group or name, "showlegend": name not in known}

@@ -1,4 +1,8 @@
-"""The static flow graph: gradients as sizes of nodes and widths of edges."""
+"""The static flow graph: gradients as sizes of nodes and widths of edges.
+
+The interactive flow graph has the same colors, sizes and words, from `kgrad.figures.flow_looks`,
+and the same layout, from `kgrad.figures.flow_layout`.
+"""
 
 import math
 import textwrap
@@ -37,9 +41,9 @@ from kgrad.figures.scale import Scale
 from kgrad.figures.static.parts import new_figure, special_style, style
 from kgrad.records.deprecations import old_arguments
 
-_LANES = (1.3, 2.2)  # inches from a node to the next: the smallest and the largest distance
-_LETTER = 0.09  # inches
-_STEEP = 0.5  # inches to the side, below which an edge counts as going straight down
+_LANES = (1.3, 2.2)  # inches from a node to the next one beside it: smallest and largest distance
+_LETTER = 0.09  # inches: mean width of a letter of a label
+_STEEP = 0.5  # inches: an edge that moves less to the side counts as vertical
 # Keeps text legible across a line.
 _HALO: list[AbstractPathEffect] = [withStroke(linewidth=3, foreground="white")]
 
@@ -51,11 +55,10 @@ def plot_flow_graph(
     """Draw a flow graph: the forward pass from top to bottom, and the gradients that flow back.
 
     A node's size is the gradient norm of its weights, and an edge's width is the norm of the
-    gradient that flows back along it, both on a logarithmic scale from the smallest to the
-    largest. Edges above the threshold are green and solid, others red and dashed, and those that
-    were not measured gray and dotted. 0, NaN and infinity have a marker. Each node has its norm
-    beside it, and each edge its own; edges that carry the same signal have one number. A deep graph
-    continues in another column.
+    gradient that flows back along it, both on logarithmic scales of all epochs. Edges above the
+    threshold are green and solid, others red and dashed, and those that were not measured gray and
+    dotted. 0, NaN and infinity have a marker. Each norm is written beside its node or edge; edges
+    that carry the same signal share one number. A deep graph continues in another column.
 
     Args:
         graph: what `flow_graph`, `flow_graph_from_history` or `graph_from_json` returned.
@@ -68,7 +71,7 @@ def plot_flow_graph(
 
     Raises:
         TypeError: if `graph` is not a graph.
-        ValueError: if it has no nodes, or the threshold is no norm or share.
+        ValueError: if the graph has no nodes, or the threshold is not a norm or a share.
     """
     require_graph(graph)
     norms = [edge.get("gradient_norm") for edge in graph.edges.values()]
@@ -106,7 +109,7 @@ def plot_flow_graph(
 
 
 def _room(graph: nx.DiGraph) -> Room:
-    """Return the sizes in inches."""
+    """Return the figure's sizes in inches; the longest label sets the width of a lane."""
     lane = 0.45 + _LETTER * max(len(_label(name)) for name in graph)
     return Room(
         row=0.75,
@@ -123,6 +126,7 @@ def _room(graph: nx.DiGraph) -> Room:
 def _draw_edges(
     ax: Axes, graph: nx.DiGraph, layout: Layout, grid: Grid, scale: Scale, limit: float
 ) -> None:
+    """Draw each edge as a curve, with its norm unless another edge of the same signal has it."""
     with_number = set(numbered(graph, layout))
     for source, target in graph.edges:
         edge = graph.edges[source, target]
@@ -145,20 +149,20 @@ def _draw_edges(
         if verdict in SPECIAL:
             ax.plot(*middle, **special_style(SPECIAL[verdict]))
         if norm is not None and (source, target) in with_number:
-            place, across, up = (9.0, 0.0), "left", "center"
+            offset, horizontal, vertical = (9.0, 0.0), "left", "center"
             if is_back:
-                place, across = (-9.0, 0.0), "right"
+                offset, horizontal = (-9.0, 0.0), "right"
             elif slope is None:  # a turn to another column, with room above it
-                place, across, up = (0.0, 3.0), "center", "bottom"
+                offset, horizontal, vertical = (0.0, 3.0), "center", "bottom"
             elif slope:
-                place, up = (5.0, 4.0 * slope), "bottom" if slope > 0 else "top"
+                offset, vertical = (5.0, 4.0 * slope), "bottom" if slope > 0 else "top"
             text = ax.annotate(
                 text_of(norm),
                 middle,
-                place,
+                offset,
                 textcoords="offset points",
-                ha=across,
-                va=up,
+                ha=horizontal,
+                va=vertical,
                 color=color if verdict in ("above", "below") else "black",
                 fontsize=11,
                 zorder=2.5,
@@ -173,6 +177,7 @@ def _dashes(verdict: Verdict, width: float) -> Any:
 
 
 def _draw_nodes(ax: Axes, graph: nx.DiGraph, layout: Layout, grid: Grid, scale: Scale) -> None:
+    """Draw each node as a circle or as a special value's marker, with its name and its norm."""
     for name, node in graph.nodes.items():
         x, y = grid.at(layout.nodes[name])
         norm = node.get("gradient_norm")
@@ -182,9 +187,9 @@ def _draw_nodes(ax: Axes, graph: nx.DiGraph, layout: Layout, grid: Grid, scale: 
         else:
             look = _node_look(norm, scale)
             ax.scatter([x], [y], zorder=3, gid=name, **look)
-        second = "" if norm is None else f"\n{text_of(norm)}"
+        second_line = "" if norm is None else f"\n{text_of(norm)}"
         ax.annotate(
-            _label(name) + second,
+            _label(name) + second_line,
             (x, y),
             (15, 0),
             textcoords="offset points",
@@ -198,6 +203,7 @@ def _draw_nodes(ax: Axes, graph: nx.DiGraph, layout: Layout, grid: Grid, scale: 
 
 
 def _node_look(norm: float | None, scale: Scale) -> dict[str, Any]:
+    """Return the look of a node's circle, as arguments of `Axes.scatter`."""
     if norm is None:
         return {"s": BARE_AREA, "facecolor": "white", "edgecolor": "0.5", "linewidth": 1.2}
     area = between(AREAS, share_of(norm, scale))
@@ -209,7 +215,7 @@ def _label(name: str) -> str:
 
 
 def _handles(graph: nx.DiGraph, limit: float, scale: Scale) -> list[Any]:
-    """Return the legend's handles of lines and markers that occur, and of the nodes' sizes."""
+    """Return the legend's entries: edges and markers that occur, smallest and largest node."""
     edges = [edge.get("gradient_norm") for edge in graph.edges.values()]
     nodes = [node.get("gradient_norm") for node in graph.nodes.values()]
     occur = {verdict_of(norm, limit) for norm in edges}
@@ -232,6 +238,7 @@ def _handles(graph: nx.DiGraph, limit: float, scale: Scale) -> list[Any]:
 
 
 def _circle(look: dict[str, Any], label: str) -> Line2D:
+    """Return a legend entry that looks like the node with this `_node_look`."""
     return Line2D(
         [],
         [],

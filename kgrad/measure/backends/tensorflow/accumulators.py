@@ -1,4 +1,4 @@
-"""Folds gradients into totals inside a compiled step: two ways with one result.
+"""Two ways to fold gradients into totals inside a compiled step, with the same result.
 
 Which way is cheaper depends on the compiler. Measured on two cores, ten dense layers of 64 and of
 256 units (see docs/benchmarks.md):
@@ -54,6 +54,7 @@ class Accumulator(Protocol):
         """Start a new record."""
 
 
+# Makes an accumulator from the shape of each weight and the statistics.
 Way = Callable[[Sequence[tuple[int, ...]], Sequence[GradientStatistic]], Accumulator]
 
 
@@ -65,7 +66,7 @@ def cheapest_way(jit_compile: bool, optimizer: keras.optimizers.Optimizer | None
         optimizer: a built optimizer if many steps are compiled into one function, otherwise None.
 
     Returns:
-        A function of the weights' shapes and the statistics that makes the accumulator.
+        A function that makes the accumulator: `StepTotals`, or `EntryTotals` for XLA on a CPU.
     """
     if not jit_compile or tf.config.list_logical_devices("GPU"):
         return StepTotals
@@ -74,7 +75,7 @@ def cheapest_way(jit_compile: bool, optimizer: keras.optimizers.Optimizer | None
 
 
 class StepTotals:
-    """Reduces each gradient in its own step.
+    """Totals per weight: each step reduces its gradients before it adds them.
 
     Args:
         shapes: shape of each weight.
@@ -97,7 +98,10 @@ class StepTotals:
         self._totals = variable_per_replica(tf.zeros([len(statistics), len(sizes)], tf.float64))
 
     def update(self, gradients: Sequence[tf.Tensor]) -> tf.Tensor:
-        """Fold in one step's gradients and return which are finite, in the own order."""
+        """Fold in one step's gradients and return which of them are finite, bool (weights,).
+
+        The small gradients come first, then the medium, then the large; see `by_weight`.
+        """
         groups = [
             fold([gradients[i] for i in chosen])
             for chosen, fold in (
@@ -107,15 +111,15 @@ class StepTotals:
             )
             if chosen
         ]
-        by_weight = [tf.concat(parts, 0) for parts in zip(*groups, strict=True)]
-        folds = tf.stack(by_weight)
+        by_statistic = [tf.concat(parts, 0) for parts in zip(*groups, strict=True)]
+        folds = tf.stack(by_statistic)
         if all(s.fold == "sum" for s in self._statistics):
             self._totals.assign_add(folds)
         else:
             is_max = np.array([[s.fold == "max"] for s in self._statistics])
             larger = tf.maximum(self._totals, folds)
             self._totals.assign(tf.where(is_max, larger, self._totals + folds))
-        return tf.math.is_finite(by_weight[0])
+        return tf.math.is_finite(by_statistic[0])  # the sum of |g|
 
     def by_weight(self, values: tf.Tensor) -> tf.Tensor:
         """Put the result of `update` into the order of the weights."""
@@ -168,19 +172,21 @@ class StepTotals:
 
 
 class EntryTotals:
-    """Folds gradients entry by entry, and reduces the buffers when the totals are read.
+    """Totals per entry of the gradients, reduced over the entries when they are read.
 
-    The scale of a weight is a power of two that is set at each reading: `l2_norm` is right as long
-    as a weight's gradient grows or shrinks less than 10^18-fold between two readings. If squares
-    are lost all the same, Σ_i (Σ_t |g_ti|)² replaces their sum: an upper bound, nearly equal if the
-    gradient of one step is much larger than all others.
+    A gradient is multiplied by its weight's scale before it is squared. The scale is a power of two
+    that is set at each reading: `l2_norm` is right as long as a weight's gradient grows or shrinks
+    less than 10^18-fold between two readings. If squares are lost all the same, Σ_i (Σ_t |g_ti|)²
+    replaces their sum: an upper bound, nearly equal if the gradient of one step is much larger than
+    all others.
 
     Args:
         shapes: shape of each weight.
         statistics: the statistics to fold; `MEAN_ABS` and `L2_NORM` are the first two.
-        keep: whether to hold the medium and large gradients until the step ends. Otherwise, if the
-            optimizer has no slots (plain SGD), XLA reuses a gradient's buffer as soon as it is
-            folded, and a step of 10×64 takes 86 µs instead of 68.
+        keep: whether to copy the medium and large gradients into variables, so that their buffers
+            live until the step ends. This saves time if the optimizer has no slots (plain SGD): XLA
+            would reuse a gradient's buffer as soon as it is folded, and a step of 10×64 would take
+            86 µs instead of 68.
     """
 
     def __init__(
@@ -238,12 +244,16 @@ class EntryTotals:
         return _with_nonfinite(self._totals)
 
     def reset(self) -> None:
-        """Start a new record."""
+        """Start a new record; only `totals` empties the buffers, so it must have read all steps."""
         self._totals = {name: np.zeros_like(total) for name, total in self._totals.items()}
         self._steps_read = 0
 
     def _fold_in(self, one_step: bool) -> None:
-        """Add the buffers to the totals and set the scale accordingly."""
+        """Add the buffers to the totals, empty them, and set the scale accordingly.
+
+        Args:
+            one_step: whether the buffers hold a single step.
+        """
         folds = {name: fold.numpy() for name, fold in self._read().items()}
         squares_of_abs = folds.pop("squares_of_abs")
         squares = folds[L2_NORM.name] / np.square(self._scale.numpy().astype(np.float64))
@@ -271,7 +281,7 @@ class EntryTotals:
         return dict(zip(names, tf.unstack(tf.stack(columns, axis=1)), strict=True))
 
     def _set_scale(self, abs_sum: np.ndarray) -> None:
-        """Choose for each weight the power of two that brings its mean |g| near 1."""
+        """Choose each weight's power of two, which brings Σ_t |g_ti|, averaged over i, near 1."""
         known = np.isfinite(abs_sum) & (abs_sum > 0)
         mean = np.where(known, abs_sum, 1.0) / np.maximum(self._sizes, 1)
         exponent = np.clip(-np.round(np.log2(mean)), -120, 120)
@@ -291,7 +301,10 @@ def variable_per_replica(initial: tf.Tensor) -> tf.Variable:
 
 
 def _with_nonfinite(totals: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Restore a NaN or infinity among the |g| that scaling or a maximum may have lost."""
+    """Return the totals with NaN or infinity where scaling or a maximum may have lost one.
+
+    The sum of |g| always keeps it.
+    """
     abs_sum = totals[MEAN_ABS.name]
     shown = dict(totals)
     shown[L2_NORM.name] = np.where(np.isfinite(abs_sum), totals[L2_NORM.name], abs_sum)
@@ -309,10 +322,10 @@ def _fold_each(statistic: GradientStatistic, gradients: list[tf.Tensor]) -> tf.T
 
 
 def _column_means(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Return the mean of each column of each gradient, (weights, widest).
+    """Return the mean of each column of each gradient: (weights, most columns), padded with zeros.
 
-    A mean is not finite if an entry is not: a mean of finite entries does not overflow. For this
-    matrix product XLA calls a vectorized library; it would not vectorize a reduction.
+    A mean is finite exactly if all its entries are, because a mean of finite entries does not
+    overflow. For a matrix product XLA calls a vectorized library; it does not vectorize reductions.
     """
     means = []
     for gradient in gradients:
