@@ -40,7 +40,7 @@ def plot_flow_graph(
 
     Raises:
         TypeError: if `graph` is not a graph.
-        ValueError: if it has no nodes, or the threshold is no norm or share.
+        ValueError: if the graph has no nodes, or the threshold is not a norm or a share.
     """
     return flow_figure(graph, title=title, threshold=threshold, relative=relative)
 
