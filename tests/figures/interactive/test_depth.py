@@ -114,7 +114,7 @@ def test_points_are_epoch_0_of_every_replicate_over_the_prediction():
     assert_allclose(named(figure, "predicted").y, line)
     assert_allclose(named(figure, "95 % of networks").y, line / 3)
     assert in_legend(figure) == ["95 % of networks", "predicted", "measured, 3 seeds"]
-    assert points.text[0] == "hidden_1<br>kernel (2, 2)"
+    assert (points.mode, points.text[0]) == ("markers", "hidden_1<br>kernel (2, 2)")
 
 
 def test_only_dense_layers_are_compared_with_a_prediction():
