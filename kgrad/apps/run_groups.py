@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kgrad.diagnosis import Diagnosis, Finding, diagnose
 from kgrad.experiments.experiment import Experiment, experiment_of
+from kgrad.records.checks import unique_name
 from kgrad.records.history import GradientHistory
 from kgrad.records.prediction import Prediction
 from kgrad.records.summary import summarize, summarize_prediction
@@ -88,11 +89,7 @@ def group_histories(histories: Mapping[str, GradientHistory]) -> dict[str, list[
         groups.setdefault(key, []).append(history)
     named: dict[str, list[GradientHistory]] = {}
     for (name, _), runs in groups.items():
-        number, free = 1, name
-        while free in named:
-            number += 1
-            free = f"{name} ({number})"
-        named[free] = runs
+        named[unique_name(name, named)] = runs
     return named
 
 

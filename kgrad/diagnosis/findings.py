@@ -1,10 +1,12 @@
 """The result of a diagnosis: findings, with evidence, affected layers and remedies."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
+
+from kgrad.records.listing import Listing
 
 Severity = Literal["warning", "critical"]
 
@@ -74,7 +76,7 @@ class Finding:
         return fields | {"layers": list(self.layers), "remedies": list(self.remedies)}
 
 
-class Diagnosis(Sequence[Finding]):
+class Diagnosis(Listing[Finding]):
     """The findings on a training run, the most severe first; empty for a healthy run.
 
     Prints as a table, in a terminal and in a notebook.
@@ -88,22 +90,9 @@ class Diagnosis(Sequence[Finding]):
         self.missing = missing
         order = {"critical": 0, "warning": 1}
         # Of two equally severe findings, the later one may be a consequence of the earlier one.
-        self._findings = tuple(
+        super().__init__(
             sorted(findings, key=lambda finding: (order[finding.severity], finding.first_epoch))
         )
-
-    @overload
-    def __getitem__(self, index: int) -> Finding: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Finding, ...]: ...
-    def __getitem__(self, index: int | slice) -> Finding | tuple[Finding, ...]:
-        return self._findings[index]
-
-    def __len__(self) -> int:
-        return len(self._findings)
-
-    def __iter__(self) -> Iterator[Finding]:
-        return iter(self._findings)
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -153,14 +142,6 @@ class Diagnosis(Sequence[Finding]):
                 Text(f"{finding.explanation}\n{remedies}"),
             )
         return table
-
-    def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=110, color_system=None)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get().rstrip()
 
     def __repr__(self) -> str:
         return f"Diagnosis([{', '.join(map(str, self))}])"

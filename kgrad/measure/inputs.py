@@ -8,6 +8,7 @@ import numpy as np
 
 # Activation of the last layer → the loss of a model that was not compiled with a loss.
 _LOSSES = {"sigmoid": "binary_crossentropy", "linear": "mean_squared_error"}
+DEFAULT_LEARNING_RATE = 0.01  # of SGD, for a model that was not compiled
 
 
 def require_built(model: Any) -> None:
@@ -127,7 +128,7 @@ def choose_optimizer(model: keras.Model, optimizer: Any) -> keras.optimizers.Opt
     """
     if optimizer is None:
         compiled = model.optimizer if model.compiled else None
-        optimizer = compiled or keras.optimizers.SGD(0.01)
+        optimizer = compiled or keras.optimizers.SGD(DEFAULT_LEARNING_RATE)
     try:
         chosen = keras.optimizers.get(optimizer)
     except ValueError as error:

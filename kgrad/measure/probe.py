@@ -13,7 +13,8 @@ import numpy as np
 
 from kgrad.measure.backends.current import backend
 from kgrad.measure.inputs import aligned_targets, choose_loss, require_built
-from kgrad.measure.keras_models.weights import name_layers, unique_name
+from kgrad.measure.keras_models.weights import name_layers
+from kgrad.records.checks import unique_name
 
 PROBE_STATISTICS = (
     "activation_mean",

@@ -1,4 +1,4 @@
-"""Checks of arguments that need no Keras; each error is one sentence."""
+"""Checks of arguments and of names that need no Keras; each error is one sentence."""
 
 import difflib
 import json
@@ -98,6 +98,19 @@ def did_you_mean(name: Any, known: Iterable[str], cutoff: float = 0.4) -> str:
     """
     nearest = difflib.get_close_matches(str(name).lower(), list(known), n=1, cutoff=cutoff)
     return f"; did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def unique_name(name: str, taken: Iterable[str]) -> str:
+    """Return the name, followed by a number if it is already taken.
+
+    Example:
+        >>> unique_name("dense", ["dense", "dense (2)"])
+        'dense (3)'
+    """
+    taken, candidate, number = set(taken), name, 2
+    while candidate in taken:
+        candidate, number = f"{name} ({number})", number + 1
+    return candidate
 
 
 def require_shallow(name: str, value: Any) -> None:

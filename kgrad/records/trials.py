@@ -1,13 +1,14 @@
 """`Trials`: runs with one change each, compared with the unchanged run."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Self, overload
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 
 from kgrad.records.history import GradientHistory
+from kgrad.records.listing import Listing
 
 UNCHANGED = "unchanged"
 
@@ -30,7 +31,7 @@ class Trial(NamedTuple):
     note: str
 
 
-class Trials(Sequence[Trial]):
+class Trials(Listing[Trial]):
     """The unchanged run, which is the baseline, and the other runs, best first; prints as a table.
 
     Trials are ranked by their loss, rounded to two significant digits. Ties are broken by how many
@@ -48,7 +49,7 @@ class Trials(Sequence[Trial]):
     def __init__(
         self, trials: Iterable[Trial], not_possible: Iterable[tuple[str, str]] = ()
     ) -> None:
-        self._trials = tuple(trials)
+        super().__init__(trials)
         self.not_possible: tuple[tuple[str, str], ...] = tuple(not_possible)
 
     @classmethod
@@ -74,19 +75,6 @@ class Trials(Sequence[Trial]):
             trials.append(Trial(name, change, history, _last_loss(history), note))
         found = cls(trials)
         return cls([trials[0], *sorted(trials[1:], key=found._rank)], not_possible)
-
-    @overload
-    def __getitem__(self, index: int) -> Trial: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Trial, ...]: ...
-    def __getitem__(self, index: int | slice) -> Trial | tuple[Trial, ...]:
-        return self._trials[index]
-
-    def __len__(self) -> int:
-        return len(self._trials)
-
-    def __iter__(self) -> Iterator[Trial]:
-        return iter(self._trials)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -173,14 +161,6 @@ class Trials(Sequence[Trial]):
             )
         lines = [Text(f"not tried: {name}: {reason}") for name, reason in self.not_possible]
         return Group(table, *lines)
-
-    def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=110, color_system=None)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get().rstrip()
 
     def __repr__(self) -> str:
         return f"Trials([{', '.join(f'{t.name}: {t.loss:.3g}' for t in self)}])"

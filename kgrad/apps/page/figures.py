@@ -62,7 +62,7 @@ def draw(figure: go.Figure, key: str) -> None:
     """Show a figure in the page's theme, in place of the previous one with this key.
 
     Args:
-        figure: the figure, as high as its layout says.
+        figure: the figure; its layout sets the height.
         key: unique in the page.
     """
     dark = st.context.theme.type == "dark"

@@ -12,6 +12,7 @@ from kgrad.apps.page.figures import draw, losses, profiles
 from kgrad.apps.page.predicting import predicted, predicted_for_recording
 from kgrad.apps.page.runs import Run, Tab, drawable_predictions
 from kgrad.apps.page.views import LABELS, view
+from kgrad.records.checks import unique_name
 from kgrad.records.journal import Journal
 
 _TICK = 0.8  # seconds; shorter would slow a short training by more than 10 %
@@ -223,7 +224,7 @@ def _uploaded(tab: Tab) -> None:
         except ValueError as error:
             refused.append(str(error).replace(path.name, file.name))
         if journal.history is not None and len(journal.history):
-            runs.append(Run(_unused(file.name, runs), journal))
+            runs.append(Run(unique_name(file.name, [run.name for run in runs]), journal))
         elif not refused:
             refused.append(f"{file.name} has no record")
     if runs:
@@ -247,11 +248,6 @@ def _put(tab: Tab, runs: list[Run], *, following: bool) -> None:
     tab.stop()
     state.runs, state.following, state.was_busy = runs, following, following
     state.shown_at = None  # set to the configurations of the next rerun
-
-
-def _unused(name: str, runs: list[Run]) -> str:
-    taken = sum(run.name == name or run.name.startswith(f"{name} (") for run in runs)
-    return f"{name} ({taken + 1})" if taken else name
 
 
 def _names(configurations: list[Configuration]) -> list[str]:

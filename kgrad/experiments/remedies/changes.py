@@ -15,10 +15,10 @@ import keras
 import numpy as np
 
 from kgrad.experiments.remedies.plans import Change, Plan, plan_change
+from kgrad.measure.inputs import DEFAULT_LEARNING_RATE
 from kgrad.measure.keras_models.graph import LayerGraph
 from kgrad.measure.keras_models.layers import is_activation
 
-DEFAULT_LEARNING_RATE = 0.01  # of SGD, for a model that is not compiled
 _OPTIMIZER_SETTINGS = {"global_clipnorm", "learning_rate"}
 
 

@@ -24,6 +24,7 @@ from kgrad.figures.flow_looks import (
 )
 from kgrad.figures.interactive.flow_states import edge_states, node_states, records_of
 from kgrad.figures.interactive.parts import (
+    HALO,
     dashes_of,
     in_template,
     new_figure,
@@ -40,7 +41,6 @@ _ROW, _LETTER, _CIRCLE = 48, 6.7, 30  # pixels: row, letter, and circle to the l
 _LONGEST, _SHORTEST = 18, 4  # letters of a label
 _MOST_ROWS, _LEAST_LANE = 16, 70  # rows of a column; pixels of a lane in a deep graph
 _PLACES = {0: "middle right", 1: "top right", -1: "bottom right", None: "top center"}
-_HALO = "1px 1px 2px white, 1px -1px 2px white, -1px 1px 2px white, -1px -1px 2px white"
 
 
 class Arrangement(NamedTuple):
@@ -191,7 +191,7 @@ class FlowDrawing:
 
     def _traces(self, arrangement: Arrangement) -> list[go.Scatter]:
         """Return the traces, with all that is the same at every record."""
-        text = {"color": INK, "size": 12, "shadow": _HALO}
+        text = {"color": INK, "size": 12, "shadow": HALO}
         looks: list[dict[str, Any]] = [
             {"mode": "lines", "line": {"simplify": False}, "hovertemplate": _edge_hover(*edge)}
             for edge in self._graph.edges

@@ -27,6 +27,7 @@ from kgrad.records.history import GradientHistory
 SYMBOLS = {"o": "circle", "^": "triangle-up", "X": "x"}  # matplotlib's markers
 Marks = list[tuple[Special, list[float], list[str]]]  # value, where along x, hover texts
 NAMED = 12  # the largest number of layers that are named along an axis
+HALO = "1px 1px 2px white, 1px -1px 2px white, -1px 1px 2px white, -1px -1px 2px white"
 STRIP_COLOR = f"rgba(0,0,0,{STRIP_SHADE})"
 _GRID = "rgba(0,0,0,0.1)"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"

@@ -5,14 +5,13 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from kgrad.figures.interactive.parts import axis_title, colors, colorscale, new_figure, plain
+from kgrad.figures.interactive.parts import HALO, axis_title, colors, colorscale, new_figure, plain
 from kgrad.figures.looks import CHANGE, DEPTH, INK, shortened
 from kgrad.figures.phases import MOST_NAMED, RATE_LABEL, PhaseDiagram
 from kgrad.records.prediction import Prediction
 from kgrad.theory import Activation
 
 _W, _B, _CHI = "σ<sub>w</sub>²", "σ<sub>b</sub>²", "χ<sub>1</sub>"
-_HALO = "1px 1px 2px white, 1px -1px 2px white, -1px 1px 2px white, -1px -1px 2px white"
 
 
 def plot_phase_diagram(
@@ -84,7 +83,7 @@ def plot_phase_diagram(
             y=area.sigma_b2,
             textangle=-90 if area.upright else 0,
             showarrow=False,
-            font={"color": INK, "size": 13, "shadow": _HALO},
+            font={"color": INK, "size": 13, "shadow": HALO},
         )
     _add_layers(figure, diagram, hover)
     return figure
@@ -162,5 +161,5 @@ def _add_layers(figure: go.Figure, diagram: PhaseDiagram, hover: str) -> None:
                 arrowhead=0,
                 arrowcolor=color,
                 standoff=5,
-                font={"color": INK, "shadow": _HALO},
+                font={"color": INK, "shadow": HALO},
             )

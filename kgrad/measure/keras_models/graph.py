@@ -8,7 +8,8 @@ import keras
 
 from kgrad.measure.inputs import require_built
 from kgrad.measure.keras_models.layers import activation_name, has_kernel
-from kgrad.measure.keras_models.weights import name_layers, unique_name
+from kgrad.measure.keras_models.weights import name_layers
+from kgrad.records.checks import unique_name
 
 
 class Call(NamedTuple):
@@ -254,7 +255,7 @@ class _TopologyReader:
 
 
 def _is_graph(operation: Any) -> bool:
-    """Return whether an operation is a model that runs its layers as its graph says."""
+    """Return whether an operation is a model that runs its layers in the order of its graph."""
     if not isinstance(operation, keras.Sequential | keras.Function):
         return False
     # Keras's own `call` follows the graph; one that replaces it may do anything.

@@ -6,21 +6,13 @@ from typing import Any
 
 import keras
 
-from kgrad.records.checks import did_you_mean
+from kgrad.records.checks import did_you_mean, unique_name
 from kgrad.records.history import Weight
 from kgrad.records.statistics import layers_of
 
 # Which weights to watch: all (None), those whose layer or path equals or matches a name or pattern,
 # or those for which a function returns True.
 Selection = None | str | Sequence[str] | Callable[[Weight], bool]
-
-
-def unique_name(name: str, taken: Iterable[str]) -> str:
-    """Return the name, followed by a number if it is already taken."""
-    taken, candidate, number = set(taken), name, 2
-    while candidate in taken:
-        candidate, number = f"{name} ({number})", number + 1
-    return candidate
 
 
 def name_layers(model: keras.Model) -> dict[int, str]:
