@@ -14,8 +14,8 @@ from kgrad.apps.command.main import main as kgrad_main
 from kgrad.apps.findings import escape_markdown
 from kgrad.apps.page.figures import losses, themed
 from kgrad.apps.page.presets import PRESETS
-from kgrad.apps.page.results import _unused
 from kgrad.apps.page.runs import Run
+from kgrad.records.checks import unique_name
 from kgrad.records.history import GradientHistory, Weight
 from kgrad.records.journal import Journal
 
@@ -251,8 +251,8 @@ def test_files_are_opened_by_path_only_where_the_app_is_for_this_machine_alone(m
 
 def test_names_are_shown_as_they_are():
     assert escape_markdown("<b>*x*\n[y](z)") == r"\<b\>\*x\* \[y\]\(z\)"
-    runs = [Run("a", None), Run("a (2)", None)]
-    assert (_unused("a", runs), _unused("b", runs)) == ("a (3)", "b")
+    names = ["a", "a (2)"]
+    assert (unique_name("a", names), unique_name("b", names)) == ("a (3)", "b")
 
 
 def test_a_figure_is_legible_in_either_theme_one_after_the_other():
