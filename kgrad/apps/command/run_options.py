@@ -165,7 +165,7 @@ def parse(arguments: Sequence[str] | None = None, program: str = "kgrad run") ->
     )
     recording.add_argument(
         "--statistics", nargs="+", default=[], metavar="NAME",
-        help="also record max_abs, zero_fraction",
+        help="also record these, such as max_abs; a wrong name lists all",
     )  # fmt: skip
     recording.add_argument(
         "--distributions", action="store_true",
