@@ -160,12 +160,11 @@ class Training:
 
     def __init__(self, model: keras.Model, X: Any, y: Any, settings: TrainingSettings) -> None:
         require_trainable(model)
-        for name in ("epochs", "batch_size"):
-            require_integer(name, getattr(settings, name), 1)
+        # NumPy's integers can be neither combined with tensors nor written to JSON.
+        self._epochs = require_integer("epochs", settings.epochs, 1)
+        batch_size = require_integer("batch_size", settings.batch_size, 1)
         require_every(settings.every)
         require_probe(settings.probe)
-        # NumPy's integers can be neither combined with tensors nor written to JSON.
-        self._epochs, batch_size = int(settings.epochs), int(settings.batch_size)
         self._every = settings.every if settings.every == "epoch" else int(settings.every)
         X, y = as_arrays(model, X, y)
         loss = choose_loss(model, y, settings.loss)

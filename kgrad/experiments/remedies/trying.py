@@ -259,9 +259,8 @@ def _settings(experiment: Experiment, settings: Mapping[str, Any]) -> dict[str, 
         found["clip_norm"] = settings["global_clipnorm"]
     if "learning_rate" in settings:
         rate = experiment.learning_rate * settings["learning_rate"]
-        found["learning_rate"] = float(
-            f"{rate:.12g}"
-        )  # 0.05 × 0.1 = 0.005, without rounding errors
+        # Rounded, so that 0.05 × 0.1 is 0.005.
+        found["learning_rate"] = float(f"{rate:.12g}")
     return found
 
 
