@@ -22,7 +22,7 @@ from typing import Any
 
 import lazy_loader
 
-from kgrad.records.deprecations import OldModules, old_arguments, old_name
+from kgrad.records.deprecations import OldModules, old_name
 
 # TensorFlow takes seconds to import: a name's module is imported when the name is first used.
 # __init__.pyi lists the names and their modules; type checkers read it, too.
@@ -56,8 +56,7 @@ _OLD_MODULES: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
 }
-# Old name of a function → (its name now, arguments that it took by position).
-_OLD_NAMES = {"compare_gradients": ("plot_gradients", ("title", "statistic"))}
+_OLD_NAMES = {"compare_gradients": "plot_gradients"}
 sys.meta_path.append(OldModules(_OLD_MODULES))
 
 
@@ -65,8 +64,7 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         return _attribute(name)
     if name in _OLD_NAMES:
-        now, positional = _OLD_NAMES[name]
-        return old_name(f"kgrad.{name}", old_arguments(*positional)(_attribute(now)))
+        return old_name(f"kgrad.{name}", _attribute(_OLD_NAMES[name]))
     if find_spec(f"kgrad.{name}") is not None:  # import kgrad; kgrad.records
         return import_module(f"kgrad.{name}")
     raise AttributeError(f"module 'kgrad' has no attribute {name!r}")

@@ -1,11 +1,9 @@
 """Old spellings, accepted for one release with a `DeprecationWarning`."""
 
 import functools
-import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from operator import attrgetter
 from types import ModuleType
@@ -36,8 +34,7 @@ def old_arguments(*positional: str, **renamed: str) -> Callable[[Callable], Call
     """
 
     def decorate(function: Callable) -> Callable:
-        kinds = [one.kind for one in inspect.signature(function).parameters.values()]
-        count = sum(kind is inspect.Parameter.POSITIONAL_OR_KEYWORD for kind in kinds)
+        count = function.__code__.co_argcount  # without keyword-only arguments
 
         @functools.wraps(function)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -73,7 +70,7 @@ def deprecated_attribute(owner: Any, name: str, new_name: str) -> Any:
     return getattr(owner, new_name)
 
 
-class OldModules(MetaPathFinder, Loader):
+class OldModules:
     """An importer of modules by the names that they had in kgrad 0.1, with a `DeprecationWarning`.
 
     Args:
@@ -86,7 +83,13 @@ class OldModules(MetaPathFinder, Loader):
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         """Find an old module; Python calls this after its own finders found none."""
-        return ModuleSpec(fullname, self) if fullname in self._moved else None
+        if fullname not in self._moved:
+            return None
+        # Not a Loader by class: importlib.abc takes longer to import than all of kgrad.
+        return ModuleSpec(fullname, self)  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Let Python make an empty module."""
 
     def exec_module(self, module: ModuleType) -> None:
         """Make a module that looks up each attribute in its new place."""
