@@ -101,7 +101,7 @@ def nonfinite(e: Evidence, t: ThresholdValues) -> Observation | None:
     if r is None:
         return None
     steps = e.nonfinite_steps[r]
-    layers = [name for name, n in zip(e.history.layers, steps, strict=True) if n]
+    layers = affected_layers(e.history.layers, steps)
     evidence = []
     if layers:
         worst = int(np.argmax(steps))
@@ -113,7 +113,7 @@ def nonfinite(e: Evidence, t: ThresholdValues) -> Observation | None:
     norms = e.history.by_layer("weight_l2")[r]
     bad = ~np.isfinite(norms)
     if bad.any() and not evidence:
-        layers = [name for name, is_bad in zip(e.history.layers, bad, strict=True) if is_bad]
+        layers = affected_layers(e.history.layers, bad)
         evidence.append(measured(e, r, _WEIGHT_NORM, norms[bad][0], np.inf, layers[0]))
     if e.loss is not None and not np.isfinite(e.loss[r]):
         evidence.append(measured(e, r, _LOSS, e.loss[r], np.inf))
@@ -183,7 +183,7 @@ def exploding(e: Evidence, t: ThresholdValues) -> Observation | None:
                 measured(e, r, _LARGE_LEVEL, level[r, k], threshold, e.layers[k]),
                 *fall_of_loss(e, fall),
             ]
-            return Observation(affected_layers(e, level[r] > threshold), r, evidence)
+            return Observation(affected_layers(e.layers, level[r] > threshold), r, evidence)
     norm = np.hypot.reduce(e.gradient, axis=1)
     grown = norm / norm[0]
     # A gradient that grew from nearly 0 to a healthy size has not exploded.
@@ -245,7 +245,7 @@ def vanishing(e: Evidence, t: ThresholdValues) -> Observation | None:
                 measured(e, r, _SMALL_LEVEL, e.level[r, k], threshold, e.layers[k]),
                 *fall_of_loss(e, fall),
             ]
-            return Observation(affected_layers(e, e.level[r] < threshold), r, evidence)
+            return Observation(affected_layers(e.layers, e.level[r] < threshold), r, evidence)
     return None
 
 

@@ -334,6 +334,6 @@ def first_lasting(
     return None
 
 
-def affected_layers(e: Evidence, mask: np.ndarray) -> list[str]:
-    """Return the layers of the kernels selected by a mask, each once."""
-    return list(dict.fromkeys(name for name, m in zip(e.layers, mask, strict=True) if m))
+def affected_layers(layers: Sequence[str], mask: np.ndarray) -> list[str]:
+    """Return the layers that a mask selects, each once."""
+    return list(dict.fromkeys(name for name, m in zip(layers, mask, strict=True) if m))

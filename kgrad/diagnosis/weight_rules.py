@@ -89,7 +89,7 @@ def layer_out_of_line(e: Evidence, t: ThresholdValues) -> Observation | None:
         measured(e, 0, _OUT_OF_LINE, factor[k], t.out_of_line, e.layers[k]),
         *fall_of_loss(e, t.falls_well),
     ]
-    return Observation(affected_layers(e, out), 0, evidence)
+    return Observation(affected_layers(e.layers, out), 0, evidence)
 
 
 @Rule(
@@ -143,7 +143,7 @@ def _badly_scaled(e: Evidence, t: ThresholdValues) -> Observation | None:
         measured(e, 0, _SIGMA_W2, sigma_w2[k], limit, e.layers[k]),
         *fall_of_loss(e, t.falls_well),
     ]
-    return Observation(affected_layers(e, out), 0, evidence)
+    return Observation(affected_layers(e.layers, out), 0, evidence)
 
 
 def _equal_units(e: Evidence) -> Observation | None:
@@ -199,7 +199,7 @@ def moving_too_far(e: Evidence, t: ThresholdValues) -> Observation | None:
             k = int(np.nanargmax(walked[r]))
             evidence = [measured(e, r, _MOVED, movement[r], threshold, e.layers[k])]
             evidence += fall_of_loss(e, t.falls_well)
-            return Observation(affected_layers(e, walked[r] > threshold), r, evidence)
+            return Observation(affected_layers(e.layers, walked[r] > threshold), r, evidence)
     return None
 
 
