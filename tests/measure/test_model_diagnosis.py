@@ -143,6 +143,23 @@ def test_models_of_all_kinds_can_be_read(model, expected):
     assert diagnose(history_of(), model()).rules == expected
 
 
+@pytest.mark.parametrize(
+    ("operation", "activation"),
+    [
+        (keras.ops.relu, "relu"),
+        (keras.ops.sigmoid, "sigmoid"),
+        (keras.ops.softmax, "softmax"),
+        (keras.ops.square, ""),
+        (keras.layers.ReLU(), "relu"),
+        (keras.layers.Flatten(), ""),
+    ],
+)
+def test_the_activation_of_the_last_operation_is_read(operation, activation):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, operation(dense(2)(inputs)))
+    assert read_facts(model).activation == activation
+
+
 def test_targets_are_compared_only_if_the_loss_compares_them():
     model = compiled(dense(1, "tanh"), loss=lambda y, p: p - y)
     assert diagnose(history_of(), model, 9 * Y).rules == ()
