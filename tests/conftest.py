@@ -1,24 +1,25 @@
 import os
 import shutil
+from importlib.util import find_spec
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["MPLBACKEND"] = "Agg"
 if "PYTEST_XDIST_WORKER" in os.environ:  # each core has a worker of its own
     os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 
-import keras
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from playwright.sync_api import sync_playwright
 
+if find_spec("keras"):  # figures, histories and diagnoses are tested without Keras, too
+    import keras
 
-@pytest.fixture(autouse=True)
-def fresh_keras():
-    """Every test starts as a new process would: layer names from 1, the same random state."""
-    keras.utils.clear_session(free_memory=False)
-    keras.utils.set_random_seed(0)
+    @pytest.fixture(autouse=True)
+    def fresh_keras():
+        """Every test starts as a new process would: layer names from 1, the same random state."""
+        keras.utils.clear_session(free_memory=False)
+        keras.utils.set_random_seed(0)
 
 
 @pytest.fixture
@@ -38,6 +39,8 @@ def nothing_leaks():
 
 @pytest.fixture(scope="module")
 def browser():
+    from playwright.sync_api import sync_playwright
+
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.fail("these tests need Chromium: apt-get install chromium")
