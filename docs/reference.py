@@ -70,8 +70,8 @@ def page() -> str:
         "`kgrad.interactive` has the figures of the same names with plotly. Further modules for "
         "users: `kgrad.theory`, `kgrad.experiments`, `kgrad.diagnosis`.\n",
         "## Statistics\n",
-        "g is a weight's gradient with n entries, T the number of steps in a record. "
-        "`history.by_layer` combines the weights of a layer as one vector.\n",
+        "g is a weight's gradient with n entries, T the number of updates of the record in which "
+        "the weight had one. `history.by_layer` combines the weights of a layer as one vector.\n",
         table(
             ("statistic", "definition", "recorded"),
             [(f"`{row.name}`", row.definition, row.recorded) for row in STATISTICS.values()],

@@ -245,7 +245,7 @@ def not_moving(e: Evidence, t: ThresholdValues) -> Observation | None:
 @Rule(
     severity="warning",
     thresholds=(
-        Threshold("clipped_share", 0.9, "share of the steps that were clipped: nearly all"),
+        Threshold("clipped_share", 0.9, "share of the updates that were clipped: nearly all"),
         Threshold(
             "clipped_left",
             0.1,

@@ -144,6 +144,9 @@ class Recorder:
         # An optimizer that accumulates gradients makes fewer updates than there are steps.
         share = (step - last) / max(steps, 1)
         first = np.where(first > 0, last + np.ceil(first * share), 0).astype(np.int64)
+        values |= dict.fromkeys(
+            ("updates", "gradients_present"), np.full(len(self._sizes), float(folded))
+        )
         values |= {"nonfinite_steps": bad, "first_nonfinite_step": first}
         layer_values = {"nonfinite_steps": bad_layers}
         clips = self._folds.clipped_steps()
@@ -213,10 +216,11 @@ class Recorder:
             names += ["clipped_l2"] if "clipped_l2" in self.history.statistics else []
             return {name: np.full(len(self._sizes), np.nan) for name in names}
         totals = self._folds.totals(steps)
-        values = {s.name: s.finish(totals[s.name], self._sizes, steps) for s in self._statistics}
+        present = np.full(len(self._sizes), steps)
+        values = {s.name: s.finish(totals[s.name], self._sizes, present) for s in self._statistics}
         clipped = self._folds.clipped_totals(steps)
         if clipped is not None:
-            values["clipped_l2"] = L2_NORM.finish(clipped[L2_NORM.name], self._sizes, steps)
+            values["clipped_l2"] = L2_NORM.finish(clipped[L2_NORM.name], self._sizes, present)
         return values
 
     def _weight_norms(self, move: bool) -> dict[str, np.ndarray]:

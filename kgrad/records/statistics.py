@@ -24,13 +24,14 @@ class Statistic:
     Attributes:
         name: its name in a history.
         label: its name on an axis.
-        definition: what it is over a weight's gradient g and the steps of a record, for the docs.
+        definition: what it is over a weight's gradient g and the updates of a record, for the docs.
         recorded: "always", "on request" (named in `statistics=`) or "clipped" (if clipping is
             measured).
         by_layer: function of (values, sizes) that combines the weights of a layer: values is
             (records, weights of the layer), sizes their numbers of entries (weights of the layer,);
             it returns (records,).
         linear: whether its axis is linear, as for shares and counts; otherwise logarithmic.
+        needs_gradient: whether it is NaN for a weight without a gradient in the record.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Statistic:
     recorded: Literal["always", "on request", "clipped"]
     by_layer: Callable[[np.ndarray, np.ndarray], np.ndarray]
     linear: bool = False
+    needs_gradient: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -48,14 +50,16 @@ class GradientStatistic(Statistic):
     Attributes:
         entry: function of (ops, gradient) that maps a gradient entry by entry to a tensor of the
             same shape and dtype.
-        fold: how mapped entries combine, over a weight and over steps.
-        finish: function of (total of the fold, number of entries, number of steps) that returns
-            the statistic in float64.
+        fold: how mapped entries combine, over a weight and over updates.
+        finish: function of (total of the fold, number of entries, number of updates with a
+            gradient), each (weights,), that returns the statistic in float64; NaN for weights
+            without a gradient.
     """
 
+    needs_gradient: bool = True
     entry: Callable[[Ops, Tensor], Tensor]
     fold: Literal["sum", "max"]
-    finish: Callable[[np.ndarray, np.ndarray, int], np.ndarray]
+    finish: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def _mean(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -81,35 +85,41 @@ def _earliest(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return np.where(np.isinf(first), 0, first)
 
 
+def _average(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Divide a total by the number of its terms; NaN if it has none."""
+    total, count = np.broadcast_arrays(total, count)
+    return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
+
+
 MEAN_ABS = GradientStatistic(
     name="mean_abs",
     label="mean |gradient|",
-    definition="mean of |g| over entries and steps, (1/T) Σ_t (1/n) Σ_i |g_ti|",
+    definition="mean of |g| over entries and updates, (1/T) Σ_t (1/n) Σ_i |g_ti|",
     recorded="always",
     by_layer=_mean,
     entry=lambda ops, g: ops.abs(g),
     fold="sum",
-    finish=lambda total, n, steps: total / (n * steps),
+    finish=lambda total, n, updates: _average(total, n * updates),
 )
 L2_NORM = GradientStatistic(
     name="l2_norm",
     label="gradient L2 norm",
-    definition="root mean square over the steps of ‖g‖₂, √((1/T) Σ_t Σ_i g_ti²)",
+    definition="root mean square over the updates of ‖g‖₂, √((1/T) Σ_t Σ_i g_ti²)",
     recorded="always",
     by_layer=_norm,
     entry=lambda ops, g: ops.square(g),
     fold="sum",
-    finish=lambda total, n, steps: np.sqrt(total / steps),
+    finish=lambda total, n, updates: np.sqrt(_average(total, updates)),
 )
 MAX_ABS = GradientStatistic(
     name="max_abs",
     label="max |gradient|",
-    definition="largest |g| of any entry and step, max_t max_i |g_ti|",
+    definition="largest |g| of any entry and update, max_t max_i |g_ti|",
     recorded="on request",
     by_layer=_largest,
     entry=lambda ops, g: ops.abs(g),
     fold="max",
-    finish=lambda total, n, steps: total,
+    finish=lambda total, n, updates: np.where(updates > 0, total, np.nan),
 )
 ZERO_FRACTION = GradientStatistic(
     name="zero_fraction",
@@ -120,22 +130,44 @@ ZERO_FRACTION = GradientStatistic(
     linear=True,
     entry=lambda ops, g: ops.where(ops.equal(g, 0), ops.ones_like(g), ops.zeros_like(g)),
     fold="sum",
-    finish=lambda total, n, steps: total / (n * steps),
+    finish=lambda total, n, updates: _average(total, n * updates),
 )
-# The recorder counts steps, and measures each weight and its change once per record.
+# The recorder counts updates, and measures each weight and its change once per record.
 _MEASURED_BESIDE = (
     Statistic(
+        name="updates",
+        label="updates of the weight",
+        definition=(
+            "number of updates that contained the weight; 0: the weight was not updated. Updates "
+            "that were skipped for overflow do not count"
+        ),
+        recorded="always",
+        by_layer=_largest,
+        linear=True,
+    ),
+    Statistic(
+        name="gradients_present",
+        label="updates with a gradient",
+        definition=(
+            "T, the number of these updates in which the weight had a gradient; 0: the loss had no "
+            "path to the weight (or the weight was not updated)"
+        ),
+        recorded="always",
+        by_layer=_largest,
+        linear=True,
+    ),
+    Statistic(
         name="nonfinite_steps",
-        label="non-finite steps",
-        definition="number of steps in which g has a NaN or an infinity",
+        label="updates with a non-finite gradient",
+        definition="number of updates, made or skipped, in which g has a NaN or an infinity",
         recorded="always",
         by_layer=_largest,
         linear=True,
     ),
     Statistic(
         name="first_nonfinite_step",
-        label="first non-finite step, 0: none",
-        definition="the first of these steps; 0 if there is none",
+        label="training step of the first non-finite gradient, 0: none",
+        definition="training step of the first of these updates, from 1; 0 if there is none",
         recorded="always",
         by_layer=_earliest,
         linear=True,
@@ -160,11 +192,12 @@ _MEASURED_BESIDE = (
         definition="`l2_norm` of the gradient after clipping",
         recorded="clipped",
         by_layer=_norm,
+        needs_gradient=True,
     ),
     Statistic(
         name="clipped_steps",
-        label="steps that were clipped",
-        definition="number of steps in which clipping changed the gradient",
+        label="updates that were clipped",
+        definition="number of updates in which clipping changed the gradient",
         recorded="clipped",
         by_layer=_largest,
         linear=True,

@@ -203,7 +203,7 @@ def test_one_record_is_drawn_against_depth():
         ("weight_l2", "‖W‖₂", "log"),
         ("update_l2", "‖ΔW‖₂ over the record", "log"),
         ("zero_fraction", "share of exact zeros", "linear"),
-        ("nonfinite_steps", "non-finite steps", "linear"),
+        ("nonfinite_steps", "updates with a non-finite gradient", "linear"),
     ],
 )
 def test_each_statistic_has_its_name_and_scale(statistic, label, scale):
