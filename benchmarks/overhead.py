@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from kgrad.experiments.models import create_model
-from kgrad.measure.backends.tensorflow.accumulators import cheapest_way
+from kgrad.measure.accumulators import cheapest_way
 from kgrad.measure.backends.tensorflow.steps import TrainingLoop
 from kgrad.measure.inputs import choose_loss
 from kgrad.measure.recorder import Recorder

@@ -19,6 +19,7 @@ import keras
 import numpy as np
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
+from kgrad.measure.accumulators import cheapest_way
 from kgrad.measure.backends.current import backend
 from kgrad.measure.inputs import as_arrays, choose_loss, choose_optimizer, require_trainable
 from kgrad.measure.probe import Probe
@@ -186,7 +187,7 @@ class Training:
             clipped=clips(optimizer) if settings.clipped is None else settings.clipped,
             distributions=settings.distributions,
             outputs=() if self._probe is None else self._probe.outputs,
-            way=backend.cheapest_way(jit, optimizer),
+            way=cheapest_way(jit, optimizer),
         )
         self._loop = backend.TrainingLoop(
             model, X, y, batch_size, optimizer, loss, jit, self._recorder
@@ -257,7 +258,7 @@ class Training:
                             recorder.record(epoch + 1, done, loop.logs(), activations=probed())
                             loop.reset_logs()
                         elif (pending + count) % STEPS_BETWEEN_READINGS == 0:
-                            recorder.read()
+                            recorder.drain()
             except KeyboardInterrupt:
                 if not len(recorder.history):
                     raise
@@ -314,7 +315,8 @@ def measure_gradients(
     finally:
         for variable, before in zip(model.non_trainable_variables, state, strict=True):
             variable.assign(before)
-    recorder.update(recorder.variables, gradients, gradients)
+    readable = backend.readable_gradients(gradients)
+    recorder.update(recorder.variables, readable, readable)
     recorder.record(0, 0, {"loss": float(value)}, before_training=True)
     return recorder.history
 

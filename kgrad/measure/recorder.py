@@ -9,7 +9,9 @@ import keras
 import numpy as np
 
 from kgrad._version import __version__
+from kgrad.measure.accumulators import Way, cheapest_way
 from kgrad.measure.backends.current import backend
+from kgrad.measure.folds import Folds
 from kgrad.measure.keras_models.graph import describe_topology
 from kgrad.measure.keras_models.layers import loss_name
 from kgrad.measure.keras_models.weights import describe_weights
@@ -18,8 +20,8 @@ from kgrad.records.files import LineWriter
 from kgrad.records.history import GradientHistory
 from kgrad.records.statistics import L2_NORM, STATISTICS, Statistic, layers_of, select
 
-# The folds must be read at least this often: after more additions float32 buffers lose the fifth
-# digit. A fixed number, so that the same run is read at the same steps.
+# The folds must be drained at least this often: after more additions float32 sums lose the fifth
+# digit. A fixed number, so that the same run is drained at the same steps.
 STEPS_BETWEEN_READINGS = 8192
 
 
@@ -36,7 +38,7 @@ class Recorder:
         clipped: whether to measure the gradients after clipping, too.
         distributions: whether to count the entries of each gradient by magnitude.
         outputs: names of the layer outputs whose activations `record` will be given.
-        way: how to fold gradients, see the backend's `cheapest_way`.
+        way: how to fold gradients, see `cheapest_way`.
         journal: file that each record is written to as soon as it is made.
         metadata: what to save about the run in the history.
 
@@ -58,10 +60,11 @@ class Recorder:
         clipped: bool = False,
         distributions: bool = False,
         outputs: Sequence[str] = (),
-        way: backend.Way | None = None,
+        way: Way | None = None,
         journal: str | os.PathLike[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
+        self._model = model
         self._statistics = select(statistics)
         self.variables = list(model.trainable_variables if variables is None else variables)
         described = describe_weights(model)
@@ -75,13 +78,13 @@ class Recorder:
         self._columns = weights, names, tuple(outputs)
         layers = layers_of(weights)
         layer_of = np.array([layers.index(weight.layer) for weight in weights])
-        self._folds = backend.Folds(
+        self._folds = Folds(
             self.variables,
             layer_of,
             self._statistics,
             clipped=clipped,
             distributions=distributions,
-            way=way or backend.cheapest_way(jit_compile=False),
+            way=way or cheapest_way(jit_compile=False),
         )
         self._sizes = np.array([weight.size for weight in weights], dtype=np.float64)
         self._journal: LineWriter | None = None
@@ -108,13 +111,17 @@ class Recorder:
         return listen_to_updates(optimizer, self)
 
     def update(
-        self, variables: Sequence[Any], gradients: Sequence[Any], clipped: Sequence[Any]
+        self,
+        variables: Sequence[Any],
+        gradients: Sequence[Any],
+        clipped: Sequence[Any],
+        made: Any = None,
     ) -> None:
-        """Fold in the gradients of one step; see the backend's `Folds.update`."""
-        self._folds.update(variables, gradients, clipped)
+        """Fold in the gradients of one step; see `Folds.update`."""
+        self._folds.update(variables, gradients, clipped, made)
 
     def attempt(self, variables: Sequence[Any], gradients: Sequence[Any]) -> None:
-        """Count a step that may yet be skipped; see the backend's `Folds.attempt`."""
+        """Count a step that may yet be skipped; see `Folds.attempt`."""
         self._folds.attempt(variables, gradients)
 
     def record(
@@ -137,21 +144,23 @@ class Recorder:
                 counts again in the next record.
             activations: statistics of the layers' outputs, if they were measured.
         """
-        steps, folded, skipped = self._folds.steps()
-        values = self._folded(folded)
+        self._folds.drain()
+        steps, _, skipped = self._folds.steps()
+        values = self._gradient_statistics()
         bad, bad_layers, first = self._folds.nonfinite_steps()
         last = self.last[1]
-        # An optimizer that accumulates gradients makes fewer updates than there are steps.
+        # An optimizer that accumulates gradients makes fewer updates than there are steps. The
+        # step measured before training is the first one.
         share = (step - last) / max(steps, 1)
-        first = np.where(first > 0, last + np.ceil(first * share), 0).astype(np.int64)
-        values |= dict.fromkeys(
-            ("updates", "gradients_present"), np.full(len(self._sizes), float(folded))
-        )
-        values |= {"nonfinite_steps": bad, "first_nonfinite_step": first}
+        at = last + np.maximum(np.ceil(first * share), 1)
+        values |= {
+            "nonfinite_steps": bad,
+            "first_nonfinite_step": np.where(first > 0, at, 0).astype(np.int64),
+        }
         layer_values = {"nonfinite_steps": bad_layers}
         clips = self._folds.clipped_steps()
         if clips is not None:
-            values["clipped_steps"], layer_values["clipped_steps"], _ = clips
+            values["clipped_steps"], layer_values["clipped_steps"] = clips
         values |= self._weight_norms(move=not before_training)
         if self._folds.can_skip:
             logs = {**logs, "skipped_steps": float(skipped)}
@@ -168,11 +177,9 @@ class Recorder:
         if not before_training:
             self._folds.reset()
 
-    def read(self) -> None:
+    def drain(self) -> None:
         """Move the folds so far to float64: needed every `STEPS_BETWEEN_READINGS` steps."""
-        steps = self.measured_steps
-        self._folds.totals(steps)
-        self._folds.clipped_totals(steps)
+        self._folds.drain()
 
     def resume(self) -> None:
         """Continue after `close`, from the weights as they are now and with an open journal."""
@@ -184,7 +191,12 @@ class Recorder:
 
     def reread_weights(self) -> None:
         """Measure the change of the weights from their current values on."""
-        self._values = backend.weight_values(self.variables)
+        self._values = backend.weight_values(self._model, self.variables)
+
+    @property
+    def totals(self) -> backend.Totals:
+        """The arrays that the steps fold into."""
+        return self._folds.totals
 
     @property
     def pending_steps(self) -> int:
@@ -209,26 +221,22 @@ class Recorder:
         if self._journal is not None:
             self._journal.close()
 
-    def _folded(self, steps: int) -> dict[str, np.ndarray]:
-        """Return the statistics of the steps since the last record; NaN if there was none."""
-        if not steps:
-            names = [s.name for s in self._statistics]
-            names += ["clipped_l2"] if "clipped_l2" in self.history.statistics else []
-            return {name: np.full(len(self._sizes), np.nan) for name in names}
-        totals = self._folds.totals(steps)
-        present = np.full(len(self._sizes), steps)
+    def _gradient_statistics(self) -> dict[str, np.ndarray]:
+        """Return the statistics of the updates since the last record, and the numbers of these."""
+        updates, present = self._folds.updates()
+        totals = self._folds.folded()
         values = {s.name: s.finish(totals[s.name], self._sizes, present) for s in self._statistics}
-        clipped = self._folds.clipped_totals(steps)
+        clipped = self._folds.folded_clipped()
         if clipped is not None:
             values["clipped_l2"] = L2_NORM.finish(clipped[L2_NORM.name], self._sizes, present)
-        return values
+        return values | {"updates": updates, "gradients_present": present}
 
     def _weight_norms(self, move: bool) -> dict[str, np.ndarray]:
         """Return the norms of the weights and of their change since the last record."""
         if not move:
             norms = np.array([_norm(value) for value in self._values])
             return {"weight_l2": norms, "update_l2": np.zeros_like(norms)}
-        before, self._values = self._values, backend.weight_values(self.variables)
+        before, self._values = self._values, backend.weight_values(self._model, self.variables)
         pairs = zip(self._values, before, strict=True)
         with np.errstate(over="ignore", invalid="ignore"):  # ∞ - ∞ = NaN is data
             return {

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from kgrad.measure.accumulators import Way, cheapest_way
 from kgrad.measure.backends.current import backend
 from kgrad.measure.keras_models.weights import Selection, describe_weights, select_weights
 from kgrad.measure.recorder import Recorder, describe_run
@@ -41,6 +42,7 @@ class OptimizerRecording:
         options: what to record.
 
     Attributes:
+        optimizer: the optimizer that it listens to, or listened to last.
         recorder: the recorder; None before the weights are known, and for an optimizer that trains
             none of the selected weights.
         previous: histories that ended because the optimizer began to train other weights.
@@ -61,7 +63,7 @@ class OptimizerRecording:
         *,
         outputs: Sequence[str] = (),
         alone: bool = True,
-        way: backend.Way | None = None,
+        way: Way | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         """Listen to an optimizer from now on.
@@ -75,7 +77,7 @@ class OptimizerRecording:
             way: see `Recorder`.
             metadata: entries for the history's metadata besides those of the options.
         """
-        self._optimizer, self._model = optimizer, model
+        self.optimizer, self._model = optimizer, model
         self._watches_nothing = False  # it trains none of the selected weights
         self._outputs, self._way, self._fit_metadata = outputs, way, dict(metadata or {})
         self._inner = getattr(optimizer, "inner_optimizer", optimizer)
@@ -93,15 +95,19 @@ class OptimizerRecording:
             self.recorder.close()
 
     def update(
-        self, variables: Sequence[keras.Variable], gradients: Gradients, clipped: Gradients
+        self,
+        variables: Sequence[keras.Variable],
+        gradients: Gradients,
+        clipped: Gradients,
+        made: Any = None,
     ) -> None:
-        """Measure an update; called in the graph that makes it."""
+        """Measure an update; called in the step that makes it."""
         recorder = self._prepared()
         if recorder is not None:
-            recorder.update(variables, gradients, clipped)
+            recorder.update(variables, gradients, clipped, made)
 
     def attempt(self, variables: Sequence[keras.Variable], gradients: Gradients) -> None:
-        """Count a step that may yet be skipped; called in the graph that makes it."""
+        """Count a step that may yet be skipped; called in the step that makes it."""
         recorder = self._prepared()
         if recorder is not None:
             recorder.attempt(variables, gradients)
@@ -131,7 +137,7 @@ class OptimizerRecording:
             self._watches_nothing = True
             return
         clipped = self._options.clipped
-        clipped = clips(self._optimizer) if clipped is None else clipped
+        clipped = clips(self.optimizer) if clipped is None else clipped
         measured = self._model, [id(variable) for variable in watched], clipped
         if self.recorder is not None:
             if measured == self._measured:
@@ -150,7 +156,7 @@ class OptimizerRecording:
             outputs=self._outputs,
             way=self._way,
             journal=self._journal(),
-            metadata=describe_run(self._model, self._optimizer)
+            metadata=describe_run(self._model, self.optimizer)
             | self._fit_metadata
             | dict(self._options.metadata),
         )
@@ -250,7 +256,7 @@ class Recordings:
                 model,
                 outputs=outputs,
                 alone=alone,
-                way=backend.cheapest_way(bool(model.jit_compile)),
+                way=cheapest_way(bool(model.jit_compile)),
                 metadata=metadata,
             )
 
@@ -259,6 +265,10 @@ class Recordings:
         for recording in self._running:
             recording.end()
         self._running.clear()
+
+    def carried(self) -> list[tuple[keras.optimizers.Optimizer, backend.Totals]]:
+        """Return what the steps fold into, and the optimizer whose updates they fold."""
+        return [(one.optimizer, one.recorder.totals) for one in self._running if one.recorder]
 
     @property
     def recorders(self) -> dict[str, Recorder]:

@@ -1,11 +1,13 @@
 """Taps on a Keras optimizer and on a model's `fit`: listeners get every update and every step.
 
-Every update that a Keras optimizer makes, from `fit`, `apply_gradients` or `apply`, calls two of
-its methods, one after the other: `_clip_gradients(gradients)`, whose argument is the gradient of
-the loss (unscaled; averaged if the optimizer accumulates gradients), and
+Every update that a Keras optimizer makes, from `fit`, `apply_gradients`, `apply` or
+`stateless_apply`, calls three of its methods, one after the other:
+`_filter_empty_gradients(gradients, variables)`, which drops the variables that the loss does not
+depend on; `_clip_gradients(gradients)`, whose argument is the gradient of the loss (unscaled;
+averaged if the optimizer accumulates gradients); and
 `_backend_update_step(gradients, variables, learning_rate)`, which gets the clipped gradients. Keras
-has no public method that sees both. The methods are replaced on the instance: its class does not
-change, nor do its configuration and what is saved. The last listener that leaves restores them.
+has no public method that sees all this. The methods are replaced on the instance: its class does
+not change, nor do its configuration and what is saved. The last listener that leaves restores them.
 """
 
 import threading
@@ -20,15 +22,20 @@ Gradients = Sequence[Any]
 
 
 class UpdateListener(Protocol):
-    """Gets an optimizer's updates, in the graph that makes the update."""
+    """Gets an optimizer's updates, in the step that makes the update."""
 
     def update(
         self,
         variables: Sequence[keras.Variable],
         gradients: Gradients,
         clipped: Gradients,
+        made: Any = None,
     ) -> None:
-        """Handle an update: the gradient of each variable, before and after clipping."""
+        """Handle an update: the gradient of each variable, before and after clipping.
+
+        A gradient is None if the loss does not depend on the variable. `made` is a scalar bool,
+        whether the update stays; None for True.
+        """
 
     def attempt(self, variables: Sequence[keras.Variable], gradients: Gradients) -> None:
         """Handle the scaled gradients of a step before a `LossScaleOptimizer`.
@@ -39,6 +46,9 @@ class UpdateListener(Protocol):
 
 class FitListener(Protocol):
     """Gets what happens in a `fit` between the steps."""
+
+    def carried(self) -> list[tuple[keras.optimizers.Optimizer, backend.Totals]]:
+        """Return what the step folds into, and the optimizer whose updates it folds."""
 
     def after_execution(self, logs: dict[str, Any]) -> None:
         """Handle the return of the compiled function: one step, or `steps_per_execution`."""
@@ -57,8 +67,8 @@ def listen_to_updates(
 
     Args:
         optimizer: a Keras optimizer; in a `LossScaleOptimizer` the inner one makes the updates.
-        listener: called once per trace and replica, for graph operations only. Under a distribution
-            strategy it gets the gradients summed over the replicas.
+        listener: called once per trace and replica where steps are compiled, otherwise at every
+            update. Under a distribution strategy it gets the gradients summed over the replicas.
 
     Returns:
         A function that ends it; a second call does nothing.
@@ -143,15 +153,22 @@ class _Tap:
 
 
 class _UpdateTap(_Tap):
-    methods = ("_clip_gradients", "_backend_update_step")
+    methods = ("_filter_empty_gradients", "_clip_gradients", "_backend_update_step")
 
     def __init__(self, optimizer: keras.optimizers.Optimizer) -> None:
         super().__init__(optimizer)
-        # Replicas run in threads that may switch between the two methods.
-        self._unclipped = threading.local()
+        # Replicas run in threads that may switch between the methods.
+        self._seen = threading.local()
+
+    def _filter_empty_gradients(
+        self, original: Callable, grads: Gradients, variables: Sequence[keras.Variable]
+    ) -> tuple[Gradients, Sequence[keras.Variable]]:
+        pairs = zip(grads, variables, strict=True)
+        self._seen.unconnected = [variable for g, variable in pairs if g is None]
+        return original(grads, variables)
 
     def _clip_gradients(self, original: Callable, gradients: Gradients) -> Gradients:
-        self._unclipped.gradients = gradients
+        self._seen.unclipped = gradients
         return original(gradients)
 
     def _backend_update_step(
@@ -161,13 +178,18 @@ class _UpdateTap(_Tap):
         trainable_variables: Sequence[keras.Variable],
         learning_rate: Any,
     ) -> None:
-        unclipped = backend.readable_gradients(self._unclipped.gradients)
+        unclipped = backend.readable_gradients(self._seen.unclipped)
         # Without clipping Keras passes the same list.
-        same = grads is self._unclipped.gradients
+        same = grads is self._seen.unclipped
         clipped = unclipped if same else backend.readable_gradients(grads)
-        del self._unclipped.gradients
+        del self._seen.unclipped
+        unconnected = self._seen.unconnected
+        none = [None] * len(unconnected)
+        made = backend.update_made(self.target)
         for listener in tuple(self.listeners):
-            listener.update(trainable_variables, unclipped, clipped)
+            listener.update(
+                [*trainable_variables, *unconnected], unclipped + none, clipped + none, made
+            )
         original(grads, trainable_variables, learning_rate)
 
 
@@ -194,17 +216,16 @@ class _FitTap(_Tap):
 
     def __init__(self, model: keras.Model) -> None:
         self._before = model.train_function
-        model.make_train_function(force=True)
+        make = model.make_train_function
         super().__init__(model)
-        self._install()
+        self._install(make)
 
     def make_train_function(self, original: Callable, force: bool = False) -> None:
         """Handle a new trace, or the begin of another `fit` after one without `on_train_end`."""
         if force:  # a callback changed the model and asks for a new trace in the same fit
             for listener in tuple(self.listeners):
                 listener.before_trace()
-            original(force=True)
-            self._install()
+            self._install(original)
             return
         self._end_interrupted()
         self.target.make_train_function()
@@ -215,22 +236,26 @@ class _FitTap(_Tap):
         if self.target.train_function is self._function:  # otherwise it was compiled anew
             self.target.train_function = self._before
 
-    def _install(self) -> None:
+    def _install(self, make: Callable) -> None:
+        backend.make_fit_step(self.target, make, self._carried)
         function = self.target.train_function
 
-        def train_function(iterator: Any) -> Any:
+        def train_function(*args: Any) -> Any:
             try:
-                logs = function(iterator)
+                result = function(*args)
             except backend.END_OF_DATA:
                 raise
             except BaseException:
                 self._end_interrupted()
                 raise
             for listener in tuple(self.listeners):
-                listener.after_execution(logs)
-            return logs
+                listener.after_execution(backend.step_logs(result))
+            return result
 
         self._function = self.target.train_function = train_function
+
+    def _carried(self) -> list[tuple[keras.optimizers.Optimizer, backend.Totals]]:
+        return [pair for listener in self.listeners for pair in listener.carried()]
 
     def _end_interrupted(self) -> None:
         for listener in tuple(self.listeners):

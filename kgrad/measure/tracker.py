@@ -246,6 +246,10 @@ class GradientTracker(keras.callbacks.Callback):
         self._stop_fit = listen_to_fit(self.model, self)
         self._activations = self._probed()
 
+    def carried(self) -> list[tuple[keras.optimizers.Optimizer, backend.Totals]]:
+        """Tell what the step folds into: the arrays of each optimizer's recorder."""
+        return self._recordings.carried()
+
     def before_trace(self) -> None:
         """Find the trained weights again: a callback changed the model and the step is retraced."""
         self._record_rest({})
@@ -269,7 +273,7 @@ class GradientTracker(keras.callbacks.Callback):
                     at = self._position.epoch - 1, self._position.epoch_start
                     self._record(name, *at, logs, self._activations, before_training=True)
             elif self._position.executions % executions == 0:
-                recorder.read()
+                recorder.drain()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         """Count the steps, and make a record if one is due."""

@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 from kgrad.experiments.models import create_model
-from kgrad.measure.backends.tensorflow.accumulators import EntryTotals, StepTotals, cheapest_way
-from kgrad.measure.backends.tensorflow.folds import ExponentCounts
+from kgrad.measure.accumulators import EntryTotals, StepTotals, cheapest_way
+from kgrad.measure.folds import Folds
 from kgrad.measure.loop import measure_gradients, train_and_track_gradients
 from kgrad.measure.recorder import Recorder
 from kgrad.records.statistics import L2_NORM, select
@@ -218,26 +218,35 @@ def test_gradients_are_kept_where_the_optimizer_keeps_nothing_of_them(optimizer,
     optimizer = keras.optimizers.get(optimizer) if optimizer else None
     if optimizer is not None:
         optimizer.build([keras.Variable(np.zeros((50, 30)))])
-    accumulator = cheapest_way(jit, optimizer)([(50, 30), (7,)], select([]))
+    accumulator = cheapest_way(jit, optimizer)([(7,), (50, 30)], select([]))
     assert isinstance(accumulator, EntryTotals if jit else StepTotals)
     if jit:
-        assert len(accumulator._kept) == kept
+        assert sum(name.startswith("kept") for name in accumulator.initial) == kept
+
+
+def folds_of(shapes, way=StepTotals, statistics=ALL, **options):
+    """Folds for variables of these shapes, each in a layer of its own."""
+    variables = [keras.Variable(np.zeros(shape, np.float32)) for shape in shapes]
+    options = {"clipped": False, "distributions": False} | options
+    folds = Folds(variables, np.arange(len(shapes)), select(statistics), way=way, **options)
+    return folds, lambda gradients: folds.update(variables, gradients, gradients)
 
 
 def fold(way, jit, steps, statistics=ALL):
-    """Totals and the non-finite flags of handmade steps, by one reading after the first step."""
-    accumulator = way([np.shape(g) for g in steps[0]], select(statistics))
-    update = tf.function(accumulator.update, jit_compile=jit)
-    bad = []
+    """Totals of handmade steps, and in how many and in which step first one was not finite."""
+    folds, update = folds_of([np.shape(g) for g in steps[0]], way, statistics)
+    update = tf.function(update, jit_compile=jit)
     for number, step in enumerate(steps, start=1):
-        finite = update([tf.constant(g, tf.float32) for g in step])
-        bad.append(~accumulator.by_weight(finite).numpy())
+        update([tf.constant(g, tf.float32) for g in step])
         if number == 1:  # as the loop does for record 0
-            accumulator.totals(1)
-    totals = accumulator.totals(len(steps))
+            folds.drain()
+    folds.drain()
     sizes = np.array([np.size(g) for g in steps[0]], float)
-    values = {s.name: s.finish(totals[s.name], sizes, len(steps)) for s in select(statistics)}
-    return values, np.array(bad)
+    totals, (_, present) = folds.folded(), folds.updates()
+    assert present.tolist() == [len(steps)] * len(sizes)
+    values = {s.name: s.finish(totals[s.name], sizes, present) for s in select(statistics)}
+    bad, _, first = folds.nonfinite_steps()
+    return values, bad, first
 
 
 @pytest.mark.parametrize(("way", "jit"), WAYS)
@@ -252,7 +261,7 @@ def test_accumulators_on_handmade_gradients(random, way, jit):
         ]
         step[4][: t + 1] = 0
         steps.append(step)
-    values, bad = fold(way, jit, steps)
+    values, bad, _ = fold(way, jit, steps)
     expected = oracle.statistics([[np.float64(g) for g in step] for step in steps])
     for name, value in values.items():
         assert_close(value, expected[name])
@@ -267,8 +276,8 @@ def test_nan_and_infinity_reach_every_statistic(way, jit):
     ):
         steps = [[np.ones(shape), np.ones(2)] for _ in range(3)]
         steps[when][0][-1, 0] = value
-        values, bad = fold(way, jit, steps)
-        assert bad.tolist() == [[t == when, False] for t in range(3)]
+        values, bad, first = fold(way, jit, steps)
+        assert (bad.tolist(), first.tolist()) == ([1, 0], [when + 1, 0])
         for name in ("mean_abs", "l2_norm", "max_abs"):
             np.testing.assert_equal(values[name][0], abs(value), err_msg=f"{name} {shape} {when}")
             assert values[name][1] == pytest.approx(np.sqrt(2) if name == "l2_norm" else 1)
@@ -279,8 +288,8 @@ def test_nan_and_infinity_reach_every_statistic(way, jit):
 def test_large_is_not_infinite(way, jit):
     """Every entry is finite, and their squares are far beyond float32."""
     step = [np.full((3, 4), 2e34), np.full((40, 40), -1e34), np.full((130, 130), 1e34)]
-    values, bad = fold(way, jit, [step] * 4)
-    assert not bad.any()
+    values, bad, first = fold(way, jit, [step] * 4)
+    assert not bad.any() and not first.any()
     assert_close(values["max_abs"], [2e34, 1e34, 1e34])
     assert_close(values["mean_abs"], [2e34, 1e34, 1e34])
     assert_close(values["l2_norm"], [2e34 * np.sqrt(12), 1e34 * 40, 1e34 * 130])
@@ -288,7 +297,7 @@ def test_large_is_not_infinite(way, jit):
 
 @pytest.mark.parametrize(("way", "jit"), WAYS)
 def test_all_zero_gradients(way, jit):
-    values, bad = fold(way, jit, [[np.zeros((3, 4)), np.zeros((40, 40))]] * 3)
+    values, bad, _ = fold(way, jit, [[np.zeros((3, 4)), np.zeros((40, 40))]] * 3)
     assert not bad.any()
     for name, value in values.items():
         assert value.tolist() == ([1, 1] if name == "zero_fraction" else [0, 0])
@@ -296,16 +305,20 @@ def test_all_zero_gradients(way, jit):
 
 @pytest.mark.parametrize(("way", "jit"), WAYS)
 def test_a_new_record_starts_from_nothing(way, jit):
-    accumulator = way([(2,)], select(ALL))
-    update = tf.function(accumulator.update, jit_compile=jit)
+    folds, update = folds_of([(2,)], way)
+    update = tf.function(update, jit_compile=jit)
     update([tf.constant([np.nan, 0.0])])
     update([tf.constant([4.0, 0.0])])
-    accumulator.totals(2)
-    accumulator.reset()
+    folds.drain()
+    update([tf.constant([np.inf, 0.0])])  # a reset also empties what was not drained
+    folds.reset()
     update([tf.constant([-3.0, 4.0])])
-    totals = {name: total.tolist() for name, total in accumulator.totals(1).items()}
+    folds.drain()
+    totals = {name: total.tolist() for name, total in folds.folded().items()}
     expected = {"mean_abs": [7], "l2_norm": [25], "max_abs": [4], "zero_fraction": [0]}
     assert {name: pytest.approx(total) for name, total in expected.items()} == totals
+    assert folds.steps() == (1, 1, 0)
+    assert not any(counts.any() for counts in folds.nonfinite_steps())
 
 
 @pytest.mark.parametrize("way", [StepTotals, EntryTotals])
@@ -410,8 +423,8 @@ def test_what_clipping_left_and_in_how_many_steps_it_acted(random, way):
 
 @pytest.mark.parametrize("jit", [False, True])
 def test_exponents_are_counted_as_frexp_finds_them(random, jit):
-    counter = ExponentCounts([(7, 5), (3,)])
-    update = tf.function(counter.update, jit_compile=jit)
+    folds, update = folds_of([(7, 5), (3,)], distributions=True)
+    update = tf.function(update, jit_compile=jit)
     magnitudes = 10.0 ** random.uniform(-44, 38, size=(4, 38))
     steps = (magnitudes * random.choice([-1, 1], size=magnitudes.shape)).astype(np.float32)
     steps[0, :3] = np.nan, np.inf, -np.inf
@@ -423,17 +436,23 @@ def test_exponents_are_counted_as_frexp_finds_them(random, jit):
     places = np.where(np.isfinite(steps), np.maximum(exponent + 126, 0), 255)
     places[steps == 0] = 0
     expected = [np.bincount(p.ravel(), minlength=256) for p in np.split(places, [35], axis=1)]
-    np.testing.assert_array_equal(counter.counts(), expected)
-    counter.reset()
-    assert not counter.counts().any()
+    assert not folds.exponent_counts().any()
+    folds.drain()
+    np.testing.assert_array_equal(folds.exponent_counts(), expected)
+    folds.drain()
+    np.testing.assert_array_equal(folds.exponent_counts(), expected)
+    folds.reset()
+    folds.drain()
+    assert not folds.exponent_counts().any()
 
 
 def test_a_large_gradient_is_sampled_in_every_row_and_column():
-    counter = ExponentCounts([(256, 256), (3, 3, 64, 64)])
+    folds, update = folds_of([(256, 256), (3, 3, 64, 64)], distributions=True)
     gradient = np.zeros((256, 256), np.float32)
     gradient[:, ::2] = 2.0  # every other column
-    counter.update([tf.constant(gradient), tf.zeros((3, 3, 64, 64))])
-    counts = counter.counts()
+    update([tf.constant(gradient), tf.zeros((3, 3, 64, 64))])
+    folds.drain()
+    counts = folds.exponent_counts()
     assert (counts.sum(axis=1) <= 2048).all() and (counts.sum(axis=1) > 1500).all()
     assert counts[0, [0, 128]] == pytest.approx(counts[0].sum() / 2, rel=0.02)
 
@@ -527,14 +546,15 @@ def test_select_refuses_what_is_no_name(names):
 @pytest.mark.parametrize("growth", [1e22, 1e-25])
 def test_squares_lost_within_a_reading_are_bounded_from_above(growth):
     """Entry totals scale by the last reading; a jump of 22 decades is beyond that scale."""
-    accumulator = EntryTotals([(3, 4)], select([]))
+    folds, update = folds_of([(3, 4)], EntryTotals, ())
     steps = [
         tf.ones((3, 4)) * size for size in ([1, growth, growth] if growth > 1 else [0, growth])
     ]
     for count, gradient in enumerate(steps, start=1):
-        accumulator.update([gradient])
+        update([gradient])
         if count == 1:
-            accumulator.totals(1)
-    l2 = L2_NORM.finish(accumulator.totals(len(steps))["l2_norm"], np.array([12]), len(steps))[0]
+            folds.drain()
+    folds.drain()
+    l2 = L2_NORM.finish(folds.folded()["l2_norm"], np.array([12]), len(steps))[0]
     exact = np.sqrt(sum(float(tf.reduce_sum((g / growth) ** 2)) for g in steps) / len(steps))
     assert exact * growth * (1 - 1e-6) <= l2 <= np.sqrt(len(steps)) * exact * growth

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 import kgrad.measure.loop
 from kgrad.experiments.models import create_model
-from kgrad.measure.backends.tensorflow.accumulators import cheapest_way
+from kgrad.measure.accumulators import cheapest_way
 from kgrad.measure.backends.tensorflow.steps import TrainingLoop, backward
 from kgrad.measure.inputs import choose_loss, choose_optimizer
 from kgrad.measure.keras_models.weights import describe_weights
@@ -854,19 +854,14 @@ def test_ctrl_c_returns_soon_with_what_was_recorded(tmp_path, sigint, samples, b
 
 
 PLACES = {
-    "before the record": (
-        "kgrad.measure.backends.tensorflow.accumulators.StepTotals.totals",
-        "before",
-    ),
+    "before the record": ("kgrad.measure.folds.Folds.drain", "before"),
+    "in the record": ("kgrad.measure.folds.Folds.folded", "before"),
     "before it is kept": ("kgrad.records.history.GradientHistory.append", "before"),
     "after it is kept": ("kgrad.records.history.GradientHistory.append", "after"),
     "before it is written": ("kgrad.records.files.LineWriter.write", "before"),
     "after it is written": ("kgrad.records.files.LineWriter.write", "after"),
-    "before the reset": (
-        "kgrad.measure.backends.tensorflow.accumulators.StepTotals.reset",
-        "before",
-    ),
-    "after the reset": ("kgrad.measure.backends.tensorflow.accumulators.StepTotals.reset", "after"),
+    "before the reset": ("kgrad.measure.folds.Folds.reset", "before"),
+    "after the reset": ("kgrad.measure.folds.Folds.reset", "after"),
     "before the logs' reset": (
         "kgrad.measure.backends.tensorflow.steps.TrainingLoop.reset_logs",
         "before",

@@ -1,20 +1,25 @@
 """Measuring on TensorFlow: in the graphs of the compiled steps."""
 
-from kgrad.measure.backends.tensorflow.accumulators import Way, cheapest_way
 from kgrad.measure.backends.tensorflow.event_files import TensorBoardWriter
-from kgrad.measure.backends.tensorflow.folds import Folds
 from kgrad.measure.backends.tensorflow.gradients import readable_gradients
 from kgrad.measure.backends.tensorflow.probe import compiled_probe
 from kgrad.measure.backends.tensorflow.runtime import (
     END_OF_DATA,
+    count_places,
     describe_device,
+    exponents,
     have_values,
+    make_fit_step,
     outside_trace,
     require_fit_strategy,
+    step_logs,
+    sum_of_squares,
     under_strategy,
+    update_made,
     variable_scope,
     version,
     weight_values,
+    xla_on_cpu,
 )
 from kgrad.measure.backends.tensorflow.steps import (
     TrainingLoop,
@@ -22,25 +27,31 @@ from kgrad.measure.backends.tensorflow.steps import (
     gradient,
     loss_value,
 )
+from kgrad.measure.backends.tensorflow.totals import Totals
 
 __all__ = [
     "END_OF_DATA",
-    "Folds",
     "TensorBoardWriter",
+    "Totals",
     "TrainingLoop",
-    "Way",
     "backward",
-    "cheapest_way",
     "compiled_probe",
+    "count_places",
     "describe_device",
+    "exponents",
     "gradient",
     "have_values",
     "loss_value",
+    "make_fit_step",
     "outside_trace",
     "readable_gradients",
     "require_fit_strategy",
+    "step_logs",
+    "sum_of_squares",
     "under_strategy",
+    "update_made",
     "variable_scope",
     "version",
     "weight_values",
+    "xla_on_cpu",
 ]

@@ -24,8 +24,12 @@ def readable_gradients(gradients: Sequence[Any]) -> list[Any]:
 
     Args:
         gradients: tensors, `IndexedSlices`, or None.
+
+    Returns:
+        A tensor for each gradient, None for None.
     """
-    copies = unshared(gradients)
+    # Rows of an embedding that occur twice in IndexedSlices are added.
+    copies = [None if g is None else tf.convert_to_tensor(g) for g in unshared(gradients)]
     replicas = tf.distribute.get_replica_context()
     if replicas is None or replicas.num_replicas_in_sync == 1:
         return copies

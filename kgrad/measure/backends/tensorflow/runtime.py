@@ -1,6 +1,6 @@
 """TensorFlow's devices, distribution strategies, graphs and variables."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -41,6 +41,54 @@ def require_fit_strategy(model: keras.Model) -> None:
         )
 
 
+def make_fit_step(
+    model: keras.Model, make: Callable[..., None], carried: Callable[[], list[Any]]
+) -> None:
+    """Have `fit`'s step traced anew; what it folds into are variables of its graph.
+
+    Args:
+        model: a compiled model.
+        make: its method `make_train_function`.
+        carried: returns what the step folds into; not needed here.
+    """
+    make(force=True)
+
+
+def step_logs(result: Any) -> Mapping[str, Any]:
+    """Return the logs in the result of a model's `train_function`."""
+    return result
+
+
+def update_made(optimizer: keras.optimizers.Optimizer) -> None:
+    """Return whether an update stays; None, as every update does."""
+    return None
+
+
+def sum_of_squares(gradient: tf.Tensor) -> tf.Tensor:
+    """Sum the squares of a gradient's entries."""
+    return 2.0 * tf.nn.l2_loss(gradient)  # a single operation
+
+
+def exponents(entries: tf.Tensor) -> tf.Tensor:
+    """Return the exponent field of each float32: int32, 0 to 255."""
+    bits = tf.bitcast(entries, tf.int32)
+    return tf.bitwise.bitwise_and(tf.bitwise.right_shift(bits, 23), 255)
+
+
+def count_places(places: tf.Tensor, length: int) -> tf.Tensor:
+    """Count how often each of the integers 0 to `length` - 1 occurs: int32 (length,)."""
+    # Not tf.math.bincount, which XLA cannot compile.
+    counts = tf.raw_ops.DenseBincount(
+        input=places, size=length, weights=tf.zeros([0]), binary_output=False
+    )
+    return tf.cast(counts, tf.int32)
+
+
+def xla_on_cpu(jit_compile: bool) -> bool:
+    """Return whether XLA compiles a step for a CPU."""
+    return jit_compile and not tf.config.list_logical_devices("GPU")
+
+
 def variable_scope(model: keras.Model) -> AbstractContextManager[Any]:
     """Return the context in which to make variables that a model's steps update."""
     return model.distribute_strategy.scope()
@@ -61,7 +109,7 @@ def have_values(variables: Sequence[keras.Variable]) -> bool:
     return all(variable.value.is_initialized() for variable in variables)
 
 
-def weight_values(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
-    """Return the values of variables: for each a flat float32 array."""
+def weight_values(model: keras.Model, variables: Sequence[keras.Variable]) -> list[np.ndarray]:
+    """Return the values of a model's variables: for each a flat float32 array."""
     # Copied: on a CPU `numpy()` may share the variable's memory, which the next step overwrites.
     return [variable.value.numpy().astype(np.float32).ravel() for variable in variables]

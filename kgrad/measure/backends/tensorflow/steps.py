@@ -146,8 +146,8 @@ def backward(
         if loss is not None:  # the compiled loss includes regularization
             value = tf.add_n([value, *(tf.reduce_sum(extra) for extra in model.losses)])
         target = value if optimizer is None else optimizer.scale_loss(value)
-    variables = [variable.value for variable in model.trainable_variables]
-    return value, tape.gradient(target, variables), y_pred
+    gradients = tape.gradient(target, [variable.value for variable in model.trainable_variables])
+    return value, gradients, y_pred
 
 
 def loss_value(
