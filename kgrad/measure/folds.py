@@ -59,6 +59,7 @@ class Folds:
         self._totals: dict[str, np.ndarray] = {}
         self._clipped_totals: dict[str, np.ndarray] = {}
         self.totals = backend.Totals(self._initial())
+        self._first = np.zeros(len(variables), np.int64)
         self.reset()
 
     def update(
@@ -152,8 +153,8 @@ class Folds:
         The second array is the number of those in which its gradient was not None. This and the
         following methods tell what has been drained.
         """
-        contained, present = self._by_weight(self._split()[:2])
-        return contained, present
+        contained, present, *_ = self._split()
+        return contained[self._place], present[self._place]
 
     def folded(self) -> dict[str, np.ndarray]:
         """Return the folds since the reset: statistic → (weights,)."""
@@ -169,14 +170,14 @@ class Folds:
         The third array is the number of the first such step, 0 if there is none.
         """
         _, _, by_weight, by_layer, *_ = self._split()
-        return (*self._by_weight([by_weight]), by_layer, *self._by_weight([self._first]))
+        return by_weight[self._place], by_layer, self._first[self._place]
 
     def clipped_steps(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Return the numbers of updates in which clipping acted: (weights,), (layers,)."""
         if self._clipped is None:
             return None
         *_, by_weight, by_layer = self._split()
-        return (*self._by_weight([by_weight]), by_layer)
+        return by_weight[self._place], by_layer
 
     def exponent_counts(self) -> np.ndarray | None:
         """Return the number of entries per bin, int64 (weights, 256), if they are counted."""
@@ -285,10 +286,6 @@ class Folds:
         weights, layers = self._in_layer.shape
         sizes = [weights, weights] + [weights, layers] * (1 if self._clipped is None else 2)
         return np.split(self._counted[3:], np.cumsum(sizes)[:-1])
-
-    def _by_weight(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Put arrays (weights,) into the order of the variables as they were given."""
-        return [array[self._place] for array in arrays]
 
     def _shown(
         self, totals: Mapping[str, np.ndarray], statistics: Sequence[GradientStatistic]

@@ -59,7 +59,7 @@ def step_logs(result: Any) -> Mapping[str, Any]:
     return result
 
 
-def update_made(optimizer: keras.optimizers.Optimizer) -> None:
+def update_made(optimizer: keras.optimizers.Optimizer) -> Any:
     """Return whether an update stays; None, as every update does."""
     return None
 
