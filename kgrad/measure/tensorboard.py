@@ -1,10 +1,14 @@
 """The last record of a history as a few numbers, for Keras's logs and for TensorBoard."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from kgrad.measure.backends.current import backend
 from kgrad.records.distributions import unpack_counts
 from kgrad.records.history import GradientHistory
+
+if TYPE_CHECKING:
+    from kgrad.measure.event_files import TensorBoardWriter
 
 
 def tracker_logs(
@@ -48,7 +52,7 @@ def tracker_logs(
 
 
 def write_last_record(
-    history: GradientHistory, writer: backend.TensorBoardWriter, time: int, prefix: str
+    history: GradientHistory, writer: "TensorBoardWriter", time: int, prefix: str
 ) -> None:
     """Write the last record for TensorBoard: the numbers of `tracker_logs` and the distributions.
 

@@ -9,7 +9,7 @@ those of an untracked run bit for bit.
 import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import keras
 import numpy as np
@@ -27,6 +27,9 @@ from kgrad.measure.tensorboard import tracker_logs, write_last_record
 from kgrad.records.checks import require_every, require_json, require_one_of, require_probe
 from kgrad.records.history import GradientHistory
 from kgrad.records.statistics import select
+
+if TYPE_CHECKING:
+    from kgrad.measure.event_files import TensorBoardWriter
 
 
 class GradientTracker(keras.callbacks.Callback):
@@ -67,12 +70,14 @@ class GradientTracker(keras.callbacks.Callback):
             log10 |g| of at most 2,048 entries per weight and step, in `history.distributions`.
         probe: (X, y): a fixed batch on which the activations and the signals that come back to
             them are measured at each record, in `history.activations`.
-        log_dir: folder for TensorBoard to which every record is also written.
+        log_dir: folder for TensorBoard to which every record is also written; needs
+            `pip install "kgrad[tensorboard]"`.
         diagnose: whether to log a warning to "kgrad" when a finding first appears, one line each.
         stop_on: rules whose findings end the `fit`: `("nonfinite", "exploding")`.
         metadata: entries for the history's metadata besides versions and settings.
 
     Raises:
+        ModuleNotFoundError: if `log_dir` is given and the package tensorboard is missing.
         TypeError: if an argument has the wrong type.
         ValueError: if an argument is not as described. Errors that depend on the model or the
             optimizer are raised by `fit` and `attach`, before they train; OSError if the journal or
@@ -127,9 +132,12 @@ class GradientTracker(keras.callbacks.Callback):
         )
         self._every, self._log, self._probe_data, self._stops = every, log, probe, bool(stop_on)
         self._log_dir = log_dir
+        if log_dir is not None:
+            # Needs a package of its own; without it this raises, long before the first record.
+            import kgrad.measure.event_files  # noqa: F401
         self._watch = Watch(stop_on) if diagnose or stop_on else None
         self._read_facts: Callable[[], ModelFacts] | None = None
-        self._writer: backend.TensorBoardWriter | None = None
+        self._writer: TensorBoardWriter | None = None
         # Keras then may call this callback from a thread, without waiting for a step's result.
         self.async_safe = every == "epoch"
         self._stop_fit: Callable[[], None] | None = None
@@ -319,7 +327,9 @@ class GradientTracker(keras.callbacks.Callback):
 
     def _open_writer(self) -> None:
         if self._log_dir is not None and self._writer is None:
-            self._writer = backend.TensorBoardWriter(self._log_dir)
+            from kgrad.measure.event_files import TensorBoardWriter
+
+            self._writer = TensorBoardWriter(self._log_dir)
 
     def _probed(self) -> dict[str, np.ndarray] | None:
         return None if self._probe is None else self._probe.measure()

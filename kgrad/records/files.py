@@ -66,13 +66,18 @@ class LineWriter:
         line = json.dumps(_to_json(content), allow_nan=False).encode() + b"\n"
         if b"\\ud" in line:
             _require_whole_characters(line)
-        rest = memoryview(line)
-        while rest:  # a raw write may take only a part, on a disk that is nearly full
-            rest = rest[self._file.write(rest) :]
+        write_whole(self._file, line)
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""
         self._file.close()
+
+
+def write_whole(file: io.FileIO, content: bytes) -> None:
+    """Write all bytes to an unbuffered file, or raise OSError."""
+    rest = memoryview(content)
+    while rest:  # a raw write may take only a part, on a disk that is nearly full
+        rest = rest[file.write(rest) :]
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:

@@ -1,6 +1,5 @@
 """Measuring on TensorFlow: in the graphs of the compiled steps."""
 
-from kgrad.measure.backends.tensorflow.event_files import TensorBoardWriter
 from kgrad.measure.backends.tensorflow.gradients import readable_gradients
 from kgrad.measure.backends.tensorflow.probe import compiled_probe
 from kgrad.measure.backends.tensorflow.runtime import (
@@ -31,7 +30,6 @@ from kgrad.measure.backends.tensorflow.totals import Totals
 
 __all__ = [
     "END_OF_DATA",
-    "TensorBoardWriter",
     "Totals",
     "TrainingLoop",
     "backward",

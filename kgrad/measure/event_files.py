@@ -1,25 +1,39 @@
 """`TensorBoardWriter`: gradient records as event files, which TensorBoard shows.
 
-TensorBoard need not be installed where a run is recorded. An event file is a TFRecord file of
-`Event` protocol buffers, and TensorFlow has both. `tf.summary` writes the same files, but other
-code can turn it off: while Keras's own TensorBoard callback does so, events would be lost silently.
+An event file is a TFRecord file of `Event` protocol buffers; the package `tensorboard` has both and
+needs no backend. Its own writer hands events to a thread, which would report a full disk late, and
+`tf.summary` can be turned off by other code: while Keras's own TensorBoard callback does so, events
+would be lost silently.
 """
 
+import io
 import itertools
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from kgrad.records.distributions import LOG10_EDGES
+from kgrad.records.files import write_whole
+
+try:
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+    from tensorboard.summary.writer.record_writer import RecordWriter
+    from tensorboard.util.tensor_util import make_tensor_proto
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        'log_dir needs tensorboard: pip install "kgrad[tensorboard]"', name=error.name
+    ) from error
 
 
-def _metadata(plugin: str, description: str = "") -> tf.compat.v1.SummaryMetadata:
-    metadata = tf.compat.v1.SummaryMetadata(summary_description=description)
+def _metadata(plugin: str, description: str = "") -> SummaryMetadata:
+    metadata = SummaryMetadata(summary_description=description)
     metadata.plugin_data.plugin_name = plugin
     return metadata
 
@@ -36,8 +50,8 @@ _numbers = itertools.count()
 class TensorBoardWriter:
     """Writes scalars and histograms that TensorBoard shows.
 
-    Each call writes one event and flushes it: a killed process leaves all events that it finished,
-    followed by at most one incomplete event, which TensorBoard ignores.
+    Each call writes one event to an unbuffered file: a killed process leaves all events that it
+    finished, followed by at most one incomplete event, which TensorBoard ignores.
 
     Args:
         log_dir: folder for a new event file; created if it does not exist. For TensorBoard a folder
@@ -45,19 +59,24 @@ class TensorBoardWriter:
 
     Raises:
         OSError: if the folder cannot be written.
+        ValueError: if the folder is not on a disk of this machine.
     """
 
     def __init__(self, log_dir: str | os.PathLike[str]) -> None:
         self._log_dir = os.fspath(log_dir)
+        if re.match(r"[a-z][a-z0-9]+:/", self._log_dir):  # not C:/ of Windows
+            raise ValueError(
+                f"log_dir must be a folder on this machine, received {self._log_dir!r}: write to "
+                "a local folder and copy it there"
+            )
         # TensorBoard reads files with "tfevents" in their names, in the order of the names.
         name = (
             f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}"
             f".{os.getpid()}.{next(_numbers)}"
         )
         with self._os_errors():
-            tf.io.gfile.makedirs(self._log_dir)
-            # pathlib would remove the second slash of gs://bucket.
-            self._file = tf.io.TFRecordWriter(os.path.join(self._log_dir, name))  # noqa: PTH118
+            Path(self._log_dir).mkdir(parents=True, exist_ok=True)
+            self._file = io.FileIO(Path(self._log_dir, name), "w")
         self._write(file_version="brain.Event:2")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -100,20 +119,20 @@ class TensorBoardWriter:
         with self._os_errors():
             self._file.close()
 
-    def _write(self, **content: int | str | tf.compat.v1.Summary) -> None:
-        event = tf.compat.v1.Event(wall_time=time.time(), **content)
+    def _write(self, **content: int | str | Summary) -> None:
+        record = io.BytesIO()
+        RecordWriter(record).write(Event(wall_time=time.time(), **content).SerializeToString())
         with self._os_errors():
-            self._file.write(event.SerializeToString())
-            self._file.flush()
+            write_whole(self._file, record.getvalue())
 
     @contextmanager
     def _os_errors(self) -> Iterator[None]:
         try:
             yield
-        except tf.errors.OpError as error:
+        except OSError as error:
             raise OSError(
                 f"log_dir must be a folder that can be written, received {self._log_dir!r}: "
-                f"{error.message}"
+                f"{error.strerror}"
             ) from error
 
 
@@ -124,13 +143,10 @@ def _buckets(counts: np.ndarray) -> np.ndarray:
     return rows[filled[0] : filled[-1] + 1]
 
 
-def _summary(
-    arrays: Mapping[str, np.ndarray], metadata: tf.compat.v1.SummaryMetadata
-) -> tf.compat.v1.Summary:
-    value = tf.compat.v1.Summary.Value
-    return tf.compat.v1.Summary(
+def _summary(arrays: Mapping[str, np.ndarray], metadata: SummaryMetadata) -> Summary:
+    return Summary(
         value=[
-            value(tag=tag, tensor=tf.make_tensor_proto(array), metadata=metadata)
+            Summary.Value(tag=tag, tensor=make_tensor_proto(array), metadata=metadata)
             for tag, array in arrays.items()
         ]
     )

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import TENSORS, EventAccumulator
 from tensorboard.data import provider, server_ingester
 from tensorboard.util import grpc_util, tensor_util
 
-from kgrad.measure.backends.tensorflow.event_files import TensorBoardWriter
+from kgrad.measure.event_files import TensorBoardWriter
 
 TREE = Path(__file__).parents[2]
 
@@ -180,6 +179,7 @@ def test_the_pages_find_all_of_it(tmp_path, served):
 
 def test_what_surrounds_the_call_does_not_stop_it(tmp_path):
     """Keras's TensorBoard callback sets both: a writer and a condition to write."""
+    tf = pytest.importorskip("tensorflow")
     writer = TensorBoardWriter(tmp_path / "a")
     other = tf.summary.create_file_writer(str(tmp_path / "b"))
     with other.as_default(step=5), tf.summary.record_if(False), tf.Graph().as_default():
@@ -203,7 +203,7 @@ def test_two_writers_on_one_folder_leave_each_other_alone(tmp_path):
 KILLED = """
 import sys
 import numpy as np
-from kgrad.measure.backends.tensorflow.event_files import TensorBoardWriter
+from kgrad.measure.event_files import TensorBoardWriter
 writer = TensorBoardWriter(sys.argv[1])
 for step in range(10**9):
     writer.scalars(step, {"x": step})
@@ -241,15 +241,23 @@ def test_a_torn_last_event_is_ignored(tmp_path):
     assert events(tmp_path) == {"x": [(0, 0.0), (1, 1.0)], "y": [(0, 0.0), (1, -1.0)]}
 
 
-@pytest.mark.parametrize("folder", ["file", "file/folder"])
-def test_a_folder_that_cannot_be_is_refused_at_once(tmp_path, folder):
+@pytest.mark.parametrize(
+    ("folder", "reason"), [("file", "File exists"), ("file/folder", "Not a directory")]
+)
+def test_a_folder_that_cannot_be_is_refused_at_once(tmp_path, folder, reason):
     (tmp_path / "file").write_text("")
     path = str(tmp_path / folder)
-    with pytest.raises(
-        OSError,
-        match=rf"^log_dir must be a folder .*, received '{re.escape(path)}': .*is not a directory$",
-    ):
+    message = rf"^log_dir must be a folder that .*, received '{re.escape(path)}': {reason}$"
+    with pytest.raises(OSError, match=message):
         TensorBoardWriter(path)
+
+
+@pytest.mark.parametrize("address", ["gs://bucket/logs", Path("s3://bucket/logs"), "hdfs://a/b"])
+def test_an_address_is_refused_and_makes_no_folder_of_its_name(tmp_path, address, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"^log_dir must be .* this machine, received '{address}'"):
+        TensorBoardWriter(address)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_disk_that_is_full_is_an_os_error(tmp_path):
@@ -263,20 +271,41 @@ def test_a_disk_that_is_full_is_an_os_error(tmp_path):
             writer.scalars(1, {"x": 1.0})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    writer.close()
     assert events(tmp_path) == {"x": [(0, 1.0)]}
 
 
-WITHOUT_TENSORBOARD = """
+NO_TENSORBOARD = """
 import sys
-sys.modules["tensorboard"] = None    # an import of it is an error
-from kgrad.measure.backends.tensorflow.event_files import TensorBoardWriter
-writer = TensorBoardWriter(sys.argv[1])
-writer.scalars(1, {"x": 2.0})
+sys.modules["tensorboard"] = None  # an import of it is an error
+from kgrad import GradientTracker
+GradientTracker()
+try:
+    GradientTracker(log_dir=sys.argv[1])
+except ModuleNotFoundError as error:
+    print(error)
 """
 
 
-def test_tensorboard_is_not_needed_to_write(tmp_path):
+def test_a_tracker_without_the_package_says_what_to_install(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(TREE)}
-    command = [sys.executable, "-c", WITHOUT_TENSORBOARD, str(tmp_path)]
+    command = [sys.executable, "-c", NO_TENSORBOARD, str(tmp_path)]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert done.stdout == 'log_dir needs tensorboard: pip install "kgrad[tensorboard]"\n'
+    assert list(tmp_path.iterdir()) == []
+
+
+WITHOUT_BACKEND = """
+import sys
+for name in ("keras", "tensorflow", "jax", "torch"):
+    sys.modules[name] = None  # an import of it is an error
+from kgrad.measure.event_files import TensorBoardWriter
+TensorBoardWriter(sys.argv[1]).scalars(1, {"x": 2.0})
+"""
+
+
+def test_keras_and_a_backend_are_not_needed_to_write(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(TREE)}
+    command = [sys.executable, "-c", WITHOUT_BACKEND, str(tmp_path)]
     subprocess.run(command, env=environment, check=True)
     assert events(tmp_path) == {"x": [(1, 2.0)]}
