@@ -50,6 +50,7 @@ class Folds:
         self._place = np.argsort(order)  # of each weight in that order
         self._variables = [variables[i] for i in order]
         shapes = [tuple(variable.shape) for variable in self._variables]
+        self._sizes = sizes[order]
         self._statistics = statistics
         self._accumulator: Accumulator = way(shapes, statistics)
         self._clipped: Accumulator | None = way(shapes, select(())) if clipped else None
@@ -131,14 +132,22 @@ class Folds:
             (self._first == 0) & (first > 0), self._counted[0] + first, self._first
         )
         self._counted += counts
+        # A weight that a step does not contain, or that has no gradient, is folded as zeros.
+        weights = len(self._variables)
+        folded_as_zeros = steps - counts[3 + weights : 3 + 2 * weights]
         if self._exponents is not None:
             self._exponent_counts += values["exponents"]
+            self._exponent_counts[::BINS] -= folded_as_zeros * self._exponents.samples
         for accumulator, totals, prefix in self._parts():
             own = {name: values[prefix + name] for name in accumulator.initial}
             folds = accumulator.take(own, steps) if steps else {}
-            for name, fold in folds.items():
-                combine = np.maximum if name == MAX_ABS.name else np.add
-                totals[name] = combine(totals[name], fold)
+            for statistic in (s for s in self._statistics if s.name in folds):
+                name, fold = statistic.name, folds[statistic.name]
+                if statistic.fold == "max":
+                    totals[name] = np.maximum(totals[name], fold)
+                else:
+                    of_zeros = folded_as_zeros * self._sizes * statistic.entry(np, np.zeros(()))
+                    totals[name] = totals[name] + fold - of_zeros
         self._write_scales()
 
     def steps(self) -> tuple[int, int, int]:
@@ -310,14 +319,18 @@ class _Exponents:
 
     Args:
         shapes: shape of each weight.
+
+    Attributes:
+        samples: number of entries of each weight that a step counts, (weights,).
     """
 
     SAMPLE = 2048
 
     def __init__(self, shapes: Sequence[tuple[int, ...]]) -> None:
         self._strides = [_stride(shape, self.SAMPLE) for shape in shapes]
-        sizes = [-(-math.prod(s) // k) for s, k in zip(shapes, self._strides, strict=True)]
-        self._offsets = np.repeat(np.arange(len(shapes), dtype=np.int32) * BINS, sizes)
+        pairs = zip(shapes, self._strides, strict=True)
+        self.samples = np.array([-(-math.prod(shape) // stride) for shape, stride in pairs])
+        self._offsets = np.repeat(np.arange(len(shapes), dtype=np.int32) * BINS, self.samples)
         self._bins = len(shapes) * BINS
 
     def counts(self, gradients: Sequence[Any]) -> Any:

@@ -421,6 +421,48 @@ def test_what_clipping_left_and_in_how_many_steps_it_acted(random, way):
     np.testing.assert_array_equal(recorder.history.by_layer("clipped_steps"), [by_layer])
 
 
+@pytest.mark.parametrize(("way", "jit"), WAYS)
+def test_an_update_without_a_weight_counts_nothing_of_it(random, way, jit):
+    """Three updates of the first weight, two of the second, one of which has no gradient for it."""
+    first, second = (keras.Variable(np.zeros(shape, np.float32)) for shape in [(3, 4), (40, 40)])
+    folds = Folds(
+        [first, second],
+        np.arange(2),
+        select(ALL),
+        clipped=True,
+        distributions=True,
+        way=way,
+    )
+    of_first = random.normal(size=(3, 3, 4)).astype(np.float32)
+    of_first[0, 0, 0] = 0
+    of_second = random.normal(size=(40, 40)).astype(np.float32)
+    of_second[:2, 0] = 0
+
+    updates = (
+        [(first, of_first[0]), (second, of_second)],
+        [(first, of_first[1])],
+        [(first, of_first[2]), (second, None)],
+    )
+
+    def fold(pairs):
+        gradients = [None if g is None else tf.constant(g) for _, g in pairs]
+        folds.update([variable for variable, _ in pairs], gradients, gradients)
+
+    for pairs in updates:
+        tf.function(functools.partial(fold, pairs), jit_compile=jit, autograph=False)()
+        folds.drain()
+    assert [counts.tolist() for counts in folds.updates()] == [[3, 2], [3, 1]]
+    sizes = np.array([12.0, 1600.0])
+    totals, present = folds.folded(), folds.updates()[1]
+    for statistic in select(ALL):
+        value = statistic.finish(totals[statistic.name], sizes, present)
+        for i, gradients in enumerate(([np.float64(g) for g in of_first], [of_second])):
+            expected = oracle.statistics([[np.float64(g)] for g in gradients])[statistic.name]
+            assert_close(value[[i]], expected)
+    counts = folds.exponent_counts()
+    assert counts.sum(axis=1).tolist() == [36, 1600] and counts[:, 0].tolist() == [1, 2]
+
+
 @pytest.mark.parametrize("jit", [False, True])
 def test_exponents_are_counted_as_frexp_finds_them(random, jit):
     folds, update = folds_of([(7, 5), (3,)], distributions=True)
