@@ -152,7 +152,7 @@ class StepTotals:
         finite = ops.isfinite(abs_sum)
         # If the mean square is above 1e-30, squares below float32's 1e-38 do not matter. The sum
         # over the steps of a reading stays in range if each is below 1e30.
-        is_tiny = (squares < 1e-30 * self._sizes) & (abs_sum > 0) & finite
+        is_tiny = ops.less(squares, 1e-30 * self._sizes) & (abs_sum > 0) & finite
         is_huge = (squares > 1e30) & finite
         zeros = ops.zeros_like(squares)
 
@@ -167,7 +167,7 @@ class StepTotals:
         by_scale = ops.cond(
             ops.any(is_tiny | is_huge), rescaled, lambda: ops.stack([squares, zeros, zeros])
         )
-        means = ops.stack(list(sums.values())) / self._sizes
+        means = ops.divide(ops.stack(list(sums.values())), self._sizes)
         parts = {"sums": ops.concatenate([means, by_scale])}
         if self._maxima:
             parts["maxima"] = ops.stack([fold(statistic) for statistic in self._maxima])

@@ -119,7 +119,7 @@ class Folds:
         held = [bad] if self._clipped is None else [bad, ops.zeros_like(bad)]
         counts = self._counts(np.concatenate([[1, 0, 0], nothing]), held)
         skipped = ops.cast(ops.logical_not(all_finite), "int32")
-        counts = counts + skipped * np.eye(1, counts.shape[0], 2, dtype=np.int32)[0]
+        counts = counts + ops.multiply(skipped, np.eye(1, counts.shape[0], 2, dtype=np.int32)[0])
         self.totals.fold(self._merge_counts, {"counts": counts, "bad": bad})
 
     def drain(self) -> None:
@@ -338,7 +338,7 @@ class _Exponents:
         entries = [
             ops.reshape(g, (-1,))[::k] for g, k in zip(gradients, self._strides, strict=True)
         ]
-        places = backend.exponents(ops.concatenate(entries)) + self._offsets
+        places = ops.add(backend.exponents(ops.concatenate(entries)), self._offsets)
         return backend.count_places(places, self._bins)
 
 

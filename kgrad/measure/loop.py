@@ -7,8 +7,6 @@ gradients.
 
 import math
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemaining
 from kgrad.measure.accumulators import cheapest_way
 from kgrad.measure.backends.current import backend
 from kgrad.measure.inputs import as_arrays, choose_loss, choose_optimizer, require_trainable
+from kgrad.measure.interrupts import interrupt_deferred
 from kgrad.measure.probe import Probe
 from kgrad.measure.recorder import STEPS_BETWEEN_READINGS, Recorder, describe_run
 from kgrad.measure.taps import clips
@@ -243,7 +242,7 @@ class Training:
                     seconds_per_step = (time.perf_counter() - start) / count
                     done += count
                     show(epoch + 1, done, loop.logs)
-                    with _interrupt_deferred():
+                    with interrupt_deferred():
                         # An optimizer that accumulates gradients makes no update in its first step.
                         if not begun and (recorder.pending_steps or done == steps_per_record):
                             begun = True
@@ -264,7 +263,7 @@ class Training:
                     raise
                 recorder.history.metadata["interrupted"] = True
         try:
-            with _interrupt_deferred():
+            with interrupt_deferred():
                 if recorder.pending_steps:  # interrupted, or `every` does not divide the run
                     # Ctrl-C may have come after the last call, before its steps were counted.
                     done = max(done, recorder.last[1] + recorder.pending_steps)
@@ -328,26 +327,6 @@ def _resolve_jit(jit_compile: bool | str, model: keras.Model, steps: int) -> boo
         return bool(jit_compile)
     supported = all(layer.supports_jit for layer in model._flatten_layers())
     return supported and steps >= _STEPS_THAT_REPAY_XLA
-
-
-@contextmanager
-def _interrupt_deferred() -> Iterator[None]:
-    """Delay a Ctrl-C until the block has ended: a record is made completely or not at all."""
-    if threading.current_thread() is not threading.main_thread() or not signal.getsignal(
-        signal.SIGINT
-    ):
-        yield  # the signal goes to another thread, or to a handler that was not set in Python
-        return
-    received: list[tuple[Any, ...]] = []
-    handler = signal.signal(
-        signal.SIGINT, lambda *signal_and_frame: received.append(signal_and_frame)
-    )
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    if received and callable(handler):
-        handler(*received[0])
 
 
 @contextmanager

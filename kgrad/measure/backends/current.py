@@ -4,11 +4,13 @@ import keras
 
 if keras.backend.backend() == "tensorflow":
     from kgrad.measure.backends import tensorflow as backend
+elif keras.backend.backend() == "torch":
+    from kgrad.measure.backends import torch as backend  # type: ignore[no-redef]
 else:
     raise ImportError(
-        "kgrad measures gradients on Keras's tensorflow backend, received "
+        "kgrad measures gradients on Keras's tensorflow and torch backends, received "
         f'{keras.backend.backend()!r}: set the environment variable KERAS_BACKEND to "tensorflow" '
-        "before Keras is imported"
+        'or "torch" before Keras is imported'
     )
 
 __all__ = ["backend"]

@@ -1,0 +1,82 @@
+"""Torch's devices, Keras's step on torch, and the values of variables."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+
+# Exceptions by which a step of `fit` reports the end of the data: it gets a batch and raises none.
+END_OF_DATA: tuple[type[BaseException], ...] = ()
+
+
+def version() -> str:
+    """Return torch's version."""
+    return str(torch.__version__)
+
+
+def describe_device() -> dict[str, Any]:
+    """Describe what the rounding of a run depends on: the device and the number of threads."""
+    device = keras.ops.zeros(()).device
+    return {
+        "device": "CPU" if device.type == "cpu" else str(device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def require_fit_strategy(model: keras.Model) -> None:
+    """Refuse what `fit` supports and a tracker does not: nothing."""
+
+
+def make_fit_step(
+    model: keras.Model, make: Callable[..., None], carried: Callable[[], list[Any]]
+) -> None:
+    """Have `fit`'s step made anew.
+
+    Args:
+        model: a compiled model.
+        make: its method `make_train_function`.
+        carried: returns what the step folds into; not needed here.
+    """
+    make(force=True)
+
+
+def step_logs(result: Any) -> Mapping[str, Any]:
+    """Return the logs in the result of a model's `train_function`."""
+    return result
+
+
+def xla_on_cpu(jit_compile: bool) -> bool:
+    """Return whether XLA compiles a step for a CPU: never."""
+    return False
+
+
+def variable_scope(model: keras.Model) -> AbstractContextManager[Any]:
+    """Return the context in which to make arrays that a model's steps update."""
+    return nullcontext()
+
+
+def under_strategy() -> bool:
+    """Return whether the code runs under a distribution strategy of TensorFlow: never."""
+    return False
+
+
+def outside_trace() -> AbstractContextManager[Any]:
+    """Return a context in which values outlive the step in which they are made."""
+    return nullcontext()
+
+
+def have_values(variables: Sequence[keras.Variable]) -> bool:
+    """Return whether all variables have values: a step of torch makes none without one."""
+    return True
+
+
+def weight_values(model: keras.Model, variables: Sequence[keras.Variable]) -> list[np.ndarray]:
+    """Return the values of a model's variables: for each a flat float32 array."""
+    # Copied: on a CPU `numpy()` shares the tensor's memory, which the next step overwrites.
+    return [
+        variable._value.detach().to("cpu", torch.float32, copy=True).numpy().ravel()
+        for variable in variables
+    ]
