@@ -89,10 +89,7 @@ class Folds:
             after = self._dense(variables, clipped)
             of_clipped, _ = self._clipped.step(after)
             step |= {f"clipped_{name}": part for name, part in of_clipped.items()}
-            # A NaN differs from itself: an entry that was NaN before was not clipped.
-            held.append(
-                ops.stack([ops.any((a != g) & (g == g)) for a, g in zip(after, dense, strict=True)])
-            )
+            held.append(ops.stack([_shrunk(*pair) for pair in zip(after, dense, strict=True)]))
         if self._exponents is not None:
             step["exponents"] = self._exponents.counts(dense)
         counted = [0, 1, 0] if self.can_skip else [1, 1, 0]
@@ -348,3 +345,11 @@ def _stride(shape: tuple[int, ...], sample: int) -> int:
     while math.gcd(stride, math.prod(shape)) > 1:
         stride += 1
     return stride
+
+
+def _shrunk(after: Any, before: Any) -> Any:
+    """Return whether clipping made an entry smaller, beyond rounding, or NaN: a scalar bool."""
+    # Keras computes g · limit / max(norm, limit), which differs from g in the last bit.
+    kept = ops.abs(after) >= (1 - 1e-6) * ops.abs(before)
+    # An entry that was NaN before was not clipped.
+    return ops.any(ops.logical_not(kept) & (before == before))

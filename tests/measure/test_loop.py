@@ -406,6 +406,14 @@ def test_the_gradient_is_recorded_before_clipping(data, clip, jit):
     assert (free["update_l2"][1] > 1e-2).all()
 
 
+def test_rounding_is_not_clipping(data):
+    X, y = data
+    optimizer = keras.optimizers.SGD(clipnorm=2.3)
+    history = train_and_track_gradients(small_model(), X, y, 2, optimizer=optimizer)
+    assert history["l2_norm"].max() < 2
+    assert not history["clipped_steps"].any()
+
+
 def scaled(kind):
     if kind == "factor":
         return keras.optimizers.SGD(0.1, loss_scale_factor=1024.0)
