@@ -12,8 +12,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+# Each backend has tests of its own, in an environment that may have no other.
+BACKENDS = ("jax", "tensorflow", "torch")
+collect_ignore = [f"backends/test_{name}.py" for name in BACKENDS]
+
 if find_spec("keras"):  # figures, histories and diagnoses are tested without Keras, too
     import keras
+
+    collect_ignore.remove(f"backends/test_{keras.backend.backend()}.py")
 
     @pytest.fixture(autouse=True)
     def fresh_keras():

@@ -1,7 +1,7 @@
 """What `GradientTracker` is held against: the same training without it, and a tape of its own.
 
-`Tape` is a callback of an untracked `fit`. Before each step it takes the step's gradient with an
-eager `GradientTape`, on the weights and the random state that the step will have, and puts back
+`Tape` is a callback of an untracked `fit`. Before each step it takes the step's gradient by an
+eager backward pass, on the weights and the random state that the step will have, and puts back
 what that changed. Nothing of kgrad takes part.
 """
 
@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import keras
 import numpy as np
-import tensorflow as tf
+from backward import as_float64, gradients_of, value_of
 
 
 def batches_of(*parts, size=8):
@@ -37,7 +37,7 @@ def fit(make, x, y=None, *, callbacks=(), epochs=2, **options):
 def assert_same_training(one, other):
     """Weights, random states and the optimizers' variables agree to the last bit."""
     for a, b in zip(everything(one), everything(other), strict=True):
-        np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
+        np.testing.assert_array_equal(value_of(a), value_of(b), err_msg=a.path)
 
 
 def everything(model):
@@ -75,28 +75,26 @@ class Tape(keras.callbacks.Callback):
             return
         model = self.model
         kept = [*model.variables, *(v for m in model.metrics for v in m.variables)]
-        before = [v.numpy() for v in kept]
+        before = [value_of(v) for v in kept]
         scale = float(self.scale(model)) if self.scale else 1.0
-        with tf.GradientTape() as tape:
-            loss = self._loss(*self.batches[batch]) * scale
         variables = trained(model)
-        gradients = tape.gradient(loss, variables)
+        gradients = gradients_of(lambda: self._loss(*self.batches[batch]) * scale, variables)
         for variable, value in zip(kept, before, strict=True):
             variable.assign(value)
         if not self.values:
-            self.values.append([v.numpy() for v in variables])
+            self.values.append([value_of(v) for v in variables])
         pairs = zip(gradients, variables, strict=True)
         self.epochs[-1].append([as_float64(*pair) / scale for pair in pairs])
 
     def _loss(self, x, y, sample_weight=None):
-        x = keras.tree.map_structure(tf.constant, x)
+        x = keras.tree.map_structure(keras.ops.convert_to_tensor, x)
         if self.loss is not None:
             return self.loss(self.model, x, y)
         y_pred = self.model(x, training=True)
         return self.model.compute_loss(x, y, y_pred, sample_weight, training=True)
 
     def on_epoch_end(self, epoch, logs=None):
-        self.values.append([v.numpy() for v in trained(self.model)])
+        self.values.append([value_of(v) for v in trained(self.model)])
 
     @property
     def steps(self):
@@ -106,13 +104,6 @@ class Tape(keras.callbacks.Callback):
     def records(self):
         """The steps of each record: the first, before training, and those of each epoch."""
         return [self.steps[:1], *self.epochs]
-
-
-def as_float64(gradient, variable):
-    if gradient is None:
-        return np.zeros(variable.shape)
-    # Rows that occur twice in IndexedSlices are added here.
-    return tf.convert_to_tensor(gradient).numpy().astype(np.float64)
 
 
 def statistics(steps):

@@ -10,6 +10,7 @@ import importlib
 import re
 from pathlib import Path
 
+import keras
 import pytest
 
 import kgrad
@@ -143,7 +144,14 @@ def test_the_rules_find_what_breaks_them(rule, name, source, found):
     assert list(rule(name, source)) == found
 
 
-@pytest.mark.parametrize("name", SOURCES)
+def importable(name):
+    """A backend other than Keras's may not be installed; its modules have no examples."""
+    package, _, backend = name.partition("measure.backends.")
+    others = {"jax", "tensorflow", "torch"} - {keras.backend.backend()}
+    return bool(package) or backend.split(".")[0] not in others or ">>> " in SOURCES[name]
+
+
+@pytest.mark.parametrize("name", [*filter(importable, SOURCES)])
 def test_the_examples_in_the_docstrings(name):
     module = importlib.import_module("kgrad" if name == "__init__" else f"kgrad.{name}")
     examples = len(re.findall(r"^\s*>>> ", SOURCES[name], re.MULTILINE))

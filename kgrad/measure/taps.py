@@ -194,7 +194,8 @@ class _UpdateTap(_Tap):
 
 
 class _AttemptTap(_Tap):
-    methods = ("apply",)
+    # On JAX the second one does not call the first.
+    methods = ("apply", "stateless_apply")
 
     def apply(
         self,
@@ -203,12 +204,29 @@ class _AttemptTap(_Tap):
         trainable_variables: Sequence[keras.Variable] | None = None,
     ) -> None:
         """Call the listeners with a step that may yet be skipped."""
-        inner = self.target.inner_optimizer
-        known = trainable_variables or inner._trainable_variables
+        self._attempt(grads, trainable_variables)
+        original(grads, trainable_variables)
+
+    def stateless_apply(
+        self,
+        original: Callable,
+        optimizer_variables: Sequence[Any],
+        grads: Gradients,
+        trainable_variables: Sequence[Any],
+    ) -> Any:
+        """Call the listeners likewise; what they fold into is among the optimizer's variables."""
+        variables = self.target.variables
+        values = zip(variables, optimizer_variables, strict=True)
+        with keras.StatelessScope(list(values)) as scope:
+            self._attempt(grads)
+        counted = [scope.get_current_value(variable) for variable in variables]
+        return original(counted, grads, trainable_variables)
+
+    def _attempt(self, grads: Gradients, variables: Sequence[keras.Variable] | None = None) -> None:
+        known = variables or self.target.inner_optimizer._trainable_variables
         readable = backend.readable_gradients(grads)
         for listener in tuple(self.listeners):
             listener.attempt(known, readable)
-        original(grads, trainable_variables)
 
 
 class _FitTap(_Tap):

@@ -1,0 +1,166 @@
+"""JAX's devices, Keras's compiled step on JAX, and the values of variables."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import jax
+import keras
+import numpy as np
+from jax.experimental import multihost_utils
+
+from kgrad.measure.backends.jax.totals import Carried, Totals
+
+# Exceptions by which a compiled step of `fit` reports the end of the data.
+END_OF_DATA = (StopIteration,)
+
+# The parts of the state that `fit` passes from step to step.
+_STATE = (
+    "trainable_variables",
+    "non_trainable_variables",
+    "optimizer_variables",
+    "metrics_variables",
+)
+
+
+def version() -> str:
+    """Return JAX's version."""
+    return str(jax.__version__)
+
+
+def describe_device() -> dict[str, Any]:
+    """Describe what the rounding of a run depends on: the kind and the number of devices."""
+    devices = jax.devices()
+    return {
+        "device": "CPU" if devices[0].platform == "cpu" else devices[0].device_kind,
+        "devices": len(devices),
+    }
+
+
+def require_fit_strategy(model: keras.Model) -> None:
+    """Refuse NNX variables, whose compiled step passes no state that could be added to.
+
+    Raises:
+        ValueError: if Keras makes them.
+    """
+    if keras.config.is_nnx_enabled():
+        raise ValueError(
+            "GradientTracker works in fit with Keras's own variables, received those of Flax NNX: "
+            "unset KERAS_NNX_ENABLED before Keras is imported"
+        )
+
+
+def make_fit_step(
+    model: keras.Model,
+    make: Callable[..., None],
+    carried: Callable[[], list[tuple[keras.optimizers.Optimizer, Totals]]],
+) -> None:
+    """Have `fit`'s step traced anew, carrying what it folds into.
+
+    Args:
+        model: a compiled model.
+        make: its method `make_train_function`.
+        carried: returns what the step folds into; called before the first step.
+    """
+    made: list[tuple[Callable, Carried]] = []
+
+    def first() -> tuple[Callable, Carried]:
+        # `make` asks the variables for their layouts. Their values are in the state.
+        model.jax_state_sync()
+        model._jax_state_synced = False
+        installed = model.train_function
+        totals = Carried(model.optimizer, carried())
+        with _carrying(model, totals):
+            make(force=True)
+        function, model.train_function = model.train_function, installed
+        return function, totals
+
+    def train_function(state: Sequence[Any], iterator: Any) -> tuple[Any, Sequence[Any]]:
+        # Keras has taken the values out of the variables: who wants the weights finds them here.
+        model._jax_state = dict(zip(_STATE, state, strict=True))
+        if not made:
+            made.append(first())
+        function, totals = made[0]
+        trainable, rest, optimizer, metrics = state
+        logs, state = function((trainable, rest, totals.put_in(optimizer), metrics), iterator)
+        trainable, rest, optimizer, metrics = state
+        state = trainable, rest, totals.take_out(optimizer), metrics
+        model._jax_state = dict(zip(_STATE, state, strict=True))
+        return logs, state
+
+    model.train_function = train_function
+
+
+def step_logs(result: Any) -> Mapping[str, Any]:
+    """Return the logs in the result of a model's `train_function`."""
+    return result[0]
+
+
+def xla_on_cpu(jit_compile: bool) -> bool:
+    """Return whether XLA compiles a step for a CPU."""
+    return jit_compile and jax.default_backend() == "cpu"
+
+
+def variable_scope(model: keras.Model) -> AbstractContextManager[Any]:
+    """Return the context in which to make arrays that a model's steps update."""
+    return nullcontext()
+
+
+def under_strategy() -> bool:
+    """Return whether the code runs under a distribution strategy of TensorFlow: never."""
+    return False
+
+
+def outside_trace() -> AbstractContextManager[Any]:
+    """Return a context in which values are computed at once, also while a step is traced."""
+    return jax.ensure_compile_time_eval()
+
+
+def have_values(variables: Sequence[keras.Variable]) -> bool:
+    """Return whether all variables have values: Keras makes none while it traces a step."""
+    return True
+
+
+def weight_values(model: keras.Model, variables: Sequence[keras.Variable]) -> list[np.ndarray]:
+    """Return the values of a model's variables: for each a flat float32 array."""
+    # While `fit` runs, the values are in its state and not in the variables.
+    running = getattr(model, "_jax_state", None)
+    state = running if running and not model._jax_state_synced else {}
+    values = {
+        id(variable): value
+        for kind in _STATE[:2]
+        for variable, value in zip(getattr(model, kind), state.get(kind) or (), strict=False)
+    }
+    arrays = [values.get(id(variable), variable._value) for variable in variables]
+    return [_whole(array).astype(np.float32).ravel() for array in arrays]
+
+
+def _whole(array: Any) -> np.ndarray:
+    """Return all of an array, of which this process may hold a part; all processes call it."""
+    if isinstance(array, jax.Array) and not (
+        array.is_fully_addressable or array.is_fully_replicated
+    ):
+        return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+    return np.asarray(array)
+
+
+@contextmanager
+def _carrying(model: keras.Model, carried: Carried) -> Iterator[None]:
+    """Have a model's step carry totals, if it is compiled in this block."""
+    train_step = model.train_step
+    before = model.__dict__.get("train_step")
+
+    def step(state: Sequence[Any], data: Any) -> tuple[Any, Sequence[Any]]:
+        with carried.as_variables():
+            return train_step(state, data)
+
+    # With setattr Keras would track it.
+    model.__dict__["train_step"] = step
+    try:
+        # The layouts of the step's results are those of the variables.
+        with carried.as_variables():
+            yield
+    finally:
+        del model.__dict__["train_step"]
+        if before is not None:
+            model.__dict__["train_step"] = before
