@@ -1,19 +1,46 @@
-"""Delays a Ctrl-C until a place where nothing is half done: `interrupt_deferred`."""
+"""Ctrl-C at a place where nothing is half done: `interrupt_deferred`, `interrupts_collected`."""
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 
 @contextmanager
+def interrupts_collected() -> Iterator[Callable[[], bool]]:
+    """Collect the first Ctrl-C; yields a function that returns whether there was one.
+
+    Workers that stopped at different steps would wait for each other forever. A second Ctrl-C is
+    for a worker that waits for one that died.
+    """
+    if not _handles_interrupts():
+        yield lambda: False
+        return
+    received: list[int] = []
+
+    def collect(number: int, frame: Any) -> None:
+        received.append(number)
+        signal.signal(signal.SIGINT, handler)
+
+    handler = signal.signal(signal.SIGINT, collect)
+    try:
+        yield lambda: bool(received)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def _handles_interrupts() -> bool:
+    """Return whether Ctrl-C comes to this thread, and to a handler that was set in Python."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    return in_main_thread and bool(signal.getsignal(signal.SIGINT))
+
+
+@contextmanager
 def interrupt_deferred() -> Iterator[None]:
-    """Delay a Ctrl-C until the block has ended: what is in it is done completely or not at all."""
-    if threading.current_thread() is not threading.main_thread() or not signal.getsignal(
-        signal.SIGINT
-    ):
-        yield  # the signal goes to another thread, or to a handler that was not set in Python
+    """Delay a Ctrl-C until the block has ended: a record is made completely or not at all."""
+    if not _handles_interrupts():
+        yield
         return
     received: list[tuple[Any, ...]] = []
     handler = signal.signal(

@@ -8,6 +8,7 @@ gradients.
 import math
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemaining
 from kgrad.measure.accumulators import cheapest_way
 from kgrad.measure.backends.current import backend
 from kgrad.measure.inputs import as_arrays, choose_loss, choose_optimizer, require_trainable
-from kgrad.measure.interrupts import interrupt_deferred
+from kgrad.measure.interrupts import interrupt_deferred, interrupts_collected
 from kgrad.measure.probe import Probe
 from kgrad.measure.recorder import STEPS_BETWEEN_READINGS, Recorder, describe_run
 from kgrad.measure.taps import clips
@@ -61,6 +62,10 @@ def train_and_track_gradients(
     of the loss, unscaled and before clipping, of the very step that updates the weights. The first
     record, epoch 0, is the gradient before the first update: that of the first step, which also
     counts in epoch 1.
+
+    Under TensorFlow's `MirroredStrategy` and `MultiWorkerMirroredStrategy` each replica takes its
+    part of every batch; see `docs/tracking.md`. Every process passes all samples, and the chief
+    writes the journal.
 
     Ctrl-C ends the training between two steps. The records so far are returned, the unfinished
     epoch as the last one, with `metadata["interrupted"]` true.
@@ -160,6 +165,8 @@ class Training:
 
     def __init__(self, model: keras.Model, X: Any, y: Any, settings: TrainingSettings) -> None:
         require_trainable(model)
+        _require_outside_scope("train_and_track_gradients", model)
+        self._model = model
         # NumPy's integers can be neither combined with tensors nor written to JSON.
         self._epochs = require_integer("epochs", settings.epochs, 1)
         batch_size = require_integer("batch_size", settings.batch_size, 1)
@@ -168,7 +175,17 @@ class Training:
         self._every = settings.every if settings.every == "epoch" else int(settings.every)
         X, y = as_arrays(model, X, y)
         loss = choose_loss(model, y, settings.loss)
-        optimizer = choose_optimizer(model, settings.optimizer)
+        with backend.variable_scope(model):
+            optimizer = choose_optimizer(model, settings.optimizer)
+        backend.require_loop_strategy(
+            model,
+            optimizer,
+            loss,
+            samples=len(X),
+            batch_size=batch_size,
+            jit_compile=settings.jit_compile,
+            probe=settings.probe is not None,
+        )
         jit = _resolve_jit(settings.jit_compile, model, self._epochs * -(-len(X) // batch_size))
         self._shuffle = settings.shuffle
         self._described = describe_run(model, optimizer, loss) | {
@@ -179,6 +196,12 @@ class Training:
             "every": self._every,
             "samples": len(X),
         }
+        self._workers = backend.workers(model)
+        if self._workers.replicas > 1:
+            self._described["replicas"] = self._workers.replicas
+        self._require_alike("the data", X, y)
+        arguments = (self._epochs, batch_size, self._every, self._shuffle, jit)
+        self._require_alike("the arguments", np.array(repr(arguments)))
         self._probe = None if settings.probe is None else Probe(model, *settings.probe, loss)
         self._recorder = Recorder(
             model,
@@ -204,17 +227,49 @@ class Training:
         """Train from the weights as they are; see `train_and_track_gradients`."""
         require_seed(seed)
         seed = int(np.random.randint(2**31)) if seed is None else int(seed)  # noqa: NPY002 (Keras's seed)
-        seed = seed if self._shuffle else None
+        # All workers take the samples in the chief's order.
+        seed = int(self._workers.everyone([seed])[0, 0]) if self._shuffle else None
+        weights = backend.weight_values(self._model, self._recorder.variables)
+        self._require_alike("the weights", *weights)
+        journal = journal if self._workers.is_chief else None
         self._recorder.begin(journal, self._described | {"seed": seed} | dict(metadata or {}))
         try:
             for variable, start in self._optimizer_start:
                 variable.assign(start)
-            return self._record_training(seed, verbose)
+            if self._workers.count == 1:
+                return self._record_training(seed, verbose)
+            with interrupts_collected() as interrupted:
+                history = self._record_training(seed, verbose, interrupted)
+                if interrupted():
+                    history.metadata["interrupted"] = True
+                return history
         finally:
             self._recorder.close()
 
-    def _record_training(self, seed: int | None, verbose: int) -> GradientHistory:
-        """Run the loop; between its calls make the records and move the progress bar."""
+    def _require_alike(self, what: str, *arrays: np.ndarray) -> None:
+        """Raise unless arrays are the same in all workers: each takes its own part."""
+        if self._workers.count == 1:
+            return
+        digest = 0
+        for array in arrays:
+            digest = zlib.crc32(np.ascontiguousarray(array).data, digest)
+        found = self._workers.everyone([digest])[:, 0]
+        if len(set(found.tolist())) > 1:
+            raise ValueError(
+                f"{what} must be the same in all {self._workers.count} workers, received "
+                "different ones: give each worker all samples and the same seed"
+            )
+
+    def _record_training(
+        self, seed: int | None, verbose: int, interrupted: Callable[[], bool] | None = None
+    ) -> GradientHistory:
+        """Run the loop; between its calls make the records and move the progress bar.
+
+        Args:
+            seed: seed of the order of the samples; None for no shuffling.
+            verbose: whether to show the progress bar.
+            interrupted: whether Ctrl-C was pressed in this worker; if any reports it, all stop.
+        """
         loop, recorder = self._loop, self._recorder
         random = None if seed is None else np.random.default_rng(seed)
         steps_per_record = loop.steps_per_epoch if self._every == "epoch" else self._every
@@ -238,10 +293,18 @@ class Training:
                         steps_per_record - pending,
                         STEPS_BETWEEN_READINGS - pending % STEPS_BETWEEN_READINGS,
                     )
+                    if interrupted is not None:
+                        # Workers stop together, and run as many steps per call as the chief.
+                        agreed = self._workers.everyone([interrupted(), most])
+                        if agreed[:, 0].any():
+                            raise KeyboardInterrupt
+                        most = int(agreed[0, 1])
                     count = loop.run(first, most if begun else 1)
                     seconds_per_step = (time.perf_counter() - start) / count
                     done += count
-                    show(epoch + 1, done, loop.logs)
+                    # Workers read the metrics together, whether they show them or not.
+                    logs = loop.logs if interrupted is None else loop.logs().copy
+                    show(epoch + 1, done, logs)
                     with interrupt_deferred():
                         # An optimizer that accumulates gradients makes no update in its first step.
                         if not begun and (recorder.pending_steps or done == steps_per_record):
@@ -304,6 +367,7 @@ def measure_gradients(
         (1, 6)
     """
     require_trainable(model)
+    _require_outside_scope("measure_gradients", model)
     X, y = as_arrays(model, X, y)
     loss_function = choose_loss(model, y, loss)
     metadata = describe_run(model, None, loss_function) | {"samples": len(X)}
@@ -318,6 +382,15 @@ def measure_gradients(
     recorder.update(recorder.variables, readable, readable)
     recorder.record(0, 0, {"loss": float(value)}, before_training=True)
     return recorder.history
+
+
+def _require_outside_scope(function: str, model: keras.Model) -> None:
+    """Raise in the scope of a strategy: what is computed there belongs to no replica."""
+    if backend.under_strategy() and backend.workers(model).replicas > 1:
+        raise ValueError(
+            f"{function} must be called outside of the scope of a distribution strategy, received "
+            "a call inside: leave `with strategy.scope():` once model and optimizer are made"
+        )
 
 
 def _resolve_jit(jit_compile: bool | str, model: keras.Model, steps: int) -> bool:

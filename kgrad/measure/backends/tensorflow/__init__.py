@@ -1,5 +1,6 @@
 """Measuring on TensorFlow: in the graphs of the compiled steps."""
 
+from kgrad.measure.backends.tensorflow.distribution import require_loop_strategy, workers
 from kgrad.measure.backends.tensorflow.gradients import readable_gradients
 from kgrad.measure.backends.tensorflow.probe import compiled_probe
 from kgrad.measure.backends.tensorflow.runtime import (
@@ -44,6 +45,7 @@ __all__ = [
     "outside_trace",
     "readable_gradients",
     "require_fit_strategy",
+    "require_loop_strategy",
     "step_logs",
     "sum_of_squares",
     "under_strategy",
@@ -51,5 +53,6 @@ __all__ = [
     "variable_scope",
     "version",
     "weight_values",
+    "workers",
     "xla_on_cpu",
 ]

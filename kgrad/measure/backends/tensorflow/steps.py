@@ -8,6 +8,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kgrad.measure.backends.tensorflow.distribution import (
+    local_values,
+    own_part,
+    replicated_strategy,
+    require_no_mask,
+    summed_over_replicas,
+)
 from kgrad.measure.inputs import aligned_targets
 
 
@@ -21,6 +28,10 @@ class Listener(Protocol):
 class TrainingLoop:
     """A model's training steps, compiled.
 
+    Under a distribution strategy each replica takes its part of the batch. The gradient of the
+    whole batch is summed before the optimizer gets it, outside of the replicas, so that clipping
+    and accumulation act on it as on one device.
+
     Args:
         model: a built Keras model.
         X: inputs, (samples, ...).
@@ -30,6 +41,10 @@ class TrainingLoop:
         loss: function of (y_true, y_pred), or None for the compiled loss.
         jit_compile: whether XLA compiles the steps.
         recorder: measures the gradients of each step; None trains without measuring.
+
+    Attributes:
+        samples: number of samples.
+        steps_per_epoch: number of steps per epoch.
     """
 
     def __init__(
@@ -48,10 +63,20 @@ class TrainingLoop:
         self._data = (tf.constant(X), tf.constant(y))
         self._loss_total = tf.Variable([0.0, 0.0], dtype=tf.float64)  # Σ loss · samples, Σ samples
         self.samples, self._batch_size = len(X), min(batch_size, len(X))
-        self.steps_per_epoch = -(-self.samples // self._batch_size)
+        self._full, self._last_size = divmod(self.samples, self._batch_size)
+        self.steps_per_epoch = self._full + (self._last_size > 0)
         self._order = tf.range(self.samples)
         self._compiled: dict[int, Callable] = {}
         self._jit_compile = jit_compile
+        self._strategy = replicated_strategy(model)
+        if self._strategy is not None:
+            if model.compiled:
+                # Metrics cannot make their variables inside the loop of the compiled function.
+                with self._strategy.scope():
+                    model._symbolic_build(data_batch=(X[:1], y[:1], None))
+            # Tracing refuses a model that cannot be distributed.
+            for size in {self._batch_size, self._last_size} - {0}:
+                self._function(size)
 
     def set_order(self, order: np.ndarray) -> None:
         """Take the samples in this order from now on: int32, (samples,)."""
@@ -63,12 +88,10 @@ class TrainingLoop:
         Returns:
             The number of steps run: a partial last batch is a call of its own.
         """
-        full = self.samples // self._batch_size
-        if first < full:
-            count = min(count, full - first)
-            size = self._batch_size
+        if first < self._full:
+            count, size = min(count, self._full - first), self._batch_size
         else:
-            count, size = 1, self.samples - full * self._batch_size
+            count, size = 1, self._last_size
         offset = first * self._batch_size
         self._function(size)(self._order, tf.constant(offset), tf.constant(count))
         return count
@@ -92,7 +115,8 @@ class TrainingLoop:
         """Return the compiled steps for batches of `size`, which are traced once."""
         if size not in self._compiled:
             scalar = tf.TensorSpec([], tf.int32)
-            function = tf.function(self._steps, jit_compile=self._jit_compile)
+            # As in `fit`, autograph does not rewrite the model's Python.
+            function = tf.function(self._steps, autograph=False, jit_compile=self._jit_compile)
             # The recorder listens while the steps are traced: its operations become part of them.
             with ExitStack() as listening:
                 if self._recorder is not None:
@@ -106,18 +130,49 @@ class TrainingLoop:
         """Train on `count` batches of `size` samples, from position `offset` of the order on."""
 
         def step(i: tf.Tensor) -> tuple[tf.Tensor]:
-            # XLA would compile tf.slice anew for every value of its begin.
-            batch = tf.gather(order, tf.range(size) + (offset + i * size))
-            X, y = (tf.gather(array, batch) for array in self._data)
-            loss, gradients, y_pred = backward(self._model, X, y, self._loss, self._optimizer)
+            loss, gradients = self._pass_over(order, offset + i * size, size)
             self._optimizer.apply(gradients, self._model.trainable_variables)
             weight = tf.constant(size, tf.float64)
             self._loss_total.assign_add(tf.stack([tf.cast(loss, tf.float64) * weight, weight]))
-            if self._model.compiled:
-                self._model.compute_metrics(X, y, y_pred)
             return (i + 1,)
 
         tf.while_loop(lambda i: i < count, step, [tf.constant(0)])
+
+    def _pass_over(self, order: tf.Tensor, first: tf.Tensor, size: int) -> tuple[tf.Tensor, list]:
+        """Return loss and gradients of the batch of `size` samples at position `first`."""
+        if self._strategy is not None:
+            return self._pass_in_parts(order, first, size, self._strategy)
+        # XLA would compile tf.slice anew for every value of its begin.
+        X, y = self._samples(tf.gather(order, tf.range(size) + first))
+        loss, gradients, y_pred = backward(self._model, X, y, self._loss, self._optimizer)
+        self._update_metrics(X, y, y_pred)
+        return loss, gradients
+
+    def _pass_in_parts(
+        self, order: tf.Tensor, first: tf.Tensor, size: int, strategy: tf.distribute.Strategy
+    ) -> tuple[tf.Tensor, list]:
+        """Return what `_pass_over` does, from the parts that the replicas compute."""
+
+        def part() -> list:
+            own = own_part(order, first, size)
+            X, y = self._samples(own)
+            share = tf.size(own) / size
+            loss, gradients, y_pred = backward(
+                self._model, X, y, self._loss, self._optimizer, share
+            )
+            require_no_mask(self._model, y_pred)
+            self._update_metrics(X, y, y_pred)
+            return summed_over_replicas([loss, *gradients])
+
+        loss, *gradients = local_values(strategy.run(part), strategy)
+        return loss, gradients
+
+    def _samples(self, positions: tf.Tensor) -> list[tf.Tensor]:
+        return [tf.gather(array, positions) for array in self._data]
+
+    def _update_metrics(self, X: tf.Tensor, y: tf.Tensor, y_pred: tf.Tensor) -> None:
+        if self._model.compiled:
+            self._model.compute_metrics(X, y, y_pred)
 
 
 def backward(
@@ -126,6 +181,7 @@ def backward(
     y: Any,
     loss: Callable[[Any, Any], Any] | None,
     optimizer: keras.optimizers.Optimizer | None = None,
+    share: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, list[Any], tf.Tensor]:
     """Run a forward and a backward pass as in training.
 
@@ -135,6 +191,7 @@ def backward(
         y: targets, (samples, ...), a tensor or an array.
         loss: function of (y_true, y_pred), or None for the compiled loss.
         optimizer: scales the gradients, if it is a `LossScaleOptimizer`.
+        share: a factor of the loss: the share of the samples in a larger batch.
 
     Returns:
         The loss, the gradient of each trainable variable, and the model's output.
@@ -145,6 +202,8 @@ def backward(
         value = loss_value(model, X, y, y_pred, loss)
         if loss is not None:  # the compiled loss includes regularization
             value = tf.add_n([value, *(tf.reduce_sum(extra) for extra in model.losses)])
+        if share is not None:
+            value *= tf.cast(share, value.dtype)
         target = value if optimizer is None else optimizer.scale_loss(value)
     gradients = tape.gradient(target, [variable.value for variable in model.trainable_variables])
     return value, gradients, y_pred
@@ -155,8 +214,13 @@ def loss_value(
 ) -> tf.Tensor:
     """Compute the compiled loss, or the mean of another loss without regularization."""
     if loss is None:
-        return model.compute_loss(x=X, y=y, y_pred=y_pred, training=True)
-    return tf.reduce_mean(loss(aligned_targets(y, y_pred), y_pred))
+        value = model.compute_loss(x=X, y=y, y_pred=y_pred, training=True)
+    else:
+        value = tf.reduce_mean(loss(aligned_targets(y, y_pred), y_pred))
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    # Keras divides its losses by the number of replicas.
+    divided = loss is None or isinstance(loss, keras.losses.Loss)
+    return value * replicas if divided and replicas > 1 else value
 
 
 def gradient(function: Callable[[Any], Any], x: np.ndarray, dtype: str) -> np.ndarray:

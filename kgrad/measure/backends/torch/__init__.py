@@ -14,11 +14,13 @@ from kgrad.measure.backends.torch.runtime import (
     make_fit_step,
     outside_trace,
     require_fit_strategy,
+    require_loop_strategy,
     step_logs,
     under_strategy,
     variable_scope,
     version,
     weight_values,
+    workers,
     xla_on_cpu,
 )
 from kgrad.measure.backends.torch.steps import TrainingLoop, backward
@@ -37,6 +39,7 @@ __all__ = [
     "outside_trace",
     "readable_gradients",
     "require_fit_strategy",
+    "require_loop_strategy",
     "step_logs",
     "sum_of_squares",
     "under_strategy",
@@ -44,5 +47,6 @@ __all__ = [
     "variable_scope",
     "version",
     "weight_values",
+    "workers",
     "xla_on_cpu",
 ]

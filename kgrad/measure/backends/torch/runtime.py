@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import torch
 
+from kgrad.measure.workers import Workers
+
 # Exceptions by which a step of `fit` reports the end of the data: it gets a batch and raises none.
 END_OF_DATA: tuple[type[BaseException], ...] = ()
 
@@ -28,6 +30,27 @@ def describe_device() -> dict[str, Any]:
 
 def require_fit_strategy(model: keras.Model) -> None:
     """Refuse what `fit` supports and a tracker does not: nothing."""
+
+
+def require_loop_strategy(model: keras.Model, optimizer: Any, loss: Any, **arguments: Any) -> None:
+    """Refuse several processes, each of which would train on all data.
+
+    Raises:
+        ValueError: if this process belongs to a group of several.
+    """
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        processes = distributed.get_world_size()
+        if processes > 1:
+            raise ValueError(
+                "train_and_track_gradients trains in one process on torch, received a group of "
+                f"{processes}: use GradientTracker in fit or in a loop of your own"
+            )
+
+
+def workers(model: keras.Model) -> Workers:
+    """Return the processes that train a model in the loop: this one."""
+    return Workers()
 
 
 def make_fit_step(
