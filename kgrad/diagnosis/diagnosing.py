@@ -183,7 +183,8 @@ class Watch:
 def _missing(history: GradientHistory, evidence: Evidence) -> str:
     """Return what could not be checked, as the continuation of "No findings, but"."""
     if not evidence.kernels:
-        return "no weight with two or more axes is watched, so only NaN and infinity were checked"
+        lacks = "has a gradient" if evidence.without_path else "is watched"
+        return f"no weight with two or more axes {lacks}, so only NaN and infinity were checked"
     if "loss" not in history.logs:
         return "the loss was not recorded, so only extreme values were checked"
     if len(history) < 3:

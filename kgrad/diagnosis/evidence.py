@@ -64,8 +64,9 @@ class Evidence:
     """The measurements of a history that the rules compare with thresholds.
 
     Kernels are the weights with two or more axes. Excluded are biases, which have two axes in some
-    recurrent and attention layers, and embedding tables, whose rows have a gradient only if they
-    occur in the batch. Below, R is the number of records and K the number of kernels.
+    recurrent and attention layers, embedding tables, whose rows have a gradient only if they
+    occur in the batch, and weights that have no gradient in any record. Below, R is the number of
+    records and K the number of kernels. A gradient that is missing in a record is NaN.
 
     Args:
         history: the history.
@@ -77,14 +78,17 @@ class Evidence:
         history: the history.
         facts: facts about the model, or None.
         targets: the training targets, or None.
+        all_present: whether each weight has a gradient, bool (R, weights).
         kernels: positions of the kernels among the history's weights.
         layers: layer name of each kernel, (K,).
         fan_in: number of inputs per unit of each kernel, (K,).
         gradient: `l2_norm` of each kernel, (R, K).
+        present: whether each kernel has a gradient, bool (R, K).
         weight: `weight_l2` of each kernel, (R, K).
         update: `update_l2` of each kernel, (R, K).
         epochs: epoch of each record, (R,).
-        steps: training steps per record, (R,); 1 for a record before training.
+        updates: updates of each kernel per record, at least 1, (R, K); training steps in histories
+            that do not count updates.
     """
 
     def __init__(
@@ -101,19 +105,32 @@ class Evidence:
         self._regularized = known.regularized
         self._classes = known.units or max(history.weights[-1].shape[-1:], default=1)
         self._loss_name = known.loss or str(history.metadata.get("loss", ""))
-        weights = history.weights
+        weights, present = history.weights, history.missing == ""
+        self.all_present = present
         self.kernels = [
             i
             for i, w in enumerate(weights)
-            if len(w.shape) >= 2 and w.size and not w.name.endswith(("bias", "embeddings"))
+            if len(w.shape) >= 2
+            and w.size
+            and not w.name.endswith(("bias", "embeddings"))
+            and present[:, i].any()
         ]
         self.layers = tuple(weights[i].layer for i in self.kernels)
         self.fan_in = np.array([_fan_in(weights[i]) for i in self.kernels], float)
+        self.present = present[:, self.kernels]
         self.gradient = history["l2_norm"][:, self.kernels]
         self.weight = history["weight_l2"][:, self.kernels]
         self.update = history["update_l2"][:, self.kernels]
         self.epochs = history.epochs
-        self.steps = np.maximum(np.diff(history.steps, prepend=0), 1)
+        self.updates = np.maximum(self.all_updates[:, self.kernels], 1)
+
+    @cached_property
+    def all_updates(self) -> np.ndarray:
+        """Updates of each weight per record, (R, weights); training steps if they are unknown."""
+        if "updates" in self.history.statistics:
+            return self.history["updates"]
+        steps = np.maximum(np.diff(self.history.steps, prepend=0), 1)
+        return np.tile(steps[:, None], len(self.history.weights))
 
     @property
     def normalized(self) -> bool:
@@ -210,17 +227,17 @@ class Evidence:
 
     @cached_property
     def nonfinite_steps(self) -> np.ndarray:
-        """Steps per record with a NaN or infinity, (R, layers), without skipped steps."""
-        steps = self.history.by_layer("nonfinite_steps")
-        # Loss scaling finds its scale by skipping steps, so skipped steps are normal.
-        skipped = self.history.logs.get("skipped_steps", np.zeros(len(steps)))
-        return np.maximum(steps - np.nan_to_num(skipped)[:, None], 0)
+        """Updates per record with a NaN or infinity, (R, layers), without skipped ones."""
+        updates = self.history.by_layer("nonfinite_steps")
+        # Loss scaling finds its scale by skipping updates, so skipped ones are normal.
+        skipped = self.history.logs.get("skipped_steps", np.zeros(len(updates)))
+        return np.maximum(updates - np.nan_to_num(skipped)[:, None], 0)
 
     @cached_property
     def first_nonfinite_record(self) -> int | None:
         """The first record with a NaN or infinity in gradients, weights or loss; None if none.
 
-        Steps that loss scaling skipped do not count.
+        Updates that loss scaling skipped do not count.
         """
         bad = self.nonfinite_steps.any(axis=1)
         bad = bad | ~np.isfinite(self.history["weight_l2"]).all(axis=1)
@@ -252,7 +269,7 @@ class Evidence:
         bias = self.biases[-1] if self.kernels else None
         if bias is None:
             return np.zeros(len(self.epochs))
-        return self.history["l2_norm"][:, bias]
+        return np.where(self.all_present[:, bias], self.history["l2_norm"][:, bias], 0.0)
 
     @cached_property
     def _error_by_kernel(self) -> np.ndarray:
@@ -337,7 +354,7 @@ class Evidence:
         """Layers, the dead share of each per record, and what the share was counted in.
 
         That is "units" with a probe, otherwise "entries" of the gradient if their zeros were
-        counted, otherwise "steps".
+        counted, otherwise "updates".
         """
         activations = self.history.activations
         if "activation_dead" in activations:
@@ -346,7 +363,17 @@ class Evidence:
             # Without the first kernel, because inputs may be sparse.
             share = self.history["zero_fraction"][:, self.kernels[1:]]
             return self.layers[1:], share, "entries"
-        return self.layers, (self.gradient == 0).astype(float), "steps"
+        share = np.where(self.present, self.gradient == 0, np.nan)
+        return self.layers, share, "updates"
+
+    @cached_property
+    def without_path(self) -> dict[int, int]:
+        """Weights that have updates, but no gradient in any of them → number of these updates."""
+        if not {"updates", "gradients_present"} <= set(self.history.statistics):
+            return {}
+        updates = self.history["updates"].sum(axis=0)
+        none = (updates > 0) & (self.history["gradients_present"] == 0).all(axis=0)
+        return {int(i): int(updates[i]) for i in np.flatnonzero(none)}
 
     @cached_property
     def saturated(self) -> tuple[tuple[str, ...], np.ndarray] | None:

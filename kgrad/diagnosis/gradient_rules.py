@@ -7,6 +7,7 @@ shape, over several records, and together with the fall of the loss.
 import numpy as np
 
 from kgrad.diagnosis.evidence import Evidence
+from kgrad.diagnosis.findings import Measurement
 from kgrad.diagnosis.rules import (
     Observation,
     Quantity,
@@ -35,8 +36,8 @@ _GROWTH = Quantity(
     "it is in this layer",
 )
 _BAD_STEPS = Quantity(
-    "steps with a NaN or infinity",
-    "steps with a NaN or infinity in the gradient: {value}",
+    "updates with a NaN or infinity",
+    "updates with a NaN or infinity in the gradient: {value}",
     count,
 )
 _FIRST_BAD_STEP = Quantity(
@@ -57,12 +58,17 @@ _DEAD = {
         "{value} of the gradient's entries are exactly 0 (threshold {threshold})",
         percent,
     ),
-    "steps": Quantity(
-        "share of steps without a gradient",
-        "the whole gradient is exactly 0 in {value} of the steps (threshold {threshold})",
+    "updates": Quantity(
+        "share of updates with a gradient of 0",
+        "the whole gradient is exactly 0 in {value} of the updates (threshold {threshold})",
         percent,
     ),
 }
+_DEAD_OR_UNUSED = (
+    "The gradients of these layers are exactly 0: most of their units are 0 for every sample, so "
+    "no gradient passes through them, or the loss does not depend on them. A probe shows whether "
+    "the units are 0: GradientTracker(probe=(X, y))."
+)
 _SATURATED = Quantity(
     "share of activations with a slope near 0",
     "the slope of {value} of the activations is nearly 0 (threshold {threshold})",
@@ -184,8 +190,10 @@ def exploding(e: Evidence, t: ThresholdValues) -> Observation | None:
                 *fall_of_loss(e, fall),
             ]
             return Observation(affected_layers(e.layers, level[r] > threshold), r, evidence)
-    norm = np.hypot.reduce(e.gradient, axis=1)
-    grown = norm / norm[0]
+    # Of the kernels that have a gradient in the first record, too.
+    both = e.present & e.present[0]
+    first = np.hypot.reduce(np.where(both, e.gradient[0], 0), axis=1)
+    grown = np.hypot.reduce(np.where(both, e.gradient, 0), axis=1) / first
     # A gradient that grew from nearly 0 to a healthy size has not exploded.
     high = np.isfinite(grown) & (grown > t.growth) & (np.fmax.reduce(level, axis=1) > 1)
     if e.falls_by(t.falls_hardly) or not high.any():
@@ -278,7 +286,47 @@ def dead_units(e: Evidence, t: ThresholdValues) -> Observation | None:
     worst = int(np.nanargmax(share[r]))
     layers = [name for name, is_dead in zip(names, dead[r], strict=True) if is_dead]
     evidence = [measured(e, r, _DEAD[counted_in], share[r, worst], t.dead_share, names[worst])]
-    return Observation(layers, r, evidence + fall_of_loss(e, t.falls_well))
+    explanation = "" if counted_in == "units" else _DEAD_OR_UNUSED
+    return Observation(layers, r, evidence + fall_of_loss(e, t.falls_well), explanation)
+
+
+@Rule(
+    severity="warning",
+    thresholds=(),
+    explanation="The loss does not depend on these weights: their layer is unused, or it is behind "
+    "an operation without a gradient. They are never trained.",
+    remedies=(
+        Remedy(
+            "Check the model's call: the layer's output must reach the loss. Remove a layer that "
+            "is not needed.",
+            (),
+        ),
+        Remedy(
+            "Replace operations without a gradient between the layer and the loss, such as round, "
+            "sign, argmax, comparisons, casts to integers and NumPy functions.",
+            (),
+        ),
+        Remedy("If the weights are to stay as they are, set layer.trainable = False.", ()),
+    ),
+    reference="Baydin et al., Automatic differentiation in machine learning: a survey (2018), "
+    "section 3.2: the gradient follows the operations between a weight and the loss",
+    needs=(),
+)
+def no_path_to_loss(e: Evidence, t: ThresholdValues) -> Observation | None:
+    """Detect weights that are updated, but have no gradient in any update."""
+    if not e.without_path:
+        return None
+    weights, without = e.history.weights, e.without_path
+    evidence = []
+    for layer in dict.fromkeys(weights[i].layer for i in without):
+        own = [i for i in without if weights[i].layer == layer]
+        whole = len(own) == sum(weight.layer == layer for weight in weights)
+        which = "the weights" if whole else " and ".join(weights[i].name for i in own)
+        updates = max(without[i] for i in own)
+        sentence = f"{layer}: {which} had no gradient in any of {count(updates)} updates."
+        measurement = ("updates with a gradient", 0.0, 0.0, layer, int(e.epochs[0]), sentence)
+        evidence.append(Measurement(*measurement))
+    return Observation([one.layer for one in evidence], 0, evidence)
 
 
 @Rule(

@@ -88,7 +88,8 @@ class ThresholdValues:
 Check = Callable[[Evidence, ThresholdValues], Observation | None]
 
 KERNELS = Need(
-    "needs a weight with two or more axes, which the history lacks: let the tracker watch kernels",
+    "needs a weight with two or more axes and a gradient, which the history lacks: let the tracker "
+    "watch kernels",
     lambda e: bool(e.kernels),
 )
 MODEL = Need(
@@ -96,8 +97,8 @@ MODEL = Need(
     lambda e: e.facts is not None,
 )
 KERNELS_OR_MODEL = Need(
-    "needs a weight with two or more axes, which the history lacks, or the model: let the tracker "
-    "watch kernels",
+    "needs a weight with two or more axes and a gradient, which the history lacks, or the model: "
+    "let the tracker watch kernels",
     lambda e: bool(e.kernels) or e.facts is not None,
 )
 LOSS = Need(

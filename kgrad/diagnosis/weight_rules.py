@@ -31,12 +31,12 @@ _SIGMA_W2 = Quantity(
     "σ_w² (fan-in times the mean square of the weights) is {value} (threshold {threshold})",
 )
 _MOVED = Quantity(
-    "change divided by the weight norm and by the square root of the steps",
-    "the weights' change divided by their norm and by √steps is {value} (threshold {threshold})",
+    "change divided by the weight norm and by the square root of the updates",
+    "the weights' change divided by their norm and by √updates is {value} (threshold {threshold})",
 )
 _STEP = Quantity(
-    "largest change per step divided by the weight norm",
-    "a step changes the weights by {value} of their norm, the most of all layers (threshold "
+    "largest change per update divided by the weight norm",
+    "an update changes the weights by {value} of their norm, the most of all layers (threshold "
     "{threshold})",
 )
 _LEFT = Quantity(
@@ -45,8 +45,8 @@ _LEFT = Quantity(
     percent,
 )
 _CLIPPED = Quantity(
-    "share of the steps that were clipped",
-    "{value} of the steps were clipped (threshold {threshold})",
+    "share of the updates that were clipped",
+    "{value} of the updates were clipped (threshold {threshold})",
     percent,
 )
 
@@ -171,9 +171,9 @@ def _equal_units(e: Evidence) -> Observation | None:
         Threshold(
             "far",
             0.5,
-            "‖ΔW‖/‖W‖ of a record divided by the square root of its steps, because steps in random "
-            "directions add up like a random walk; reported if the loss rises or does not fall "
-            "well",
+            "‖ΔW‖/‖W‖ of a record divided by the square root of its updates, because updates in "
+            "random directions add up like a random walk; reported if the loss rises or does not "
+            "fall well",
         ),
         Threshold("very_far", 2.5, "the same ratio, reported whatever the loss does"),
     ),
@@ -188,8 +188,8 @@ def _equal_units(e: Evidence) -> Observation | None:
 )
 def moving_too_far(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect kernels that change by more than their own size while the loss jumps or stays."""
-    # Steps in random directions add up like a random walk.
-    walked = e.movement / np.sqrt(e.steps)[:, None]
+    # Updates in random directions add up like a random walk.
+    walked = e.movement / np.sqrt(e.updates)
     movement = np.where(np.isfinite(walked), walked, 0).max(axis=1)
     harmful = e.rises | (not e.falls_by(t.falls_well))
     for threshold, where in ((t.very_far, True), (t.far, harmful)):
@@ -209,7 +209,7 @@ def moving_too_far(e: Evidence, t: ThresholdValues) -> Observation | None:
         Threshold(
             "still",
             1e-4,
-            "‖ΔW‖/‖W‖ of a step below which weights do not move; Karpathy calls 1e-3 healthy",
+            "‖ΔW‖/‖W‖ of an update below which weights do not move; Karpathy calls 1e-3 healthy",
         ),
     ),
     explanation="The gradients have a healthy size, but the updates are so small compared with the "
@@ -222,7 +222,7 @@ def moving_too_far(e: Evidence, t: ThresholdValues) -> Observation | None:
 )
 def not_moving(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect updates that hardly change any kernel although the gradients are healthy."""
-    step = e.movement / e.steps[:, None]
+    step = e.movement / e.updates
     largest = np.fmax.reduce(step, axis=1)
     r = first_lasting(largest < t.still, step, 1.0, after=1)
     # A schedule that ends at 0 stops the weights in the last records.
@@ -253,8 +253,8 @@ def not_moving(e: Evidence, t: ThresholdValues) -> Observation | None:
             "learning rate tenfold",
         ),
     ),
-    explanation="Clipping acts at nearly every step and leaves only a small part of the gradient. "
-    "The bound, not the gradient, determines the step size.",
+    explanation="Clipping acts at nearly every update and leaves only a small part of the "
+    "gradient. The bound, not the gradient, determines the step size.",
     remedies=(
         Remedy("Raise the bound to a few times the usual gradient norm.", ("clipping",)),
         Remedy(
@@ -267,11 +267,14 @@ def not_moving(e: Evidence, t: ThresholdValues) -> Observation | None:
     needs=(KERNELS, CLIPPING),
 )
 def always_clipped(e: Evidence, t: ThresholdValues) -> Observation | None:
-    """Detect clipping that acts at nearly every step and leaves little of the gradient."""
-    share = e.history["clipped_steps"].max(axis=1) / e.steps
+    """Detect clipping that acts at nearly every update and leaves little of the gradient."""
     with np.errstate(all="ignore"):
-        before = np.hypot.reduce(e.history["l2_norm"], axis=1)
-        left = np.hypot.reduce(e.history["clipped_l2"], axis=1) / before
+        share = e.history["clipped_steps"].max(axis=1) / e.all_updates.max(axis=1)
+        before, after = (
+            np.hypot.reduce(np.where(e.all_present, e.history[name], 0), axis=1)
+            for name in ("l2_norm", "clipped_l2")
+        )
+        left = after / before
     clipped = (share >= t.clipped_share) & (left < t.clipped_left)
     r = first_lasting(clipped, left[:, None], t.persistent)
     if r is None or e.falls_by(t.falls_well):

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from kgrad.figures.looks import BY_DEPTH, DEPTH, TIME, Color, ramp
-from kgrad.figures.scale import MARGIN
+from kgrad.figures.scale import MARGIN, NO_PATH, NOT_UPDATED, Special, with_missing
 from kgrad.figures.selection import chosen_epochs, time_axis
 from kgrad.figures.thinning import cell_edges, denser_early
 from kgrad.records.checks import did_you_mean
@@ -18,6 +18,7 @@ STRIP_HEIGHT = (
     0.12  # height of the strip of zeros, or of NaN and infinities, as a fraction of the axis
 )
 DENSITY_LABEL = "share of entries per factor of 2"
+MISSING_OPACITY = 0.3  # of the color that fills a column without a gradient
 MOST_PANELS = 12  # the largest number of layers that have a panel each
 _MOST_MOMENTS = 4  # drawn against depth by default
 _TAIL = 1e-3  # share of a column's entries at each end that the axis may leave out
@@ -29,12 +30,20 @@ class Panel(NamedTuple):
     Attributes:
         title: the layer's name, or the moment.
         counts: counts of exponents, (columns, 256).
+        missing: why columns without counts have none, as `GradientHistory.missing`, (columns,).
         color: of the line of medians.
     """
 
     title: str
     counts: np.ndarray
+    missing: np.ndarray
     color: Color
+
+    @property
+    def found(self) -> dict[Special, np.ndarray]:
+        """Return the special values that stand for missing gradients → where, bool (columns,)."""
+        values = with_missing(np.zeros(len(self.missing)), self.missing)
+        return {one: one.found(values) for one in (NO_PATH, NOT_UPDATED) if one.found(values).any()}
 
     @property
     def zeros(self) -> np.ndarray:
@@ -161,11 +170,15 @@ def drawable_cells(
         raise ValueError(
             "history must have distributions, received none: ask for them when you train"
         )
+    places = [history.layers.index(layer) for layer in layers]
+    missing = np.where(counts.any(axis=2), "", history.missing_by_layer[:, places])
     time, (times,) = time_axis([history])
     if epochs is None and len(drawn) > 1 and len(layers) <= MOST_PANELS:
-        centers, edges, summed = _summed(times[drawn], counts[drawn], most)
+        centers, edges, summed, without = _summed(times[drawn], counts[drawn], missing[drawn], most)
         named = zip(layers, ramp(DEPTH, len(layers)), strict=True)
-        panels = [Panel(name, summed[:, i], color) for i, (name, color) in enumerate(named)]
+        panels = [
+            Panel(name, summed[:, i], without[:, i], color) for i, (name, color) in enumerate(named)
+        ]
         return Cells(panels, centers, edges, time, ())
     if epochs is None:
         drawn = drawn[denser_early(len(drawn), _MOST_MOMENTS)]
@@ -175,7 +188,7 @@ def drawable_cells(
         drawn = np.array([drawn[times[drawn] == moment][-1] for moment in moments])
     colors = ramp(TIME, len(drawn))
     panels = [
-        Panel(f"{time} {times[i]}", counts[i], color)
+        Panel(f"{time} {times[i]}", counts[i], missing[i], color)
         for i, color in zip(drawn, colors, strict=True)
     ]
     depth = np.arange(len(layers))
@@ -232,12 +245,18 @@ def _pooled_counts(history: GradientHistory, layers: Sequence[str]) -> np.ndarra
 
 
 def _summed(
-    times: np.ndarray, counts: np.ndarray, most: int | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return centers, bounds and counts of at most `most` columns, each the sum of some records."""
+    times: np.ndarray, counts: np.ndarray, missing: np.ndarray, most: int | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return at most `most` columns, each the sum of some records.
+
+    Returns:
+        centers, bounds and counts of the columns, and why those without counts have none.
+    """
     edges = cell_edges(times)
     if most is None or len(times) <= most:
-        return times, edges, counts
+        return times, edges, counts, missing
     bounds = np.linspace(0, len(times), most + 1).round().astype(int)
-    edges = edges[bounds]
-    return (edges[:-1] + edges[1:]) / 2, edges, np.add.reduceat(counts, bounds[:-1], axis=0)
+    edges, starts = edges[bounds], bounds[:-1]
+    summed = np.add.reduceat(counts, starts, axis=0)
+    without = np.where(summed.any(axis=2), "", missing[starts])
+    return (edges[:-1] + edges[1:]) / 2, edges, summed, without

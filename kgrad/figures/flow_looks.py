@@ -1,6 +1,7 @@
 """The flow graph's verdicts on norms, and their look: colors, dashes, sizes and words."""
 
 import math
+import struct
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -8,9 +9,12 @@ import networkx as nx
 import numpy as np
 
 from kgrad.figures.flow_layout import Edge, Layout
-from kgrad.figures.scale import INFINITE, NAN, ZERO, Scale, Special
+from kgrad.figures.scale import INFINITE, NAN, NO_PATH, NOT_UPDATED, ZERO, Scale, Special
+from kgrad.records import statistics
 
-Verdict = Literal["above", "below", "zero", "NaN", "infinite", "not measured"]
+Verdict = Literal[
+    "above", "below", "zero", "NaN", "infinite", "no path", "not updated", "not measured"
+]
 
 # Color, and dashes in points. A blue green and a dark red differ for every kind of color vision.
 LOOKS: dict[Verdict, tuple[str, tuple[float, ...]]] = {
@@ -21,7 +25,18 @@ LOOKS: dict[Verdict, tuple[str, tuple[float, ...]]] = {
     "infinite": (INFINITE.color, ()),
     "not measured": ("0.55", (1.2, 2.4)),
 }
-SPECIAL: dict[Verdict, Special] = {"zero": ZERO, "NaN": NAN, "infinite": INFINITE}
+SPECIAL: dict[Verdict, Special] = {
+    "zero": ZERO,
+    "infinite": INFINITE,
+    "NaN": NAN,
+    "no path": NO_PATH,
+    "not updated": NOT_UPDATED,
+}
+_BITS: dict[bytes, Verdict] = {  # faster than `Special.found`, once per part and record
+    struct.pack("d", NO_PATH.value): "no path",
+    struct.pack("d", NOT_UPDATED.value): "not updated",
+}
+_MISSING = {statistics.NO_PATH: NO_PATH.value, statistics.NOT_UPDATED: NOT_UPDATED.value}
 
 AREAS = (70.0, 520.0)  # of nodes, and of one without a gradient: squares of diameters in points
 BARE_AREA = 60.0
@@ -49,12 +64,17 @@ def limit_of(norms: Iterable[float | None], threshold: float, relative: bool) ->
     return threshold * max((n for n in norms if n is not None and math.isfinite(n)), default=0.0)
 
 
+def drawn_norm(norm: float | None, reason: str) -> float | None:
+    """Return a norm, or the special value that is drawn if there is none for this reason."""
+    return _MISSING.get(reason) if norm is None else norm
+
+
 def verdict_of(norm: float | None, limit: float) -> Verdict:
-    """Return the verdict on a norm: a norm at or below the limit is small."""
+    """Return the verdict on what `drawn_norm` returned: a norm at or below the limit is small."""
     if norm is None:
         return "not measured"
     if math.isnan(norm):
-        return "NaN"
+        return _BITS.get(struct.pack("d", norm), "NaN")
     if math.isinf(norm):
         return "infinite"
     if norm == 0:
@@ -92,10 +112,9 @@ def between(ends: tuple[float, float], share: Any) -> Any:
 
 
 def text_of(norm: float) -> str:
-    """Return a norm with two digits."""
-    if math.isinf(norm):
-        return "∞"
-    return "NaN" if math.isnan(norm) else f"{norm:.2g}"
+    """Return a norm with two digits, or the short name of a special value."""
+    verdict = verdict_of(norm, 0.0)
+    return SPECIAL[verdict].short if verdict in SPECIAL else f"{norm:.2g}"
 
 
 def numbered(graph: nx.DiGraph, layout: Layout) -> list[Edge]:

@@ -1,7 +1,8 @@
 """`Scale`: places of a statistic's values on an axis and in a color ramp.
 
-Magnitudes are logarithmic, and a logarithmic axis has no place for 0, NaN and infinity. Here each
-of them has a strip along the axis's edge and a color outside the ramp, so none is a mere gap.
+Magnitudes are logarithmic, and a logarithmic axis has no place for 0, NaN and infinity; a gradient
+that does not exist has no place on any axis. Here each of them has a strip along the axis's edge
+and a color outside the ramp, so none is a mere gap.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import MaxNLocator
 
+from kgrad.records import statistics
 from kgrad.records.statistics import STATISTICS
 
 STRIP = 0.07  # height of the strip of one special value, as a fraction of the axis
@@ -29,12 +31,22 @@ EXTEND = {
 SINGULAR = -280.0  # log10; matplotlib takes a range far below this for empty
 
 
+def _own_nan(code: int) -> float:
+    """Return a NaN that differs in its bits from any other, as the missing value of R does.
+
+    A gradient that does not exist is drawn from the same arrays as the others: arithmetic and plots
+    take it for a NaN, and `Special.found` knows it.
+    """
+    return float(np.uint64(0x7FF8_0000_0000_0000 + code).view(np.float64))
+
+
 class Special(NamedTuple):
     """A value that has no place on a logarithmic axis, with its mark.
 
     Attributes:
         name: its name in legends.
         short: its name where there is little room.
+        value: the number that stands for it in arrays.
         marker: its marker, as matplotlib names it.
         color: its color, as matplotlib reads it.
         at_top: whether its strip is at the axis's upper end.
@@ -42,6 +54,7 @@ class Special(NamedTuple):
 
     name: str
     short: str
+    value: float
     marker: str
     color: str
     at_top: bool
@@ -50,12 +63,32 @@ class Special(NamedTuple):
         """Return True where `values` has this value: bool, of the shape of `values`."""
         if self is ZERO:
             return values == 0
-        return np.isnan(values) if self is NAN else np.isinf(values)
+        if self is INFINITE:
+            return np.isinf(values)
+        if self is NAN:
+            return np.isnan(values) & ~NO_PATH.found(values) & ~NOT_UPDATED.found(values)
+        return np.asarray(values, np.float64).view(np.uint64) == np.float64(self.value).view(
+            np.uint64
+        )
 
 
-ZERO = Special("0 (exactly)", "0", "o", "black", at_top=False)
-INFINITE = Special("infinite", "∞", "^", "#d55e00", at_top=True)
-NAN = Special("NaN", "NaN", "X", "0.35", at_top=True)
+ZERO = Special("0 (exactly)", "0", 0.0, "o", "black", at_top=False)
+INFINITE = Special("infinite", "∞", np.inf, "^", "#d55e00", at_top=True)
+NAN = Special("NaN", "NaN", np.nan, "X", "0.35", at_top=True)
+NO_PATH = Special(
+    f"no gradient: {statistics.NO_PATH}", "no path", _own_nan(1), "D", "#cc79a7", at_top=False
+)
+NOT_UPDATED = Special(statistics.NOT_UPDATED, "no update", _own_nan(2), "s", "0.7", at_top=False)
+SPECIAL = (ZERO, INFINITE, NAN, NO_PATH, NOT_UPDATED)
+"""Every special value, in the order of legends."""
+
+
+def with_missing(values: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """Return a copy of `values` with `NO_PATH` and `NOT_UPDATED` where `missing` names them."""
+    marked = values.copy()
+    marked[missing == statistics.NO_PATH] = NO_PATH.value
+    marked[missing == statistics.NOT_UPDATED] = NOT_UPDATED.value
+    return marked
 
 
 @dataclass(frozen=True)
@@ -66,7 +99,7 @@ class Scale:
         statistic: its name.
         low: the smallest value on the ramp and the axis, above 0 if the scale is logarithmic.
         high: the largest value, finite.
-        special: which of 0, infinity and NaN occur and need a place of their own.
+        special: which special values occur and need a place of their own.
         blank: whether nothing else occurs.
         extend: the ends at which values are outside, as matplotlib's color bars name them.
         logarithmic: whether equal distances are equal ratios.
@@ -108,8 +141,9 @@ class Scale:
             low, high = 10 ** np.clip(
                 [ends[0] - wider, ends[1] + wider], [SMALLEST, SINGULAR], LARGEST
             )
-        candidates = (ZERO, INFINITE, NAN) if logarithmic else (INFINITE, NAN)
-        special = tuple(one for one in candidates if one.found(values).any())
+        special = tuple(
+            one for one in SPECIAL if one.found(values).any() and (logarithmic or one is not ZERO)
+        )
         extend = EXTEND[
             bool((ordinary < low * (1 - 1e-9)).any()), bool((ordinary > high * (1 + 1e-9)).any())
         ]
@@ -146,8 +180,11 @@ class Scale:
 
     def height(self, special: Special) -> float:
         """Return the center of a special value's strip, as a fraction of the axis."""
-        tops = [one for one in self.special if one.at_top]
-        return 1 - STRIP * (tops.index(special) + 0.5) if special.at_top else STRIP / 2
+        same_end = [one for one in self.special if one.at_top == special.at_top]
+        if special.at_top:
+            return 1 - STRIP * (same_end.index(special) + 0.5)
+        # 0 is next to the axis, and what is no number below it.
+        return STRIP * (same_end[::-1].index(special) + 0.5)
 
     def heights(self, values: np.ndarray) -> np.ndarray:
         """Return where each value is drawn, as fractions of the axis."""
@@ -169,8 +206,8 @@ class Scale:
         if self.blank:
             return np.empty(0)
         if not self.logarithmic:
-            whole = self.statistic == "nonfinite_steps"
-            locator = MaxNLocator(most - 1, integer=whole)
+            row = STATISTICS.get(self.statistic)
+            locator = MaxNLocator(most - 1, integer=row is not None and row.whole)
             ticks = np.array(locator.tick_values(self.low, self.high))
             return ticks[(ticks >= self.low) & (ticks <= self.high)]
         slack = 1e-9

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kgrad.figures.scale import Scale
+from kgrad.figures.scale import Scale, with_missing
 from kgrad.figures.thinning import denser_early
 from kgrad.records.checks import did_you_mean
 from kgrad.records.history import GradientHistory, require_history
 from kgrad.records.prediction import Prediction
-from kgrad.records.statistics import STATISTICS
+from kgrad.records.statistics import STATISTICS, needs_gradient
 from kgrad.records.trials import Trial, Trials
 
 Runs = GradientHistory | Mapping[str, GradientHistory]
@@ -118,6 +118,17 @@ def drawable_groups(given: Any, statistic: str) -> dict[str, list[GradientHistor
                     f"({', '.join(group[0].layers):.60}): pass runs of one model"
                 )
     return groups
+
+
+# --- Values
+
+
+def layer_values(history: GradientHistory, statistic: str) -> np.ndarray:
+    """Return what is drawn of a statistic, (records, layers): `by_layer` and what is missing."""
+    values = history.by_layer(statistic)
+    if not needs_gradient(statistic):
+        return values
+    return with_missing(values, history.missing_by_layer)
 
 
 # --- Time
@@ -230,7 +241,7 @@ def profiles(
     at = iter(times)
     panels = {}
     for name, group in groups.items():
-        runs = [(next(at), history.by_layer(statistic)) for history in group]
+        runs = [(next(at), layer_values(history, statistic)) for history in group]
         panels[name] = (
             group[0].layers,
             [
@@ -314,7 +325,7 @@ class Predicted(NamedTuple):
 def at_epoch_0(histories: Sequence[GradientHistory], statistic: str) -> np.ndarray:
     """Return the values of each history's first record of epoch 0: (histories, layers)."""
     first = [np.flatnonzero(history.epochs == 0)[0] for history in histories]
-    return np.stack([h.by_layer(statistic)[i] for i, h in zip(first, histories, strict=True)])
+    return np.stack([layer_values(h, statistic)[i] for i, h in zip(first, histories, strict=True)])
 
 
 def predicted_groups(
@@ -421,7 +432,7 @@ def shared_scale(
     histories: Iterable[GradientHistory], predictions: Iterable[Prediction], statistic: str
 ) -> Scale:
     """Return the scale that holds all records of several runs, and lines and bands predicted."""
-    arrays = [history.by_layer(statistic) for history in histories]
+    arrays = [layer_values(history, statistic) for history in histories]
     for prediction in predictions:
         arrays += Predicted.of(prediction, statistic).drawn()
     return Scale.of(statistic, arrays)
@@ -546,6 +557,16 @@ def drawable_trials(trials: Any, most: int, statistic: str) -> tuple[Trial, ...]
         {f"trials[{i}].history": trial.history for i, trial in enumerate(shown)}, statistic
     )
     return shown
+
+
+def trial_values(trials: Trials, shown: Sequence[Trial], statistic: str) -> list[np.ndarray]:
+    """Return what is drawn of each trial, (records, layers): values and what is missing."""
+    values = [trials.by_layer(trial, statistic) for trial in shown]
+    if not needs_gradient(statistic):
+        return values
+    return [
+        with_missing(one, trials.missing(trial)) for one, trial in zip(values, shown, strict=True)
+    ]
 
 
 def loss_scale(losses: Sequence[np.ndarray]) -> Scale:

@@ -5,7 +5,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from kgrad.figures.scale import Scale, Special
+from kgrad.figures.scale import SPECIAL, Scale, Special
 
 MOST_COLUMNS = 400
 
@@ -64,8 +64,8 @@ class Columns(NamedTuple):
 def notable_records(values: np.ndarray, most: int) -> np.ndarray:
     """Return the most informative records: at most `most` increasing indices.
 
-    They are the first and the last record, the records in which a part is 0, NaN or infinite for
-    the first time, and two from each of several equal stretches of time: those in which some part
+    They are the first and the last record, the records in which each special value occurs for the
+    first time, and two from each of several equal stretches of time: those in which some part
     is furthest above and furthest below its own median.
 
     Args:
@@ -77,7 +77,7 @@ def notable_records(values: np.ndarray, most: int) -> np.ndarray:
         return np.arange(count)
     firsts = [
         int(found.any(axis=1).argmax())
-        for found in (values == 0, np.isnan(values), np.isinf(values))
+        for found in (special.found(values) for special in SPECIAL)
         if found.any()
     ]
     kept = {0, count - 1, *firsts}

@@ -22,9 +22,11 @@ def flow_graph(
     Every node has `kind` (its class), `layers` (the layers of the history that are parts of it),
     `shapes` (of its weights, as text), `gradient_norm` (the L2 norm of the gradient of its weights,
     taken as one vector), `statistics` (all its recorded statistics, by name), `norms`
-    (`gradient_norm` of every record) and `reason`. Every edge has `outputs` (the names of the layer
-    outputs whose signals it carries), `gradient_norm`, `norms` and `reason`. A value that was not
-    measured is None, and `reason` says why; otherwise `reason` is empty.
+    (`gradient_norm` of every record), `reason` and `reasons`. Every edge has `outputs` (the names
+    of the layer outputs whose signals it carries), `gradient_norm`, `norms` and `reason`. A value
+    that was not measured is None, and so is the gradient of weights that were not updated or have
+    no path to the loss. `reason` says why, for a node in every record `reasons`; otherwise they are
+    empty.
 
     The norm on an edge is that of ∂L/∂a on the probe's batch (the recorded `signal_l2`), where a is
     the output of the source in the calls that the edge represents. If several layers consume a, it

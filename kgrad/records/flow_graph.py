@@ -1,8 +1,8 @@
 """Flow graphs: a model's layers and connections with their gradients, and the JSON form.
 
 A node is a layer with the gradient of its weights. An edge leads from a layer to one that uses its
-output a, and has the signal ∂L/∂a that flows back, if a probe recorded it. Otherwise it has None
-and the reason.
+output a, and has the signal ∂L/∂a that flows back, if a probe recorded it. Without a number a node
+or an edge has None and the reason.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ import numpy as np
 
 from kgrad.records.files import MOST_NAMES, MOST_PARTS, NONFINITE, number_to_json
 from kgrad.records.history import GradientHistory, Weight, require_history
-from kgrad.records.statistics import STATISTICS
+from kgrad.records.statistics import NO_PATH, NOT_UPDATED, combine, needs_gradient
 
 Nested = Literal["folded", "opened"]
 Series = tuple[float | None, ...]
@@ -197,13 +197,16 @@ def graph_of(
         raise ValueError(f"epoch needs a history, received {epoch!r} and no history")
     measured = _Measured(history)
     for node in topology.nodes:
-        statistics, reason = measured.of_node(node.layers)
+        statistics, reasons, reason = measured.of_node(node.layers)
+        if record is not None and reasons:
+            reason = reason or reasons[record]
         graph.add_node(
             node.name,
             kind=node.kind,
             layers=node.layers,
             shapes=measured.shapes(node.layers),
             **_at(record, statistics.get("l2_norm", ()), reason),
+            reasons=reasons,
             statistics={} if record is None else {k: v[record] for k, v in statistics.items()},
         )
     for edge in topology.edges:
@@ -246,6 +249,7 @@ class _Measured:
             self._weights.setdefault(weight.layer, []).append((place, weight))
         self._places = {layer: i for i, layer in enumerate(history.layers)}
         self._tables = {name: history.by_layer(name) for name in history.statistics}
+        self._missing = history.missing_by_layer
         sizes = [sum(w.size for _, w in self._weights[layer]) for layer in history.layers]
         self._sizes = np.array(sizes, dtype=np.float64)
         self._rows = {name: i for i, name in enumerate(history.outputs)}
@@ -264,18 +268,30 @@ class _Measured:
             for _, weight in weights
         )
 
-    def of_node(self, layers: Sequence[str]) -> tuple[dict[str, Series], str]:
-        """Return every statistic over all records, with the layers taken as one."""
+    def of_node(self, layers: Sequence[str]) -> tuple[dict[str, Series], tuple[str, ...], str]:
+        """Return every statistic over all records, with the layers taken as one.
+
+        A statistic that needs a gradient is None in a record without one.
+
+        Returns:
+            the statistics; why there is no gradient in each record, "" if there is one; and why
+            there is no norm in any record.
+        """
         if self._history is None:
-            return {}, NO_HISTORY
+            return {}, (), NO_HISTORY
         members = [self._places[layer] for layer in layers if layer in self._places]
         if not members:
-            return {}, NO_WEIGHTS
-        sizes = self._sizes[members]
-        return {
-            name: tuple(STATISTICS[name].by_layer(table[:, members], sizes).tolist())
-            for name, table in self._tables.items()
-        }, "" if "l2_norm" in self._tables else NO_NORM
+            return {}, (), NO_WEIGHTS
+        missing = self._missing[:, members]
+        present = missing == ""
+        statistics: dict[str, Series] = {}
+        for name, table in self._tables.items():
+            needed = present if needs_gradient(name) else np.ones_like(present)
+            values = combine(name, table[:, members], self._sizes[members], needed).tolist()
+            known = zip(values, needed.any(axis=1), strict=True)
+            statistics[name] = tuple(value if is_known else None for value, is_known in known)
+        reasons = tuple(min(row, key=("", NO_PATH, NOT_UPDATED).index) for row in missing)
+        return statistics, reasons, "" if "l2_norm" in self._tables else NO_NORM
 
     def of_edge(self, crossing: Crossing) -> tuple[Series, str]:
         """Return the norm, over all records, of the signals that flow back."""
@@ -321,6 +337,7 @@ class _JsonRecord(msgspec.Struct):
     step: int
     nodes: list[_Norm]
     edges: list[_Norm]
+    reasons: list[str] = []
 
 
 class _JsonGraph(msgspec.Struct):
@@ -344,7 +361,7 @@ def graph_to_json(graph: nx.DiGraph, *, every_record: bool = False) -> dict[str,
     Args:
         graph: a graph that `flow_graph` returned.
         every_record: whether to add `"records"`: the norms of all nodes and edges, in their order,
-            in every record.
+            in every record, and why nodes have none if any lacks its gradient.
 
     Returns:
         `"nodes"`, each with `"id"`, `"gradient_norm"` and more; `"edges"`, each with `"source"`,
@@ -435,7 +452,9 @@ def graph_from_json(content: Any) -> nx.DiGraph:
         )
     graph.graph["epochs"] = tuple(record.epoch for record in given.records)
     graph.graph["steps"] = tuple(record.step for record in given.records)
-    _add_norms("nodes", list(graph.nodes.values()), [record.nodes for record in given.records])
+    nodes = list(graph.nodes.values())
+    _add_norms("nodes", nodes, [record.nodes for record in given.records])
+    _add_reasons(nodes, [record.reasons for record in given.records])
     _add_norms("edges", list(graph.edges.values()), [record.edges for record in given.records])
     return graph
 
@@ -444,11 +463,16 @@ def _records_to_json(graph: nx.DiGraph) -> list[dict[str, Any]]:
     def at(i: int, all_norms: list[Series]) -> list[Any]:
         return [_norm_to_json(norms[i]) if norms else None for norms in all_norms]
 
+    def why(i: int) -> dict[str, list[str]]:
+        reasons = [series[i] if series else "" for series in every_reason]
+        return {"reasons": reasons} if any(reasons) else {}
+
     nodes = [node["norms"] for node in graph.nodes.values()]
     edges = [edge["norms"] for edge in graph.edges.values()]
+    every_reason = [node.get("reasons", ()) for node in graph.nodes.values()]
     times = zip(graph.graph["epochs"], graph.graph["steps"], strict=True)
     return [
-        {"epoch": epoch, "step": step, "nodes": at(i, nodes), "edges": at(i, edges)}
+        {"epoch": epoch, "step": step, "nodes": at(i, nodes), "edges": at(i, edges), **why(i)}
         for i, (epoch, step) in enumerate(times)
     ]
 
@@ -463,6 +487,15 @@ def _add_norms(what: str, parts: list[dict[str, Any]], rows: list[list[_Norm]]) 
     for i, part in enumerate(parts):
         norms = tuple(_norm_from_json(row[i]) for row in rows)
         part["norms"] = norms if any(norm is not None for norm in norms) else ()
+
+
+def _add_reasons(nodes: list[dict[str, Any]], rows: list[list[str]]) -> None:
+    """Give nodes the reasons why they have no norm, one row per record; empty if all have one."""
+    for row in rows:
+        if len(row) not in (0, len(nodes)):
+            raise ValueError(f"records must have {len(nodes)} reasons or none, received {len(row)}")
+    for i, node in enumerate(nodes):
+        node["reasons"] = tuple(row[i] if row else "" for row in rows)
 
 
 def _norm_to_json(norm: float | None) -> float | str | None:

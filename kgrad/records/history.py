@@ -30,7 +30,7 @@ from kgrad.records.files import (
     numbers,
     read_lines,
 )
-from kgrad.records.statistics import by_layer, layers_of
+from kgrad.records.statistics import by_layer, layers_of, needs_gradient, why_missing
 
 
 class Weight(NamedTuple):
@@ -59,7 +59,8 @@ class GradientHistory:
 
     `history["mean_abs"]` is a float64 array of shape (records, weights), and
     `history.by_layer("mean_abs")` has shape (records, layers). NaN and infinity are data and are
-    kept.
+    kept. The statistics of a gradient are also NaN for a weight without a gradient; `missing` says
+    for which weights, and why.
 
     Attributes:
         weights: the trainable variables, in forward order.
@@ -171,7 +172,9 @@ class GradientHistory:
         """Return the values of one statistic per layer, with the layer's weights as one vector.
 
         Means are weighted by the number of entries, norms add in squares, and maxima combine to
-        the largest. A step is non-finite in a layer if it is so in any of the layer's weights.
+        the largest. Weights without a gradient are left out of the statistics of gradients; a layer
+        of which no weight had one has NaN. An update is non-finite in a layer if it is so in any of
+        the layer's weights.
 
         Args:
             statistic: one of `self.statistics`.
@@ -185,17 +188,45 @@ class GradientHistory:
         values = self[statistic]
         if self._records and statistic in self._records[0]["layer_values"]:
             return self._stacked("layer_values", statistic, len(self.layers))
-        return by_layer(statistic, values, self.weights)
+        present = self["gradients_present"] > 0 if self._counts_updates else None
+        return by_layer(statistic, values, self.weights, present)
+
+    @property
+    def missing(self) -> np.ndarray:
+        """Why each weight has no gradient in each record: strings, (records, weights).
+
+        "not updated" if no update contained the weight, "no path to the loss" if updates did but
+        its gradient was always None; "" if there is a gradient, NaN or not, and in histories
+        without the statistics `updates` and `gradients_present`.
+        """
+        if not self._counts_updates:
+            return np.full((len(self), len(self.weights)), "", dtype=object)
+        return why_missing(self["updates"], self["gradients_present"])
+
+    @property
+    def missing_by_layer(self) -> np.ndarray:
+        """Why no weight of each layer has a gradient in each record: strings, (records, layers).
+
+        They are those of `missing`; "" if any of the layer's weights has a gradient.
+        """
+        if not self._counts_updates:
+            return np.full((len(self), len(self.layers)), "", dtype=object)
+        return why_missing(self.by_layer("updates"), self.by_layer("gradients_present"))
 
     def to_frame(self) -> pd.DataFrame:
         """Return a tidy table: one row per record × weight × statistic.
 
         Returns:
-            DataFrame with columns record, epoch, step, layer, weight, path, statistic, value.
+            DataFrame with columns record, epoch, step, layer, weight, path, statistic, value and
+            missing: why there is no value, as `GradientHistory.missing`; "" if there is one, which
+            may be NaN.
         """
         columns = zip(*((w.layer, w.name, w.path) for w in self.weights), strict=True)
         named = dict(zip(("layer", "weight", "path"), columns, strict=True))
-        return self._tidy(named, {name: self[name] for name in self.statistics})
+        table = self._tidy(named, {name: self[name] for name in self.statistics})
+        why = {True: self.missing.ravel(), False: np.full(self.missing.size, "", dtype=object)}
+        table["missing"] = np.concatenate([why[needs_gradient(name)] for name in self.statistics])
+        return table
 
     def activations_to_frame(self) -> pd.DataFrame:
         """Return a tidy table of the activations: one row per record × output × statistic.
@@ -339,6 +370,10 @@ class GradientHistory:
             ValueError: if the line is not a record of this history.
         """
         self.append(**decode_record(line))
+
+    @property
+    def _counts_updates(self) -> bool:
+        return {"updates", "gradients_present"} <= set(self.statistics)
 
     def _stacked(self, group: str, name: str, width: int) -> np.ndarray:
         if name not in self.statistics:

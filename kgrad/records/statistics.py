@@ -31,6 +31,7 @@ class Statistic:
             (records, weights of the layer), sizes their numbers of entries (weights of the layer,);
             it returns (records,).
         linear: whether its axis is linear, as for shares and counts; otherwise logarithmic.
+        whole: whether its values are whole numbers.
         needs_gradient: whether it is NaN for a weight without a gradient in the record.
     """
 
@@ -40,6 +41,7 @@ class Statistic:
     recorded: Literal["always", "on request", "clipped"]
     by_layer: Callable[[np.ndarray, np.ndarray], np.ndarray]
     linear: bool = False
+    whole: bool = False
     needs_gradient: bool = False
 
 
@@ -144,6 +146,7 @@ _MEASURED_BESIDE = (
         recorded="always",
         by_layer=_largest,
         linear=True,
+        whole=True,
     ),
     Statistic(
         name="gradients_present",
@@ -155,6 +158,7 @@ _MEASURED_BESIDE = (
         recorded="always",
         by_layer=_largest,
         linear=True,
+        whole=True,
     ),
     Statistic(
         name="nonfinite_steps",
@@ -163,6 +167,7 @@ _MEASURED_BESIDE = (
         recorded="always",
         by_layer=_largest,
         linear=True,
+        whole=True,
     ),
     Statistic(
         name="first_nonfinite_step",
@@ -171,6 +176,7 @@ _MEASURED_BESIDE = (
         recorded="always",
         by_layer=_earliest,
         linear=True,
+        whole=True,
     ),
     Statistic(
         name="weight_l2",
@@ -201,6 +207,7 @@ _MEASURED_BESIDE = (
         recorded="clipped",
         by_layer=_largest,
         linear=True,
+        whole=True,
     ),
 )
 STATISTICS: dict[str, Statistic] = {
@@ -221,16 +228,24 @@ def layers_of(weights: Iterable[_Weight]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(weight.layer for weight in weights))
 
 
-def by_layer(statistic: str, values: np.ndarray, weights: Sequence[_Weight]) -> np.ndarray:
+def by_layer(
+    statistic: str,
+    values: np.ndarray,
+    weights: Sequence[_Weight],
+    present: np.ndarray | None = None,
+) -> np.ndarray:
     """Combine the weights of each layer, taken as one vector.
 
     Args:
         statistic: a name in `STATISTICS`.
         values: (records, weights).
         weights: the weights, in the order of the columns.
+        present: which weights had a gradient, bool (records, weights); None for all. A statistic
+            that needs a gradient leaves out the others.
 
     Returns:
-        float64 of shape (records, layers), the layers in the order of `layers_of`.
+        float64 of shape (records, layers), the layers in the order of `layers_of`; NaN for a layer
+        of which no weight had the gradient that the statistic needs.
 
     Raises:
         ValueError: if the statistic is unknown.
@@ -241,8 +256,43 @@ def by_layer(statistic: str, values: np.ndarray, weights: Sequence[_Weight]) -> 
     for i, weight in enumerate(weights):
         members.setdefault(weight.layer, []).append(i)
     sizes = np.array([weight.size for weight in weights], dtype=np.float64)
-    combine = STATISTICS[statistic].by_layer
-    return np.stack([combine(values[:, own], sizes[own]) for own in members.values()], axis=1)
+    if present is None or not STATISTICS[statistic].needs_gradient:
+        present = np.ones(values.shape, bool)
+    combined = [
+        combine(statistic, values[:, own], sizes[own], present[:, own]) for own in members.values()
+    ]
+    return np.stack(combined, axis=1)
+
+
+def combine(
+    statistic: str, values: np.ndarray, sizes: np.ndarray, present: np.ndarray
+) -> np.ndarray:
+    """Combine the weights that are present, as `by_layer` does: (records, weights) → (records,)."""
+    rule = STATISTICS[statistic].by_layer
+    if present.all():
+        return rule(values, sizes)
+    combined = np.full(len(values), np.nan)
+    for kept in np.unique(present, axis=0):
+        rows = (present == kept).all(axis=1)
+        if kept.any():
+            combined[rows] = rule(values[rows][:, kept], sizes[kept])
+    return combined
+
+
+NOT_UPDATED, NO_PATH = "not updated", "no path to the loss"
+
+
+def needs_gradient(statistic: str) -> bool:
+    """Return whether a statistic is NaN for a weight without a gradient."""
+    return statistic in STATISTICS and STATISTICS[statistic].needs_gradient
+
+
+def why_missing(updates: np.ndarray, gradients_present: np.ndarray) -> np.ndarray:
+    """Return why there is no gradient: `NOT_UPDATED`, `NO_PATH`, or "" where there is one."""
+    reasons = np.full(updates.shape, "", dtype=object)
+    reasons[gradients_present == 0] = NO_PATH
+    reasons[updates == 0] = NOT_UPDATED
+    return reasons
 
 
 def select(names: Iterable[str]) -> tuple[GradientStatistic, ...]:

@@ -87,27 +87,46 @@ class Trials(Listing[Trial]):
         Returns:
             float64, (records, layers).
         """
-        own = kernel_layers(trial.history)
-        # A subclassed model may name its layers differently each time.
-        names = [name for name in own if name in self.layers] or own
-        places = [trial.history.layers.index(name) for name in names]
-        return trial.history.by_layer(statistic)[:, places]
+        return trial.history.by_layer(statistic)[:, self._places(trial)]
+
+    def missing(self, trial: Trial) -> np.ndarray:
+        """Return why layers have no gradient, as `GradientHistory.missing_by_layer`.
+
+        Returns:
+            strings, (records, layers); the layers are those of `by_layer`.
+        """
+        return trial.history.missing_by_layer[:, self._places(trial)]
 
     def decades(self, trial: Trial) -> float:
         """Return the number of powers of ten that the layers' `l2_norm` spans in the last record.
 
         Returns:
-            log10(largest / smallest); infinity if one is 0, NaN if one is NaN.
+            log10(largest / smallest) of the layers with a gradient; infinity if one is 0, NaN if
+            one is NaN or none has a gradient.
         """
-        norms = self.by_layer(trial, "l2_norm")[-1]
+        norms = self._last(trial, "l2_norm")
         with np.errstate(divide="ignore", invalid="ignore"):
             return float(np.ptp(np.log10(norms)))
 
     def first_to_last(self, trial: Trial) -> float:
-        """Return mean |gradient| of the first layer over that of the last, in the last record."""
-        values = self.by_layer(trial, "mean_abs")[-1]
+        """Return mean |gradient| of the first layer over that of the last, in the last record.
+
+        Layers without a gradient are left out; NaN if none has one.
+        """
+        values = self._last(trial, "mean_abs")
         with np.errstate(divide="ignore", invalid="ignore"):
             return float(values[0] / values[-1])
+
+    def _last(self, trial: Trial, statistic: str) -> np.ndarray:
+        """Return the last record's values of the layers with a gradient; a NaN if none has one."""
+        values = self.by_layer(trial, statistic)[-1][self.missing(trial)[-1] == ""]
+        return values if values.size else np.array([np.nan])
+
+    def _places(self, trial: Trial) -> list[int]:
+        own = kernel_layers(trial.history)
+        # A subclassed model may name its layers differently each time.
+        names = [name for name in own if name in self.layers] or own
+        return [trial.history.layers.index(name) for name in names]
 
     def to_frame(self) -> pd.DataFrame:
         """Return a table with one row per trial.

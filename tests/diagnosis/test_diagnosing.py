@@ -15,6 +15,7 @@ from kgrad.diagnosis import Diagnosis, Finding, Measurement, Thresholds, diagnos
 from kgrad.diagnosis.diagnosing import Watch
 from kgrad.diagnosis.evidence import Evidence
 from kgrad.experiments import Experiment, run_experiment
+from kgrad.records.statistics import STATISTICS
 
 WIDTH = 64
 FALLING = (1.0, 0.9, 0.6, 0.4, 0.3, 0.2)
@@ -85,6 +86,32 @@ def copy_of(history, logs=None, activations=None):
             activations={**record["activations"], **(activations or {})},
         )
     return copy
+
+
+def with_updates(history, updates=10, present=None):
+    """Return the history with counts of updates, (records, weights), and NaN without a gradient.
+
+    By default, every update that contains a weight has a gradient of it.
+    """
+    shape = len(history), len(history.weights)
+    updates = np.broadcast_to(updates, shape).astype(float)
+    present = updates if present is None else np.broadcast_to(present, shape)
+    counted = GradientHistory(
+        history.weights,
+        (*history.statistics, "updates", "gradients_present"),
+        history.metadata,
+        outputs=history.outputs,
+    )
+    for r in range(len(history)):
+        record = history.record(r)
+        values = {
+            name: np.where(present[r] > 0, row, np.nan) if STATISTICS[name].needs_gradient else row
+            for name, row in record["values"].items()
+        }
+        values |= {"updates": updates[r], "gradients_present": present[r]}
+        keys = ("epoch", "step", "logs", "layer_values", "activations")
+        counted.append(**{key: record[key] for key in keys}, values=values)
+    return counted
 
 
 def rules_of(*arguments, **options):
@@ -259,6 +286,116 @@ def with_activations(history, **shares):
 def test_dead_and_saturated_units_are_found_in_the_probe(shares, expected):
     history = with_activations(history_of(1.0, FLAT, outputs=("a", "b")), **shares)
     assert diagnose(history).rules == expected
+
+
+def in_turns(weights=10, records=6):
+    """Return updates of a first and a second half of the weights, in turns."""
+    second = np.arange(weights) >= weights // 2
+    return 10.0 * (second == (np.arange(records)[:, None] % 2))
+
+
+@pytest.mark.parametrize("loss", [FLAT, FALLING])
+@pytest.mark.parametrize("statistics", [(), ("zero_fraction",)])
+def test_parts_that_are_updated_in_turns_are_not_ill(loss, statistics):
+    healthy = history_of(1.0, loss, statistics=statistics)
+    assert diagnose(healthy).rules == ()
+    assert diagnose(with_updates(healthy, in_turns())).rules == ()
+    # In every record some updates have no gradient.
+    assert diagnose(with_updates(healthy, 10, np.where(in_turns(), 10, 1))).rules == ()
+    # One part is never updated, for example because another optimizer trains it.
+    assert diagnose(with_updates(healthy, 10 * (np.arange(10) > 3))).rules == ()
+
+
+def test_what_is_ill_in_its_turn_is_found():
+    level = np.ones((6, 5))
+    level[:, :2] = 1e-6
+    updates = np.where(np.arange(10) < 4, 3, 7)  # in turns within every record
+    (finding,) = diagnose(with_updates(history_of(level, FLAT), updates))
+    assert (finding.rule, finding.layers) == ("vanishing", ("hidden_1", "hidden_2"))
+
+
+@pytest.mark.parametrize("unused", [0, 2, 4])
+@pytest.mark.parametrize("loss", [FLAT, FALLING])
+def test_a_layer_without_a_path_to_the_loss_is_found_and_hides_nothing(unused, loss):
+    own = np.isin(np.arange(10), [2 * unused, 2 * unused + 1])
+    healthy = with_updates(history_of(1.0, loss), 10, np.where(own, 0, 10))
+    (finding,) = diagnose(healthy)
+    name = healthy.layers[unused]
+    assert (finding.rule, finding.layers, finding.first_epoch) == ("no_path_to_loss", (name,), 0)
+    assert [str(one) for one in finding.evidence] == [
+        f"{name}: the weights had no gradient in any of 60 updates."
+    ]
+    assert "does not depend" in finding.explanation
+    # The other layers are judged by the last layer that the loss depends on.
+    level = np.full(5, 1e-6)
+    level[3:] = 1.0
+    ill = with_updates(history_of(level, FLAT), 10, np.where(own, 0, 10))
+    vanishing = next(one for one in diagnose(ill) if one.rule == "vanishing")
+    assert name not in vanishing.layers and set(vanishing.layers) <= {
+        "hidden_1",
+        "hidden_2",
+        "hidden_3",
+    }
+
+
+def test_a_weight_without_a_path_to_the_loss_is_named():
+    bias = np.arange(10) == 3
+    (finding,) = diagnose(with_updates(history_of(1.0, FLAT), 10, np.where(bias, 0, 10)))
+    assert finding.rule == "no_path_to_loss"
+    assert str(finding.evidence[0]) == "hidden_2: bias had no gradient in any of 60 updates."
+
+
+def test_where_no_kernel_has_a_gradient_that_is_the_finding():
+    diagnosis = diagnose(with_updates(history_of(1.0, FLAT), 10, np.arange(10) % 2 * 10))
+    assert diagnosis.rules == ("no_path_to_loss",)
+    assert "no weight with two or more axes has a gradient" in diagnosis.missing
+
+
+def test_a_gradient_of_zero_is_dead_or_unused_and_a_probe_tells():
+    level = np.array([1, 1, 0, 1, 1])
+    history = with_updates(history_of(level, FLAT))
+    (finding,) = diagnose(history)
+    assert (finding.rule, finding.layers) == ("dead_units", ("hidden_3",))
+    assert "the loss does not depend on them" in finding.explanation
+    probed = with_activations(
+        history_of(level, FLAT, outputs=("a", "b")), dead=[0, 0.95], zero_fraction=0.5, saturated=0
+    )
+    assert "depend" not in diagnose(probed)[0].explanation
+
+
+def test_growth_is_that_of_the_kernels_which_the_first_record_has():
+    level = np.array([2, 2, 2, 2, 1e-4])
+    updates = np.full((6, 10), 10)
+    updates[0, :8] = 0  # at first only the output, whose gradient is small
+    assert diagnose(with_updates(history_of(level, FLAT), updates)).rules == ()
+    grown = np.ones((6, 5))
+    grown[0] = 1e-4
+    grown[1:, 4] = 1.01
+    with_all = with_updates(history_of(grown, FLAT, error=np.ones((6, 5))), 10)
+    assert "exploding" in diagnose(with_all).rules
+
+
+@pytest.mark.parametrize(("updates", "clipped", "found"), [(2, 2, True), (10, 2, False)])
+def test_clipped_updates_are_compared_with_updates(updates, clipped, found):
+    """With gradient accumulation a record of 10 steps has 2 updates."""
+    history = history_of(1.0, FLAT, statistics=("clipped_l2", "clipped_steps"))
+    for r in range(len(history)):
+        values = history.record(r)["values"]
+        values["clipped_l2"] = values["l2_norm"] / 1000
+        values["clipped_steps"][:] = clipped
+    assert diagnose(with_updates(history, updates)).rules == ("always_clipped",) * found
+    assert diagnose(history).rules == ()  # 2 of 10 steps, in a file without counts of updates
+    unused = np.arange(10) < 2
+    without = with_updates(history, updates, np.where(unused, 0, updates))
+    assert ("always_clipped" in diagnose(without).rules) is found
+
+
+def test_changes_are_per_update():
+    rising = (0.7, 0.9, 3.0, 2.0, 4.0, 3.0)
+    history = history_of(1.0, rising, update=1.2 * ROOT)  # 1.2 / √10 = 0.38, 1.2 / √2 = 0.85
+    assert "moving_too_far" not in diagnose(history).rules
+    assert "moving_too_far" not in diagnose(with_updates(history, 10)).rules
+    assert "moving_too_far" in diagnose(with_updates(history, 2)).rules
 
 
 def test_clipping_that_leaves_little_at_every_step_is_found():

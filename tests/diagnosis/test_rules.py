@@ -65,6 +65,7 @@ def test_the_rules_are_applied_in_the_order_of_their_declarations():
         "exploding",
         "vanishing",
         "dead_units",
+        "no_path_to_loss",
         "saturated",
         "layer_out_of_line",
         "badly_scaled_weights",
@@ -276,15 +277,15 @@ FELL = "The loss fell by 0.1 % by epoch 5; a healthy run at least halves it."
         (
             lambda: history_of(1.0, FLAT, update=1e-9),
             [
-                "hidden_1, epoch 1: a step changes the weights by 1.3e-11 of their norm, the most "
-                "of all layers (threshold 1e-4).",
+                "hidden_1, epoch 1: an update changes the weights by 1.3e-11 of their norm, the "
+                "most of all layers (threshold 1e-4).",
                 "The loss fell by 0.1 % by epoch 5; a healthy run lowers it by at least 10 %.",
             ],
         ),
         (
             lambda: history_of(1.0, (0.7, 0.9, 3.0, 2.0, 4.0, 3.0), update=3 * ROOT),
             [
-                "hidden_1, epoch 1: the weights' change divided by their norm and by √steps is "
+                "hidden_1, epoch 1: the weights' change divided by their norm and by √updates is "
                 "0.949 (threshold 0.5).",
                 "The loss rose to 2.22 times its first value by epoch 5; a healthy run at least "
                 "halves it.",
@@ -294,7 +295,7 @@ FELL = "The loss fell by 0.1 % by epoch 5; a healthy run at least halves it."
             clipped,
             [
                 "Epoch 0: clipping left 0.1 % of the gradient norm (threshold 10 %).",
-                "Epoch 0: 100 % of the steps were clipped (threshold 90 %).",
+                "Epoch 0: 100 % of the updates were clipped (threshold 90 %).",
                 FELL,
             ],
         ),
@@ -314,7 +315,7 @@ FELL = "The loss fell by 0.1 % by epoch 5; a healthy run at least halves it."
         (
             infinite_loss,
             [
-                "hidden_2, epoch 3: steps with a NaN or infinity in the gradient: 1.",
+                "hidden_2, epoch 3: updates with a NaN or infinity in the gradient: 1.",
                 "hidden_2, epoch 3: the first NaN or infinity occurred in training step 30.",
                 "Epoch 3: the loss is inf.",
             ],

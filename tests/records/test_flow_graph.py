@@ -328,3 +328,70 @@ def test_malformed_json_is_refused_in_one_sentence(content, sentence):
         kgrad.graph_from_json(content)
     assert str(caught.value).endswith(sentence)
     assert "\n" not in str(caught.value)
+
+
+def counted(weights, rows):
+    """Return a history of these weights: per record (l2_norm, updates, gradients_present)."""
+    names = ("l2_norm", "zero_fraction", "updates", "gradients_present", "weight_l2")
+    history = GradientHistory(weights, names)
+    for r, (norms, updates, present) in enumerate(rows):
+        known = [norms, [0.5] * len(weights), updates, present, [7.0] * len(weights)]
+        history.append(r, 5 * r, dict(zip(names, known, strict=True)))
+    return history
+
+
+def test_a_node_without_a_gradient_says_why_in_every_record():
+    nan = math.nan
+    weights = [Weight(name, "kernel", f"{name}/kernel", (2,)) for name in ("one", "two")]
+    rows = [
+        ([nan, 3.0], [0, 4], [0, 4]),
+        ([1.0, nan], [4, 4], [2, 0]),
+        ([nan, 2.0], [4, 4], [2, 4]),  # a NaN that was measured
+    ]
+    graph = kgrad.flow_graph_from_history(counted(weights, rows), epoch=0)
+    one, two = graph.nodes["one"], graph.nodes["two"]
+    assert one["reasons"] == ("not updated", "", "")
+    assert two["reasons"] == ("", "no path to the loss", "")
+    assert (one["gradient_norm"], one["reason"]) == (None, "not updated")
+    assert (two["gradient_norm"], two["reason"]) == (3.0, "")
+    assert one["norms"][:2] == (None, 1.0) and math.isnan(one["norms"][2])
+    assert two["norms"] == (3.0, None, 2.0)
+    # What needs no gradient is there.
+    assert one["statistics"] == {
+        "l2_norm": None, "zero_fraction": None, "updates": 0, "gradients_present": 0, "weight_l2": 7
+    }  # fmt: skip
+    content = kgrad.graph_to_json(graph, every_record=True)
+    assert [record["reasons"] for record in content["records"][:2]] == [
+        ["not updated", ""],
+        ["", "no path to the loss"],
+    ]
+    assert "reasons" not in content["records"][2]
+    again = kgrad.graph_from_json(json.loads(json.dumps(content)))
+    for name in graph:
+        assert again.nodes[name]["reasons"] == graph.nodes[name]["reasons"]
+        assert again.nodes[name]["reason"] == graph.nodes[name]["reason"]
+    assert kgrad.graph_to_json(again, every_record=True) == content
+    content["records"][0]["reasons"] = ["not updated"]
+    with pytest.raises(ValueError, match=r"^records must have 2 reasons or none, received 1$"):
+        kgrad.graph_from_json(content)
+
+
+def test_a_node_of_several_layers_leaves_out_those_without_a_gradient():
+    nan = math.nan
+    weights = [Weight(name, "kernel", f"{name}/kernel", (2,)) for name in ("one", "two", "three")]
+    rows = [
+        ([3.0, 4.0, 1.0], [4, 4, 4], [4, 4, 4]),
+        ([3.0, nan, 1.0], [4, 4, 4], [4, 0, 4]),
+        ([nan, nan, 1.0], [0, 4, 4], [0, 0, 4]),
+        ([nan, nan, 1.0], [0, 0, 4], [0, 0, 4]),
+    ]
+    history = counted(weights, rows)
+    history.metadata["graph"] = {
+        "nodes": [
+            {"id": "one", "within": ["m"]}, {"id": "two", "within": ["m"]}, {"id": "three"}
+        ],
+        "edges": [["one", "two"], ["two", "three"]],
+    }  # fmt: skip
+    node = kgrad.flow_graph_from_history(history).nodes["m"]
+    assert node["norms"] == (5.0, 3.0, None, None)
+    assert node["reasons"] == ("", "", "no path to the loss", "not updated")

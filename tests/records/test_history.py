@@ -155,6 +155,86 @@ def test_by_layer_takes_a_layers_weights_as_one_vector(statistic, values, expect
     np.testing.assert_allclose(actual, [expected], rtol=1e-14)
 
 
+COUNTED = ("updates", "gradients_present")
+NO = math.nan
+
+
+def history_with_counts(statistic, updates, present, values):
+    """Return a history with one record per row of the three tables."""
+    history = GradientHistory(WEIGHTS, [statistic, *COUNTED])
+    for r, rows in enumerate(zip(values, updates, present, strict=True)):
+        history.append(r, r, dict(zip(history.statistics, rows, strict=True)))
+    return history
+
+
+@pytest.mark.parametrize(
+    ("statistic", "values", "present", "expected"),
+    [
+        ("mean_abs", [1, 7, 5, 2], [1, 1, 1, 1], [(6 * 1 + 2 * 5) / 8, 7, 2]),
+        ("mean_abs", [1, 7, NO, NO], [1, 1, 0, 0], [1, 7, NO]),
+        ("mean_abs", [NO, 7, 5, 2], [0, 1, 3, 9], [5, 7, 2]),
+        ("mean_abs", [NO, 7, NO, 2], [0, 1, 0, 9], [NO, 7, 2]),
+        ("zero_fraction", [NO, 0, 0.5, 1], [0, 1, 1, 1], [0.5, 0, 1]),
+        ("l2_norm", [3, NO, NO, 2], [1, 0, 0, 1], [3, NO, 2]),
+        ("max_abs", [NO, 1, 4, 2], [0, 1, 1, 1], [4, 1, 2]),
+        ("clipped_l2", [NO, 1, 4, 2], [0, 1, 1, 1], [4, 1, 2]),
+        # NaN where there is a gradient is data
+        ("mean_abs", [NO, 7, 5, 2], [1, 1, 1, 1], [NO, 7, 2]),
+        ("mean_abs", [NO, NO, NO, 2], [0, 1, 2, 1], [NO, NO, 2]),
+        ("l2_norm", [math.inf, NO, NO, 2], [1, 0, 0, 1], [math.inf, NO, 2]),
+        # what needs no gradient is there without one
+        ("weight_l2", [5, 7, 12, 2], [0, 0, 0, 0], [13, 7, 2]),
+        ("update_l2", [0, 7, 15, 2], [0, 1, 1, 0], [15, 7, 2]),
+        ("nonfinite_steps", [0, 0, 2, 0], [0, 0, 1, 1], [2, 0, 0]),
+        ("clipped_steps", [0, 0, 2, 0], [0, 0, 1, 1], [2, 0, 0]),
+    ],
+)
+def test_by_layer_leaves_out_weights_without_a_gradient(statistic, values, present, expected):
+    # Between records with every gradient, so that each record has a choice of its own.
+    every = [1, 1, 1, 1]
+    history = history_with_counts(
+        statistic, [[9] * 4] * 3, [every, present, every], [every, values, every]
+    )
+    actual = history.by_layer(statistic)
+    np.testing.assert_allclose(actual[1], expected, rtol=1e-14)
+    alone = one_record(statistic, every).by_layer(statistic)
+    np.testing.assert_array_equal(actual[[0, 2]], np.concatenate([alone, alone]))
+
+
+def test_counts_of_a_layer_are_those_of_its_weight_with_most():
+    history = history_with_counts("mean_abs", [[4, 7, 5, 0]], [[4, 0, 1, 0]], [[1, NO, 1, NO]])
+    assert history.by_layer("updates").tolist() == [[5, 7, 0]]
+    assert history.by_layer("gradients_present").tolist() == [[4, 0, 0]]
+
+
+def test_a_missing_gradient_has_a_reason():
+    history = history_with_counts(
+        "mean_abs",
+        updates=[[4, 4, 4, 0], [0, 2, 0, 3]],
+        present=[[4, 0, 0, 0], [0, 0, 0, 1]],
+        values=[[NO, NO, NO, NO], [NO, NO, NO, 0]],
+    )
+    no_path, absent = "no path to the loss", "not updated"
+    # The NaN of a/kernel in the first record, and the 0 of c/alpha in the last, are gradients.
+    assert history.missing.tolist() == [
+        ["", no_path, no_path, absent],
+        [absent, no_path, absent, ""],
+    ]
+    assert history.missing_by_layer.tolist() == [["", no_path, absent], [absent, no_path, ""]]
+    table = history.to_frame()
+    assert list(table.columns)[-2:] == ["value", "missing"]
+    told = table[table.statistic == "mean_abs"]
+    assert told.missing.tolist() == [*history.missing.ravel()]
+    assert (table[table.statistic.isin(COUNTED)].missing == "").all()
+
+
+def test_without_counts_no_reason_is_known():
+    history = one_record("mean_abs", [1, NO, 2, 0])
+    assert history.missing.tolist() == [["", "", "", ""]]
+    assert history.missing_by_layer.tolist() == [["", "", ""]]
+    assert history.to_frame().missing.tolist() == [""] * 4
+
+
 def test_by_layer_prefers_what_was_counted_by_layer():
     history = one_record(
         "nonfinite_steps", [1, 0, 1, 0], layer_values={"nonfinite_steps": [2, 0, 0]}
@@ -179,9 +259,10 @@ def test_to_frame_is_one_row_a_value():
         "path",
         "statistic",
         "value",
+        "missing",
     ]
     expected = [
-        (r, r, 5 * r, weight.layer, weight.name, weight.path, name, 100 * r + 10 * s + w)
+        (r, r, 5 * r, weight.layer, weight.name, weight.path, name, 100 * r + 10 * s + w, "")
         for s, name in enumerate(STATISTICS)
         for r in range(2)
         for w, weight in enumerate(WEIGHTS)

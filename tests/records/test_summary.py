@@ -36,6 +36,25 @@ def test_summary_of_gradients_that_are_zero_or_nan():
         assert summarize(history)["ratio"] == pytest.approx(ratio, nan_ok=True)
 
 
+def test_summary_leaves_out_layers_without_a_gradient():
+    weights = [Weight(f"hidden_{i}", "kernel", f"{i}", (2,)) for i in range(1, 6)]
+    values = [math.nan, 1e-3, 1e-2, 1e-1, math.nan]
+
+    def summary(present):
+        history = GradientHistory(weights, ["mean_abs", "updates", "gradients_present"])
+        counts = {"updates": [4] * 5, "gradients_present": present}
+        history.append(0, 0, {"mean_abs": values} | counts, {"loss": 1.0})
+        return summarize(history)
+
+    found = summary([0, 4, 4, 4, 0])
+    assert (found["gradient_first"], found["gradient_last"]) == (1e-3, 1e-1)
+    assert found["ratio"] == pytest.approx(1e-2)
+    assert found["decades_per_layer"] == pytest.approx(-1)  # over the two layers between them
+    assert math.isnan(summary([4, 4, 4, 4, 0])["ratio"])  # a NaN that was measured
+    nothing = summary([0] * 5)
+    assert all(math.isnan(nothing[key]) for key in nothing if not key.startswith("loss"))
+
+
 def test_summary_of_a_prediction_by_hand():
     names = ("hidden_1", "norm_1", "hidden_2", "output")
     weights = [Weight(name, "kernel", f"{name}/kernel", (2,)) for name in names]

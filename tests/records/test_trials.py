@@ -117,3 +117,26 @@ def test_trials_as_table_frame_and_dict():
         assert part in text
     assert repr(trials) == "Trials([unchanged: 1, better: 0.25])"
     assert len(trials) == 2 and trials[1].history is history
+
+
+def test_layers_without_a_gradient_are_left_out():
+    weights = [Weight(f"layer_{i}", "kernel", f"{i}", (2, 2)) for i in range(4)]
+    names = ["mean_abs", "l2_norm", "weight_l2", "updates", "gradients_present"]
+
+    def made(norms, present):
+        history = GradientHistory(weights, names)
+        rows = [norms, norms, [1.0] * 4, [4] * 4, present]
+        history.append(0, 0, dict(zip(names, rows, strict=True)), {"loss": 1.0})
+        return history
+
+    nan = np.nan
+    trials = ranked(
+        made([nan, 1e-3, 1e-1, nan], [0, 4, 4, 0]),
+        measured=made([nan, 1e-3, 1e-1, nan], [4, 4, 4, 0]),
+        nothing=made([nan] * 4, [0] * 4),
+    )
+    found = {trial.name: (trials.decades(trial), trials.first_to_last(trial)) for trial in trials}
+    assert found["unchanged"] == pytest.approx((2, 1e-2))
+    assert np.isnan(found["measured"]).all() and np.isnan(found["nothing"]).all()
+    none = "no path to the loss"
+    assert trials.missing(trials[0]).tolist() == [[none, "", "", none]]

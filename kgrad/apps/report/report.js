@@ -11,22 +11,16 @@
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const ink = (isDark) => ({ "font.color": isDark ? "#e8e8ec" : "#1b1b1f" });
 
-  // The name of a special value, as in the keys of `strips`; empty for an ordinary number.
-  const kind = (value) =>
-    value === 0 ? "zero" : Number.isNaN(value) ? "nan" : Number.isFinite(value) ? "" : "infinite";
-  const text = (value) =>
-    ({ "": value.toPrecision(3), zero: "0 (exactly)", nan: "NaN", infinite: "infinite" })[kind(value)];
-
   function markProfile(plot, row, label) {
-    const { values, layers, strips, trace, symbols } = plot.profile;
+    const { values, codes, layers, special, trace } = plot.profile;
     const one = values.subarray(row * layers, (row + 1) * layers);
     const ordinary = [], at = [], look = [], words = [];
-    one.forEach((value) => {
-      const strip = kind(value) in strips ? kind(value) : "";
-      ordinary.push(strip || !Number.isFinite(value) ? null : value);
-      at.push(strip ? strips[strip] : null);
-      look.push(strip ? symbols[strip] : "circle");
-      words.push(`${label}: ${text(value)}`);
+    one.forEach((value, i) => {
+      const strip = special[codes[row * layers + i] - 1]; // undefined for an ordinary number
+      ordinary.push(strip ? null : value);
+      at.push(strip ? strip.height : null);
+      look.push(strip ? strip.symbol : "circle");
+      words.push(`${label}: ${strip ? strip.name : value.toPrecision(3)}`);
     });
     Plotly.restyle(
       plot.element,
@@ -151,7 +145,10 @@
 
   for (const { id, figure, marks, rows, profile, flow } of data.figures) {
     const element = document.getElementById(id);
-    if (profile) profile.values = new Float64Array(bytes(profile.values).buffer);
+    if (profile) {
+      profile.values = new Float64Array(bytes(profile.values).buffer);
+      profile.codes = bytes(profile.codes);
+    }
     for (const part of flow ? [flow.nodes, flow.edges] : []) {
       part.codes = bytes(part.codes);
       part.logs = new Float32Array(bytes(part.logs).buffer);

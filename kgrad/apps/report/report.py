@@ -20,8 +20,7 @@ from kgrad.figures.interactive.depth import depth_figure
 from kgrad.figures.interactive.flow_drawing import FlowDrawing
 from kgrad.figures.interactive.gradients import heatmap_figure, lines_figure
 from kgrad.figures.interactive.parts import SYMBOLS, described, special_height
-from kgrad.figures.scale import INFINITE, NAN, ZERO
-from kgrad.figures.selection import require_drawable, shared_scale, time_axis
+from kgrad.figures.selection import layer_values, require_drawable, shared_scale, time_axis
 from kgrad.figures.thinning import notable_records
 from kgrad.records.flow_graph import flow_graph_from_history
 from kgrad.records.history import GradientHistory
@@ -32,7 +31,6 @@ MARK = "#aa4499"
 _LARGEST = 6_000_000  # bytes
 _DRAWN_COLUMNS = (400, 200, 100, 50, 25, 12)  # of a heatmap; the first that fit into the file
 _MOST_PARTS = 1000  # of a flow graph
-_SPECIAL = {"zero": ZERO, "infinite": INFINITE, "nan": NAN}
 _TABLE_COLUMNS = {
     "loss_first": "loss, first",
     "loss_last": "loss, last",
@@ -184,7 +182,7 @@ class _Moments:
             table[rows]
             for section, rows in zip(sections, records, strict=True)
             for table in (
-                section.history.by_layer(statistic),
+                layer_values(section.history, statistic),
                 *([section.flow.values] if section.flow else []),
             )
         ]
@@ -303,18 +301,23 @@ class _Drawn:
         marked = None
         if len(self._labels) > 1:
             scale = shared_scale([history], [prediction] if prediction else [], statistic)
+            values = layer_values(history, statistic)[rows]
+            codes = np.zeros(values.shape, "u1")  # 0 for an ordinary number, otherwise from 1
+            for code, special in enumerate(scale.special, start=1):
+                codes[special.found(values)] = code
             marked = {
-                "values": base64.b64encode(
-                    history.by_layer(statistic)[rows].astype("<f8").tobytes()
-                ).decode(),
+                "values": _base64(values.astype("<f8")),
+                "codes": _base64(codes),
                 "layers": len(history.layers),
                 "trace": len(figure.data),
-                "strips": {
-                    key: special_height(scale, one)
-                    for key, one in _SPECIAL.items()
-                    if one in scale.special
-                },
-                "symbols": {key: SYMBOLS[one.marker] for key, one in _SPECIAL.items()},
+                "special": [
+                    {
+                        "name": special.name,
+                        "symbol": SYMBOLS[special.marker],
+                        "height": special_height(scale, special),
+                    }
+                    for special in scale.special
+                ],
             }
             _add_marked_profile(figure, history, self._labels[0])
         caption = "From the input to the output; the thick line is the marked moment."
@@ -339,6 +342,10 @@ def _add_marked_profile(figure: go.Figure, history: GradientHistory, label: str)
             cliponaxis=mode != "markers",
             hovertemplate="%{text}<br>%{customdata}<extra></extra>",
         )
+
+
+def _base64(values: np.ndarray) -> str:
+    return base64.b64encode(values.tobytes()).decode()
 
 
 def _x_axes(figure: go.Figure) -> list[str]:

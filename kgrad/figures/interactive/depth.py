@@ -19,6 +19,7 @@ from kgrad.figures.interactive.parts import (
     note_blank,
     panel_grid,
     place_of,
+    strips_height,
     translucent,
 )
 from kgrad.figures.looks import BAND, MEASURED, TIME, measured_label, spread_label
@@ -286,7 +287,7 @@ def _panels(names: Sequence[str], title: str, scale: Scale) -> go.Figure:
     figure = panel_grid(
         title,
         names,
-        [304.0 if columns == 1 else 220.0] * rows,
+        [(304.0 if columns == 1 else 220.0) + strips_height(scale)] * rows,
         columns=columns,
         gap=46 if rows == 1 else 120,  # with room for the names of layers
         shared_yaxes=True,

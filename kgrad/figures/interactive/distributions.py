@@ -9,6 +9,7 @@ from matplotlib.colors import to_hex
 
 from kgrad.figures.distribution_cells import (
     DENSITY_LABEL,
+    MISSING_OPACITY,
     STRIP_HEIGHT,
     Cells,
     Panel,
@@ -26,11 +27,15 @@ from kgrad.figures.interactive.parts import (
     panel_grid,
     place_of,
     plain,
+    special_key,
+    special_marker,
     superscript,
     time_axis_of,
+    translucent,
 )
 from kgrad.figures.looks import DENSITY
 from kgrad.figures.scale import INFINITE, ZERO
+from kgrad.figures.thinning import sampled_cells
 from kgrad.records.deprecations import old_arguments
 from kgrad.records.distributions import LOG10_EDGES
 from kgrad.records.history import GradientHistory
@@ -50,8 +55,9 @@ def plot_distributions(
 
     Color is the density over log10 |g|, and a line follows the median; both are of the entries that
     are finite and above 0. Strips at the edges show the share of all entries that is 0 (or below
-    2^-126), and that is NaN or infinite, from 0 to 100 %. A layer's weights are pooled. The axis
-    may leave out the outermost 0.1 % of the entries.
+    2^-126), and that is NaN or infinite, from 0 to 100 %. A column is shaded and marked where the
+    layer has no gradient. A layer's weights are pooled. The axis may leave out the outermost 0.1 %
+    of the entries.
 
     Up to 12 layers have a panel each, over time. With more layers, with a single record, or if
     `epochs` are given, moments have a panel each, over depth. In a long history a column adds up
@@ -102,6 +108,7 @@ def plot_distributions(
         place = place_of(number, columns)
         _draw_density(figure, panel, cells, span, place)
         _draw_strips(figure, panel, cells, span, place)
+        _draw_missing(figure, panel, cells, span, place)
     bar: dict[str, Any] = {"thickness": 14, "outlinewidth": 0, "xpad": 6, "tickformat": ".0%"}
     bar["title"] = axis_title(DENSITY_LABEL) | {"side": "right"}
     ramp = {"colorscale": colorscale(DENSITY), "cmin": 0, "cmax": cells.densest[0], "colorbar": bar}
@@ -165,6 +172,36 @@ def _draw_strips(
                 hovertemplate=f"{_at(panel, cells)}<br>%{{customdata:.1%}} {name}<extra></extra>",
                 **_common(f"{name}, 0 to 100 % of entries", cells, place),
             )
+
+
+def _draw_missing(
+    figure: go.Figure, panel: Panel, cells: Cells, span: Span, place: dict[str, int]
+) -> None:
+    """Shade and mark the columns without a gradient."""
+    bottom, top = span.limits
+    for special, found in panel.found.items():
+        figure.add_bar(
+            x=cells.centers[found],
+            y=np.full(found.sum(), top - bottom),
+            base=bottom,
+            width=np.diff(cells.edges)[found],
+            marker={"color": translucent(special.color, MISSING_OPACITY), "line": {"width": 0}},
+            showlegend=False,
+            hoverinfo="skip",
+            **place,
+        )
+        _, marked = sampled_cells(found[None], 6)
+        named = [plain(cells.layers[i]) for i in marked] if cells.layers else None
+        figure.add_scatter(
+            x=cells.centers[marked],
+            y=np.full(len(marked), (bottom + top) / 2),
+            text=named,
+            mode="markers",
+            marker=special_marker(special),
+            **special_key(figure, special),
+            hovertemplate=f"{_at(panel, cells)}<br>{special.name}<extra></extra>",
+            **place,
+        )
 
 
 def _common(name: str, cells: Cells, place: dict[str, int]) -> dict[str, Any]:

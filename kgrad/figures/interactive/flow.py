@@ -25,8 +25,9 @@ def plot_flow_graph(
     A node's size is the gradient norm of its weights, and an edge's width is the norm of the
     gradient that flows back along it, both on logarithmic scales of all epochs. Edges above the
     threshold are green and solid, others red and dashed, and those that were not measured gray and
-    dotted. 0, NaN and infinity have a marker. A slider of epochs begins at the graph's own epoch;
-    for a long history it has the records that `kgrad.figures.thinning.notable_records` selects.
+    dotted. 0, infinity, NaN and a gradient that does not exist have a marker. A slider of epochs
+    begins at the graph's own epoch; for a long history it has the records that
+    `kgrad.figures.thinning.notable_records` selects.
 
     Args:
         graph: what `flow_graph`, `flow_graph_from_history` or `graph_from_json` returned.

@@ -242,7 +242,7 @@ class FlowDrawing:
         ]
         if "not measured" in self.nodes.occurring(records):
             bare = {"color": "white", "size": 8, "line": {"color": to_hex(NODE_EDGE), "width": 1.2}}
-            keys.append({"mode": "markers", "marker": bare, "name": "node without a gradient"})
+            keys.append({"mode": "markers", "marker": bare, "name": "node: not measured"})
         return [go.Scatter(x=[None], y=[None], hoverinfo="skip", **key) for key in keys]
 
 

@@ -21,6 +21,7 @@ from kgrad.figures.flow_looks import (
     SPECIAL,
     Verdict,
     between,
+    drawn_norm,
     limit_of,
     scale_of,
     share_of,
@@ -44,7 +45,7 @@ class States(NamedTuple):
     """All nodes or all edges of a graph at all records.
 
     Attributes:
-        values: their norms, negative if there is none, (records, parts).
+        values: their norms and special values, negative if there is neither, (records, parts).
         codes: the numbers of their looks, (records, parts).
         looks: attribute → its value for each look. "shown" is the norm's text if all parts with
             this look have the same, otherwise None; "words" is the rest of the hover text.
@@ -160,13 +161,20 @@ def records_of(graph: nx.DiGraph) -> tuple[list[str], int]:
 
 
 def norms_of(graph: nx.DiGraph, parts: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """Return the norms of nodes or edges at all records, -1 if there is none: (records, parts)."""
+    """Return the norms of nodes or edges at all records, (records, parts).
+
+    A gradient that does not exist is its special value; what was not measured is -1.
+    """
     records = len(graph.graph.get("epochs", ()))
     values = np.full((max(records, 1), len(parts)), -1.0)
     for column, part in zip(values.T, parts, strict=True):
-        norms = part.get("norms", ()) if records else (part.get("gradient_norm"),)
-        if norms:
-            column[:] = [-1.0 if norm is None else norm for norm in norms]
+        if records:
+            norms = part.get("norms") or [None] * records
+            reasons = part.get("reasons") or [""] * records
+        else:
+            norms, reasons = [part.get("gradient_norm")], [part.get("reason", "")]
+        drawn = [drawn_norm(*one) for one in zip(norms, reasons, strict=True)]
+        column[:] = [-1.0 if norm is None else norm for norm in drawn]
     return values
 
 

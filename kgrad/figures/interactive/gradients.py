@@ -30,6 +30,7 @@ from kgrad.figures.interactive.parts import (
     magnitude_axis_of,
     panel_grid,
     place_of,
+    strips_height,
 )
 from kgrad.figures.looks import FEW
 from kgrad.figures.scale import Scale
@@ -37,6 +38,7 @@ from kgrad.figures.selection import (
     Runs,
     drawable_runs,
     input_is_above,
+    layer_values,
     require_predicted,
     scale_before_training,
     time_axis,
@@ -185,7 +187,7 @@ def _figure_over_time(
 
     A prediction adds a panel of epoch 0 below a single run.
     """
-    values = [history.by_layer(statistic) for history in runs.values()]
+    values = [layer_values(history, statistic) for history in runs.values()]
     scale = scale or Scale.of(statistic, values)
     time, times = time_axis(runs.values())
     drawn = [
@@ -194,7 +196,7 @@ def _figure_over_time(
     ]
     columns = 2 if parts == ("lines",) and len(runs) > 1 else 1
     heights = [
-        _LINES_HEIGHT if part == "lines" else heatmap_height(len(run.layers))
+        _LINES_HEIGHT + strips_height(scale) if part == "lines" else heatmap_height(len(run.layers))
         for run in drawn[::columns]
         for part in parts
     ]

@@ -21,6 +21,7 @@ from kgrad.figures.interactive.parts import (
     note_blank,
     place_of,
     plain,
+    special_key,
     special_marker,
     time_axis_of,
     translucent,
@@ -135,21 +136,19 @@ def add_heatmap(figure: go.Figure, run: OverTime, **place: int) -> None:
             z=np.where(found.T, 0, np.nan).astype(np.float32),
             colorscale=[[0, color], [1, color]],
             showscale=False,
+            showlegend=False,
             name=special.name,
             hovertemplate=f"%{{y}}<br>{moment}: {special.name}<extra></extra>",
             **common,
         )
         # Unlike a color, a marker survives grayscale; unlike a cell, it stays visible if narrow.
         rows, cells = sampled_cells(found.T, 6)
-        shown = {one.name for one in figure.data if one.type == "scatter"}
         figure.add_scatter(
             x=columns.centers[cells],
             y=[numbered[i] for i in rows],
             mode="markers",
             marker=special_marker(special),
-            name=special.name,
-            legendgroup=special.name,
-            showlegend=special.name not in shown,
+            **special_key(figure, special),
             hoverinfo="skip",
             cliponaxis=False,
             **place,

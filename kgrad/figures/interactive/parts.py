@@ -20,11 +20,17 @@ from kgrad.figures.looks import (
     ramp,
     shortened,
 )
-from kgrad.figures.scale import STRIP, Scale, Special
+from kgrad.figures.scale import SPECIAL, STRIP, Scale, Special
 from kgrad.figures.thinning import Columns, evenly_spaced
 from kgrad.records.history import GradientHistory
 
-SYMBOLS = {"o": "circle", "^": "triangle-up", "X": "x"}  # matplotlib's markers
+SYMBOLS = {
+    "o": "circle",
+    "^": "triangle-up",
+    "X": "x",
+    "D": "diamond",
+    "s": "square",
+}  # matplotlib's markers
 Marks = list[tuple[Special, list[float], list[str]]]  # value, where along x, hover texts
 NAMED = 12  # the largest number of layers that are named along an axis
 HALO = "1px 1px 2px white, 1px -1px 2px white, -1px 1px 2px white, -1px -1px 2px white"
@@ -275,6 +281,22 @@ def add_strips(figure: go.Figure, scale: Scale, **place: int) -> None:
         )
 
 
+def strips_height(scale: Scale) -> float:
+    """Return the pixels that special values add to a panel, so that their strips are legible."""
+    return 24.0 * len(scale.special)
+
+
+def special_key(figure: go.Figure, special: Special) -> dict[str, Any]:
+    """Return a trace's name and place in the legend, which names each special value once."""
+    named = {trace.name for trace in figure.data if trace.showlegend is not False}
+    return {
+        "name": special.name,
+        "legendgroup": special.name,
+        "legendrank": 1001 + SPECIAL.index(special),  # after all others, which have 1000
+        "showlegend": special.name not in named,
+    }
+
+
 def special_marker(special: Special, edge: str = "white") -> dict[str, Any]:
     """Return how Plotly draws a special value."""
     return {
@@ -303,7 +325,6 @@ def add_special_points(
     """
     for special, x, texts in points:
         if len(x):
-            named = {trace.name for trace in figure.data if trace.showlegend is not False}
             figure.add_scatter(
                 x=np.asarray(x, float),
                 y=np.full(len(x), special_height(scale, special)),
@@ -311,9 +332,7 @@ def add_special_points(
                 mode="markers",
                 marker=special_marker(special, edge),
                 cliponaxis=False,
-                name=special.name,
-                legendgroup=special.name,
-                showlegend=special.name not in named,
+                **special_key(figure, special),
                 hovertemplate=f"{special.name}<br>%{{text}}<extra></extra>",
                 **place,
             )

@@ -26,7 +26,7 @@ from kgrad.figures.interactive.parts import (
 )
 from kgrad.figures.looks import RUNS
 from kgrad.figures.scale import Scale
-from kgrad.figures.selection import drawable_trials, loss_scale, time_axis
+from kgrad.figures.selection import drawable_trials, loss_scale, time_axis, trial_values
 from kgrad.figures.thinning import Columns
 from kgrad.records.trials import Trials
 
@@ -62,7 +62,7 @@ def plot_remedies(
     """
     shown = drawable_trials(trials, most, statistic)
     time, times = time_axis([trial.history for trial in shown])
-    values = [trials.by_layer(trial, statistic) for trial in shown]
+    values = trial_values(trials, shown, statistic)
     scale = Scale.of(statistic, values)
     layers = trials.layers
     texts = dict(zip(shown[0].history.layers, described(shown[0].history), strict=True))

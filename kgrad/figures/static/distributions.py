@@ -15,6 +15,7 @@ from matplotlib.ticker import PercentFormatter
 
 from kgrad.figures.distribution_cells import (
     DENSITY_LABEL,
+    MISSING_OPACITY,
     STRIP_HEIGHT,
     Cells,
     Panel,
@@ -25,9 +26,17 @@ from kgrad.figures.distribution_cells import (
     shares_of,
 )
 from kgrad.figures.looks import DENSITY, columns_for, shortened
-from kgrad.figures.scale import INFINITE, ZERO
-from kgrad.figures.static.parts import draw_strip, layer_axis_of, new_figure, style, time_axis_of
-from kgrad.figures.thinning import without_neighbors
+from kgrad.figures.scale import INFINITE, NO_PATH, NOT_UPDATED, ZERO
+from kgrad.figures.static.parts import (
+    add_legend,
+    draw_strip,
+    layer_axis_of,
+    new_figure,
+    special_style,
+    style,
+    time_axis_of,
+)
+from kgrad.figures.thinning import sampled_cells, without_neighbors
 from kgrad.records.deprecations import old_arguments
 from kgrad.records.distributions import LOG10_EDGES
 from kgrad.records.history import GradientHistory
@@ -45,8 +54,9 @@ def plot_distributions(
 
     Color is the density over log10 |g|, and a line follows the median; both are of the entries that
     are finite and above 0. Strips at the edges show the share of all entries that is 0 (or below
-    2^-126), and that is NaN or infinite, from 0 to 100 %. A layer's weights are pooled. The axis
-    may leave out the outermost 0.1 % of the entries.
+    2^-126), and that is NaN or infinite, from 0 to 100 %. A column is shaded and marked where the
+    layer has no gradient. A layer's weights are pooled. The axis may leave out the outermost 0.1 %
+    of the entries.
 
     Up to 12 layers have a panel each, over time. With more layers, with a single record, or if
     `epochs` are given, moments have a panel each, over depth.
@@ -94,8 +104,9 @@ def plot_distributions(
             )
             bar.set_label(DENSITY_LABEL)
             bar.outline.set_visible(False)
-        handles = _keys(span, cells.panels[-1].color)
-        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+        found = {special for panel in cells.panels for special in panel.found}
+        special = [one for one in (NO_PATH, NOT_UPDATED) if one in found]
+        add_legend(figure, special, _keys(span, cells.panels[-1].color))
     return figure
 
 
@@ -140,6 +151,23 @@ def _draw_panel(ax: Axes, panel: Panel, cells: Cells, span: Span, norm: Normaliz
                 color=color,
                 transform=ax.get_xaxis_transform(),
             )
+    for special, found in panel.found.items():
+        ax.stairs(
+            found.astype(float),
+            cells.edges,
+            fill=True,
+            color=special.color,
+            alpha=MISSING_OPACITY,
+            linewidth=0,
+            transform=ax.get_xaxis_transform(),
+        )
+        _, marked = sampled_cells(found[None], 6)
+        ax.plot(
+            cells.centers[marked],
+            np.full(len(marked), 0.5),
+            transform=ax.get_xaxis_transform(),
+            **special_style(special),
+        )
     if span.blank:
         note = "no finite value\nabove 0"
         ax.text(0.5, 0.5, note, transform=ax.transAxes, ha="center", va="center")

@@ -6,6 +6,7 @@ and the same layout, from `kgrad.figures.flow_layout`.
 
 import math
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 import networkx as nx
@@ -26,6 +27,7 @@ from kgrad.figures.flow_looks import (
     SPECIAL,
     Verdict,
     between,
+    drawn_norm,
     labels_of,
     limit_of,
     notes_of,
@@ -57,8 +59,9 @@ def plot_flow_graph(
     A node's size is the gradient norm of its weights, and an edge's width is the norm of the
     gradient that flows back along it, both on logarithmic scales of all epochs. Edges above the
     threshold are green and solid, others red and dashed, and those that were not measured gray and
-    dotted. 0, NaN and infinity have a marker. Each norm is written beside its node or edge; edges
-    that carry the same signal share one number. A deep graph continues in another column.
+    dotted. 0, infinity, NaN and a gradient that does not exist have a marker. Each norm is written
+    beside its node or edge; edges that carry the same signal share one number. A deep graph
+    continues in another column.
 
     Args:
         graph: what `flow_graph`, `flow_graph_from_history` or `graph_from_json` returned.
@@ -180,7 +183,7 @@ def _draw_nodes(ax: Axes, graph: nx.DiGraph, layout: Layout, grid: Grid, scale: 
     """Draw each node as a circle or as a special value's marker, with its name and its norm."""
     for name, node in graph.nodes.items():
         x, y = grid.at(layout.nodes[name])
-        norm = node.get("gradient_norm")
+        norm = _norm_of(node)
         verdict = verdict_of(norm, 0.0)
         if verdict in SPECIAL:
             ax.plot(x, y, zorder=3, **special_style(SPECIAL[verdict]) | {"markersize": 14})
@@ -202,6 +205,10 @@ def _draw_nodes(ax: Axes, graph: nx.DiGraph, layout: Layout, grid: Grid, scale: 
         ).set_path_effects(_HALO)
 
 
+def _norm_of(node: Mapping[str, Any]) -> float | None:
+    return drawn_norm(node.get("gradient_norm"), node.get("reason", ""))
+
+
 def _node_look(norm: float | None, scale: Scale) -> dict[str, Any]:
     """Return the look of a node's circle, as arguments of `Axes.scatter`."""
     if norm is None:
@@ -217,7 +224,7 @@ def _label(name: str) -> str:
 def _handles(graph: nx.DiGraph, limit: float, scale: Scale) -> list[Any]:
     """Return the legend's entries: edges and markers that occur, smallest and largest node."""
     edges = [edge.get("gradient_norm") for edge in graph.edges.values()]
-    nodes = [node.get("gradient_norm") for node in graph.nodes.values()]
+    nodes = [_norm_of(node) for node in graph.nodes.values()]
     occur = {verdict_of(norm, limit) for norm in edges}
     handles: list[Any] = []
     for verdict, label in labels_of(f"{limit:.2g}").items():
@@ -233,7 +240,7 @@ def _handles(graph: nx.DiGraph, limit: float, scale: Scale) -> list[Any]:
         look = _node_look(norm, scale)
         handles.append(_circle(look, f"node: {norm:.2g}"))
     if None in nodes:
-        handles.append(_circle(_node_look(None, scale), "node without a gradient"))
+        handles.append(_circle(_node_look(None, scale), "node: not measured"))
     return handles
 
 

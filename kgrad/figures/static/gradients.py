@@ -17,6 +17,7 @@ from kgrad.figures.selection import (
     at_epoch_0,
     drawable_runs,
     input_is_above,
+    layer_values,
     require_drawable,
     require_predicted,
     scale_before_training,
@@ -139,7 +140,7 @@ def plot_lines(history: Runs, *, title: str = "", statistic: str = "mean_abs") -
     runs = drawable_runs(history, statistic)
     if list(runs) != [""]:
         return _several_runs(runs, title, statistic, ("lines",))
-    scale = Scale.of(statistic, [runs[""].by_layer(statistic)])
+    scale = Scale.of(statistic, [layer_values(runs[""], statistic)])
     with style():
         figure = new_figure(title, 5.0)
         _draw_lines(figure, figure.subplots(), runs[""], scale)
@@ -166,7 +167,7 @@ def plot_heatmap(history: Runs, *, title: str = "", statistic: str = "mean_abs")
     runs = drawable_runs(history, statistic)
     if list(runs) != [""]:
         return _several_runs(runs, title, statistic, ("heatmap",))
-    scale = Scale.of(statistic, [runs[""].by_layer(statistic)])
+    scale = Scale.of(statistic, [layer_values(runs[""], statistic)])
     with style():
         figure = new_figure(title, _height(len(runs[""].layers)))
         _draw_heatmap(figure, figure.subplots(), runs[""], scale)
@@ -185,7 +186,7 @@ def _one_run(
     require_drawable({argument: history}, statistic)
     if prediction is not None:
         require_predicted(argument, history, "prediction", prediction, statistic)
-    values = history.by_layer(statistic)
+    values = layer_values(history, statistic)
     scale = Scale.of(statistic, [values])
     if len(history) == 1:
         if prediction is not None:
@@ -215,7 +216,7 @@ def _several_runs(
     runs: Mapping[str, GradientHistory], title: str, statistic: str, parts: tuple[str, ...]
 ) -> Figure:
     """Draw runs side by side on shared scales, each as its parts: "lines" above a "heatmap"."""
-    values = {name: history.by_layer(statistic) for name, history in runs.items()}
+    values = {name: layer_values(history, statistic) for name, history in runs.items()}
     scale = Scale.of(statistic, list(values.values()))
     if len(parts) == 2 and all(len(history) == 1 for history in runs.values()):
         panels = {n: (h.layers, [Profile("", values[n])]) for n, h in runs.items()}
@@ -225,7 +226,9 @@ def _several_runs(
     blocks = -(-len(runs) // columns)
     same_layers = len({history.layers for history in runs.values()}) == 1
     with style():
+        # With room for the strips of special values, which are fractions of a panel.
         height = 2 + (4.6 if len(parts) == 2 else 3.0) * blocks
+        height += 0.5 * max(0, len(scale.special) - 2) * ("lines" in parts) * blocks
         figure = new_figure(title, height)
         axes = figure.subplots(len(parts) * blocks, columns, sharex=True, squeeze=False)
         for i, (name, history) in enumerate(runs.items()):
@@ -264,7 +267,7 @@ def _height(layers: int) -> float:
 
 def _draw_lines(figure: Figure, ax: Axes, history: GradientHistory, scale: Scale) -> None:
     """Draw one run's lines, with a key: names beside few lines, otherwise a color bar."""
-    values = history.by_layer(scale.statistic)
+    values = layer_values(history, scale.statistic)
     time, (times,) = time_axis([history])
     draw_over_time(ax, values, times, scale, time)
     ax.set_ylabel(scale.label)
@@ -276,7 +279,7 @@ def _draw_lines(figure: Figure, ax: Axes, history: GradientHistory, scale: Scale
 
 def _draw_heatmap(figure: Figure, ax: Axes, history: GradientHistory, scale: Scale) -> None:
     """Draw one run's heatmap with its color bar."""
-    values = history.by_layer(scale.statistic)
+    values = layer_values(history, scale.statistic)
     time, (times,) = time_axis([history])
     mesh = draw_heatmap(ax, values, times, history.layers, scale, time)
     magnitude_colorbar(figure, mesh, scale, ax=ax, pad=0.03)

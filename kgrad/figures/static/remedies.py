@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from kgrad.figures.looks import RUNS
 from kgrad.figures.scale import Scale
-from kgrad.figures.selection import drawable_trials, loss_scale, time_axis
+from kgrad.figures.selection import drawable_trials, loss_scale, time_axis, trial_values
 from kgrad.figures.static.panels import draw_heatmap
 from kgrad.figures.static.parts import (
     add_legend,
@@ -61,7 +61,7 @@ def plot_remedies(
     """
     shown = drawable_trials(trials, most, statistic)
     time, times = time_axis([trial.history for trial in shown])
-    values = [trials.by_layer(trial, statistic) for trial in shown]
+    values = trial_values(trials, shown, statistic)
     scale = Scale.of(statistic, values)
     with style():
         figure = new_figure(title, 8.0)

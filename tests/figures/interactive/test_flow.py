@@ -175,7 +175,7 @@ def test_zero_nan_and_infinity_are_seen_on_edges_and_nodes():
         "epoch 0: 0 (exactly)", "epoch 0: NaN", "epoch 0: infinite"
     ]  # fmt: skip
     assert key_of(figure) == [
-        "edge above 0.01", "edge at or below 0.01", "0 (exactly)", "NaN", "infinite"
+        "edge above 0.01", "edge at or below 0.01", "0 (exactly)", "infinite", "NaN"
     ]  # fmt: skip
 
 

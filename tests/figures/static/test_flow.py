@@ -138,7 +138,7 @@ def test_zero_nan_and_infinity_have_their_looks_on_edges_and_nodes():
     assert {"0", "NaN", "∞"} <= set(texts(figure))
     assert {"layer_1\n0", "layer_2\nNaN", "layer_3\n∞", "layer_4"} <= set(texts(figure))
     assert {
-        "edge: not measured", "edge at or below 0.01", "node without a gradient",
+        "edge: not measured", "edge at or below 0.01", "node: not measured",
         ZERO.name, NAN.name, INFINITE.name,
     } <= set(legend(figure))  # fmt: skip
 
@@ -151,7 +151,7 @@ def test_a_graph_without_any_number_is_drawn_and_says_why():
     assert "Edges were not measured: no probe was recorded." in (
         figure.axes[0].get_title(loc="left").replace("\n", " ")
     )
-    assert legend(figure) == ["edge: not measured", "node without a gradient"]
+    assert legend(figure) == ["edge: not measured", "node: not measured"]
 
 
 def test_an_assumed_chain_and_the_epoch_stand_above():
