@@ -164,6 +164,7 @@ class Training:
     """
 
     def __init__(self, model: keras.Model, X: Any, y: Any, settings: TrainingSettings) -> None:
+        """Check the arguments and compile the loop."""
         require_trainable(model)
         _require_outside_scope("train_and_track_gradients", model)
         self._model = model
