@@ -7,11 +7,12 @@ of them has a strip along the axis's edge and a color outside the ramp, so none 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import MaxNLocator
+from typing_extensions import Self
 
 from kgrad.records.statistics import STATISTICS
 
