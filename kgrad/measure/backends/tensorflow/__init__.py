@@ -1,7 +1,11 @@
 """Measuring on TensorFlow: in the graphs of the compiled steps."""
 
+from kgrad.measure.backends.tensorflow.differentiate import (
+    compile_dry_run,
+    floats_of_this_trace,
+    intermediate_gradients,
+)
 from kgrad.measure.backends.tensorflow.gradients import readable_gradients
-from kgrad.measure.backends.tensorflow.probe import compiled_probe
 from kgrad.measure.backends.tensorflow.runtime import (
     END_OF_DATA,
     count_places,
@@ -23,8 +27,6 @@ from kgrad.measure.backends.tensorflow.runtime import (
 from kgrad.measure.backends.tensorflow.steps import (
     TrainingLoop,
     backward,
-    gradient,
-    loss_value,
 )
 from kgrad.measure.backends.tensorflow.totals import Totals
 
@@ -33,13 +35,13 @@ __all__ = [
     "Totals",
     "TrainingLoop",
     "backward",
-    "compiled_probe",
+    "compile_dry_run",
     "count_places",
     "describe_device",
     "exponents",
-    "gradient",
+    "floats_of_this_trace",
     "have_values",
-    "loss_value",
+    "intermediate_gradients",
     "make_fit_step",
     "outside_trace",
     "readable_gradients",

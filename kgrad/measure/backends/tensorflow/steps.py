@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kgrad.measure.inputs import aligned_targets
+from kgrad.measure.inputs import loss_value
 
 
 class Listener(Protocol):
@@ -148,30 +148,3 @@ def backward(
         target = value if optimizer is None else optimizer.scale_loss(value)
     gradients = tape.gradient(target, [variable.value for variable in model.trainable_variables])
     return value, gradients, y_pred
-
-
-def loss_value(
-    model: keras.Model, X: Any, y: Any, y_pred: Any, loss: Callable[[Any, Any], Any] | None
-) -> tf.Tensor:
-    """Compute the compiled loss, or the mean of another loss without regularization."""
-    if loss is None:
-        return model.compute_loss(x=X, y=y, y_pred=y_pred, training=True)
-    return tf.reduce_mean(loss(aligned_targets(y, y_pred), y_pred))
-
-
-def gradient(function: Callable[[Any], Any], x: np.ndarray, dtype: str) -> np.ndarray:
-    """Differentiate a scalar function of a tensor at x.
-
-    Args:
-        function: maps a tensor to a scalar tensor.
-        x: the point.
-        dtype: dtype of the tensor.
-
-    Returns:
-        The gradient, float64, shaped as x.
-    """
-    at = tf.constant(x, dtype)
-    with tf.GradientTape() as tape:
-        tape.watch(at)
-        value = function(at)
-    return np.asarray(tape.gradient(value, at), np.float64)
