@@ -11,6 +11,7 @@ import keras
 from kgrad.measure.accumulators import Way, cheapest_way
 from kgrad.measure.backends.current import backend
 from kgrad.measure.keras_models.weights import Selection, describe_weights, select_weights
+from kgrad.measure.native_optimizers import NativeOptimizer, is_native
 from kgrad.measure.recorder import Recorder, describe_run
 from kgrad.measure.taps import Gradients, clips, listen_to_updates
 from kgrad.records.history import GradientHistory
@@ -217,8 +218,14 @@ class Recordings:
         self, name: str, optimizer: keras.optimizers.Optimizer, model: keras.Model, **settings: Any
     ) -> None:
         """Listen to an optimizer from now on; for the settings see `OptimizerRecording.begin`."""
+        if not isinstance(model, keras.Model):
+            model = getattr(model, "module", model)  # of torch's DistributedDataParallel
         for argument, value, kind in (
-            ("optimizer", optimizer, keras.optimizers.Optimizer),
+            (
+                "optimizer",
+                optimizer,
+                object if is_native(optimizer) else keras.optimizers.Optimizer,
+            ),
             ("model", model, keras.Model),
             ("name", name, str),
         ):
@@ -231,6 +238,8 @@ class Recordings:
                 f"name must be one that is not attached yet, received {name!r}: give this "
                 'optimizer another name, such as name="generator"'
             )
+        if is_native(optimizer):
+            optimizer = NativeOptimizer(optimizer, model)
         recording = self._all.setdefault(name, OptimizerRecording(name, self._options))
         recording.begin(optimizer, model, **settings)
         self._running.append(recording)

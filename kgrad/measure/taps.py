@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import keras
 
 from kgrad.measure.backends.current import backend
+from kgrad.measure.native_optimizers import NativeOptimizer
 
 Gradients = Sequence[Any]
 
@@ -61,18 +62,20 @@ class FitListener(Protocol):
 
 
 def listen_to_updates(
-    optimizer: keras.optimizers.Optimizer, listener: UpdateListener
+    optimizer: keras.optimizers.Optimizer | NativeOptimizer, listener: UpdateListener
 ) -> Callable[[], None]:
     """Call a listener at every update that an optimizer makes.
 
     Args:
-        optimizer: a Keras optimizer; in a `LossScaleOptimizer` the inner one makes the updates.
+        optimizer: a Keras or a native optimizer; in a `LossScaleOptimizer` the inner one makes the updates.
         listener: called once per trace and replica where steps are compiled, otherwise at every
             update. Under a distribution strategy it gets the gradients summed over the replicas.
 
     Returns:
         A function that ends it; a second call does nothing.
     """
+    if isinstance(optimizer, NativeOptimizer):
+        return optimizer.listen(listener.update)
     inner = getattr(optimizer, "inner_optimizer", None)
     taps = [_UpdateTap.on(optimizer if inner is None else inner)]
     if inner is not None:
@@ -159,6 +162,7 @@ class _UpdateTap(_Tap):
         super().__init__(optimizer)
         # Replicas run in threads that may switch between the methods.
         self._seen = threading.local()
+        self._tell = backend.uncompiled(self._tell_listeners)
 
     def _filter_empty_gradients(
         self, original: Callable, grads: Gradients, variables: Sequence[keras.Variable]
@@ -178,6 +182,10 @@ class _UpdateTap(_Tap):
         trainable_variables: Sequence[keras.Variable],
         learning_rate: Any,
     ) -> None:
+        self._tell(grads, trainable_variables)
+        original(grads, trainable_variables, learning_rate)
+
+    def _tell_listeners(self, grads: Gradients, variables: Sequence[keras.Variable]) -> None:
         unclipped = backend.readable_gradients(self._seen.unclipped)
         # Without clipping Keras passes the same list.
         same = grads is self._seen.unclipped
@@ -187,10 +195,7 @@ class _UpdateTap(_Tap):
         none = [None] * len(unconnected)
         made = backend.update_made(self.target)
         for listener in tuple(self.listeners):
-            listener.update(
-                [*trainable_variables, *unconnected], unclipped + none, clipped + none, made
-            )
-        original(grads, trainable_variables, learning_rate)
+            listener.update([*variables, *unconnected], unclipped + none, clipped + none, made)
 
 
 class _AttemptTap(_Tap):
@@ -203,12 +208,14 @@ class _AttemptTap(_Tap):
         trainable_variables: Sequence[keras.Variable] | None = None,
     ) -> None:
         """Call the listeners with a step that may yet be skipped."""
-        inner = self.target.inner_optimizer
-        known = trainable_variables or inner._trainable_variables
+        backend.uncompiled(self._tell_listeners)(grads, trainable_variables)
+        original(grads, trainable_variables)
+
+    def _tell_listeners(self, grads: Gradients, variables: Sequence[keras.Variable] | None) -> None:
+        known = variables or self.target.inner_optimizer._trainable_variables
         readable = backend.readable_gradients(grads)
         for listener in tuple(self.listeners):
             listener.attempt(known, readable)
-        original(grads, trainable_variables)
 
 
 class _FitTap(_Tap):
