@@ -74,6 +74,8 @@ class Tape(keras.callbacks.Callback):
         if batch == len(self.batches):  # Keras looks for one more where it does not know the size
             return
         model = self.model
+        if not model.built:  # TensorFlow alone builds a subclassed model in its first step
+            model(keras.ops.convert_to_tensor(self.batches[batch][0]))
         kept = [*model.variables, *(v for m in model.metrics for v in m.variables)]
         before = [value_of(v) for v in kept]
         scale = float(self.scale(model)) if self.scale else 1.0

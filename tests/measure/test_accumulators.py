@@ -568,7 +568,8 @@ def test_select_names_the_nearest():
     with pytest.raises(
         ValueError,
         match="^statistics must be among mean_abs, l2_norm, max_abs, zero_fraction, "
-        "nonfinite_steps, first_nonfinite_step, weight_l2, update_l2, received 'max_ab'; "
+        "updates, gradients_present, nonfinite_steps, first_nonfinite_step, weight_l2, "
+        "update_l2, received 'max_ab'; "
         r"did you mean 'max_abs'\?$",
     ):
         select(["mean_abs", "max_ab"])
