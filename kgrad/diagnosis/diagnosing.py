@@ -153,6 +153,13 @@ class Watch:
         self._stop_on = checked_rules("stop_on", stop_on)
         self._reported: WeakKeyDictionary[GradientHistory, set[str]] = WeakKeyDictionary()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy keeps; weak references cannot be copied."""
+        return {"_stop_on": self._stop_on}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["_stop_on"])  # type: ignore[misc]
+
     def look(
         self, history: GradientHistory, read_facts: Callable[[], ModelFacts] | None
     ) -> Finding | None:

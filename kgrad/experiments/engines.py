@@ -17,6 +17,7 @@ from kgrad.experiments.prediction.predict import predict_gradients
 from kgrad.measure.loop import Training, TrainingSettings
 from kgrad.records.checks import require_integer
 from kgrad.records.history import GradientHistory, load_runs
+from kgrad.records.journal import JournalMode
 from kgrad.records.prediction import Prediction
 from kgrad.records.statistics import select
 
@@ -49,6 +50,8 @@ def run_experiment(
     experiment: Experiment | Prepared,
     journal: str | os.PathLike[str] | None = None,
     verbose: int = 0,
+    *,
+    journal_mode: JournalMode = "refuse",
 ) -> GradientHistory:
     """Train an experiment's model and track its gradients.
 
@@ -56,6 +59,7 @@ def run_experiment(
         experiment: the experiment, or the result of `prepare`.
         journal: file to which each record is appended as soon as it is measured.
         verbose: 1 for a progress bar.
+        journal_mode: as in `train_and_track_gradients`.
 
     Returns:
         The history, with the experiment in `metadata["experiment"]`.
@@ -65,7 +69,7 @@ def run_experiment(
         ValueError: before training, if a field has a value that is not accepted.
     """
     prepared = prepare(experiment) if isinstance(experiment, Experiment) else experiment
-    (history,) = run_replicates([prepared], [journal], verbose)
+    (history,) = run_replicates([prepared], [journal], verbose, journal_mode=journal_mode)
     return history
 
 
@@ -73,6 +77,8 @@ def run_replicates(
     prepared: Sequence[Prepared],
     journals: Sequence[str | os.PathLike[str] | None],
     verbose: int = 0,
+    *,
+    journal_mode: JournalMode = "refuse",
 ) -> Iterator[GradientHistory]:
     """Run experiments that differ only in the seed, one after another, with one compilation.
 
@@ -83,10 +89,12 @@ def run_replicates(
         prepared: the result of `prepare` for each experiment.
         journals: for each experiment a file, or None.
         verbose: 1 for a progress bar.
+        journal_mode: as in `train_and_track_gradients`.
 
     Raises:
         OSError: if a journal cannot be written.
-        ValueError: if the experiments differ in another field than the seed.
+        ValueError: if the experiments differ in another field than the seed, or a journal already
+            has records that must not be overwritten.
     """
     first, dataset, model, optimizer = prepared[0]
     for other in prepared:
@@ -122,6 +130,7 @@ def run_replicates(
         yield training.run(
             parts.experiment.seed,
             journal=journal,
+            journal_mode=journal_mode,
             verbose=verbose,
             metadata={"experiment": asdict(parts.experiment)},
         )

@@ -6,16 +6,24 @@ from typing import Any
 import keras
 import numpy as np
 
+from kgrad.measure.keras_models.weights import all_built
+
 # Activation of the last layer → the loss of a model that was not compiled with a loss.
 _LOSSES = {"sigmoid": "binary_crossentropy", "linear": "mean_squared_error"}
 DEFAULT_LEARNING_RATE = 0.01  # of SGD, for a model that was not compiled
 
 
 def require_built(model: Any) -> None:
-    """Raise unless `model` is a built Keras model."""
+    """Raise unless `model` is a Keras model that can be called and has all its weights."""
     if not isinstance(model, keras.Model):
         raise TypeError(f"model must be a keras.Model, received {type(model).__name__}")
-    if not model.built:
+    if type(model).call is keras.Model.call:
+        raise ValueError(
+            f"model {model.name!r} must have a call method, received one without: pass the model "
+            "that computes the output, perhaps a part of this one"
+        )
+    # A layer that the model does not use is never built.
+    if not model.built or not (model._called or all_built(model)):
         raise ValueError(
             f"model {model.name!r} must be built, received one without weights: "
             "give it a keras.Input, or call it once on a batch"

@@ -25,8 +25,15 @@ from kgrad.measure.interrupts import interrupt_deferred, interrupts_collected
 from kgrad.measure.probe import Probe
 from kgrad.measure.recorder import STEPS_BETWEEN_READINGS, Recorder, describe_run
 from kgrad.measure.taps import clips
-from kgrad.records.checks import require_every, require_integer, require_probe, require_seed
+from kgrad.records.checks import (
+    require_every,
+    require_integer,
+    require_one_of,
+    require_probe,
+    require_seed,
+)
 from kgrad.records.history import GradientHistory
+from kgrad.records.journal import JOURNAL_MODES, JournalMode, JournalWriter
 
 # XLA compiles for about a second and then saves 0.1 to 1 ms per step: it pays beyond this many.
 _STEPS_THAT_REPAY_XLA = 5000
@@ -52,6 +59,7 @@ def train_and_track_gradients(
     seed: int | None = None,
     jit_compile: bool | Literal["auto"] = "auto",
     journal: str | os.PathLike[str] | None = None,
+    journal_mode: JournalMode = "refuse",
     metadata: Mapping[str, Any] | None = None,
     verbose: int = 0,
 ) -> GradientHistory:
@@ -95,6 +103,9 @@ def train_and_track_gradients(
         jit_compile: whether XLA compiles the loop. "auto": if every layer supports it and the run
             is long enough, 5,000 steps, to repay the compilation.
         journal: file that each record is appended to as soon as it is made.
+        journal_mode: what to do with a journal that already has records: `"refuse"` raises;
+            `"continue"` appends to it, and its records are the first of the history; `"replace"`
+            overwrites it.
         metadata: entries for the history's metadata besides versions, device and arguments.
         verbose: 0 for silence, 1 for a progress bar with loss and time left.
 
@@ -130,7 +141,9 @@ def train_and_track_gradients(
         jit_compile=jit_compile,
     )
     training = Training(model, X, y, settings)
-    return training.run(seed, journal=journal, metadata=metadata, verbose=verbose)
+    return training.run(
+        seed, journal=journal, journal_mode=journal_mode, metadata=metadata, verbose=verbose
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,19 +235,23 @@ class Training:
         seed: int | None = None,
         *,
         journal: str | os.PathLike[str] | None = None,
+        journal_mode: JournalMode = "refuse",
         metadata: Mapping[str, Any] | None = None,
         verbose: int = 0,
     ) -> GradientHistory:
         """Train from the weights as they are; see `train_and_track_gradients`."""
         require_seed(seed)
         seed = int(np.random.randint(2**31)) if seed is None else int(seed)  # noqa: NPY002 (Keras's seed)
+        require_one_of("journal_mode", journal_mode, JOURNAL_MODES)
         # All workers take the samples in the chief's order.
         seed = int(self._workers.everyone([seed])[0, 0]) if self._shuffle else None
         weights = backend.weight_values(self._model, self._recorder.variables)
         self._require_alike("the weights", *weights)
         journal = journal if self._workers.is_chief else None
-        self._recorder.begin(journal, self._described | {"seed": seed} | dict(metadata or {}))
+        self._recorder.begin(self._described | {"seed": seed} | dict(metadata or {}))
         try:
+            if journal is not None:
+                self._recorder.write_to(JournalWriter(journal, journal_mode))
             for variable, start in self._optimizer_start:
                 variable.assign(start)
             if self._workers.count == 1:
@@ -279,7 +296,8 @@ class Training:
         loop.reset_logs()
         steps = self._epochs * loop.steps_per_epoch
         done = 0
-        begun = False
+        epochs_before, steps_before = recorder.last  # of a journal that is continued
+        begun = bool(len(recorder.history))
         seconds_per_step = math.inf  # the first call compiles: its time means nothing
         with _progress(steps, verbose) as show:
             try:
@@ -288,7 +306,7 @@ class Training:
                     if first == 0 and random is not None:
                         loop.set_order(random.permutation(loop.samples))
                     start = time.perf_counter()
-                    pending = done - recorder.last[1]
+                    pending = steps_before + done - recorder.last[1]
                     most = min(
                         max(1, int(_SECONDS_BETWEEN_CALLS / seconds_per_step)),
                         steps_per_record - pending,
@@ -318,7 +336,12 @@ class Training:
                                 activations=activations_before,
                             )
                         if pending + count == steps_per_record:
-                            recorder.record(epoch + 1, done, loop.logs(), activations=probed())
+                            recorder.record(
+                                epochs_before + epoch + 1,
+                                steps_before + done,
+                                loop.logs(),
+                                activations=probed(),
+                            )
                             loop.reset_logs()
                         elif (pending + count) % STEPS_BETWEEN_READINGS == 0:
                             recorder.drain()
@@ -330,9 +353,9 @@ class Training:
             with interrupt_deferred():
                 if recorder.pending_steps:  # interrupted, or `every` does not divide the run
                     # Ctrl-C may have come after the last call, before its steps were counted.
-                    done = max(done, recorder.last[1] + recorder.pending_steps)
-                    epoch = -(-done // loop.steps_per_epoch)
-                    recorder.record(epoch, done, loop.logs(), activations=probed())
+                    at = max(steps_before + done, recorder.last[1] + recorder.pending_steps)
+                    epoch = epochs_before - (steps_before - at) // loop.steps_per_epoch
+                    recorder.record(epoch, at, loop.logs(), activations=probed())
         except KeyboardInterrupt:
             recorder.history.metadata["interrupted"] = True
         return recorder.history

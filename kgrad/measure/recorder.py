@@ -1,6 +1,5 @@
 """Turns the gradients of training steps into the records of a history: `Recorder`."""
 
-import os
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -16,8 +15,8 @@ from kgrad.measure.keras_models.graph import describe_topology
 from kgrad.measure.keras_models.layers import loss_name
 from kgrad.measure.keras_models.weights import describe_weights
 from kgrad.measure.taps import listen_to_updates
-from kgrad.records.files import LineWriter
 from kgrad.records.history import GradientHistory
+from kgrad.records.journal import JournalWriter
 from kgrad.records.statistics import L2_NORM, STATISTICS, Statistic, layers_of, select
 
 # The folds must be drained at least this often: after more additions float32 sums lose the fifth
@@ -39,15 +38,14 @@ class Recorder:
         distributions: whether to count the entries of each gradient by magnitude.
         outputs: names of the layer outputs whose activations `record` will be given.
         way: how to fold gradients, see `cheapest_way`.
-        journal: file that each record is written to as soon as it is made.
         metadata: what to save about the run in the history.
 
     Attributes:
         history: the records so far.
         variables: the variables whose gradients are measured.
+        resumed: epoch and step at which the training of the journal was resumed; None if it begins.
 
     Raises:
-        OSError: if the journal cannot be written.
         ValueError: if a statistic is unknown.
     """
 
@@ -61,7 +59,6 @@ class Recorder:
         distributions: bool = False,
         outputs: Sequence[str] = (),
         way: Way | None = None,
-        journal: str | os.PathLike[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         self._model = model
@@ -87,24 +84,36 @@ class Recorder:
             way=way or cheapest_way(jit_compile=False),
         )
         self._sizes = np.array([weight.size for weight in weights], dtype=np.float64)
-        self._journal: LineWriter | None = None
-        self.begin(journal, metadata)
+        self.begin(metadata)
 
-    def begin(
-        self, journal: str | os.PathLike[str] | None, metadata: Mapping[str, Any] | None
-    ) -> None:
+    def begin(self, metadata: Mapping[str, Any] | None) -> None:
         """Start a new history, of a training that starts from the weights as they are."""
         weights, names, outputs = self._columns
         self.history = GradientHistory(weights, names, metadata, outputs=outputs)
         self.reread_weights()
         self._folds.reset()
-        self._journal_path = journal
-        self._journal = None if journal is None else LineWriter(journal)
+        self._journal: JournalWriter | None = None
+        self.resumed: tuple[int, int] | None = None
+
+    def write_to(self, journal: JournalWriter, steps_per_epoch: int | None = None) -> None:
+        """Write each record to a journal as soon as it is made; before the first record.
+
+        Args:
+            journal: the journal; if it has records, they become the first of the history.
+            steps_per_epoch: see `JournalWriter.begin`.
+
+        Raises:
+            OSError, ValueError: see `JournalWriter.begin`.
+        """
+        self._journal = journal
         try:
-            self._write(self.history.header())
+            self.history = journal.begin(self.history, steps_per_epoch)
         except BaseException:
             self.close()
             raise
+        if journal.recorded is not None:
+            at = self.history.metadata["resumed"][-1]
+            self.resumed = at["epoch"], at["step"]
 
     def listen_to(self, optimizer: keras.optimizers.Optimizer) -> Callable[[], None]:
         """Measure the updates of an optimizer from now on; return a function that ends it."""
@@ -149,6 +158,8 @@ class Recorder:
         values = self._gradient_statistics()
         bad, bad_layers, first = self._folds.nonfinite_steps()
         last = self.last[1]
+        if self.resumed is not None:
+            last = max(last, self.resumed[1])
         # An optimizer that accumulates gradients makes fewer updates than there are steps. The
         # step measured before training is the first one.
         share = (step - last) / max(steps, 1)
@@ -183,8 +194,8 @@ class Recorder:
 
     def resume(self) -> None:
         """Continue after `close`, from the weights as they are now and with an open journal."""
-        if self._journal_path is not None:
-            self._journal = LineWriter(self._journal_path, append=True)
+        if self._journal is not None:
+            self._journal.reopen(self.history)
         self._folds.can_skip = False  # depends on the optimizer of the new training
         self.reread_weights()
         self._folds.reset()
@@ -202,6 +213,16 @@ class Recorder:
     def pending_steps(self) -> int:
         """Number of steps since the last record."""
         return self._folds.steps()[0]
+
+    @property
+    def has_journal(self) -> bool:
+        """Whether the records are written to a journal."""
+        return self._journal is not None
+
+    @property
+    def lost_journal(self) -> bool:
+        """Whether another training writes to the journal now."""
+        return self._journal is not None and self._journal.is_taken
 
     @property
     def last(self) -> tuple[int, int]:

@@ -10,10 +10,18 @@ import keras
 
 from kgrad.measure.accumulators import Way, cheapest_way
 from kgrad.measure.backends.current import backend
-from kgrad.measure.keras_models.weights import Selection, describe_weights, select_weights
+from kgrad.measure.keras_models.trainable import find_optimizers
+from kgrad.measure.keras_models.weights import (
+    Selection,
+    all_built,
+    describe_weights,
+    select_weights,
+    short_layer_names,
+)
 from kgrad.measure.recorder import Recorder, describe_run
 from kgrad.measure.taps import Gradients, clips, listen_to_updates
 from kgrad.records.history import GradientHistory
+from kgrad.records.journal import JournalMode, JournalWriter
 
 # The name of the optimizer that a model was compiled with.
 COMPILED = "optimizer"
@@ -28,6 +36,7 @@ class RecordingOptions:
     clipped: bool | None
     distributions: bool
     journal: str | os.PathLike[str] | None
+    journal_mode: JournalMode
     metadata: Mapping[str, Any]
 
 
@@ -46,6 +55,7 @@ class OptimizerRecording:
         recorder: the recorder; None before the weights are known, and for an optimizer that trains
             none of the selected weights.
         previous: histories that ended because the optimizer began to train other weights.
+        heard: whether an update was measured, or traced to be measured, since `begin`.
     """
 
     def __init__(self, name: str, options: RecordingOptions) -> None:
@@ -55,6 +65,7 @@ class OptimizerRecording:
         self._options = options
         self._recorders = 0
         self._measured: Any = None  # model, weights and clipping that the recorder measures
+        self._kept: GradientHistory | None = None  # of a tracker that was copied
 
     def begin(
         self,
@@ -82,17 +93,50 @@ class OptimizerRecording:
         self._outputs, self._way, self._fit_metadata = outputs, way, dict(metadata or {})
         self._inner = getattr(optimizer, "inner_optimizer", optimizer)
         self._ready: Recorder | None = None  # until the weights are known
-        self._has_values = self._inner.built or model.built
-        if self._inner.built or (model.built and alone):
+        self._training: tuple[int, int | None] | None = None  # the arguments of `begin_training`
+        self.heard = False
+        self._has_values = self._inner.built or all_built(model)
+        if self._inner.built or (alone and all_built(model)):
             with backend.variable_scope(model):
                 self._prepare()
         self._stop = listen_to_updates(optimizer, self)
+
+    def begin_training(self, initial_epoch: int = 0, steps_per_epoch: int | None = None) -> None:
+        """Take the weights as they are before the first step, and open the journal.
+
+        Args:
+            initial_epoch: number of epochs that the training had done before.
+            steps_per_epoch: number of steps of an epoch, None if unknown.
+        """
+        self._training = initial_epoch, steps_per_epoch
+        if self._ready is not None:
+            if self._has_values:
+                self._ready.reread_weights()
+            self._open_journal(self._ready)
 
     def end(self) -> None:
         """Stop listening and close the journal."""
         self._stop()
         if self.recorder is not None:
             self.recorder.close()
+
+    @property
+    def history(self) -> GradientHistory | None:
+        """The history that was begun last."""
+        return self._kept if self.recorder is None else self.recorder.history
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy keeps: the histories, but nothing of the training that made them."""
+        return {
+            "name": self.name,
+            "recorder": None,
+            "previous": self.previous,
+            "heard": False,
+            "_options": self._options,
+            "_recorders": self._recorders,
+            "_measured": None,
+            "_kept": self.history,
+        }
 
     def update(
         self,
@@ -102,12 +146,14 @@ class OptimizerRecording:
         made: Any = None,
     ) -> None:
         """Measure an update; called in the step that makes it."""
+        self.heard = True
         recorder = self._prepared()
         if recorder is not None:
             recorder.update(variables, gradients, clipped, made)
 
     def attempt(self, variables: Sequence[keras.Variable], gradients: Gradients) -> None:
         """Count a step that may yet be skipped; called in the step that makes it."""
+        self.heard = True
         recorder = self._prepared()
         if recorder is not None:
             recorder.attempt(variables, gradients)
@@ -139,13 +185,13 @@ class OptimizerRecording:
         clipped = self._options.clipped
         clipped = clips(self.optimizer) if clipped is None else clipped
         measured = self._model, [id(variable) for variable in watched], clipped
-        if self.recorder is not None:
-            if measured == self._measured:
-                self.recorder.resume()
-                self._ready = self.recorder
-                return
-            self.previous.append(self.recorder.history)
-        self._measured = measured
+        if self.recorder is not None and measured == self._measured:
+            self.recorder.resume()
+            self._ready = self.recorder
+            return
+        if self.history is not None:
+            self.previous.append(self.history)
+        self._measured, self._kept = measured, None
         self._recorders += 1
         self._ready = self.recorder = Recorder(
             self._model,
@@ -155,11 +201,21 @@ class OptimizerRecording:
             distributions=self._options.distributions,
             outputs=self._outputs,
             way=self._way,
-            journal=self._journal(),
             metadata=describe_run(self._model, self.optimizer)
             | self._fit_metadata
             | dict(self._options.metadata),
         )
+        self._open_journal(self.recorder)
+
+    def _open_journal(self, recorder: Recorder) -> None:
+        """Open the journal of a new recorder, unless the training has yet to begin."""
+        path = self._journal()
+        if path is not None and self._training is not None and not recorder.has_journal:
+            initial_epoch, steps_per_epoch = self._training
+            journal = JournalWriter(
+                path, self._options.journal_mode, initial_epoch, owner=self._model
+            )
+            recorder.write_to(journal, steps_per_epoch)
 
     def _watched(self) -> list[keras.Variable]:
         """List the variables that the optimizer trains and the user selected, in model order."""
@@ -178,7 +234,9 @@ class OptimizerRecording:
                 "set trainable = True on a layer"
             )
         weights = [described[id(variable)] for variable in trained]
-        chosen = [trained[i] for i in select_weights(weights, self._options.weights)]
+        short = short_layer_names(self._model)
+        short_layers = [short[id(variable)] for variable in trained]
+        chosen = [trained[i] for i in select_weights(weights, self._options.weights, short_layers)]
         own = self._inner._trainable_variables if self._inner.built else trained
         own_ids = {id(variable) for variable in own}
         if not any(id(variable) in own_ids for variable in trained):
@@ -235,6 +293,34 @@ class Recordings:
         recording.begin(optimizer, model, **settings)
         self._running.append(recording)
 
+    def attach(self, name: str, optimizer: keras.optimizers.Optimizer, model: keras.Model) -> None:
+        """Listen to an optimizer of a loop whose training begins now."""
+        self.begin(name, optimizer, model)
+        recording = self._running[-1]
+        try:
+            recording.begin_training()
+        except BaseException:
+            self._running.pop().end()
+            raise
+        recorder = recording.recorder
+        backend.forget_traces(optimizer, None if recorder is None else recorder.totals)
+
+    def begin_training(self, initial_epoch: int = 0, steps_per_epoch: int | None = None) -> None:
+        """Begin the training of all optimizers, see `OptimizerRecording.begin_training`."""
+        for recording in self._running:
+            recording.begin_training(initial_epoch, steps_per_epoch)
+
+    @property
+    def heard(self) -> bool:
+        """Whether an update was seen since the recordings began."""
+        return any(one.heard for one in self._running) or any(
+            recorder.pending_steps for recorder in self.recorders.values()
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy keeps: nothing is running."""
+        return self.__dict__ | {"_running": []}
+
     def begin_all(self, model: keras.Model, outputs: Sequence[str]) -> None:
         """Listen to every optimizer of a compiled model; for the outputs see `Recorder`."""
         metadata = {
@@ -242,7 +328,7 @@ class Recordings:
             "steps_per_execution": int(model.steps_per_execution),
             "run_eagerly": bool(model.run_eagerly),
         }
-        optimizers = _find_optimizers(model)
+        optimizers = find_optimizers(model)
         if not optimizers:
             raise ValueError(
                 f"model {model.name!r} must hold its optimizers as attributes, received none: "
@@ -278,7 +364,7 @@ class Recordings:
     @property
     def histories(self) -> dict[str, GradientHistory]:
         """The history of each optimizer, by its name."""
-        return {name: one.recorder.history for name, one in self._all.items() if one.recorder}
+        return {name: one.history for name, one in self._all.items() if one.history is not None}
 
     @property
     def previous(self) -> list[GradientHistory]:
@@ -302,32 +388,3 @@ class Recordings:
     def prefix(self, name: str) -> str:
         """Return the prefix of an optimizer's numbers in logs and TensorBoard."""
         return "grad" if len(self.histories) == 1 else f"grad/{name}"
-
-
-def _find_optimizers(model: keras.Model) -> dict[str, keras.optimizers.Optimizer]:
-    """Find the optimizers that a model holds and that make updates, by name of the attribute."""
-    held: dict[str, Any] = {}
-    # Attributes that begin with an underscore are Keras's own references to the same objects.
-    attributes = {name: value for name, value in vars(model).items() if name[0] != "_"}
-    for name, value in attributes.items():
-        if isinstance(value, list | tuple):
-            held |= {f"{name}_{i}": item for i, item in enumerate(value)}
-        elif isinstance(value, dict):
-            held |= {f"{name}_{key}": item for key, item in value.items()}
-        else:
-            held[name] = value
-    found: dict[str, keras.optimizers.Optimizer] = {}
-    for name, value in held.items():
-        if isinstance(value, keras.optimizers.Optimizer) and value not in found.values():
-            shared = getattr(value, "inner_optimizer", value)
-            if not hasattr(shared, "optimizers"):
-                found[name] = value
-                continue
-            # A MultiOptimizer makes no update itself: it passes its variables to its parts, which
-            # it chooses when it is built.
-            if model.built and not value.built:
-                value.build(model.trainable_variables)
-            for part in shared.optimizers:
-                same = sum(other.name == part.name for other in found.values())
-                found[f"{name}_{part.name}" + (f"_{same + 1}" if same else "")] = part
-    return found

@@ -12,11 +12,14 @@ not change, nor do its configuration and what is saved. The last listener that l
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import keras
 
 from kgrad.measure.backends.current import backend
+from kgrad.measure.keras_models.trainable import known_to_optimizers, trainable_as
 
 Gradients = Sequence[Any]
 
@@ -98,6 +101,32 @@ def listen_to_fit(model: keras.Model, listener: FitListener) -> Callable[[], Non
         A function that ends it and restores the compiled step that the model had before.
     """
     return _join([_FitTap.on(model)], listener)
+
+
+def as_compiled(model: keras.Model) -> AbstractContextManager[None]:
+    """Return the context in which that is trainable which the compiled step of `fit` trains.
+
+    Keras's step goes on training what was trainable when it was traced, until `compile` is called.
+    """
+    found = model.__dict__.get("make_train_function")
+    is_tapped = isinstance(found, _Replacement)
+    return trainable_as(model, found.tap.trained if is_tapped else _trained(model))
+
+
+def _trained(model: keras.Model) -> frozenset[int] | None:
+    """Return the `id` of each variable that the compiled step of `fit` trains, if it was traced."""
+    step, known = model.train_function, known_to_optimizers(model)
+    updated = backend.trained_variables(step, known)
+    if updated is None and step is not None:
+        updated = _TRAINED.get(step)
+    if updated is None:
+        return None
+    # One that the loss does not depend on is trained, but not updated.
+    return updated | (_ids(known) & _ids(model.trainable_variables))
+
+
+def _ids(variables: Sequence[keras.Variable]) -> frozenset[int]:
+    return frozenset(id(variable) for variable in variables)
 
 
 def _join(taps: Sequence["_Tap"], listener: Any) -> Callable[[], None]:
@@ -229,38 +258,60 @@ class _AttemptTap(_Tap):
             listener.attempt(known, readable)
 
 
+# What the compiled steps update that a tap replaced before they were traced: in an untracked `fit`
+# they would have been traced then.
+_TRAINED: WeakKeyDictionary[Callable, frozenset[int]] = WeakKeyDictionary()
+
+
 class _FitTap(_Tap):
-    methods = ("make_train_function",)
+    methods = ("make_train_function", "train_on_batch")
 
     def __init__(self, model: keras.Model) -> None:
         self._before = model.train_function
+        self.trained = _trained(model)
+        self._is_in_batch = False
         make = model.make_train_function
         super().__init__(model)
         self._install(make)
 
+    def train_on_batch(self, original: Callable, *args: Any, **kwargs: Any) -> Any:
+        """Have a batch of a loop of the user's own pass the tap's step."""
+        self._is_in_batch = True
+        try:
+            return original(*args, **kwargs)
+        finally:
+            self._is_in_batch = False
+
     def make_train_function(self, original: Callable, force: bool = False) -> None:
         """Handle a new trace, or the begin of another `fit` after one without `on_train_end`."""
         if force:  # a callback changed the model and asks for a new trace in the same fit
+            original(force=True)
+            self._before, self.trained = self.target.train_function, None
             for listener in tuple(self.listeners):
                 listener.before_trace()
             self._install(original)
-            return
-        self._end_interrupted()
-        self.target.make_train_function()
+        elif not self._is_in_batch:
+            self._end_interrupted()
+            self.target.make_train_function()
 
     def close(self) -> None:
         """Restore the model's compiled step."""
         super().close()
+        if self.trained is None:
+            updated = backend.trained_variables(self._step, known_to_optimizers(self.target))
+            if updated is not None:
+                _TRAINED[self._before] = updated
         if self.target.train_function is self._function:  # otherwise it was compiled anew
             self.target.train_function = self._before
 
     def _install(self, make: Callable) -> None:
         backend.make_fit_step(self.target, make, self._carried)
-        function = self.target.train_function
+        function = self._step = self.target.train_function
 
         def train_function(*args: Any) -> Any:
             try:
-                result = function(*args)
+                with trainable_as(self.target, self.trained):
+                    result = function(*args)
             except backend.END_OF_DATA:
                 raise
             except BaseException:

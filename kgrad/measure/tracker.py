@@ -7,6 +7,7 @@ those of an untracked run bit for bit.
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -18,15 +19,16 @@ from kgrad.diagnosis import ModelFacts
 from kgrad.diagnosis.diagnosing import Watch
 from kgrad.measure.backends.current import backend
 from kgrad.measure.keras_models.facts import read_facts
-from kgrad.measure.keras_models.weights import Selection, checked_selection
+from kgrad.measure.keras_models.weights import Selection, checked_selection, describe_weights
 from kgrad.measure.probe import Probe
-from kgrad.measure.recorder import STEPS_BETWEEN_READINGS
+from kgrad.measure.recorder import STEPS_BETWEEN_READINGS, Recorder
 from kgrad.measure.recordings import COMPILED, RecordingOptions, Recordings
-from kgrad.measure.taps import listen_to_fit
+from kgrad.measure.taps import as_compiled, listen_to_fit
 from kgrad.measure.tensorboard import tracker_logs, write_last_record
 from kgrad.records.checks import require_every, require_json, require_one_of, require_probe
 from kgrad.records.history import GradientHistory
-from kgrad.records.statistics import select
+from kgrad.records.journal import JOURNAL_MODES, JournalMode
+from kgrad.records.statistics import layers_of, select
 
 if TYPE_CHECKING:
     from kgrad.measure.event_files import TensorBoardWriter
@@ -58,9 +60,12 @@ class GradientTracker(keras.callbacks.Callback):
         every: `"epoch"`, or the number of steps per record.
         weights: the weights to watch: None for all, a layer's name, a path, a pattern
             (`"encoder*"`), several of these, or a function of a `Weight`.
-        journal: file that each record is written to as soon as it is made; an existing file is
-            replaced. The journal of a second history has `-2` appended to its name, that of a
-            further optimizer the optimizer's name.
+        journal: file that each record is written to as soon as it is made. The journal of a second
+            history has `-2` appended to its name, that of a further optimizer the optimizer's name.
+        journal_mode: what to do with a journal that already has records. `"refuse"` continues it if
+            `fit` resumes (`initial_epoch`, `BackupAndRestore`), and otherwise raises; `"continue"`
+            continues it; `"replace"` overwrites it. The records of a continued journal are the
+            first of the history, without those of epochs that the resumed `fit` repeats.
         log: whether to add `grad/l2_norm`, `grad/first_to_last`, `grad/update_ratio` and
             `grad/nonfinite_steps` to the logs of an epoch with a record (see `tracker_logs`);
             `"layers"` adds `grad/mean_abs/<layer>` for each layer.
@@ -101,6 +106,7 @@ class GradientTracker(keras.callbacks.Callback):
         every: int | Literal["epoch"] = "epoch",
         weights: Selection = None,
         journal: str | os.PathLike[str] | None = None,
+        journal_mode: JournalMode = "refuse",
         log: bool | Literal["layers"] = True,
         clipped: bool | None = None,
         distributions: bool = False,
@@ -113,6 +119,7 @@ class GradientTracker(keras.callbacks.Callback):
         super().__init__()
         require_every(every)
         for name, value, accepted in (
+            ("journal_mode", journal_mode, JOURNAL_MODES),
             ("log", log, (True, False, "layers")),
             ("clipped", clipped, (None, True, False)),
             ("distributions", distributions, (True, False)),
@@ -127,23 +134,37 @@ class GradientTracker(keras.callbacks.Callback):
                 clipped=clipped,
                 distributions=distributions,
                 journal=journal,
+                journal_mode=journal_mode,
                 metadata={"every": every, **require_json("metadata", metadata or {})},
             )
         )
-        self._every, self._log, self._probe_data, self._stops = every, log, probe, bool(stop_on)
+        self._every, self._log, self._probe_data, self._stop_on = every, log, probe, bool(stop_on)
         self._log_dir = log_dir
         if log_dir is not None:
             # Needs a package of its own; without it this raises, long before the first record.
             import kgrad.measure.event_files  # noqa: F401
         self._watch = Watch(stop_on) if diagnose or stop_on else None
+        self._leave_training()
+
+    def _leave_training(self) -> None:
+        """Forget the model and what belongs to its training."""
+        self._model: Any = None
         self._read_facts: Callable[[], ModelFacts] | None = None
         self._writer: TensorBoardWriter | None = None
-        # Keras then may call this callback from a thread, without waiting for a step's result.
-        self.async_safe = every == "epoch"
         self._stop_fit: Callable[[], None] | None = None
         self._probe: Probe | None = None
+        self._activations: dict[str, np.ndarray] | None = None
         self._position = FitPosition()
+        self._has_begun = False  # the first epoch of this fit
+        self._has_warned = False  # in this fit
         self._begun: set[str] = set()  # the optimizers that made an update in this fit
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy and a pickled tracker keep: the arguments and the histories."""
+        kept = object.__new__(type(self))
+        kept.__dict__ |= self.__dict__
+        kept._leave_training()
+        return kept.__dict__
 
     @property
     def histories(self) -> dict[str, GradientHistory]:
@@ -170,8 +191,8 @@ class GradientTracker(keras.callbacks.Callback):
     ) -> Self:
         """Record the updates that an optimizer makes in your own loop.
 
-        Attach before the loop's `tf.function` is traced: the recording becomes part of every
-        function traced afterwards. Several optimizers can be attached under different names.
+        Attach before the loop's functions are compiled: the recording becomes part of every
+        function compiled afterwards. Several optimizers can be attached under different names.
 
         Args:
             optimizer: the optimizer whose `apply_gradients` or `apply` the loop calls.
@@ -186,13 +207,13 @@ class GradientTracker(keras.callbacks.Callback):
             ValueError: if the name is already attached, `weights` matches no weight, or the tracker
                 has an argument that works only in `fit`.
         """
-        if self._every != "epoch" or self._probe_data is not None or self._stops:
+        if self._every != "epoch" or self._probe_data is not None or self._stop_on:
             raise ValueError(
                 "every, probe and stop_on work only in fit: in your own loop call "
                 "tracker.record(), kgrad.Probe.measure() or kgrad.diagnose()"
             )
         self._open_writer()
-        self._recordings.begin(name, optimizer, model)
+        self._recordings.attach(name, optimizer, model)
         return self
 
     def record(self, logs: Mapping[str, float] | None = None, epoch: int | None = None) -> None:
@@ -201,7 +222,16 @@ class GradientTracker(keras.callbacks.Callback):
         Args:
             logs: loss and metrics to save in the record.
             epoch: the epoch that the steps belong to; by default one more than the last.
+
+        Raises:
+            RuntimeError: if no update of an attached optimizer was seen.
         """
+        if not self._recordings.heard:
+            raise RuntimeError(
+                "there is nothing to record, because no update of an attached optimizer was seen: "
+                "the loop must call apply_gradients or apply of the attached optimizer, in "
+                "functions that are compiled after attach"
+            )
         for name, recorder in self._recordings.recorders.items():
             if recorder.pending_steps:
                 last_epoch, last_step = recorder.last
@@ -209,13 +239,15 @@ class GradientTracker(keras.callbacks.Callback):
                 self._record(name, number, last_step + recorder.pending_steps, logs or {}, None)
 
     def detach(self) -> None:
-        """Restore optimizers and model; the records stay. `fit` does so automatically.
+        """Record the remaining steps, and restore the optimizers. `fit` does so automatically.
 
         If an exception in another callback ended `fit`, the optimizers and the model are restored
         when this method is called, or by the next `fit`.
         """
         if self._stop_fit is not None:
             self.interrupted()
+        elif self._recordings.heard:
+            self.record()
         self._end()
 
     def _end(self) -> None:
@@ -230,7 +262,10 @@ class GradientTracker(keras.callbacks.Callback):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        if kind is not None:
+            for recorder in self._recordings.recorders.values():
+                recorder.history.metadata["interrupted"] = True
         self.detach()
 
     # Methods that Keras's `fit` calls.
@@ -242,17 +277,17 @@ class GradientTracker(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Have the training step traced anew while listening to the updates."""
-        if self._stop_fit is not None and self._position.model is self.model:
+        if self._stop_fit is not None and self._position.model is self._model:
             return  # listed twice; after a crashed fit the taps would have reported it already
         self.detach()
-        self._position.begin_fit(self.model, self.params.get("steps"))
+        self._position.begin_fit(self.model, (self.params or {}).get("steps"))
+        self._has_begun = self._has_warned = False
         self._begun.clear()
         if self._probe_data is not None:
             self._probe = Probe(self.model, *self._probe_data)
         self._open_writer()
         self._follow_model()
         self._stop_fit = listen_to_fit(self.model, self)
-        self._activations = self._probed()
 
     def carried(self) -> list[tuple[keras.optimizers.Optimizer, backend.Totals]]:
         """Tell what the step folds into: the arrays of each optimizer's recorder."""
@@ -264,37 +299,67 @@ class GradientTracker(keras.callbacks.Callback):
         self._recordings.end()
         self._begun.clear()
         self._follow_model()
+        self._recordings.begin_training(self._position.first_epoch, self._position.steps_per_epoch)
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Number the epoch so that a second fit continues where the first one ended."""
         self._position.begin_epoch(epoch)
+        if self._stop_fit is None or self._has_begun:
+            return
+        # Not earlier: callbacks such as BackupAndRestore change weights when the training begins.
+        self._has_begun = True
+        try:
+            self._recordings.begin_training(epoch, self._position.steps_per_epoch)
+            self._activations = self._probed()
+            for recorder in self._recordings.recorders.values():
+                self._continue_journal(recorder)
+        except BaseException:  # a refused model must be left as it was
+            self._end()
+            raise
 
     def after_execution(self, logs: Mapping[str, Any]) -> None:
-        """Record the gradient before training once the first update is made."""
+        """Count the steps, and make a record if one is due.
+
+        The first update of a fit gives the record of the gradient before training.
+        """
+        self._require_begun()
         self._position.after_execution()
-        executions = max(1, STEPS_BETWEEN_READINGS // int(self.model.steps_per_execution))
+        executions = max(1, STEPS_BETWEEN_READINGS // self._position.steps_per_execution)
         for name, recorder in self._recordings.recorders.items():
             if name not in self._begun and recorder.measured_steps:
                 self._begun.add(name)
+                self._continue_journal(recorder)
                 # In an execution of several steps the first one cannot be separated.
                 if recorder.measured_steps == 1 and not len(recorder.history):
                     at = self._position.epoch - 1, self._position.epoch_start
                     self._record(name, *at, logs, self._activations, before_training=True)
             elif self._position.executions % executions == 0:
                 recorder.drain()
-
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Count the steps, and make a record if one is due."""
-        self._position.after_batch(batch)
         if self._every != "epoch":
             due = self._position.step - self._every
             recorders = self._recordings.recorders.items()
-            self._record_rest(logs or {}, [name for name, r in recorders if r.last[1] <= due])
+            self._record_rest(logs, [name for name, r in recorders if r.last[1] <= due])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Make the epoch's record, and add its numbers to the logs."""
         logs = {} if logs is None else logs
-        if self._every == "epoch":
+        if self._stop_fit is None:
+            self._warn(
+                f"the gradients of epoch {epoch + 1} are not recorded, because another fit of this "
+                "model ended the tracking, or on_train_begin was not called"
+            )
+            return
+        self._require_begun()
+        if not self._recordings.heard:
+            self._warn(
+                f"the gradients of epoch {epoch + 1} are not recorded, because no update of an "
+                "optimizer of this model was seen: attach the tracker to the optimizer that trains "
+                "it, before the training step is compiled"
+            )
+        if not self._position.executions_in_epoch:  # the user's own step updates the weights
+            recorders = self._recordings.recorders.values()
+            self._position.add_steps(max((r.pending_steps for r in recorders), default=0))
+        if self._every == "epoch" or not self._position.executions_in_epoch:
             self._record_rest(logs)
         for name, recorder in self._recordings.recorders.items():
             # In an epoch without a record the numbers of an older one would mislead.
@@ -309,21 +374,56 @@ class GradientTracker(keras.callbacks.Callback):
 
     def interrupted(self) -> None:
         """Make a last record of the steps before an exception or Ctrl-C."""
-        for recorder in self._recordings.recorders.values():
+        recorders = self._recordings.recorders
+        for recorder in recorders.values():
             recorder.history.metadata["interrupted"] = True
-        self._position.at_interruption()
-        self._record_rest({})
+        self._record_rest({}, [name for name, one in recorders.items() if not one.lost_journal])
         self._end()
 
     def _follow_model(self) -> None:
         # Read only once per fit, when the first record is diagnosed.
         self._read_facts = cache(partial(read_facts, self.model))
         outputs = () if self._probe is None else self._probe.outputs
+        now = {id(variable) for variable in self.model.trainable_variables}
         try:
-            self._recordings.begin_all(self.model, outputs)
+            with as_compiled(self.model):
+                compiled = {id(variable) for variable in self.model.trainable_variables}
+                self._recordings.begin_all(self.model, outputs)
         except BaseException:  # a refused model must be left as it was
             self._end()
             raise
+        self._warn_of_uncompiled(now, compiled)
+
+    def _warn_of_uncompiled(self, now: set[int], compiled: set[int]) -> None:
+        """Warn of layers whose `trainable` was changed without `compile`."""
+        weights = describe_weights(self.model)
+        for ids, verb in ((compiled - now, "are still trained"), (now - compiled, "are not")):
+            layers = layers_of([weights[key] for key in weights if key in ids])
+            if layers:
+                warnings.warn(
+                    f"trainable was changed after model {self.model.name!r} was compiled, and "
+                    f"without compile() Keras ignores it: {', '.join(layers):.200} {verb}",
+                    stacklevel=2,
+                )
+
+    def _continue_journal(self, recorder: Recorder) -> None:
+        """Count on from where a journal's training was resumed."""
+        if recorder.resumed is not None:
+            self._position.resume(*recorder.resumed)
+
+    def _require_begun(self) -> None:
+        if not self._has_begun:
+            self._end()
+            raise RuntimeError(
+                "on_epoch_begin must be called before the first step of an epoch, and was not: "
+                "call it in your loop, or attach the tracker to the optimizer"
+            )
+
+    def _warn(self, message: str) -> None:
+        """Warn once in a fit."""
+        if not self._has_warned:
+            self._has_warned = True
+            warnings.warn(message, stacklevel=2)
 
     def _open_writer(self) -> None:
         if self._log_dir is not None and self._writer is None:
@@ -362,7 +462,7 @@ class GradientTracker(keras.callbacks.Callback):
             prefix = self._recordings.prefix(name)
             write_last_record(recorder.history, self._writer, time, prefix)
         if self._watch is not None and self._watch.look(recorder.history, self._read_facts):
-            self.model.stop_training = True
+            self._model.stop_training = True
 
 
 class FitPosition:
@@ -371,26 +471,28 @@ class FitPosition:
     Attributes:
         model: the model that was last fitted.
         epoch: the current epoch, from 1; 0 before the first.
+        first_epoch: the number that Keras gives the first epoch of this `fit`.
         step: the number of steps done.
         epoch_start: the number of steps done when the epoch began.
         executions: calls of the compiled step in this `fit`.
+        steps_per_epoch: number of steps of an epoch, None if Keras does not know it.
+        steps_per_execution: number of steps that a call of the compiled step makes.
     """
 
     def __init__(self) -> None:
-        self.epoch = self.step = self.epoch_start = self.executions = 0
+        self.epoch = self.first_epoch = self.step = self.epoch_start = self.executions = 0
+        self._fit_start = self._executions_before = 0
         self.model: keras.Model | None = None
+        self.steps_per_epoch: int | None = None
+        self.steps_per_execution = 1
 
-    def begin_fit(self, model: keras.Model, steps: int | None) -> None:
-        """Start a `fit`; another model starts from 0.
-
-        Args:
-            model: the model that is fitted.
-            steps: steps per epoch, None if Keras does not know it.
-        """
+    def begin_fit(self, model: keras.Model, steps_per_epoch: int | None) -> None:
+        """Start a `fit`; another model starts from 0."""
         if model is not self.model:
             self.model, self.epoch, self.step = model, 0, 0
-        self._steps, self._size = steps, int(model.steps_per_execution)
-        self.executions = 0
+        self.steps_per_epoch = steps_per_epoch
+        self.steps_per_execution = int(model.steps_per_execution)
+        self.executions, self._fit_start = 0, self.step
         self._epochs_before: int | None = None
 
     def begin_epoch(self, index: int) -> None:
@@ -398,20 +500,31 @@ class FitPosition:
         if self._epochs_before is None:
             # An initial_epoch may already count on from the last fit.
             self._epochs_before = max(0, self.epoch - index)
+            self.first_epoch = index
         self.epoch = self._epochs_before + index + 1
         self.epoch_start, self._executions_before = self.step, self.executions
+
+    def resume(self, epoch: int, step: int) -> None:
+        """Count on, in the first epoch, from the epoch and the step that a training had reached."""
+        epochs, steps = max(0, epoch + 1 - self.epoch), max(0, step - self._fit_start)
+        self._epochs_before = (self._epochs_before or 0) + epochs
+        self.epoch += epochs
+        self._fit_start += steps
+        self.step += steps
+        self.epoch_start += steps
+
+    @property
+    def executions_in_epoch(self) -> int:
+        """Calls of the compiled step in this epoch."""
+        return self.executions - self._executions_before
 
     def after_execution(self) -> None:
         """Count a call of the compiled step."""
         self.executions += 1
+        # The last execution of an epoch may make fewer steps than the others.
+        done = self.executions_in_epoch * self.steps_per_execution
+        self.step = self.epoch_start + min(done, self.steps_per_epoch or done)
 
-    def after_batch(self, index: int) -> None:
-        """Count the steps up to a batch, which may be the last one of an execution of several."""
-        # Keras reports a whole execution, even if the epoch ended before it was complete.
-        done = index + 1
-        self.step = self.epoch_start + (done if self._steps is None else min(done, self._steps))
-
-    def at_interruption(self) -> None:
-        """Count steps that Keras did not report before the `fit` was interrupted."""
-        done = (self.executions - self._executions_before) * self._size
-        self.step = max(self.step, self.epoch_start + done)
+    def add_steps(self, count: int) -> None:
+        """Count steps that were not made by the compiled step of `fit`."""
+        self.step += count

@@ -1,5 +1,8 @@
 """A history's file in JSON Lines: a header, then one line per record.
 
+A journal that was continued also has a line per continuation: after which epoch training resumed.
+Records of later epochs that stand before it are superseded: training repeated them.
+
 Lines are written whole, one at a time, so that a file can grow while training runs and can be read
 after a crash. Standard JSON has no NaN and no infinity; here the strings "NaN", "Infinity" and
 "-Infinity" stand for them, so that any JSON reader can open a file.
@@ -41,14 +44,13 @@ class LineWriter:
 
     Args:
         path: file to write; an existing one is replaced.
-        append: whether to append to an existing file instead.
 
     Raises:
         OSError: if the file cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, append: bool = False) -> None:
-        self._file = io.FileIO(path, "a" if append else "w")
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._file = io.FileIO(path, "w")
 
     def __enter__(self) -> Self:
         return self
@@ -146,6 +148,16 @@ class Header(msgspec.Struct):
 _Rows = Annotated[dict[str, list[float | str]], msgspec.Meta(max_length=MOST_NAMES)]
 
 
+class _Resumption(msgspec.Struct, forbid_unknown_fields=True):
+    epoch: Annotated[int, msgspec.Meta(ge=0)]
+    step: Annotated[int, msgspec.Meta(ge=0)]
+    metadata: dict[str, Any]
+
+
+class _ResumptionLine(msgspec.Struct, forbid_unknown_fields=True):
+    resumed: _Resumption
+
+
 class _Record(msgspec.Struct, forbid_unknown_fields=True):
     epoch: int
     step: int
@@ -159,6 +171,7 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
 _FORMAT = msgspec.json.Decoder(_Format)
 _HEADER = msgspec.json.Decoder(Header)
 _RECORD = msgspec.json.Decoder(_Record)
+_RESUMPTION = msgspec.json.Decoder(_ResumptionLine)
 
 
 def decode_header(line: bytes) -> Header:
@@ -192,6 +205,22 @@ def decode_record(line: bytes) -> dict[str, Any]:
     return msgspec.structs.asdict(record) | {
         "distributions": unpack_counts(packed) if record.distributions.zeros else None
     }
+
+
+def decode_resumption(line: bytes) -> dict[str, Any] | None:
+    """Read a line that says that training resumed as the arguments of `GradientHistory.resume`.
+
+    Returns:
+        The arguments, or None if the line begins as a record does.
+
+    Raises:
+        ValueError: if it begins as such a line and is none.
+    """
+    if not line.startswith(b'{"resumed"'):
+        return None
+    found = _decode(_RESUMPTION, line, "resumed with epoch, step, metadata").resumed
+    require_shallow("metadata", found.metadata)
+    return msgspec.structs.asdict(found)
 
 
 def _decode(decoder: msgspec.json.Decoder[_T], line: bytes, expected: str) -> _T:

@@ -26,6 +26,7 @@ from kgrad.records.files import (
     LineWriter,
     decode_header,
     decode_record,
+    decode_resumption,
     is_object,
     numbers,
     read_lines,
@@ -293,6 +294,40 @@ class GradientHistory:
         self._names = names
         self._records.append(record)
 
+    def resume(
+        self, epoch: int, step: int, metadata: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Note that training resumed, in another process perhaps.
+
+        Records of later epochs are removed: training resumed from weights that were saved before
+        them, and repeats these epochs. Each call adds its arguments to `metadata["resumed"]`.
+
+        Args:
+            epoch: number of epochs that the resumed training had done.
+            step: number of steps that it had done.
+            metadata: what differs from the history's metadata since then.
+
+        Returns:
+            The line of a journal that says so.
+
+        Raises:
+            ValueError: if epoch or step is not an integer of at least 0, or step is before the last
+                record that stays.
+        """
+        epoch = _checked_time("epoch", epoch, 0)
+        while self._records and self._records[-1]["epoch"] > epoch:
+            self._records.pop()
+        last = self._records[-1] if self._records else None
+        resumption = {
+            "epoch": epoch,
+            "step": _checked_time("step", step, last["step"] if last else 0),
+            "metadata": dict(metadata or {}),
+        }
+        if not isinstance(self.metadata.get("resumed"), list):
+            self.metadata["resumed"] = []
+        self.metadata["resumed"].append(resumption)
+        return {"resumed": resumption}
+
     def header(self) -> dict[str, Any]:
         """Return the first line of the history's file.
 
@@ -333,21 +368,23 @@ class GradientHistory:
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a saved history or a journal; a torn last line is ignored.
 
+        Of a journal that was continued the records are read that were not superseded, see `resume`.
         Nothing in the file is executed or unpickled.
 
         Raises:
             OSError: if the file cannot be read.
             ValueError: if a line is malformed; names the file, the line and what was expected.
         """
-        history, line = None, b""
+        number, line = 1, b""
         try:
             lines = read_lines(path)
             line = next(lines, b"{}")
             history = cls.from_header(line)
+            number = 2
             for line in lines:
                 history.append_line(line)
+                number += 1
         except ValueError as error:
-            number = 1 if history is None else len(history) + 2
             received = "" if is_object(line) else f", received {line[:60]!r}"
             raise ValueError(f"{os.fspath(path)}, line {number}: {error}{received}") from error
         return history
@@ -364,12 +401,16 @@ class GradientHistory:
         return cls(weights, header.statistics, header.metadata, outputs=header.outputs)
 
     def append_line(self, line: bytes) -> None:
-        """Add the record that a line of a file describes.
+        """Add the record, or note the resumption, that a line of a file describes.
 
         Raises:
-            ValueError: if the line is not a record of this history.
+            ValueError: if the line is neither a record of this history nor a resumption.
         """
-        self.append(**decode_record(line))
+        resumption = decode_resumption(line)
+        if resumption is None:
+            self.append(**decode_record(line))
+        else:
+            self.resume(**resumption)
 
     @property
     def _counts_updates(self) -> bool:

@@ -1,10 +1,28 @@
-"""`Journal`: reads a history's file while it grows, each byte once."""
+"""A history's file that grows: `Journal` reads it, each line once; `JournalWriter` writes it."""
 
+import copy
+import io
+import mmap
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Literal
+from weakref import WeakValueDictionary, finalize
 
-from kgrad.records.files import MOST_LINE_BYTES, is_object
+from kgrad.records.files import MOST_LINE_BYTES, LineWriter, is_object
 from kgrad.records.history import GradientHistory
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+JournalMode = Literal["refuse", "continue", "replace"]
+JOURNAL_MODES = ("refuse", "continue", "replace")
+
+# The writers of this process, by the device and the number of their file.
+_OPEN: "WeakValueDictionary[tuple[int, int], JournalWriter]" = WeakValueDictionary()
 
 # A call reads at most this many bytes, so that it takes seconds at most; the next one continues.
 _MOST_BYTES = MOST_LINE_BYTES // 2
@@ -55,9 +73,10 @@ class Journal:
                 self._start_anew()
                 self._file_id = found
             file.seek(self._offset)
-            given = file.read(_MOST_BYTES)
-        self._offset += len(given)
-        *lines, self._rest = (self._rest + given).split(b"\n")
+            # An unfinished line is read again: a writer that continues the file removes a torn one.
+            given = file.read(len(self._rest) + _MOST_BYTES)
+        *lines, self._rest = given.split(b"\n")
+        self._offset += len(given) - len(self._rest)
         if len(self._rest) > 2 * _MOST_BYTES:
             raise ValueError(f"{self.path.name} is no history: line {self._lines + 1} never ends")
         return sum(self._take(line) for line in lines)
@@ -71,9 +90,9 @@ class Journal:
         Raises:
             OSError, ValueError: as `read`.
         """
-        count, offset = self.read(), -1
-        while offset != self._offset:
-            offset = self._offset
+        count, before = self.read(), (-1, -1)
+        while before != (self._offset, len(self._rest)):
+            before = self._offset, len(self._rest)
             count += self.read()
         if not is_object(self._rest):  # torn, or empty
             return count
@@ -81,16 +100,249 @@ class Journal:
         return count + self._take(line)
 
     def _take(self, line: bytes) -> int:
-        """Add a line to the history and return 1 for a record, 0 for the header."""
+        """Add a line to the history and return 1 for a record, otherwise 0."""
         self._lines += 1
         try:
             if self.history is None:
                 self.history = GradientHistory.from_header(line)
                 return 0
+            before = len(self.history)
             self.history.append_line(line)
+            if len(self.history) <= before:  # training resumed
+                # Another object: what was made of the superseded records is out of date.
+                self.history = copy.copy(self.history)
+                return 0
         except ValueError as error:
             # The error does not quote a line that is not JSON: the file may be anything.
             raise ValueError(
                 f"{self.path.name} is no history, line {self._lines}: {error}"
             ) from error
         return 1
+
+
+class JournalWriter(LineWriter):
+    """Writes a history to a file, record by record, while training runs.
+
+    One writer at a time has the file, in this process or another.
+
+    Args:
+        path: the file.
+        mode: what to do with a file that holds records: "refuse" continues it if the training
+            resumes, otherwise raises; "continue" appends to it; "replace" overwrites it.
+        initial_epoch: number of epochs that the training had done before; 0 if it does not resume.
+        owner: what is trained. A file that a writer with another owner has in this process is
+            taken from it: its training ended with an exception, without closing the file.
+
+    Attributes:
+        path: the file, see above.
+        recorded: the history in the file, which `begin` continues; None to begin a new one.
+        is_taken: whether another writer took the file.
+
+    Raises:
+        OSError: if the file cannot be written.
+        ValueError: if another writer has the file, if it is no history and must not be replaced, or
+            if the mode refuses it. The file is then as it was.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        mode: JournalMode = "refuse",
+        initial_epoch: int = 0,
+        owner: Any = None,
+    ) -> None:
+        self.path, self._initial_epoch, self._owner = Path(path), initial_epoch, owner
+        self.is_taken = False
+        self._open()
+        try:
+            self.recorded = None if mode == "replace" else self._found(mode)
+        except BaseException:
+            self.close()
+            raise
+
+    def begin(
+        self, history: GradientHistory, steps_per_epoch: int | None = None
+    ) -> GradientHistory:
+        """Write the header of a history, or continue the recorded one.
+
+        Args:
+            history: a history without records.
+            steps_per_epoch: number of steps of an epoch, None if unknown: it counts the steps that
+                were made after the last record.
+
+        Returns:
+            The history to append to: the given or the recorded one.
+
+        Raises:
+            OSError: if the file cannot be written.
+            ValueError: if the recorded history is of other weights, or has other statistics.
+        """
+        recorded = self.recorded
+        if recorded is None:
+            if self._identity()[2]:  # a pipe, for example, cannot be truncated
+                self._file.truncate(0)
+            self.write(history.header())
+            return history
+        _require_same_columns(self.path, recorded, history)
+        self._mend()
+        epoch = self._initial_epoch or int(recorded.epochs[-1])
+        before = recorded.steps[recorded.epochs <= epoch]
+        step = int(before[-1]) if len(before) else 0
+        whole = recorded.metadata.get("every") == "epoch" and epoch in recorded.epochs
+        if self._initial_epoch and steps_per_epoch and not whole:
+            step = max(step, self._initial_epoch * steps_per_epoch)
+        changed = {
+            name: value
+            for name, value in history.metadata.items()
+            if name != "graph" and recorded.metadata.get(name) != value
+        }
+        self.write(recorded.resume(epoch, step, changed))
+        return recorded
+
+    def reopen(self, history: GradientHistory) -> None:
+        """Continue with the file after `close`.
+
+        Args:
+            history: what the file holds; it is written again if the file is gone.
+
+        Raises:
+            OSError: if the file cannot be written.
+            ValueError: if another writer has the file or has changed it.
+        """
+        is_gone = not self.path.exists()
+        self._open()
+        if is_gone:
+            for line in (history.header(), *map(history.record, range(len(history)))):
+                self.write(line)
+        elif self._identity() != self._left:
+            self.close()
+            raise ValueError(
+                f"journal {str(self.path)!r} was changed since this tracker last wrote to it: name "
+                "another file"
+            )
+        self._mend()
+
+    def close(self) -> None:
+        """Close the file; closing twice is harmless."""
+        if not self._file.closed:
+            self._left = self._identity()
+        super().close()
+
+    def write(self, content: Mapping[str, Any]) -> None:
+        """Write one object as one line.
+
+        Raises:
+            OSError: if the line cannot be written.
+            ValueError: if another writer took the file.
+        """
+        if self.is_taken:
+            raise ValueError(
+                f"journal {str(self.path)!r} is being written by another tracker: give each a file "
+                "of its own"
+            )
+        super().write(content)
+
+    def _open(self) -> None:
+        """Open the file to append to it, so that no other writer has it."""
+        file = io.FileIO(self.path, "a")
+        status = os.fstat(file.fileno())
+        key = status.st_dev, status.st_ino
+        holder = _OPEN.get(key)
+        if holder is not None and holder._owner is not self._owner:
+            holder.close()
+            holder.is_taken = True
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                raise ValueError(
+                    f"journal {str(self.path)!r} is being written by another tracker: give each a "
+                    "file of its own"
+                ) from None
+            except OSError:  # a file system without locks
+                pass
+        self._file, _OPEN[key] = file, self
+        finalize(self, file.close)  # a fit that an exception ended does not close it
+
+    def _found(self, mode: JournalMode) -> GradientHistory | None:
+        """Return the history in the file if it has records."""
+        if not self.path.stat().st_size:
+            return None
+        try:
+            recorded = GradientHistory.load(self.path)
+        except ValueError as error:
+            raise ValueError(
+                f"journal must name a new file or a recorded history, received another file "
+                f"({error}): name a new one, or pass journal_mode='replace' to overwrite this one"
+            ) from error
+        if not len(recorded):
+            return None
+        if mode == "refuse" and not self._initial_epoch:
+            raise ValueError(
+                f"journal {str(self.path)!r} already has {len(recorded)} records: name another "
+                "file, or pass journal_mode='continue' to append to it or 'replace' to overwrite it"
+            )
+        return recorded
+
+    def _mend(self) -> None:
+        """Complete or remove a last line without a newline."""
+        with self.path.open("rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                return
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                end = content.rfind(b"\n") + 1
+                rest = content[end:]
+        if is_object(rest):  # an editor removed the newline
+            self._file.write(b"\n")
+        elif rest:
+            self._file.truncate(end)
+
+    def _identity(self) -> tuple[int, int, int]:
+        status = os.fstat(self._file.fileno())
+        return status.st_dev, status.st_ino, status.st_size
+
+
+def _require_same_columns(path: Path, recorded: GradientHistory, history: GradientHistory) -> None:
+    """Raise unless the records of a history fit into the recorded one."""
+    for what, names_of, alike in (
+        ("weights", lambda one: [f"{w.path} {w.shape}" for w in one.weights], _weight_places),
+        ("statistics", lambda one: one.statistics, lambda one: sorted(one.statistics)),
+        ("probed layers", lambda one: one.outputs, lambda one: [*map(_unnumbered, one.outputs)]),
+    ):
+        if alike(recorded) != alike(history):
+            there, here = names_of(recorded), names_of(history)
+            only_there = ", ".join(name for name in there if name not in here) or "none"
+            only_here = ", ".join(name for name in here if name not in there) or "none"
+            raise ValueError(
+                f"journal {str(path)!r} can be continued only with the same {what}: only the file "
+                f"has {only_there:.200}, only this training has {only_here:.200}; name another "
+                "file, or pass journal_mode='replace'"
+            )
+
+
+def _weight_places(history: GradientHistory) -> list[tuple[Any, ...]]:
+    """Describe weights by what they have in common in different processes.
+
+    Keras numbers layers without a name of their own in the order in which a process makes them.
+    """
+    graph = history.metadata.get("graph")
+    nodes = graph.get("nodes") if isinstance(graph, dict) else None
+    names: list[Any] = []
+    for node in nodes if isinstance(nodes, list) else []:
+        if isinstance(node, dict):
+            names += node.get("layers") or [node.get("id")]
+    return [
+        (
+            _unnumbered(weight.path),
+            weight.shape,
+            names.index(weight.layer) if weight.layer in names else _unnumbered(weight.layer),
+            history.layers.index(weight.layer),
+        )
+        for weight in history.weights
+    ]
+
+
+def _unnumbered(name: str) -> str:
+    """Return a name or path without the numbers that make its parts unique."""
+    return re.sub(r"(_\d+)?( \(\d+\))?(?=/|$)", "", name)

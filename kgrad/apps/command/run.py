@@ -96,7 +96,10 @@ def train(
         labels = [f"{parts.experiment.name}, seed {parts.experiment.seed}" for parts in replicates]
         journals = [folder / f"{slug(label)}.jsonl" for label in labels]
         start = time.perf_counter()
-        runs = run_replicates(replicates, journals, verbose=int(sys.stderr.isatty()))
+        # A second run into the same folder is a rerun: its figures and table replace the first's.
+        runs = run_replicates(
+            replicates, journals, int(sys.stderr.isatty()), journal_mode="replace"
+        )
         for label, history in zip(labels, runs, strict=True):
             histories.append(history)
             loss, seconds = history.logs["loss"], time.perf_counter() - start

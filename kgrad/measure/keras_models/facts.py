@@ -8,6 +8,7 @@ import numpy as np
 
 from kgrad.diagnosis import ModelFacts
 from kgrad.measure.keras_models.layers import activation_name, is_activation, loss_name
+from kgrad.measure.keras_models.weights import name_layers
 
 # Activation functions that may be operations of a functional model, `keras.ops.relu` for example.
 _OPERATIONS = ("relu", "sigmoid", "softmax")
@@ -21,7 +22,8 @@ def read_facts(model: Any) -> ModelFacts:
     """
     if not isinstance(model, keras.Model):
         raise TypeError(f"model must be a Keras model, received {type(model).__name__}")
-    equal_units = tuple(_layers_with_equal_units(model))
+    names = name_layers(model)
+    equal_units = tuple(names[id(layer)] for layer in _layers_with_equal_units(model))
     last = _last_operation(model)
     if last is None:
         return ModelFacts(equal_units=equal_units)
@@ -35,7 +37,7 @@ def read_facts(model: Any) -> ModelFacts:
         loss = next(iter(loss.values() if isinstance(loss, dict) else loss))
     options = getattr(loss, "_fn_kwargs", {})
     return ModelFacts(
-        last_layer=last.name,
+        last_layer=names.get(id(last), last.name),
         activation=_activation(last),
         units=units,
         loss=loss_name(loss),
@@ -61,8 +63,8 @@ def _last_operation(model: keras.Model) -> Any:
     return last
 
 
-def _layers_with_equal_units(model: keras.Model) -> Iterator[str]:
-    """Yield the names of the layers whose units all have the same incoming weights."""
+def _layers_with_equal_units(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """Yield the layers whose units all have the same incoming weights."""
     for layer in model._flatten_layers(include_self=False, recursive=True):
         kernel = getattr(layer, "kernel", None)
         if kernel is None or len(kernel.shape) < 2 or kernel.shape[-1] < 2:
@@ -70,7 +72,7 @@ def _layers_with_equal_units(model: keras.Model) -> Iterator[str]:
         values = np.asarray(kernel, dtype=np.float64)
         first = values[..., :1]
         if np.all(values == first) and np.all(np.isfinite(first)):
-            yield layer.name
+            yield layer
 
 
 def _activation(operation: Any) -> str:

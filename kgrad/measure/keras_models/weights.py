@@ -1,7 +1,7 @@
 """The names of a model's layers and weights, and the selection of weights by name."""
 
-import fnmatch
 from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import keras
@@ -15,29 +15,46 @@ from kgrad.records.statistics import layers_of
 Selection = None | str | Sequence[str] | Callable[[Weight], bool]
 
 
-def name_layers(model: keras.Model) -> dict[int, str]:
-    """Name every layer of a model as its user would.
+def all_built(model: keras.Model) -> bool:
+    """Return whether the weights of all layers of a model exist.
 
-    A layer inside another layer that is not a model, such as the query projection of an attention
-    layer, has the outer layer's name as a prefix: `"attention/query"`. A recurrent layer and its
-    cell have one name. A name that occurs twice, as in nested models, gets a number; two layers are
-    never merged.
+    `build(shape)` marks a subclassed model as built, but makes no weights of its layers.
+    """
+    return model.built and all(part.built for part in model._flatten_layers(include_self=False))
+
+
+def name_layers(model: keras.Model) -> dict[int, str]:
+    """Name every layer of a model by its place in the model.
+
+    A layer inside another layer or model has the outer one's name as a prefix, such as
+    `"attention/query"` or `"block_1/dense"`. A recurrent layer and its cell have one name. A name
+    that occurs twice gets a number; two layers are never merged.
 
     Returns:
         The names by the `id` of their layer, in the model's order.
     """
-    names = {id(model): model.name}
+    return {key: name for key, (name, _) in _layer_names(model).items()}
 
-    def name_parts(layer: keras.layers.Layer, prefix: str) -> None:
+
+def _layer_names(model: keras.Model) -> dict[int, tuple[str, str]]:
+    """Return each layer's name, and the same without the names of the models around it."""
+    names = {id(model): (model.name, model.name)}
+    taken = {model.name}
+
+    def name_parts(layer: keras.layers.Layer, prefix: str, short_prefix: str) -> None:
         for part in layer._flatten_layers(include_self=False, recursive=False):
-            is_cell = isinstance(layer, keras.layers.RNN) and part is layer.cell
-            name = prefix.removesuffix("/") if is_cell else prefix + part.name
-            if id(part) not in names:
-                names[id(part)] = name if is_cell else unique_name(name, names.values())
-                is_model = isinstance(part, keras.Model)
-                name_parts(part, "" if is_model else names[id(part)] + "/")
+            if id(part) in names:
+                continue
+            if isinstance(layer, keras.layers.RNN) and part is layer.cell:
+                name, short = names[id(part)] = names[id(layer)]
+            else:
+                name, short = unique_name(prefix + part.name, taken), short_prefix + part.name
+                names[id(part)] = name, short
+                taken.add(name)
+            is_model = isinstance(part, keras.Model)
+            name_parts(part, name + "/", "" if is_model else short + "/")
 
-    name_parts(model, "")
+    name_parts(model, "", "")
     return names
 
 
@@ -49,20 +66,32 @@ def describe_weights(model: keras.Model) -> dict[int, Weight]:
         occurs twice gets a number.
     """
     names = name_layers(model)
-    owners = {
-        id(variable): names[id(layer)]
-        # `weights` is public, but also lists the variables of a layer's parts.
-        for layer in model._flatten_layers(include_self=True, recursive=True)
-        for variable in layer._trainable_variables
-    }
+    owners = _owners(model)
     paths: set[str] = set()
     described = {}
     for variable in (v for v in model.weights if id(v) in owners):
         path = unique_name(variable.path, paths)
         paths.add(path)
         shape = tuple(variable.shape)
-        described[id(variable)] = Weight(owners[id(variable)], variable.name, path, shape)
+        layer = names[owners[id(variable)]]
+        described[id(variable)] = Weight(layer, variable.name, path, shape)
     return described
+
+
+def short_layer_names(model: keras.Model) -> dict[int, str]:
+    """Return each trainable variable's layer without the names of nested models, by its `id`."""
+    names = _layer_names(model)
+    return {variable: names[layer][1] for variable, layer in _owners(model).items()}
+
+
+def _owners(model: keras.Model) -> dict[int, int]:
+    """Return the `id` of the layer that owns each trainable variable."""
+    return {
+        id(variable): id(layer)
+        # `weights` is public, but also lists the variables of a layer's parts.
+        for layer in model._flatten_layers(include_self=True, recursive=True)
+        for variable in layer._trainable_variables
+    }
 
 
 def checked_selection(selection: Any) -> Selection:
@@ -82,16 +111,20 @@ def checked_selection(selection: Any) -> Selection:
     return names
 
 
-def select_weights(weights: Sequence[Weight], selection: Selection) -> list[int]:
+def select_weights(
+    weights: Sequence[Weight], selection: Selection, short_layers: Sequence[str] = ()
+) -> list[int]:
     """Return the positions of the selected weights.
 
     Args:
         weights: the weights to choose from.
-        selection: None for all; layer names, paths or patterns (`"encoder*"`), one or several; or a
-            function of a `Weight`.
+        selection: None for all; names of layers or models, paths or patterns (`"encoder*"`), one or
+            several; or a function of a `Weight`.
+        short_layers: for each weight its layer's name without those of the models around it. It
+            selects the layer if there is only one of that name.
 
     Raises:
-        ValueError: if the selection, or one of its names, matches no weight.
+        ValueError: if the selection, or one of its names, matches no weight or several layers.
     """
     if selection is None:
         return list(range(len(weights)))
@@ -105,15 +138,44 @@ def select_weights(weights: Sequence[Weight], selection: Selection) -> list[int]
             )
         return chosen
     patterns = [selection] if isinstance(selection, str) else selection
+    chosen = []
     for pattern in patterns:
-        if not any(_matches(weight, pattern) for weight in weights):
+        matched = _matching(weights, short_layers, pattern)
+        if not matched:
             hint = did_you_mean(pattern, layers_of(weights))
             raise ValueError(
                 f"weights must match a weight of the layers {known:.300}, received "
                 f"{pattern!r}{hint}"
             )
-    return [i for i, w in enumerate(weights) if any(_matches(w, p) for p in patterns)]
+        chosen += matched
+    return sorted(set(chosen))
 
 
-def _matches(weight: Weight, pattern: str) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for name in (weight.layer, weight.path))
+def _matching(weights: Sequence[Weight], short_layers: Sequence[str], pattern: str) -> list[int]:
+    named = [
+        i
+        for i, weight in enumerate(weights)
+        if _matches(pattern, weight.layer, f"{weight.layer}/{weight.name}", weight.path)
+    ]
+    short = [i for i, name in enumerate(short_layers) if _matches(pattern, name)]
+    if any(sign in pattern for sign in "*?["):
+        named = sorted({*named, *short})
+    elif not named:
+        layers = layers_of([weights[i] for i in short])
+        if len(layers) > 1:
+            raise ValueError(
+                f"weights must name one layer, received {pattern!r}, the name of "
+                f"{', '.join(layers):.300}: write one of these names, or '*/{pattern}' for all"
+            )
+        named = short
+    return named or [i for i, weight in enumerate(weights) if _matches(pattern, *_around(weight))]
+
+
+def _matches(pattern: str, *names: str) -> bool:
+    return any(fnmatchcase(name, pattern) for name in names)
+
+
+def _around(weight: Weight) -> list[str]:
+    """Return the names of the layers and models around a weight's layer."""
+    parts = weight.layer.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]

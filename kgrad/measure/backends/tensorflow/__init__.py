@@ -28,6 +28,7 @@ from kgrad.measure.backends.tensorflow.steps import (
     loss_value,
 )
 from kgrad.measure.backends.tensorflow.totals import Totals
+from kgrad.measure.backends.tensorflow.traces import forget_traces, trained_variables
 
 __all__ = [
     "END_OF_DATA",
@@ -38,6 +39,7 @@ __all__ = [
     "count_places",
     "describe_device",
     "exponents",
+    "forget_traces",
     "gradient",
     "have_values",
     "loss_value",
@@ -48,6 +50,7 @@ __all__ = [
     "require_loop_strategy",
     "step_logs",
     "sum_of_squares",
+    "trained_variables",
     "under_strategy",
     "update_made",
     "variable_scope",

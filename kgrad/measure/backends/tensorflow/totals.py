@@ -43,6 +43,11 @@ class Totals:
                 if value is not values[name]:
                     self._variables[name].assign(value)
 
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """The variables that hold the values."""
+        return list(self._variables.values())
+
     def read(self, *names: str) -> dict[str, np.ndarray]:
         """Return the values, those named or all."""
         return {name: self._variables[name].numpy() for name in names or self._variables}

@@ -103,3 +103,12 @@ def weight_values(model: keras.Model, variables: Sequence[keras.Variable]) -> li
         variable._value.detach().to("cpu", torch.float32, copy=True).numpy().ravel()
         for variable in variables
     ]
+
+
+def trained_variables(step: Any, variables: Sequence[keras.Variable]) -> None:
+    """Return what a compiled step of `fit` trains; None, as a step trains what is trainable."""
+    return None
+
+
+def forget_traces(optimizer: keras.optimizers.Optimizer, totals: Any) -> None:
+    """Have functions traced anew that make an optimizer's updates: none are traced."""
