@@ -154,6 +154,15 @@ def choose_optimizer(model: keras.Model, optimizer: Any) -> keras.optimizers.Opt
     return chosen
 
 
+def loss_value(
+    model: keras.Model, X: Any, y: Any, y_pred: Any, loss: Callable[[Any, Any], Any] | None
+) -> Any:
+    """Compute the compiled loss, or the mean of another loss without regularization."""
+    if loss is None:
+        return model.compute_loss(x=X, y=y, y_pred=y_pred, training=True)
+    return keras.ops.mean(loss(aligned_targets(y, y_pred), y_pred))
+
+
 def aligned_targets(y: Any, y_pred: Any) -> Any:
     """Return targets (samples,) as (samples, 1) if that is the shape of the predictions.
 

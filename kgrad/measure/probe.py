@@ -10,10 +10,14 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from kgrad.measure.backends.current import backend
+from kgrad.measure.building import build_as_fit_does
 from kgrad.measure.inputs import aligned_targets, choose_loss, require_built
 from kgrad.measure.keras_models.weights import name_layers
+from kgrad.measure.layer_outputs import LayerOutput, copied, own_losses, watched_layers
+from kgrad.measure.saturation import count_saturated
 from kgrad.records.checks import unique_name
 
 PROBE_STATISTICS = (
@@ -33,12 +37,14 @@ class Probe:
     A measurement is one forward and one backward pass as in training: `training=True`, with
     regularization in the loss. Everything that the passes change in the model is restored, Keras's
     random numbers included: a dropout layer drops the same entries in every measurement, and the
-    training continues as if nothing had been measured.
+    training continues as if nothing had been measured. On torch, making a probe is a measurement,
+    too: the order of the calls is not known before.
 
     A row of the result is one call of a layer. Nested models are opened. Keras's own layers are not
     opened: a recurrent, attention or wrapper layer is one row. A user's own layer that holds other
     layers is opened; it also has a row, unless it returns the output of one of them unchanged. The
-    output a of a layer is its first tensor; an output that does not hold floats has no row.
+    output a of a layer is its first tensor; an output that does not hold floats has no row. Calls
+    in a compiled loop or branch, or in a compiled function of the model's own, have no row.
 
     The statistics, where L is the loss of the whole batch and s = ∂L/∂a the signal:
 
@@ -52,9 +58,9 @@ class Probe:
     - `signal_mean_abs`: mean of |s|; 0 if no path leads from a to the loss.
     - `signal_l2`: square root of the sum of s².
 
-    NaN and infinity are recorded unchanged. Keras computes some losses from the logits before a
-    final sigmoid or softmax; the signal of that layer is the gradient of the same loss computed
-    from its output.
+    NaN and infinity are recorded unchanged. On TensorFlow, Keras computes some losses from the
+    logits before a final sigmoid or softmax; the signal of that layer is the gradient of the same
+    loss computed from its output.
 
     Args:
         model: a built Keras model. Its weights may change between measurements, its layers not.
@@ -69,8 +75,8 @@ class Probe:
 
     Raises:
         TypeError: if the model is not a Keras model, or the data are neither numbers nor strings.
-        ValueError: if the model is not built, has no loss or has no output to measure, or the data
-            are empty or differ in length. All are raised before anything is run.
+        ValueError: if the model is not built, has no `call`, no loss or no output to measure, or
+            the data are empty or differ in length.
 
     Example:
         >>> from kgrad import create_model, make_dataset
@@ -88,11 +94,13 @@ class Probe:
         X, y = _arrays("X", X), _arrays("y", y)
         _require_one_length(X, y)
         chosen = None if loss is None else _as_loss(choose_loss(model, np.empty(0), loss))
-        layers, self._run = backend.compiled_probe(model, X, y, chosen)
+        build_as_fit_does(model, X, y)
+        passes = _Passes(model, chosen)
+        self._run = backend.compile_dry_run(model, passes.run, X, y)
         layer_names = name_layers(model)
         names: list[str] = []
-        for layer in layers:
-            names.append(unique_name(layer_names[id(layer)], names))
+        for output in passes.outputs:
+            names.append(unique_name(layer_names[id(output.layer)], names))
         self.outputs = tuple(names)
 
     def measure(self) -> dict[str, np.ndarray]:
@@ -101,8 +109,137 @@ class Probe:
         Returns:
             statistic → float64 (outputs,).
         """
-        values = self._run()
-        return {name: values[name] for name in PROBE_STATISTICS}
+        return _finished(*self._run())
+
+
+class _Passes:
+    """A forward and a backward pass over a batch.
+
+    Args:
+        model: a built Keras model.
+        loss: the loss of each output, or None for the compiled loss.
+
+    Attributes:
+        outputs: the outputs of the layers in the last passes, in the order of the calls.
+    """
+
+    def __init__(self, model: keras.Model, loss: keras.losses.Loss | None) -> None:
+        self._model, self._loss = model, loss
+        self.outputs: list[LayerOutput] = []
+
+    def run(self, X: Any, y: Any) -> tuple[Any, Any]:
+        """Run the passes; return tensors for `_finished`."""
+        returned: set[int] = set()  # the numbers of the outputs that the model returns
+        scale = _loss_scale(self._model)
+
+        def losses(point: Callable[[Any], Any]) -> tuple[list[Any], list[tuple[Any, Any]]]:
+            with own_losses(self._model), watched_layers(self._model, point) as self.outputs:
+                y_pred = self._model(X, training=True)
+                if not self.outputs:
+                    raise ValueError(
+                        f"model {self._model.name!r} must call a layer that puts out floats, "
+                        "received none: what it calls in a compiled function of its own cannot be "
+                        "seen"
+                    )
+                values = [self._loss_of(X, y, y_pred)]
+                ends = keras.tree.flatten(y_pred)
+                if any(hasattr(end, "_keras_logits") for end in ends):
+                    # From a copy Keras does not find the logits behind it.
+                    copies = [copied(end, ops.copy, logits=False) for end in ends]
+                    copy = keras.tree.pack_sequence_as(y_pred, copies)
+                    values.append(self._loss_of(X, y, copy))
+            ids = {id(end) for end in ends}
+            returned.clear()
+            returned.update(i for i, output in enumerate(self.outputs) if id(output.a) in ids)
+            scaled = [value * ops.cast(scale, value.dtype) for value in values]
+            return scaled, [(output.a, output.z) for output in self.outputs]
+
+        tensors, signals = backend.intermediate_gradients(losses)
+        rows = [
+            _statistics(a, output.f, z, signals[-1 if i in returned else 0][i], scale)
+            for i, (output, (a, z)) in enumerate(zip(self.outputs, tensors, strict=True))
+        ]
+        dtype = keras.backend.result_type(*(floats.dtype for floats, _ in rows))
+        floats = ops.stack([ops.cast(floats, dtype) for floats, _ in rows])
+        return floats, ops.stack([counts for _, counts in rows])
+
+    def _loss_of(self, X: Any, y: Any, y_pred: Any) -> Any:
+        if self._loss is None:
+            return self._model.compute_loss(x=X, y=y, y_pred=y_pred, training=True)
+        targets, predictions = (keras.tree.flatten(tensors) for tensors in (y, y_pred))
+        if len(targets) != len(predictions):
+            raise ValueError(
+                f"y must hold an array for each output of model {self._model.name!r}, "
+                f"received {len(targets)} for {len(predictions)}"
+            )
+        losses = [self._loss(*pair) for pair in zip(targets, predictions, strict=True)]
+        return sum([*losses, *(ops.cast(ops.sum(e), losses[0].dtype) for e in self._model.losses)])
+
+
+def _loss_scale(model: keras.Model) -> Any:
+    """Return the factor of the loss by which the optimizer keeps gradients in float16's range."""
+    one = ops.convert_to_tensor(1.0)
+    optimizer = model.optimizer if model.compiled else None
+    return one if optimizer is None else optimizer.scale_loss(one)
+
+
+def _statistics(a: Any, f: Callable | None, z: Any, signal: Any, scale: Any) -> tuple[Any, Any]:
+    """Measure one output: floats, (7,), and counts, (6,), as `_finished` names them."""
+    wide = "float64" if keras.backend.standardize_dtype(a.dtype) == "float64" else "float32"
+    units = ops.shape(a)[-1] if len(a.shape) > 1 else 1
+    is_zero = ops.reshape(ops.equal(a, 0), (-1, units))
+    zeros = ops.sum(ops.cast(is_zero, "int32"), axis=0)
+    is_dead = ops.equal(zeros, ops.shape(is_zero)[0])
+    a, largest = _scaled(ops.cast(a, wide))
+    signal, largest_signal = _scaled(ops.cast(signal, wide))
+    floats = [
+        largest,
+        ops.mean(a),
+        ops.std(a),
+        largest_signal,
+        ops.mean(ops.abs(signal)),
+        ops.sqrt(ops.sum(ops.square(signal))),
+        scale,
+    ]
+    counts = [
+        ops.size(a),
+        ops.sum(zeros),
+        units,
+        ops.sum(ops.cast(is_dead, "int32")),
+        1 if f is None else ops.size(z),
+        -1 if f is None else count_saturated(f, z),
+    ]
+    return (
+        ops.stack([ops.cast(value, wide) for value in floats]),
+        ops.stack([ops.cast(count, "int32") for count in counts]),
+    )
+
+
+def _scaled(x: Any) -> tuple[Any, Any]:
+    """Divide by the largest magnitude, which is returned too: no sum or square then overflows.
+
+    A square of the largest entries does not underflow, either: float32 ends at 1e-38.
+    """
+    largest = ops.max(ops.abs(x), initial=0)
+    largest = ops.where(ops.isfinite(largest) & (largest > 0), largest, ops.ones_like(largest))
+    return x / largest, largest
+
+
+def _finished(floats: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute the statistics of all outputs from what `_statistics` measured of each."""
+    largest, mean, std, largest_signal, mean_abs, l2, scale = floats.astype(np.float64).T
+    entries, zeros, units, dead, inputs, saturated = counts.astype(np.float64).T
+    with np.errstate(invalid="ignore"):  # an output without entries has no mean
+        values = (
+            largest * mean,
+            largest * std,
+            zeros / entries,
+            np.where(saturated < 0, np.nan, saturated / inputs),
+            dead / units,
+            largest_signal * mean_abs / scale,
+            largest_signal * l2 / scale,
+        )
+    return dict(zip(PROBE_STATISTICS, values, strict=True))
 
 
 class _MeanLoss(keras.losses.Loss):
@@ -121,6 +258,11 @@ def _as_loss(loss: Any) -> keras.losses.Loss:
 
 
 def _require_measurable(model: Any, loss: Any) -> None:
+    if isinstance(model, keras.Model) and type(model).call is keras.Model.call:
+        raise ValueError(
+            f"model {model.name!r} must have a `call` to be probed, received one without: probe "
+            "one of the models or layers that its training step calls"
+        )
     require_built(model)
     if loss is None and not model.compiled:
         raise ValueError(
@@ -131,13 +273,13 @@ def _require_measurable(model: Any, loss: Any) -> None:
 
 def _arrays(name: str, value: Any) -> Any:
     """Return the structure with arrays as leaves; floating-point ones have Keras's float type."""
+    takes_strings = keras.backend.backend() == "tensorflow"
+    accepted = "numbers or strings" if takes_strings else "numbers"
 
     def as_array(part: Any) -> np.ndarray:
-        array = np.asarray(part)
-        if array.dtype.kind not in "fiubUS":
-            raise TypeError(
-                f"{name} must be arrays of numbers or strings, received dtype {array.dtype}"
-            )
+        array = np.asarray(ops.convert_to_numpy(part) if ops.is_tensor(part) else part)
+        if array.dtype.kind not in ("fiubUS" if takes_strings else "fiub"):
+            raise TypeError(f"{name} must be arrays of {accepted}, received dtype {array.dtype}")
         if array.size == 0 or array.ndim == 0:
             raise ValueError(f"{name} must hold at least one sample, received shape {array.shape}")
         return array.astype(keras.config.floatx()) if array.dtype.kind == "f" else array

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 from threadpoolctl import ThreadpoolController
 
 from kgrad.experiments.prediction.networks import DenseNetwork, Variances, read_dense_network
@@ -17,7 +18,8 @@ from kgrad.experiments.prediction.single_networks import (
     SingleNetworks,
 )
 from kgrad.measure.backends.current import backend
-from kgrad.measure.inputs import as_arrays, choose_loss, require_trainable
+from kgrad.measure.building import build_as_fit_does
+from kgrad.measure.inputs import as_arrays, choose_loss, loss_value, require_trainable
 from kgrad.measure.keras_models.weights import describe_weights
 from kgrad.records.checks import require_one_of
 from kgrad.records.prediction import Prediction
@@ -85,6 +87,7 @@ def predict_gradients(
         )
     loss_function = choose_loss(model, y, loss)
     network = read_dense_network(model, variances)
+    build_as_fit_does(model, X, y)
     described = describe_weights(model)
     weights = [described[id(variable)] for variable in model.trainable_variables]
     parameters = [network.parameters[id(variable)] for variable in model.trainable_variables]
@@ -153,12 +156,13 @@ def _slopes(
     loss: Callable[[Any, Any], Any] | None,
 ) -> np.ndarray:
     """Return the loss's derivative with respect to the output's pre-activations h."""
-    target = keras.ops.convert_to_tensor(y)
+    target, at = ops.convert_to_tensor(y), ops.convert_to_tensor(h, model.compute_dtype)
 
-    def value(h: Any) -> Any:
-        return backend.loss_value(model, None, target, network.output(h), loss)
+    def value(point: Callable[[Any], Any]) -> tuple[list[Any], tuple[()]]:
+        return [loss_value(model, None, target, network.output(point(at)), loss)], ()
 
-    return backend.gradient(value, h, model.compute_dtype)
+    _, [[slopes]] = backend.intermediate_gradients(value)
+    return np.asarray(ops.convert_to_numpy(slopes), np.float64)
 
 
 def _values(

@@ -10,6 +10,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from kgrad.measure.backends.jax.totals import Carried, Totals
+from kgrad.measure.workers import Workers
 
 # Exceptions by which a compiled step of `fit` reports the end of the data.
 END_OF_DATA = (StopIteration,)
@@ -48,6 +49,42 @@ def require_fit_strategy(model: keras.Model) -> None:
             "GradientTracker works in fit with Keras's own variables, received those of Flax NNX: "
             "unset KERAS_NNX_ENABLED before Keras is imported"
         )
+
+
+def require_loop_strategy(model: keras.Model, optimizer: Any, loss: Any, **arguments: Any) -> None:
+    """Refuse distributions that the compiled loop does not know: there are none."""
+
+
+def workers(model: keras.Model) -> Workers:
+    """Return the processes that train a model: several after `jax.distributed.initialize`."""
+    return Workers() if jax.process_count() == 1 else _Processes()
+
+
+class _Processes(Workers):
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = jax.process_count()
+        self.is_chief = jax.process_index() == 0
+
+    def everyone(self, values: Sequence[int]) -> np.ndarray:
+        """Exchange integers; see `Workers`."""
+        # JAX has no int64: the halves go separately.
+        halves = np.array(values, np.int64).view(np.int32)
+        gathered = np.asarray(multihost_utils.process_allgather(halves))
+        return gathered.view(np.int64)
+
+
+def trained_variables(step: Any, variables: Sequence[keras.Variable]) -> None:
+    """Return what a compiled step of `fit` trains; None, as a step trains what is trainable."""
+    return None
+
+
+def forget_traces(optimizer: keras.optimizers.Optimizer, totals: Totals | None) -> None:
+    """Have functions traced anew that make an optimizer's updates.
+
+    JAX does not tell which ones do, so that all are traced anew.
+    """
+    jax.clear_caches()
 
 
 def make_fit_step(

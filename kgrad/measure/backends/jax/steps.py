@@ -12,7 +12,7 @@ from jax import numpy as jnp
 from keras import ops
 
 from kgrad.measure.backends.jax.totals import Carried, Totals
-from kgrad.measure.inputs import aligned_targets
+from kgrad.measure.inputs import loss_value
 from kgrad.measure.interrupts import interrupt_deferred
 
 # The values of variables, by their kind: those of a model, and "optimizer".
@@ -243,27 +243,6 @@ def backward(
     if all(layer.supports_jit for layer in model._flatten_layers()):
         training_pass = jax.jit(training_pass)
     return training_pass(_values(variables), jnp.asarray(X), jnp.asarray(y))
-
-
-def loss_value(model: keras.Model, X: Any, y: Any, y_pred: Any, loss: Loss | None) -> jax.Array:
-    """Compute the compiled loss, or the mean of another loss without regularization."""
-    if loss is None:
-        return model.compute_loss(x=X, y=y, y_pred=y_pred, training=True)
-    return ops.mean(loss(aligned_targets(y, y_pred), y_pred))
-
-
-def gradient(function: Callable[[Any], Any], x: np.ndarray, dtype: str) -> np.ndarray:
-    """Differentiate a scalar function of a tensor at x.
-
-    Args:
-        function: maps a tensor to a scalar tensor.
-        x: the point.
-        dtype: dtype of the tensor.
-
-    Returns:
-        The gradient, float64, shaped as x.
-    """
-    return np.asarray(jax.grad(function)(jnp.asarray(x, dtype)), np.float64)
 
 
 class _Pass(NamedTuple):

@@ -15,7 +15,7 @@ from kgrad.measure.backends.tensorflow.distribution import (
     require_no_mask,
     summed_over_replicas,
 )
-from kgrad.measure.inputs import aligned_targets
+from kgrad.measure.inputs import loss_value
 
 
 class Listener(Protocol):
@@ -199,7 +199,7 @@ def backward(
     X, y = tf.convert_to_tensor(X), tf.convert_to_tensor(y)
     with tf.GradientTape() as tape:
         y_pred = model(X, training=True)
-        value = loss_value(model, X, y, y_pred, loss)
+        value = _undivided(loss_value(model, X, y, y_pred, loss), loss)
         if loss is not None:  # the compiled loss includes regularization
             value = tf.add_n([value, *(tf.reduce_sum(extra) for extra in model.losses)])
         if share is not None:
@@ -209,33 +209,8 @@ def backward(
     return value, gradients, y_pred
 
 
-def loss_value(
-    model: keras.Model, X: Any, y: Any, y_pred: Any, loss: Callable[[Any, Any], Any] | None
-) -> tf.Tensor:
-    """Compute the compiled loss, or the mean of another loss without regularization."""
-    if loss is None:
-        value = model.compute_loss(x=X, y=y, y_pred=y_pred, training=True)
-    else:
-        value = tf.reduce_mean(loss(aligned_targets(y, y_pred), y_pred))
+def _undivided(value: tf.Tensor, loss: Callable[[Any, Any], Any] | None) -> tf.Tensor:
+    """Return a loss without Keras's division by the number of replicas."""
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    # Keras divides its losses by the number of replicas.
     divided = loss is None or isinstance(loss, keras.losses.Loss)
     return value * replicas if divided and replicas > 1 else value
-
-
-def gradient(function: Callable[[Any], Any], x: np.ndarray, dtype: str) -> np.ndarray:
-    """Differentiate a scalar function of a tensor at x.
-
-    Args:
-        function: maps a tensor to a scalar tensor.
-        x: the point.
-        dtype: dtype of the tensor.
-
-    Returns:
-        The gradient, float64, shaped as x.
-    """
-    at = tf.constant(x, dtype)
-    with tf.GradientTape() as tape:
-        tape.watch(at)
-        value = function(at)
-    return np.asarray(tape.gradient(value, at), np.float64)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import torch
 
-from kgrad.measure.inputs import aligned_targets
+from kgrad.measure.inputs import loss_value
 from kgrad.measure.interrupts import interrupt_deferred
 
 Loss = Callable[[Any, Any], Any]
@@ -176,10 +176,3 @@ def _backward(
     # Unlike `backward()`, this leaves the attribute `grad` of the weights alone.
     gradients = torch.autograd.grad(target, variables, allow_unused=True)
     return value.detach(), list(gradients), y_pred
-
-
-def loss_value(model: keras.Model, X: Any, y: Any, y_pred: Any, loss: Loss | None) -> torch.Tensor:
-    """Compute the compiled loss, or the mean of another loss without regularization."""
-    if loss is None:
-        return model.compute_loss(x=X, y=y, y_pred=y_pred, training=True)
-    return torch.mean(loss(aligned_targets(y, y_pred), y_pred))

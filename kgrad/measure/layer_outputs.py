@@ -1,7 +1,7 @@
-"""Records the outputs of a model's layers while a call is traced, without changing the model.
+"""Records the outputs of a model's layers while it is called, without changing the model.
 
-Keras calls a layer through its attribute `call`. While a graph is traced, a stand-in for it records
-inputs and outputs; afterwards the layer is restored, and only the graph keeps the tensors.
+Keras calls a layer through its attribute `call`. During a call of the model, a stand-in for it
+records inputs and outputs; afterwards the layer is restored.
 """
 
 import functools
@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import keras
-import tensorflow as tf
+from keras.src.backend import get_keras_mask, set_keras_mask
 
+from kgrad.measure.backends.current import backend
 from kgrad.measure.keras_models.layers import ACTIVATION_LAYERS
 
 
@@ -26,29 +27,30 @@ class LayerOutput(NamedTuple):
     """
 
     layer: keras.Layer
-    a: tf.Tensor
-    f: Callable[[tf.Tensor], tf.Tensor] | None
-    z: tf.Tensor | None
+    a: Any
+    f: Callable[[Any], Any] | None
+    z: Any
 
 
 @contextmanager
-def watched_layers(model: keras.Model, tape: tf.GradientTape) -> Iterator[list[LayerOutput]]:
-    """Record the layers' outputs in the calls of a model that are traced in this block.
+def watched_layers(model: keras.Model, point: Callable[[Any], Any]) -> Iterator[list[LayerOutput]]:
+    """Record the layers' outputs in the calls of a model that are made in this block.
 
     Nested models are opened. Keras's own layers are not: a recurrent, attention or wrapper layer
     has one output. A user's own layer that holds other layers is opened; its output is recorded,
-    too, unless it is the output of one of them unchanged. Calls in a loop or a branch of the graph,
-    or in a `tf.function` of the model's own, are not recorded.
+    too, unless it is the output of one of them unchanged. Calls in a loop or a branch of a compiled
+    graph, or in a compiled function of the model's own, are not recorded.
 
     Args:
         model: a built Keras model.
-        tape: watches the outputs, so that it can differentiate by them.
+        point: copies a tensor; each layer returns the copy of its output, by which the backend can
+            differentiate.
 
     Yields:
         The outputs so far, in the order of the calls.
     """
     outputs: list[LayerOutput] = []
-    with _replaced([(layer, _stand_ins(layer, outputs, tape)) for layer in _seen_in(model)]):
+    with _replaced([(layer, _stand_ins(layer, outputs, point)) for layer in _seen_in(model)]):
         yield outputs
 
 
@@ -60,13 +62,22 @@ def own_losses(model: keras.Model) -> Iterator[None]:
         yield
 
 
-def copied(tensor: tf.Tensor, *attributes: str) -> tf.Tensor:
-    """Copy a tensor together with attributes of these names that Keras has set on it."""
-    copy = tf.identity(tensor)
-    for name in attributes:
-        if hasattr(tensor, name):
-            setattr(copy, name, getattr(tensor, name))
-    return copy
+def copied(tensor: Any, copy: Callable[[Any], Any], *, logits: bool = True) -> Any:
+    """Copy a tensor together with what Keras keeps with it.
+
+    Args:
+        tensor: a tensor.
+        copy: copies the tensor alone.
+        logits: whether to keep the logits behind a sigmoid or softmax, from which Keras computes
+            some losses on TensorFlow.
+    """
+    result = copy(tensor)
+    mask = get_keras_mask(tensor)
+    if mask is not None:
+        set_keras_mask(result, mask)
+    if logits and hasattr(tensor, "_keras_logits"):
+        result._keras_logits = tensor._keras_logits
+    return result
 
 
 def _seen_in(layer: keras.Layer) -> list[keras.Layer]:
@@ -88,11 +99,11 @@ def _is_opened(layer: keras.Layer) -> bool:
 
 
 def _stand_ins(
-    layer: keras.Layer, outputs: list[LayerOutput], tape: tf.GradientTape
+    layer: keras.Layer, outputs: list[LayerOutput], point: Callable[[Any], Any]
 ) -> dict[str, Callable]:
     """Return the stand-ins for a layer's methods and activation, by attribute."""
-    graph = tf.compat.v1.get_default_graph()
-    applied: list[tuple[Callable, tf.Tensor]] = []
+    is_seen = backend.floats_of_this_trace()
+    applied: list[tuple[Callable, Any]] = []
 
     def recorded_call(call: Callable) -> Callable:
         @functools.wraps(call)
@@ -100,25 +111,23 @@ def _stand_ins(
             applied.clear()
             before = len(outputs)
             result = call(*args, **options)
-            inputs = keras.tree.flatten([args, options])
-            if isinstance(result, tf.Tensor) and any(result is tensor for tensor in inputs):
-                # The layer returns its input unchanged; a copy makes its output distinct.
-                result = copied(result, "_keras_mask", "_keras_logits")
-            a = next(iter(keras.tree.flatten(result)), None)
-            if _is_float_in(graph, a) and not any(a is inner.a for inner in outputs[before:]):
-                if isinstance(layer, tuple(ACTIVATION_LAYERS)):
-                    applied.append((call, inputs[0]))
-                f, z = applied[-1] if applied else (None, None)
-                tape.watch(a)
-                outputs.append(LayerOutput(layer, a, f, z))
-            return result
+            first, *rest = keras.tree.flatten(result) or [None]
+            if not is_seen(first) or any(first is inner.a for inner in outputs[before:]):
+                return result
+            if isinstance(layer, tuple(ACTIVATION_LAYERS)):
+                applied.append((call, keras.tree.flatten([args, options])[0]))
+            f, z = applied[-1] if applied else (None, None)
+            # Also distinct if the layer returns its input unchanged.
+            a = copied(first, point)
+            outputs.append(LayerOutput(layer, a, f, z))
+            return keras.tree.pack_sequence_as(result, [a, *rest])
 
         return stand_in
 
     def recorded_activation(f: Callable) -> Callable:
         @functools.wraps(f, updated=())
         def stand_in(z: Any, **options: Any) -> Any:
-            if _is_float_in(graph, z):
+            if is_seen(z):
                 applied.append((functools.partial(f, **options), z))
             return f(z, **options)
 
@@ -129,12 +138,6 @@ def _stand_ins(
     if callable(layer.__dict__.get("activation")):
         replaced["activation"] = recorded_activation(layer.activation)
     return replaced
-
-
-def _is_float_in(graph: tf.Graph, tensor: Any) -> bool:
-    """Return whether it is a tensor of floats of this graph, not of a loop or branch inside."""
-    symbolic = isinstance(tensor, tf.Tensor) and tf.is_symbolic_tensor(tensor)
-    return symbolic and tensor.graph is graph and tensor.dtype.is_floating
 
 
 @contextmanager
