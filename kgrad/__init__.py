@@ -13,6 +13,9 @@ Train: `create_model`, `make_dataset`, `train_and_track_gradients`, `experiments
 Record: `GradientTracker`, `measure_gradients`, `Probe`; both return or hold a `GradientHistory`.
 Draw: `visualize_gradients`, `plot_…`, the same interactive in `interactive`, `write_report`.
 Understand: `diagnose`, `try_remedies`, `predict_gradients`, `recommend_initializer`, `theory`.
+
+Histories are read, drawn and diagnosed without Keras. Training, recording and predicting need Keras
+with a backend: `pip install 'kgrad[tensorflow]'`, `'kgrad[jax]'` or `'kgrad[torch]'`.
 """
 
 import sys
@@ -23,8 +26,9 @@ from typing import Any
 import lazy_loader
 
 from kgrad.records.deprecations import OldModules, old_name
+from kgrad.records.requirements import saying_what_to_install
 
-# TensorFlow takes seconds to import: a name's module is imported when the name is first used.
+# Keras takes seconds to import: a name's module is imported when the name is first used.
 # __init__.pyi lists the names and their modules; type checkers read it, too.
 _attribute, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
@@ -62,7 +66,8 @@ sys.meta_path.append(OldModules(_OLD_MODULES))
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return _attribute(name)
+        with saying_what_to_install(f"kgrad.{name}"):
+            return _attribute(name)
     if name in _OLD_NAMES:
         return old_name(f"kgrad.{name}", _attribute(_OLD_NAMES[name]))
     if find_spec(f"kgrad.{name}") is not None:  # import kgrad; kgrad.records

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kgrad.diagnosis import Diagnosis, Finding, diagnose
 from kgrad.experiments.experiment import Experiment, experiment_of
+from kgrad.measure.backends import import_quietly
 from kgrad.records.checks import unique_name
 from kgrad.records.history import GradientHistory
 from kgrad.records.prediction import Prediction
@@ -166,11 +167,11 @@ def _predict(
             experiment = prepared.experiment
         group.experiment = experiment
         if compute:
-            # Imports TensorFlow, which everything else here does without.
+            import_quietly("a prediction")
             from kgrad.experiments import predict_experiment
 
             prediction = predict_experiment(prepared or experiment)
-    except (OverflowError, TypeError, ValueError) as error:
+    except (ModuleNotFoundError, OverflowError, TypeError, ValueError) as error:
         group.no_prediction = str(error)
     if prediction is not None:
         group.no_prediction = mismatch(prediction, history)

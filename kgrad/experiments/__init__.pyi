@@ -1,5 +1,4 @@
 from .engines import Prepared as Prepared
-from .engines import load_histories as load_histories
 from .engines import predict_experiment as predict_experiment
 from .engines import prepare as prepare
 from .engines import run_all as run_all
@@ -9,4 +8,5 @@ from .experiment import PRESETS as PRESETS
 from .experiment import Experiment as Experiment
 from .experiment import experiment_of as experiment_of
 from .experiment import grid as grid
+from .experiment import load_histories as load_histories
 from .experiment import replicates as replicates

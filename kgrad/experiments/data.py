@@ -12,6 +12,8 @@ task. A vanishing gradient is then caused by the network, not by badly scaled da
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kgrad.records.requirements import saying_what_to_install
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -256,7 +258,8 @@ def make_dataset(
     require_integer(f"samples of {name!r}", samples, 1, recipe.real_samples)
     require_integer(f"features of {name!r}", features, recipe.least_features, recipe.most_features)
 
-    X, y = recipe.draw(samples, features, seed)
+    with saying_what_to_install("make_dataset"):
+        X, y = recipe.draw(samples, features, seed)
     # [seed, 1]: a stream that is independent of the one that drew the samples.
     rng = np.random.default_rng([seed, 1])
     padding = rng.standard_normal((samples, features - X.shape[1]))

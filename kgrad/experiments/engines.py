@@ -16,7 +16,7 @@ from kgrad.experiments.models import create_model, without_initial_values
 from kgrad.experiments.prediction.predict import predict_gradients
 from kgrad.measure.loop import Training, TrainingSettings
 from kgrad.records.checks import require_integer
-from kgrad.records.history import GradientHistory, load_runs
+from kgrad.records.history import GradientHistory
 from kgrad.records.journal import JournalMode
 from kgrad.records.prediction import Prediction
 from kgrad.records.statistics import select
@@ -173,18 +173,6 @@ def predict_experiment(experiment: Experiment | Prepared, *, rough: bool = False
             dataset, model = _network(described)
     batch = np.random.default_rng(0).permutation(len(dataset.X))[: described.batch_size]
     return predict_gradients(model, dataset.X[batch], dataset.y[batch], dataset.loss, rough=rough)
-
-
-def load_histories(paths: Iterable[str | os.PathLike[str]]) -> list[GradientHistory]:
-    """Load history files, and all .jsonl files of the folders among the paths.
-
-    Files without a record in a folder are left out: their run was stopped before its first record.
-
-    Raises:
-        OSError: if a file cannot be read.
-        ValueError: if a file is malformed, or a path has no recorded run.
-    """
-    return list(load_runs(paths).values())
 
 
 def _network(experiment: Experiment) -> tuple[Dataset, keras.Model]:

@@ -5,6 +5,7 @@ imports neither NumPy nor Keras: the command line's --help and the app's links r
 """
 
 import itertools
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -165,3 +166,17 @@ def experiment_of(history: "GradientHistory") -> Experiment:
         key: tuple(value) if isinstance(value, list) else value for key, value in described.items()
     }
     return Experiment(**values)
+
+
+def load_histories(paths: "Iterable[str | os.PathLike[str]]") -> "list[GradientHistory]":
+    """Load history files, and all .jsonl files of the folders among the paths.
+
+    Files without a record in a folder are left out: their run was stopped before its first record.
+
+    Raises:
+        OSError: if a file cannot be read.
+        ValueError: if a file is malformed, or a path has no recorded run.
+    """
+    from kgrad.records.history import load_runs
+
+    return list(load_runs(paths).values())

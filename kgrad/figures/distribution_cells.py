@@ -1,10 +1,11 @@
 """Distributions as panels of cells: pooled counts, shares and medians, and the common axis."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
+from typing_extensions import Self
 
 from kgrad.figures.looks import BY_DEPTH, DEPTH, TIME, Color, ramp
 from kgrad.figures.scale import MARGIN, NO_PATH, NOT_UPDATED, Special, with_missing

@@ -8,11 +8,12 @@ and a color outside the ramp, so none is a mere gap.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import MaxNLocator
+from typing_extensions import Self
 
 from kgrad.records import statistics
 from kgrad.records.statistics import STATISTICS

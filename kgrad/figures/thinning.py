@@ -1,9 +1,10 @@
 """Choices of what to show if there is no room for everything: columns, records, cells, names."""
 
 from itertools import pairwise
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
+from typing_extensions import Self
 
 from kgrad.figures.scale import SPECIAL, Scale, Special
 

@@ -10,10 +10,11 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 import numpy as np
+from typing_extensions import Self
 
 from kgrad.diagnosis import ModelFacts
 from kgrad.diagnosis.diagnosing import Watch

@@ -14,10 +14,11 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
+from typing_extensions import Self
 
 from kgrad.records.checks import require_shallow
 from kgrad.records.distributions import PackedCounts, unpack_counts

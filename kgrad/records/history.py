@@ -11,11 +11,12 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import pandas as pd
+from typing_extensions import Self
 
 from kgrad.records.checks import require_integer, require_shallow
 from kgrad.records.distributions import BINS, checked_counts, pack_counts, unpack_counts

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from typing_extensions import Self
 
 from kgrad.records.history import GradientHistory
 from kgrad.records.listing import Listing

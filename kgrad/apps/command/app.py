@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from kgrad.records.requirements import saying_what_to_install
+
 _MOST_UPLOADED = 64  # MB
 
 
@@ -17,11 +19,12 @@ def main(arguments: Sequence[str], program: str) -> int:
         0.
     """
     options = parse(arguments, program)
-    missing = [name for name in ("jinja2", "plotly", "streamlit") if find_spec(name) is None]
-    if missing:
-        raise ModuleNotFoundError(
-            f'the app needs {" and ".join(missing)}: pip install "kgrad[app]"'
-        )
+    if find_spec("streamlit") is None:
+        raise ModuleNotFoundError('the app needs streamlit: pip install "kgrad[app]"')
+    with saying_what_to_install("the app"):
+        for name in ("keras", os.environ.get("KERAS_BACKEND", "keras")):
+            if find_spec(name) is None:
+                raise ModuleNotFoundError(name=name)
     if options.run is not None and not options.run.is_file():
         raise ValueError(f"RUN must be a .jsonl history or journal, received {str(options.run)!r}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -1,4 +1,4 @@
-"""`kgrad diagnose RUN…`: what is wrong with recorded runs, without TensorFlow."""
+"""`kgrad diagnose RUN…`: what is wrong with recorded runs, without Keras."""
 
 import argparse
 from collections.abc import Sequence

@@ -58,7 +58,7 @@ def exit_status(
     """
     try:
         return action()
-    except (MemoryError, ModuleNotFoundError, OSError, TypeError, ValueError) as error:
+    except (ImportError, MemoryError, OSError, TypeError, ValueError) as error:
         sentence = str(error)
         if isinstance(error, OSError) and error.filename is not None:
             sentence = f"{error.strerror}: {str(error.filename)!r}"

@@ -14,9 +14,6 @@ def main(arguments: Sequence[str], program: str) -> int:
         0.
     """
     options = parse(arguments, program)
-    from kgrad.measure.backends import import_quietly
-
-    import_quietly()
     from kgrad.apps.report import write_report
     from kgrad.apps.run_groups import group_histories
     from kgrad.records.history import load_runs
@@ -40,7 +37,7 @@ def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
         prog=program,
         description="Write recorded runs into one HTML file: findings, figures, how to reproduce.",
         epilog="Runs that differ in the seed alone are grouped; the figures show the first of "
-        'them. Needs: pip install "kgrad[app]".',
+        "them.",
     )
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN",

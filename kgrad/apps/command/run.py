@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,8 +39,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "kgrad run") -> 
 def run(options: argparse.Namespace) -> int:
     """Train or load, then write and print the results."""
     folder = writable_folder(options.output)
-    import_quietly()
     from kgrad.apps.command import run_tables
+    from kgrad.apps.report.report import write_groups
     from kgrad.apps.run_groups import group_histories, read_groups
     from kgrad.records.history import load_runs
 
@@ -60,11 +59,8 @@ def run(options: argparse.Namespace) -> int:
     for name, figure in figures.items():
         files.append(folder / f"{slug(name)}.{options.format}")
         figure.savefig(files[-1], dpi=150)
-    if find_spec("jinja2") and find_spec("plotly"):
-        from kgrad.apps.report.report import write_groups
-
-        files.append(folder / "report.html")
-        write_groups(groups, files[-1])
+    files.append(folder / "report.html")
+    write_groups(groups, files[-1])
     run_tables.print_runs(groups)
     run_tables.print_findings(groups)
     print(f"\nin {folder}: {', '.join(path.name for path in files)}")
@@ -84,6 +80,7 @@ def train(
         The histories; name → prepared experiment; whether Ctrl-C interrupted the training.
     """
     experiments = experiments_of(options)
+    import_quietly("training")
     from kgrad.experiments import prepare, run_replicates
 
     with naming_options(OPTIONS):

@@ -1,11 +1,4 @@
-"""Interactive figures, with the names of the static ones. They need `pip install "kgrad[app]"`."""
-
-try:
-    import plotly  # noqa: F401
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        'kgrad.interactive needs plotly: pip install "kgrad[app]"', name=error.name
-    ) from error
+"""Interactive figures, with the names of the static ones."""
 
 from kgrad.figures.interactive.activations import plot_activations
 from kgrad.figures.interactive.depth import (

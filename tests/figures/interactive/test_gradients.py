@@ -1,8 +1,5 @@
 """The interactive figures, by reading their traces back; every number in them is made here."""
 
-import subprocess
-import sys
-
 import numpy as np
 import plotly.graph_objects as go
 import plotly.io as pio
@@ -309,15 +306,3 @@ def test_a_template_that_somebody_else_chose_changes_nothing(draw, monkeypatch) 
         monkeypatch.setattr(pio.templates, "default", template)
         drawn.append(draw(history).to_json())
     assert drawn[0] == drawn[1]
-
-
-def test_the_core_does_not_import_plotly_and_the_web_says_what_to_install() -> None:
-    code = (
-        "import sys, kgrad\n"
-        "assert 'plotly' not in sys.modules\n"
-        "sys.modules['plotly'] = None\n"
-        "import kgrad.figures.interactive"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    last = done.stderr.strip().splitlines()[-1]
-    assert last == 'ModuleNotFoundError: kgrad.interactive needs plotly: pip install "kgrad[app]"'
