@@ -8,8 +8,6 @@ untracked `fit`.
     KERAS_BACKEND=torch python benchmarks/gpu.py --rounds 25
 """
 
-import argparse
-import json
 import os
 import time
 from collections.abc import Callable
@@ -20,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from turns import cnn, mlp, take_turns, transformer
+from turns import cnn, mlp, transformer
 
 from kgrad import GradientTracker
 from kgrad.measure.backends.current import backend
@@ -115,7 +113,11 @@ def scan_way(case: Any) -> Callable[[], None]:
 
     none = [(jnp.zeros(()), jnp.zeros(())) for _ in model.trainable_variables]
     lists = model.trainable_variables, model.non_trainable_variables, model.optimizer.variables
-    state = [jnp.copy(v.value) for v in lists[0]], *([jnp.copy(v.value) for v in o] for o in lists[1:]), none
+    state = (
+        [jnp.copy(v.value) for v in lists[0]],
+        *([jnp.copy(v.value) for v in o] for o in lists[1:]),
+        none,
+    )
 
     def train() -> None:
         nonlocal state

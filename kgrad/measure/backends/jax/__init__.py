@@ -1,10 +1,37 @@
 """Measuring on JAX: in functions without side effects, which return what they have measured."""
 
-from kgrad.measure.backends.jax.differentiate import (compile_dry_run, floats_of_this_trace, intermediate_gradients)
-from kgrad.measure.backends.jax.gradients import (count_places, exponents, readable_gradients, sum_of_squares, update_made)
-from kgrad.measure.backends.jax.runtime import (END_OF_DATA, describe_device, forget_traces, have_values, make_fit_step, outside_trace, require_fit_strategy, require_loop_strategy, step_logs, trained_variables, under_strategy, variable_scope, version, weight_values, workers, xla_on_cpu)
-from kgrad.measure.backends.jax.steps import (TrainingLoop, backward)
-from kgrad.measure.backends.jax.totals import (Totals)
+from kgrad.measure.backends.jax.differentiate import (
+    compile_dry_run,
+    floats_of_this_trace,
+    intermediate_gradients,
+)
+from kgrad.measure.backends.jax.gradients import (
+    count_places,
+    exponents,
+    readable_gradients,
+    sum_of_squares,
+    update_made,
+)
+from kgrad.measure.backends.jax.runtime import (
+    END_OF_DATA,
+    describe_device,
+    forget_traces,
+    have_values,
+    make_fit_step,
+    outside_trace,
+    require_fit_strategy,
+    require_loop_strategy,
+    step_logs,
+    trained_variables,
+    under_strategy,
+    variable_scope,
+    version,
+    weight_values,
+    workers,
+    xla_on_cpu,
+)
+from kgrad.measure.backends.jax.steps import TrainingLoop, backward
+from kgrad.measure.backends.jax.totals import Totals
 
 __all__ = [
     "END_OF_DATA",
