@@ -29,6 +29,7 @@ class Case(NamedTuple):
 
     @property
     def steps(self) -> int:
+        """Number of steps of an epoch."""
         return -(-len(self.X) // self.batch_size)
 
 
