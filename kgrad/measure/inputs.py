@@ -193,6 +193,14 @@ def _require_output_for(model: keras.Model, X: np.ndarray, y: np.ndarray) -> Non
 
 
 def _numeric(name: str, value: Any) -> np.ndarray:
+    if hasattr(value, "detach"):  # of torch, perhaps on a GPU or with a gradient
+        value = value.detach().cpu()
+    # NumPy would make an array of objects of anything else, or read a whole `PyDataset`.
+    elif not (hasattr(value, "__array__") or isinstance(value, list | tuple | int | float)):
+        raise TypeError(
+            f"{name} must be an array of numbers, received {_kind(value)}: pass an array, or use "
+            "GradientTracker in fit"
+        )
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -211,6 +219,15 @@ def _numeric(name: str, value: Any) -> np.ndarray:
                 "remove or impute them"
             )
     return array
+
+
+def _kind(value: Any) -> str:
+    """Return what a user calls something that is not an array."""
+    if value is None:
+        return "None"
+    kind = type(value)
+    is_dataset = kind.__module__.startswith("tensorflow.python.data")
+    return "a tf.data.Dataset" if is_dataset else f"a {kind.__name__}"
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:

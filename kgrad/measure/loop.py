@@ -228,7 +228,7 @@ class Training:
         self._loop = backend.TrainingLoop(
             model, X, y, batch_size, optimizer, loss, jit, self._recorder
         )
-        self._optimizer_start = [(v, v.numpy()) for v in optimizer.variables]
+        self._optimizer_start = [(v, keras.ops.copy(v)) for v in optimizer.variables]
 
     def run(
         self,
@@ -253,7 +253,8 @@ class Training:
             if journal is not None:
                 self._recorder.write_to(JournalWriter(journal, journal_mode))
             for variable, start in self._optimizer_start:
-                variable.assign(start)
+                # Copied, as JAX's steps take the arrays away from the variables.
+                variable.assign(keras.ops.copy(start))
             if self._workers.count == 1:
                 return self._record_training(seed, verbose)
             with interrupts_collected() as interrupted:
@@ -396,7 +397,7 @@ def measure_gradients(
     loss_function = choose_loss(model, y, loss)
     metadata = describe_run(model, None, loss_function) | {"samples": len(X)}
     recorder = Recorder(model, statistics, metadata=metadata)
-    state = [variable.numpy() for variable in model.non_trainable_variables]
+    state = [keras.ops.copy(variable) for variable in model.non_trainable_variables]
     try:
         value, gradients, _ = backend.backward(model, X, y, loss_function)
     finally:

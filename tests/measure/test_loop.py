@@ -1122,7 +1122,21 @@ REFUSED = [
     ),
     (TypeError, {"X": X0.astype(str)}, "X must be an array of numbers, received dtype <U32"),
     (TypeError, {"y": ["a"] * 29}, "y must be an array of numbers, received dtype <U1"),
-    (TypeError, {"X": None}, "X must be an array of numbers, received dtype object"),
+    *(
+        (
+            TypeError,
+            {"X": X},
+            f"X must be an array of numbers, received {received}: pass an array, or use "
+            "GradientTracker in fit",
+        )
+        for X, received in (
+            (None, "None"),
+            ({"a": X0}, "a dict"),
+            (lambda: tf.data.Dataset.from_tensor_slices((X0, Y0)).batch(4), "a tf.data.Dataset"),
+            (iter([X0]), "a list_iterator"),
+            (lambda: Batches(), "a Batches"),
+        )
+    ),
     (TypeError, {"model": "m"}, "model must be a keras.Model, received str"),
     (
         ValueError,
@@ -1147,6 +1161,16 @@ REFUSED = [
         "'tanh': pass loss='mean_squared_error' or another",
     ),
 ]
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches that must not be read."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, i):
+        raise AssertionError
 
 
 def build(arguments):
