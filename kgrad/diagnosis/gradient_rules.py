@@ -41,7 +41,7 @@ _BAD_STEPS = Quantity(
     count,
 )
 _FIRST_BAD_STEP = Quantity(
-    "first step with a NaN or infinity",
+    "first such step",
     "the first NaN or infinity occurred in training step {value}",
     count,
 )
@@ -83,6 +83,10 @@ _BIAS = Quantity(
     "the biases have a root mean square of {value} (threshold {threshold})",
 )
 
+_CHECK_DATA = Remedy(
+    "Check the data for NaN and very large numbers, and the loss for logarithms and divisions.", ()
+)
+
 
 @Rule(
     severity="critical",
@@ -92,11 +96,7 @@ _BIAS = Quantity(
     remedies=(
         Remedy("Reduce the learning rate; start with 10× smaller.", ("learning_rate",)),
         Remedy("Clip the gradients: set global_clipnorm=1 in the optimizer.", ("clipping",)),
-        Remedy(
-            "Check the data for NaN and very large numbers, and the loss for logarithms and "
-            "divisions.",
-            (),
-        ),
+        _CHECK_DATA,
     ),
     reference="Goodfellow, Bengio & Courville, Deep Learning (2016), section 10.11.1",
     needs=(),
@@ -109,6 +109,7 @@ def nonfinite(e: Evidence, t: ThresholdValues) -> Observation | None:
     steps = e.nonfinite_steps[r]
     layers = affected_layers(e.history.layers, steps)
     evidence = []
+    before_training = False
     if layers:
         worst = int(np.argmax(steps))
         layer = e.history.layers[worst]
@@ -116,6 +117,7 @@ def nonfinite(e: Evidence, t: ThresholdValues) -> Observation | None:
         if "first_nonfinite_step" in e.history.statistics:  # old histories lack it
             first = e.history.by_layer("first_nonfinite_step")[r, worst]
             evidence.append(measured(e, r, _FIRST_BAD_STEP, first, np.inf, layer))
+            before_training = first == 1
     norms = e.history.by_layer("weight_l2")[r]
     bad = ~np.isfinite(norms)
     if bad.any() and not evidence:
@@ -123,6 +125,12 @@ def nonfinite(e: Evidence, t: ThresholdValues) -> Observation | None:
         evidence.append(measured(e, r, _WEIGHT_NORM, norms[bad][0], np.inf, layers[0]))
     if e.loss is not None and not np.isfinite(e.loss[r]):
         evidence.append(measured(e, r, _LOSS, e.loss[r], np.inf))
+    if before_training:
+        explanation = (
+            "The gradient has a NaN or an infinity before the first update, so it comes from the "
+            "data, the loss or the initial weights, and not from the size of the steps."
+        )
+        return Observation(layers, r, evidence, explanation, [_CHECK_DATA])
     return Observation(layers, r, evidence)
 
 

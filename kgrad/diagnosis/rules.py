@@ -58,12 +58,14 @@ class Observation(NamedTuple):
         record: the record from which the problem persists.
         evidence: the measurements that show it, the most important one first.
         explanation: a more specific explanation than the rule's; empty for the rule's.
+        remedies: the remedies that can help here; empty for all of the rule's.
     """
 
     layers: Sequence[str]
     record: int
     evidence: Sequence[Measurement]
     explanation: str = ""
+    remedies: Sequence[Remedy] = ()
 
 
 class ThresholdValues:
@@ -193,7 +195,7 @@ class Rule:
             int(e.epochs[found.record]),
             tuple(found.evidence),
             found.explanation or self.explanation,
-            tuple(remedy.text for remedy in self.remedies),
+            tuple(remedy.text for remedy in found.remedies or self.remedies),
             self.reference,
         )
 

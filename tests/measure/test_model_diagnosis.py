@@ -11,7 +11,7 @@ import pytest
 from diagnosis.test_diagnosing import FALLING, FLAT, ROOT, history_of
 
 import kgrad
-from kgrad import diagnose
+from kgrad import GradientTracker, create_model, diagnose
 from kgrad.diagnosis import ModelFacts
 from kgrad.measure import tracker as tracker_module
 from kgrad.measure.keras_models.facts import read_facts
@@ -283,3 +283,22 @@ def test_the_facts_are_read_once_per_fit(monkeypatch):
         assert models == [model] * fits
     model.fit(np.ones((8, 4)), np.ones((8, 1)), verbose=0, callbacks=[kgrad.GradientTracker()])
     assert len(models) == 2
+
+
+def test_a_nan_before_the_first_update_is_not_blamed_on_the_steps():
+    """A constant column that was divided by its deviation is NaN."""
+    X = np.random.default_rng(0).normal(size=(64, 5)).astype(np.float32)
+    y = X[:, :1].copy()
+    model = create_model(1, "relu", "he", units=4, input_shape=(5,), output="linear", seed=0)
+    model.compile("sgd", "mse")
+    tracker = GradientTracker()
+    model.fit(X, y, epochs=2, verbose=0, callbacks=[tracker])
+    assert diagnose(tracker.history, model).rules != ("nonfinite",)
+    X[:, 2] = np.nan
+    tracker = GradientTracker()
+    model.fit(X, y, epochs=2, verbose=0, callbacks=[tracker])
+    (finding,) = diagnose(tracker.history, model)
+    assert finding.rule == "nonfinite"
+    assert {e.quantity: e.value for e in finding.evidence}["first such step"] == 1
+    assert len(finding.remedies) == 1 and finding.remedies[0].startswith("Check the data")
+    assert "before the first update" in finding.explanation
