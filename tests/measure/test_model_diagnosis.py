@@ -289,7 +289,9 @@ def test_a_nan_before_the_first_update_is_not_blamed_on_the_steps():
     """A constant column that was divided by its deviation is NaN."""
     X = np.random.default_rng(0).normal(size=(64, 5)).astype(np.float32)
     y = X[:, :1].copy()
-    model = create_model(1, "relu", "he", units=4, input_shape=(5,), output_activation="linear", seed=0)
+    model = create_model(
+        1, "relu", "he", units=4, input_shape=(5,), output_activation="linear", seed=0
+    )
     model.compile("sgd", "mse")
     tracker = GradientTracker()
     model.fit(X, y, epochs=2, verbose=0, callbacks=[tracker])
