@@ -51,7 +51,7 @@ diagnosis: $(READY)
 	$(BIN)/python -m benchmarks.diagnosis --output docs/diagnosis_score.md
 
 # Redraws the figures of docs/ and prints the numbers in its pages.
-docs: $(READY)
+docs: $(READY) .venv-jax-torch/ready
 	$(BIN)/python docs/reference.py
 	$(BIN)/python docs/readme_figure.py
 	$(BIN)/python docs/make_figures.py
@@ -60,6 +60,7 @@ docs: $(READY)
 	$(BIN)/python docs/flow_figure.py
 	$(BIN)/python docs/app_figures.py
 	cd docs/figures && for example in ../../examples/*.py; do ../../$(BIN)/python $$example; done
+	cd docs/figures && ../../.venv-jax-torch/bin/python ../../examples/any_backend.py
 
 # Runs the lessons and writes docs/lessons and, for reading offline, build/lessons.
 lessons: $(READY)

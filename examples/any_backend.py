@@ -17,7 +17,11 @@ import seaborn as sns
 
 import kgrad
 
-STYLES = {"tensorflow": (3, ""), "jax": (2, (4, 2)), "torch": (1.2, (1, 1.5))}
+STYLES = {
+    "tensorflow": {"color": "lightsteelblue", "linewidth": 7},
+    "jax": {"color": "tab:orange", "linewidth": 3},
+    "torch": {"color": "black", "linewidth": 1, "linestyle": "--"},
+}
 
 
 def train(backend):
@@ -67,11 +71,8 @@ def draw():
     for number, layer in enumerate(layers):
         ax = axes.flat[number]
         for backend, history in histories.items():
-            width, dashes = STYLES[backend]
             values = history.by_layer("mean_abs")[:, number]
-            (line,) = ax.semilogy(history.epochs, values, lw=width, label=backend)
-            if dashes:
-                line.set_dashes(dashes)
+            ax.semilogy(history.epochs, values, label=backend, **STYLES[backend])
         ax.set(title=layer)
     for ax in axes.flat[len(layers) :]:
         ax.set_axis_off()
