@@ -44,6 +44,8 @@ class Recorder:
         history: the records so far.
         variables: the variables whose gradients are measured.
         resumed: epoch and step at which the training of the journal was resumed; None if it begins.
+        lost_weights: whether the last record has no norms of the weights, because the training
+            keeps them outside of the model.
 
     Raises:
         ValueError: if a statistic is unknown.
@@ -94,6 +96,7 @@ class Recorder:
         self._folds.reset()
         self._journal: JournalWriter | None = None
         self.resumed: tuple[int, int] | None = None
+        self.lost_weights = False
 
     def write_to(self, journal: JournalWriter, steps_per_epoch: int | None = None) -> None:
         """Write each record to a journal as soon as it is made; before the first record.
@@ -141,6 +144,7 @@ class Recorder:
         *,
         before_training: bool = False,
         activations: Mapping[str, np.ndarray] | None = None,
+        weights: Sequence[np.ndarray] | None = None,
     ) -> None:
         """Make a record of the steps since the last one.
 
@@ -152,6 +156,7 @@ class Recorder:
                 training. The record then has the weights as they were before it, and the step
                 counts again in the next record.
             activations: statistics of the layers' outputs, if they were measured.
+            weights: values of the model's trainable variables; by default those that these hold.
         """
         self._folds.drain()
         steps, _, skipped = self._folds.steps()
@@ -172,7 +177,11 @@ class Recorder:
         clips = self._folds.clipped_steps()
         if clips is not None:
             values["clipped_steps"], layer_values["clipped_steps"] = clips
-        values |= self._weight_norms(move=not before_training)
+        if before_training:
+            now = self._values
+        else:
+            now = self._weights_now(weights, changed=bool(values["gradients_present"].any()))
+        values |= self._weight_norms(now)
         if self._folds.can_skip:
             logs = {**logs, "skipped_steps": float(skipped)}
         self.history.append(
@@ -203,6 +212,7 @@ class Recorder:
     def reread_weights(self) -> None:
         """Measure the change of the weights from their current values on."""
         self._values = backend.weight_values(self._model, self.variables)
+        self._were_assigned = backend.notice_assignment(self._model, self.variables)
 
     @property
     def totals(self) -> backend.Totals:
@@ -252,17 +262,33 @@ class Recorder:
             values["clipped_l2"] = L2_NORM.finish(clipped[L2_NORM.name], self._sizes, present)
         return values | {"updates": updates, "gradients_present": present}
 
-    def _weight_norms(self, move: bool) -> dict[str, np.ndarray]:
+    def _weights_now(self, given: Sequence[np.ndarray] | None, changed: bool) -> list[np.ndarray]:
+        """Return the values of the weights; NaN if they are kept outside of the model.
+
+        Args:
+            given: see `record`.
+            changed: whether updates have changed them.
+        """
+        self.lost_weights = given is None and changed and not self._were_assigned()
+        self._were_assigned = backend.notice_assignment(self._model, self.variables)
+        if self.lost_weights:
+            return [np.full_like(value, np.nan) for value in self._values]
+        if given is None:
+            return backend.weight_values(self._model, self.variables)
+        places = {id(v): i for i, v in enumerate(self._model.trainable_variables)}
+        chosen = [given[places[id(variable)]] for variable in self.variables]
+        return [array.astype(np.float32).ravel() for array in chosen]
+
+    def _weight_norms(self, now: list[np.ndarray]) -> dict[str, np.ndarray]:
         """Return the norms of the weights and of their change since the last record."""
-        if not move:
-            norms = np.array([_norm(value) for value in self._values])
-            return {"weight_l2": norms, "update_l2": np.zeros_like(norms)}
-        before, self._values = self._values, backend.weight_values(self._model, self.variables)
-        pairs = zip(self._values, before, strict=True)
+        before, self._values = self._values, now
+        pairs = zip(now, before, strict=True)
         with np.errstate(over="ignore", invalid="ignore"):  # ∞ - ∞ = NaN is data
             return {
-                "weight_l2": np.array([_norm(value) for value in self._values]),
-                "update_l2": np.array([_norm(new - old) for new, old in pairs]),
+                "weight_l2": np.array([_norm(value) for value in now]),
+                "update_l2": np.array(
+                    [0.0 if new is old else _norm(new - old) for new, old in pairs]
+                ),
             }
 
     def _write(self, line: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from kgrad.measure.accumulators import Way, cheapest_way
 from kgrad.measure.backends.current import backend
@@ -51,7 +52,7 @@ class OptimizerRecording:
         options: what to record.
 
     Attributes:
-        optimizer: the optimizer that it listens to, or listened to last.
+        optimizer, model: what it listens to, or listened to last.
         recorder: the recorder; None before the weights are known, and for an optimizer that trains
             none of the selected weights.
         previous: histories that ended because the optimizer began to train other weights.
@@ -88,7 +89,7 @@ class OptimizerRecording:
             way: see `Recorder`.
             metadata: entries for the history's metadata besides those of the options.
         """
-        self.optimizer, self._model = optimizer, model
+        self.optimizer, self.model = optimizer, model
         self._watches_nothing = False  # it trains none of the selected weights
         self._outputs, self._way, self._fit_metadata = outputs, way, dict(metadata or {})
         self._inner = getattr(optimizer, "inner_optimizer", optimizer)
@@ -184,7 +185,7 @@ class OptimizerRecording:
             return
         clipped = self._options.clipped
         clipped = clips(self.optimizer) if clipped is None else clipped
-        measured = self._model, [id(variable) for variable in watched], clipped
+        measured = self.model, [id(variable) for variable in watched], clipped
         if self.recorder is not None and measured == self._measured:
             self.recorder.resume()
             self._ready = self.recorder
@@ -194,14 +195,14 @@ class OptimizerRecording:
         self._measured, self._kept = measured, None
         self._recorders += 1
         self._ready = self.recorder = Recorder(
-            self._model,
+            self.model,
             self._options.statistics,
             variables=watched,
             clipped=clipped,
             distributions=self._options.distributions,
             outputs=self._outputs,
             way=self._way,
-            metadata=describe_run(self._model, self.optimizer)
+            metadata=describe_run(self.model, self.optimizer)
             | self._fit_metadata
             | dict(self._options.metadata),
         )
@@ -210,19 +211,21 @@ class OptimizerRecording:
     def _open_journal(self, recorder: Recorder) -> None:
         """Open the journal of a new recorder, unless the training has yet to begin."""
         path = self._journal()
-        if path is not None and self._training is not None and not recorder.has_journal:
+        if path is None or self._training is None or recorder.has_journal:
+            return
+        if backend.workers(self.model).is_chief:
             initial_epoch, steps_per_epoch = self._training
             journal = JournalWriter(
-                path, self._options.journal_mode, initial_epoch, owner=self._model
+                path, self._options.journal_mode, initial_epoch, owner=self.model
             )
             recorder.write_to(journal, steps_per_epoch)
 
     def _watched(self) -> list[keras.Variable]:
         """List the variables that the optimizer trains and the user selected, in model order."""
-        described = describe_weights(self._model)
+        described = describe_weights(self.model)
         trained = [
             variable
-            for variable in self._model.weights
+            for variable in self.model.weights
             if variable.trainable
             and id(variable) in described
             and not getattr(variable, "overwrite_with_gradient", False)
@@ -230,18 +233,18 @@ class OptimizerRecording:
         ]
         if not trained:
             raise ValueError(
-                f"model {self._model.name!r} must have trainable weights, received none: "
+                f"model {self.model.name!r} must have trainable weights, received none: "
                 "set trainable = True on a layer"
             )
         weights = [described[id(variable)] for variable in trained]
-        short = short_layer_names(self._model)
+        short = short_layer_names(self.model)
         short_layers = [short[id(variable)] for variable in trained]
         chosen = [trained[i] for i in select_weights(weights, self._options.weights, short_layers)]
         own = self._inner._trainable_variables if self._inner.built else trained
         own_ids = {id(variable) for variable in own}
         if not any(id(variable) in own_ids for variable in trained):
             raise ValueError(
-                f"optimizer {self.name!r} must train weights of model {self._model.name!r}, "
+                f"optimizer {self.name!r} must train weights of model {self.model.name!r}, "
                 "received one that was built for others: pass the model that it trains"
             )
         return [variable for variable in chosen if id(variable) in own_ids]
@@ -355,6 +358,35 @@ class Recordings:
     def carried(self) -> list[tuple[keras.optimizers.Optimizer, backend.Totals]]:
         """Return what the steps fold into, and the optimizer whose updates they fold."""
         return [(one.optimizer, one.recorder.totals) for one in self._running if one.recorder]
+
+    def checked_weights(
+        self, weights: Sequence[Any] | Mapping[str, Sequence[Any]] | None
+    ) -> dict[str, list[np.ndarray]]:
+        """Return the weights that a loop keeps itself, by the name of their optimizer.
+
+        Raises:
+            ValueError: if they are not those of the attached models.
+        """
+        if weights is None:
+            return {}
+        names = [one.name for one in self._running]
+        if not isinstance(weights, Mapping):
+            weights = dict.fromkeys(names[:1], weights) if len(names) == 1 else {}
+        if set(weights) - set(names) or not weights:
+            raise ValueError(
+                "weights must be a dict with the weights of each optimizer if several are "
+                f"attached, received other names than {', '.join(names)}"
+            )
+        arrays = {name: [backend.as_array(v) for v in values] for name, values in weights.items()}
+        for one in self._running:
+            shapes = [tuple(v.shape) for v in one.model.trainable_variables]
+            if one.name in arrays and [array.shape for array in arrays[one.name]] != shapes:
+                raise ValueError(
+                    "weights must be the values of the trainable variables of model "
+                    f"{one.model.name!r}, {len(shapes)} arrays, received {len(arrays[one.name])} "
+                    "arrays or other shapes: pass what optimizer.stateless_apply returned"
+                )
+        return arrays
 
     @property
     def recorders(self) -> dict[str, Recorder]:

@@ -8,7 +8,7 @@ those of an untracked run bit for bit.
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -214,18 +214,30 @@ class GradientTracker(keras.callbacks.Callback):
                 "tracker.record(), kgrad.Probe.measure() or kgrad.diagnose()"
             )
         self._open_writer()
+        self._has_warned = False
         self._recordings.attach(name, optimizer, model)
         return self
 
-    def record(self, logs: Mapping[str, float] | None = None, epoch: int | None = None) -> None:
+    def record(
+        self,
+        logs: Mapping[str, float] | None = None,
+        epoch: int | None = None,
+        *,
+        weights: Sequence[Any] | Mapping[str, Sequence[Any]] | None = None,
+    ) -> None:
         """Make a record of the steps since the last one. `fit` does so automatically.
 
         Args:
             logs: loss and metrics to save in the record.
             epoch: the epoch that the steps belong to; by default one more than the last.
+            weights: the values of the model's trainable variables, in a loop that keeps them
+                itself, as `optimizer.stateless_apply` returns them on JAX; of several optimizers
+                by name. Without them, the record's norms of the weights are NaN, and a warning
+                says so. The first values are those in the model when the tracker is attached.
 
         Raises:
             RuntimeError: if no update of an attached optimizer was seen.
+            ValueError: if the weights are not those of the model.
         """
         if not self._recordings.heard:
             raise RuntimeError(
@@ -233,11 +245,13 @@ class GradientTracker(keras.callbacks.Callback):
                 "the loop must call apply_gradients or apply of the attached optimizer, in "
                 "functions that are compiled after attach"
             )
+        values = self._recordings.checked_weights(weights)
         for name, recorder in self._recordings.recorders.items():
             if recorder.pending_steps:
                 last_epoch, last_step = recorder.last
                 number = last_epoch + 1 if epoch is None else epoch
-                self._record(name, number, last_step + recorder.pending_steps, logs or {}, None)
+                step = last_step + recorder.pending_steps
+                self._record(name, number, step, logs or {}, None, weights=values.get(name))
 
     def detach(self) -> None:
         """Record the remaining steps, and restore the optimizers. `fit` does so automatically.
@@ -452,12 +466,24 @@ class GradientTracker(keras.callbacks.Callback):
         activations: Mapping[str, np.ndarray] | None,
         *,
         before_training: bool = False,
+        weights: Sequence[np.ndarray] | None = None,
     ) -> None:
         recorder = self._recordings.recorders[name]
         scalars = {key: float(value) for key, value in logs.items() if np.ndim(value) == 0}
         recorder.record(
-            epoch, step, scalars, before_training=before_training, activations=activations
+            epoch,
+            step,
+            scalars,
+            before_training=before_training,
+            activations=activations,
+            weights=weights,
         )
+        if recorder.lost_weights:
+            self._warn(
+                "the norms of the weights are not recorded, because the loop keeps the weights "
+                "outside of the model: call tracker.record(weights=trainable_variables) with the "
+                "values that optimizer.stateless_apply returned"
+            )
         if self._writer is not None:
             time = epoch if self._every == "epoch" else step
             prefix = self._recordings.prefix(name)

@@ -416,14 +416,18 @@ def test_a_subclassed_model_is_opened_to_what_it_calls(X, y):
     y = np.concatenate([y, y], axis=1)
     # As one layer among others it is opened all the same, and is no row although it doubles.
     whole = keras.Sequential([keras.Input((5,)), model, layers.Dense(2, name="after")])
-    assert Probe(whole, X, y, MSE).outputs[-3:] == ("block_1", "hands_on/handed_on", "after")
+    assert Probe(whole, X, y, MSE).outputs[-3:] == (
+        "subclassed/block_1",
+        "subclassed/hands_on/handed_on",
+        "after",
+    )
     probe = Probe(model, X, y, MSE)
     assert probe.outputs == (
-        "widen",
-        "narrow",
+        "block_0/inner/widen",
+        "block_0/inner/narrow",
         "block_0",
-        "widen (2)",
-        "narrow (2)",
+        "block_1/inner/widen",
+        "block_1/inner/narrow",
         "block_1",
         "hands_on/handed_on",
     )
@@ -442,8 +446,10 @@ def test_a_subclassed_model_is_opened_to_what_it_calls(X, y):
         assert measured[statistic] == pytest.approx(expected, rel=1e-4)
     assert np.isnan(measured["activation_saturated"])
     # The sum hands the same signal to both its terms.
-    assert row(probe, "narrow")["signal_l2"] == measured["signal_l2"]
-    assert row(probe, "widen")["activation_mean"] == pytest.approx(wide.mean(), rel=1e-5)
+    assert row(probe, "block_0/inner/narrow")["signal_l2"] == measured["signal_l2"]
+    assert row(probe, "block_0/inner/widen")["activation_mean"] == pytest.approx(
+        wide.mean(), rel=1e-5
+    )
 
 
 def test_nested_models_are_opened_and_not_counted(X, y):
@@ -452,7 +458,12 @@ def test_nested_models_are_opened_and_not_counted(X, y):
     body = keras.Model(inputs, part(part(layers.Dense(4, name="before")(inputs))), name="body")
     model = keras.Sequential([keras.Input((5,)), body, layers.Dense(1, name="after")])
     probe = Probe(model, X, y, MSE)
-    assert probe.outputs == ("before", "in_part", "in_part (2)", "after")
+    assert probe.outputs == (
+        "body/before",
+        "body/sequential/in_part",
+        "body/sequential/in_part (2)",
+        "after",
+    )
     before = dense(body.layers[1], X)
     once = np.maximum(dense(part.layers[0], before), 0)
     twice = np.maximum(dense(part.layers[0], once), 0)

@@ -51,7 +51,7 @@ def intermediate_gradients(
 
 def _same_variables() -> Any:
     """Return a scope with the values of the current one, whose changes end with it."""
-    scope = keras.StatelessScope(initialize_variables=False)
+    scope = keras.StatelessScope(collect_losses=True, initialize_variables=False)
     current = get_stateless_scope()
     if current is not None:
         scope.state_mapping.update(current.state_mapping)

@@ -1,5 +1,6 @@
 """JAX's devices, Keras's compiled step on JAX, and the values of variables."""
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -159,7 +160,45 @@ def have_values(variables: Sequence[keras.Variable]) -> bool:
 
 
 def weight_values(model: keras.Model, variables: Sequence[keras.Variable]) -> list[np.ndarray]:
-    """Return the values of a model's variables: for each a flat float32 array."""
+    """Return the values of a model's variables: for each a flat float32 array.
+
+    The values are NaN of a variable whose array a step took, and did not give back.
+    """
+    return [
+        np.full(array.size, np.nan, np.float32)
+        if array.is_deleted()
+        else as_array(array).astype(np.float32).ravel()
+        for array in _arrays(model, variables)
+    ]
+
+
+def notice_assignment(
+    model: keras.Model, variables: Sequence[keras.Variable]
+) -> Callable[[], bool]:
+    """Return a function that says whether any of a model's variables was assigned since now.
+
+    A loop of the user's own may keep the weights outside of the variables.
+    """
+    # JAX's arrays never change, so that a new value is another array.
+    arrays = [weakref.ref(array) for array in _arrays(model, variables)]
+
+    def were_assigned() -> bool:
+        pairs = zip(arrays, _arrays(model, variables), strict=True)
+        return any(before() is not now for before, now in pairs)
+
+    return were_assigned
+
+
+def as_array(array: Any) -> np.ndarray:
+    """Return an array, of which this process may hold a part; all processes call it."""
+    if isinstance(array, jax.Array) and not (
+        array.is_fully_addressable or array.is_fully_replicated
+    ):
+        return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+    return np.asarray(array)
+
+
+def _arrays(model: keras.Model, variables: Sequence[keras.Variable]) -> list[jax.Array]:
     # While `fit` runs, the values are in its state and not in the variables.
     running = getattr(model, "_jax_state", None)
     state = running if running and not model._jax_state_synced else {}
@@ -168,17 +207,7 @@ def weight_values(model: keras.Model, variables: Sequence[keras.Variable]) -> li
         for kind in _STATE[:2]
         for variable, value in zip(getattr(model, kind), state.get(kind) or (), strict=False)
     }
-    arrays = [values.get(id(variable), variable._value) for variable in variables]
-    return [_whole(array).astype(np.float32).ravel() for array in arrays]
-
-
-def _whole(array: Any) -> np.ndarray:
-    """Return all of an array, of which this process may hold a part; all processes call it."""
-    if isinstance(array, jax.Array) and not (
-        array.is_fully_addressable or array.is_fully_replicated
-    ):
-        return np.asarray(multihost_utils.process_allgather(array, tiled=True))
-    return np.asarray(array)
+    return [values.get(id(variable), variable._value) for variable in variables]
 
 
 @contextmanager

@@ -113,3 +113,15 @@ def weight_values(model: keras.Model, variables: Sequence[keras.Variable]) -> li
     """Return the values of a model's variables: for each a flat float32 array."""
     # Copied: on a CPU `numpy()` may share the variable's memory, which the next step overwrites.
     return [variable.value.numpy().astype(np.float32).ravel() for variable in variables]
+
+
+def notice_assignment(
+    model: keras.Model, variables: Sequence[keras.Variable]
+) -> Callable[[], bool]:
+    """Return a function that says whether variables were assigned: every update does."""
+    return lambda: True
+
+
+def as_array(tensor: Any) -> np.ndarray:
+    """Return the values of a tensor, a variable or an array."""
+    return np.asarray(tensor)

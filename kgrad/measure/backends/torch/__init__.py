@@ -14,10 +14,12 @@ from kgrad.measure.backends.torch.gradients import (
 )
 from kgrad.measure.backends.torch.runtime import (
     END_OF_DATA,
+    as_array,
     describe_device,
     forget_traces,
     have_values,
     make_fit_step,
+    notice_assignment,
     outside_trace,
     require_fit_strategy,
     require_loop_strategy,
@@ -37,6 +39,7 @@ __all__ = [
     "END_OF_DATA",
     "Totals",
     "TrainingLoop",
+    "as_array",
     "backward",
     "compile_dry_run",
     "count_places",
@@ -47,6 +50,7 @@ __all__ = [
     "have_values",
     "intermediate_gradients",
     "make_fit_step",
+    "notice_assignment",
     "outside_trace",
     "readable_gradients",
     "require_fit_strategy",

@@ -105,6 +105,18 @@ def weight_values(model: keras.Model, variables: Sequence[keras.Variable]) -> li
     ]
 
 
+def notice_assignment(
+    model: keras.Model, variables: Sequence[keras.Variable]
+) -> Callable[[], bool]:
+    """Return a function that says whether variables were assigned: every update does."""
+    return lambda: True
+
+
+def as_array(tensor: Any) -> np.ndarray:
+    """Return the values of a tensor, a variable or an array."""
+    return np.array(keras.ops.convert_to_numpy(tensor))
+
+
 def trained_variables(step: Any, variables: Sequence[keras.Variable]) -> None:
     """Return what a compiled step of `fit` trains; None, as a step trains what is trainable."""
     return None

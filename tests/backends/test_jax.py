@@ -1,0 +1,280 @@
+"""What only JAX has: loops without side effects, steps that pass their state, many devices."""
+
+from itertools import pairwise
+
+import jax
+import keras
+import numpy as np
+import pytest
+from keras import layers, optimizers
+
+from kgrad.measure.tracker import GradientTracker
+
+RANDOM = np.random.default_rng(12345)
+X = RANDOM.normal(size=(24, 6)).astype(np.float32)
+Y = (X[:, :1] > 0).astype(np.float32)
+BATCHES = [(X[i : i + 8], Y[i : i + 8]) for i in range(0, 24, 8)]
+EPOCHS = 2
+
+
+def made(optimizer):
+    """A model with state beyond its weights, and its optimizer, from the same seed each time."""
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(3)
+    hidden = layers.Dense(8, "tanh"), layers.BatchNormalization(), layers.Dropout(0.2)
+    model = keras.Sequential([keras.Input((6,)), *hidden, layers.Dense(1)])
+    optimizer.build(model.trainable_variables)
+    return model, optimizer
+
+
+def values(variables):
+    return [v.value for v in variables]
+
+
+def arrays(tree):
+    return [np.array(a) for a in jax.tree.leaves(tree)]  # a view of one keeps it from donation
+
+
+# ---- A loop of one's own -------------------------------------------------------------------------
+
+
+class Loop:
+    """A loop as Keras documents it for JAX, which takes down its own gradients and weights.
+
+    Attributes:
+        state: values of the trainable and the other variables, and of the optimizer's.
+        gradients: of each step.
+        weights: the trainable values at the start and after each epoch.
+    """
+
+    def __init__(self, model, optimizer, how="step", donate=False):
+        self.model, self.optimizer, self.how = model, optimizer, how
+        donated = (0,) if donate else ()
+        step = {
+            "step": jax.jit(self._step, donate_argnums=donated),
+            "scan": jax.jit(
+                lambda state, batches: jax.lax.scan(self._step, state, batches),
+                donate_argnums=donated,
+            ),
+            "eager": self._step,
+        }
+        self.step = step[how]
+        variables = model.trainable_variables, model.non_trainable_variables, optimizer.variables
+        self.state = tuple(values(kind) for kind in variables)
+        self.gradients, self.weights = [], [arrays(self.state[0])]
+
+    def _step(self, state, batch):
+        trainable, rest, of_optimizer = state
+        x, y = batch
+
+        def loss(trainable):
+            y_pred, new = self.model.stateless_call(trainable, rest, x, training=True)
+            value = keras.losses.MeanSquaredError()(y, y_pred)
+            return value * 1024 if self.scaled else value, new
+
+        (_, rest), gradients = jax.value_and_grad(loss, has_aux=True)(trainable)
+        trainable, of_optimizer = self.optimizer.stateless_apply(of_optimizer, gradients, trainable)
+        return (trainable, rest, of_optimizer), gradients
+
+    @property
+    def scaled(self):
+        return isinstance(self.optimizer, optimizers.LossScaleOptimizer)
+
+    def epoch(self):
+        if self.how == "scan":
+            stacked = tuple(np.stack(part) for part in zip(*BATCHES, strict=True))
+            self.state, gradients = self.step(self.state, stacked)
+            of_steps = [[g[i] for g in gradients] for i in range(len(BATCHES))]
+        else:
+            of_steps = []
+            for batch in BATCHES:
+                self.state, gradients = self.step(self.state, batch)
+                of_steps.append(gradients)
+        scale = 1024 if self.scaled else 1
+        self.gradients += [[np.float64(g) / scale for g in step] for step in of_steps]
+        self.weights.append(arrays(self.state[0]))
+
+
+def norms(gradients):
+    return [np.linalg.norm(np.ravel(np.float64(g))) for g in gradients]
+
+
+def l2_of(steps):
+    return np.sqrt(np.mean([np.square(norms(step)) for step in steps], axis=0))
+
+
+def by_epoch(steps):
+    return [steps[i : i + len(BATCHES)] for i in range(0, len(steps), len(BATCHES))]
+
+
+def changes(weights):
+    return [
+        norms(np.float64(a) - b for a, b in zip(new, old, strict=True))
+        for old, new in pairwise(weights)
+    ]
+
+
+LOOP_OPTIMIZERS = {
+    "SGD": lambda: optimizers.SGD(0.1),
+    "clipped Adam": lambda: optimizers.Adam(0.01, clipnorm=0.05),
+    "averaged AdamW": lambda: optimizers.AdamW(0.01, use_ema=True, global_clipnorm=0.1),
+    "scaled": lambda: optimizers.LossScaleOptimizer(optimizers.SGD(0.1), 1024.0),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("SGD", "step"),
+        ("SGD", "eager"),
+        ("clipped Adam", "scan"),
+        ("averaged AdamW", "step"),
+        ("scaled", "scan"),
+    ],
+)
+def test_a_loop_of_ones_own_is_recorded_and_not_changed(name, how):
+    untracked = Loop(*made(LOOP_OPTIMIZERS[name]()), how)
+    for _ in range(EPOCHS):
+        untracked.epoch()
+    loop = Loop(*made(LOOP_OPTIMIZERS[name]()), how)
+    with GradientTracker().attach(loop.optimizer, loop.model) as tracker:
+        for epoch in range(EPOCHS):
+            loop.epoch()
+            tracker.record({"loss": float(epoch)}, weights=loop.state[0])
+    for one, other in zip(arrays(untracked.state), arrays(loop.state), strict=True):
+        np.testing.assert_array_equal(one, other)
+    history = tracker.history
+    wanted = [l2_of(steps) for steps in by_epoch(untracked.gradients)]
+    np.testing.assert_allclose(history["l2_norm"], wanted, 1e-5)
+    np.testing.assert_array_equal(history["updates"], 3)
+    np.testing.assert_array_equal(history.steps, [3, 6])
+    np.testing.assert_allclose(history["weight_l2"], [norms(w) for w in loop.weights[1:]], 1e-6)
+    np.testing.assert_allclose(history["update_l2"], changes(loop.weights), 1e-5, 1e-7)
+
+
+def test_accumulated_gradients_count_when_they_make_an_update():
+    loop = Loop(*made(optimizers.SGD(0.1, gradient_accumulation_steps=2)), "scan")
+    with GradientTracker().attach(loop.optimizer, loop.model) as tracker:
+        for _ in range(2):  # 6 steps, 3 updates: after the steps 2, 4 and 6
+            loop.epoch()
+            tracker.record(weights=loop.state[0])
+    g = loop.gradients
+    averages = [[(a + b) / 2 for a, b in zip(*g[i : i + 2], strict=True)] for i in (0, 2, 4)]
+    wanted = [l2_of(averages[:1]), l2_of(averages[1:])]
+    np.testing.assert_allclose(tracker.history["l2_norm"], wanted, 1e-5)
+    np.testing.assert_array_equal(tracker.history["updates"][:, 0], [1, 2])
+
+
+def test_a_step_that_is_skipped_is_counted_and_changes_no_weight():
+    loop = Loop(*made(optimizers.LossScaleOptimizer(optimizers.SGD(0.1), 1024.0)), "scan")
+    bad = Y.copy()
+    bad[9] = np.inf  # in the second of three batches
+    stacked = np.stack([x for x, _ in BATCHES]), bad.reshape(3, 8, 1)
+    with GradientTracker().attach(loop.optimizer, loop.model) as tracker:
+        loop.state, gradients = loop.step(loop.state, stacked)
+        tracker.record(weights=loop.state[0])
+    of_steps = [[np.float64(g[i]) for g in gradients] for i in (0, 2)]
+    of_steps = [
+        [g / scale for g in step] for step, scale in zip(of_steps, (1024, 1024), strict=True)
+    ]
+    history = tracker.history
+    assert history.logs["skipped_steps"] == [1.0]
+    np.testing.assert_array_equal(history["updates"], 2)
+    assert np.isfinite(history["l2_norm"]).all()
+
+
+def test_weights_that_the_loop_keeps_are_never_taken_from_the_model():
+    loop = Loop(*made(optimizers.SGD(0.1)))
+    with (
+        pytest.warns(UserWarning, match=r"call tracker.record\(weights=trainable_variables\)"),
+        GradientTracker().attach(loop.optimizer, loop.model) as tracker,
+    ):
+        for weights in (None, loop, loop):
+            loop.epoch()
+            tracker.record(weights=weights and loop.state[0])
+    history = tracker.history
+    assert np.isfinite(history["l2_norm"]).all()
+    assert np.isnan(history["weight_l2"][0]).all() and np.isnan(history["update_l2"][:2]).all()
+    np.testing.assert_allclose(history["weight_l2"][1:], [norms(w) for w in loop.weights[2:]], 1e-6)
+    np.testing.assert_allclose(history["update_l2"][2:], changes(loop.weights)[2:], 1e-5)
+
+
+@pytest.mark.parametrize("donate", [False, True])
+def test_weights_that_the_loop_assigns_are_found_in_the_model(donate):
+    loop = Loop(*made(optimizers.SGD(0.1)), donate=donate)
+    with GradientTracker().attach(loop.optimizer, loop.model) as tracker:
+        for _ in range(EPOCHS):
+            loop.epoch()
+            for variable, value in zip(loop.model.trainable_variables, loop.state[0], strict=True):
+                variable.assign(value)
+            tracker.record()
+    np.testing.assert_allclose(tracker.history["update_l2"], changes(loop.weights), 1e-5)
+
+
+def test_weights_of_arrays_that_were_donated_are_unknown():
+    loop = Loop(*made(optimizers.SGD(0.1)), donate=True)
+    loop.epoch()  # the model's own arrays are gone
+    with GradientTracker().attach(loop.optimizer, loop.model) as tracker:
+        for _ in range(2):
+            loop.epoch()
+            tracker.record(weights=loop.state[0])
+    history = tracker.history
+    np.testing.assert_allclose(history["weight_l2"], [norms(w) for w in loop.weights[2:]], 1e-6)
+    assert np.isnan(history["update_l2"][0]).all()
+    np.testing.assert_allclose(history["update_l2"][1:], changes(loop.weights)[2:], 1e-5)
+
+
+def test_a_step_that_was_compiled_before_is_traced_anew():
+    loop = Loop(*made(optimizers.SGD(0.1)))
+    loop.epoch()
+    with GradientTracker().attach(loop.optimizer, loop.model) as tracker:
+        loop.epoch()
+        tracker.record(weights=loop.state[0])
+    np.testing.assert_allclose(tracker.history["l2_norm"], [l2_of(loop.gradients[3:])], 1e-5)
+
+
+def test_a_step_that_cannot_be_traced_anew_is_no_silence():
+    loop = Loop(*made(optimizers.SGD(0.1)))
+    loop.step = loop.step.lower(loop.state, BATCHES[0]).compile()
+    tracker = GradientTracker().attach(loop.optimizer, loop.model)
+    loop.epoch()
+    with pytest.raises(RuntimeError, match="functions that are compiled after attach"):
+        tracker.record()
+    tracker.detach()
+
+
+def test_each_of_several_optimizers_has_its_weights():
+    first, second = (Loop(*made(optimizers.SGD(rate))) for rate in (0.1, 0.2))
+    tracker = GradientTracker().attach(first.optimizer, first.model, "first")
+    tracker.attach(second.optimizer, second.model, "second")
+    for loop in (first, second):
+        loop.epoch()
+    tracker.record(weights={"first": first.state[0], "second": second.state[0]})
+    tracker.detach()
+    for name, loop in (("first", first), ("second", second)):
+        history = tracker.histories[name]
+        np.testing.assert_allclose(history["l2_norm"], [l2_of(loop.gradients)], 1e-5)
+        np.testing.assert_allclose(history["update_l2"], changes(loop.weights), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("weights", "sentence"),
+    [
+        (lambda own: own[:-1], "4 arrays, received 3 arrays or other shapes: pass what"),
+        (lambda own: own[::-1], "4 arrays, received 4 arrays or other shapes: pass what"),
+        (lambda own: {"other": own}, "received other names than optimizer"),
+    ],
+)
+def test_weights_of_another_model_are_refused(weights, sentence):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(8), layers.Dense(1)])
+    optimizer = optimizers.SGD(0.1)
+    optimizer.build(model.trainable_variables)
+    loop = Loop(model, optimizer)
+    tracker = GradientTracker().attach(optimizer, model)
+    loop.epoch()
+    with pytest.raises(ValueError, match=sentence):
+        tracker.record(weights=weights(loop.state[0]))
+    tracker.record(weights=loop.state[0])  # nothing was lost
+    tracker.detach()
+    np.testing.assert_allclose(tracker.history["l2_norm"], [l2_of(loop.gradients)], 1e-5)
