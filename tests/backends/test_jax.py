@@ -1,10 +1,17 @@
 """What only JAX has: loops without side effects, steps that pass their state, many devices."""
 
+import json
+import os
+import socket
+import subprocess
+import sys
 from itertools import pairwise
+from pathlib import Path
 
 import jax
 import keras
 import numpy as np
+import oracle
 import pytest
 from keras import layers, optimizers
 
@@ -278,3 +285,88 @@ def test_weights_of_another_model_are_refused(weights, sentence):
     tracker.record(weights=loop.state[0])  # nothing was lost
     tracker.detach()
     np.testing.assert_allclose(tracker.history["l2_norm"], [l2_of(loop.gradients)], 1e-5)
+
+
+# ---- Several devices and processes ---------------------------------------------------------------
+
+
+def started(devices, **arguments):
+    """A training in a process of its own: JAX learns of devices and processes when it starts."""
+    script = Path(__file__).with_name("jax_runs.py")
+    root = str(Path(__file__).parents[2])
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    environment = os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": root, "XLA_FLAGS": flags}
+    return subprocess.Popen(
+        [sys.executable, script, json.dumps(arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def outcomes(processes):
+    """What each process found; none waits for another forever."""
+    try:
+        printed = [process.communicate(timeout=240) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, (_, errors) in zip(processes, printed, strict=True):
+        assert process.returncode == 0, errors[-3000:]
+    return [json.loads(out.splitlines()[-1]) for out, _ in printed]
+
+
+def expected_records(weights):
+    """Two epochs of gradient descent in float64 NumPy, on whole batches in one place."""
+    activations = ["tanh", "linear"]
+    steps = oracle.sgd(
+        weights, activations, X, Y, "mean_squared_error", epochs=2, batch_size=8, rate=0.1
+    )
+    epochs = [steps[:3], steps[3:]]
+    records = [oracle.statistics([step.gradients for step in part]) for part in epochs]
+    found = {name: [record[name] for record in records] for name in records[0]}
+    at_ends = [[np.asarray(w) for w in weights], *(part[-1].weights for part in epochs)]
+    found["weight_l2"] = [norms(w) for w in at_ends[1:]]
+    found["update_l2"] = changes(at_ends)
+    return found
+
+
+def assert_expected(found, wanted, weights, *, is_chief=True):
+    for how, recorded in found.items():
+        for name in ("mean_abs", "l2_norm", "max_abs", "weight_l2", "update_l2"):
+            values = recorded[name][-2:]  # without the record before training
+            np.testing.assert_allclose(values, wanted[name], 2e-5, err_msg=f"{how} {name}")
+        np.testing.assert_array_equal(recorded["updates"][-2:], 3, how)
+        assert recorded["journal"] == is_chief, how
+        if how != "own loop":
+            first = oracle.backprop(weights, ["tanh", "linear"], X[:8], Y[:8], "mean_squared_error")
+            np.testing.assert_allclose(recorded["l2_norm"][0], norms(first[1]), 2e-5, err_msg=how)
+
+
+HOW = {"fit", "own loop", "loop", "compiled loop"}
+
+
+def test_on_several_devices_the_gradient_is_that_of_the_whole_batch(tmp_path):
+    arguments = {"folder": str(tmp_path), "layouts": ["data", "model"]}
+    (outcome,) = outcomes([started(4, **arguments)])
+    wanted = expected_records(outcome["weights"])
+    for layout in ("data", "model"):
+        assert set(outcome["found"][layout]) == HOW
+        assert_expected(outcome["found"][layout], wanted, outcome["weights"])
+
+
+def test_two_processes_record_the_whole_batch_and_one_writes_the_journal(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = {"folder": str(tmp_path), "layouts": ["data", "model"], "port": port}
+    pair = outcomes([started(2, **arguments, processes=2, process=i) for i in range(2)])
+    for process, outcome in enumerate(pair):
+        wanted = expected_records(outcome["weights"])
+        for layout in ("data", "model"):
+            found = outcome["found"][layout]
+            assert set(found) == HOW
+            if process != 0:  # JAX gives what a compiled function reports to one process
+                assert found.pop("own loop")["l2_norm"] == []
+            assert_expected(found, wanted, outcome["weights"], is_chief=process == 0)
