@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -285,6 +286,198 @@ def test_weights_of_another_model_are_refused(weights, sentence):
     tracker.record(weights=loop.state[0])  # nothing was lost
     tracker.detach()
     np.testing.assert_allclose(tracker.history["l2_norm"], [l2_of(loop.gradients)], 1e-5)
+
+
+# ---- `fit` ---------------------------------------------------------------------------------------
+
+
+class TwoParts(keras.Model):
+    """Two networks, each trained by an optimizer of its own, in a step of JAX's signature."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = layers.Dense(1, name="one"), layers.Dense(1, name="two")
+        self.mean = keras.metrics.Mean("gap")
+        self.build((None, 6))
+
+    def build(self, shape):
+        self.one.build(shape)
+        self.two.build(shape)
+        self.built = True
+
+    def compile(self, optimizer, second_optimizer):
+        super().compile(optimizer)
+        self.second_optimizer = second_optimizer
+        optimizer.build(self.one.trainable_variables)
+        second_optimizer.build(self.two.trainable_variables)
+
+    @property
+    def metrics(self):
+        return [self.mean]
+
+    def train_step(self, state, data):
+        trainable, rest, of_optimizer, metrics = state
+        x, y = data
+
+        def loss(part, values):
+            return jax.numpy.mean((part.stateless_call(values, [], x)[0] - y) ** 2)
+
+        first = jax.grad(lambda v: loss(self.one, v))(trainable[:2])
+        second = jax.grad(lambda v: loss(self.two, v))(trainable[2:])
+        one, of_optimizer = self.optimizer.stateless_apply(of_optimizer, first, trainable[:2])
+        of_second = values(self.second_optimizer.variables)
+        two, _ = self.second_optimizer.stateless_apply(of_second, second, trainable[2:])
+        metrics = self.mean.stateless_update_state(metrics, loss(self.one, one))
+        logs = {"gap": self.mean.stateless_result(metrics)}
+        return logs, (one + two, rest, of_optimizer, metrics)
+
+
+def fitted(make, callbacks=(), epochs=2, **options):
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(3)
+    model = make()
+    start = arrays(values(model.trainable_variables))
+    settings = {"batch_size": 8, "epochs": epochs, "shuffle": False, "verbose": 0}
+    model.fit(X, Y, callbacks=list(callbacks), **settings | options)
+    return model, start
+
+
+def dense(optimizer=None, **options):
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(8, "tanh"), layers.Dense(1)])
+    model.compile(optimizer or optimizers.SGD(0.1), "mse", **options)
+    return model
+
+
+def numpy_records(start, epochs, activations=("tanh", "linear"), rate=0.1):
+    """The l2 norms of the first step and of each epoch, in float64 NumPy."""
+    steps = oracle.sgd(
+        start, activations, X, Y, "mean_squared_error", epochs=epochs, batch_size=8, rate=rate
+    )
+    parts = [steps[:1], *by_epoch(steps)]
+    return [l2_of([step.gradients for step in part]) for part in parts]
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_step_of_jax_s_signature_with_two_optimizers(eager):
+    def make():
+        model = TwoParts()
+        model.compile(optimizers.SGD(0.1), optimizers.SGD(0.05))
+        model.run_eagerly = eager
+        return model
+
+    tracker = GradientTracker()
+    untracked, start = fitted(make)
+    tracked, _ = fitted(make, [tracker])
+    for a, b in zip(untracked.variables, tracked.variables, strict=True):
+        np.testing.assert_array_equal(a.value, b.value)
+    assert set(tracker.histories) == {"optimizer", "second_optimizer"}
+    for name, weights, rate in (
+        ("optimizer", start[:2], 0.1),
+        ("second_optimizer", start[2:], 0.05),
+    ):
+        wanted = numpy_records(weights, 2, ["linear"], rate)
+        history = tracker.histories[name]
+        np.testing.assert_allclose(history["l2_norm"], wanted, 1e-5, err_msg=name)
+        moved = zip(values(tracked.trainable_variables), start, strict=True)
+        assert all(np.any(np.asarray(a) != b) for a, b in moved)
+        assert (history["update_l2"][1:] > 0).all()
+
+
+class Stop(keras.callbacks.Callback):
+    """Raises in the second epoch, where a Ctrl-C or an error of a callback arrives."""
+
+    def __init__(self, error, at):
+        super().__init__()
+        self.error, self.at, self.epoch = error, at, 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == self.at:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("of a callback")])
+def test_after_an_exception_the_records_are_there_and_the_next_fit_is_right(error):
+    tracker, made_models = GradientTracker(), []
+
+    def make():
+        made_models.append(dense())
+        return made_models[-1]
+
+    with pytest.raises(type(error)), tracker:
+        fitted(make, [tracker, Stop(error, (1, 1))])
+    model = made_models[-1]
+    first = tracker.history
+    assert first.metadata["interrupted"] and first.steps.tolist() == [0, 3, 5]
+    model.jax_state_sync()
+    start = arrays(values(model.trainable_variables))
+    assert not any(np.isnan(w).any() for w in start)
+    again = GradientTracker()
+    model.fit(X, Y, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=[again])
+    np.testing.assert_allclose(again.history["l2_norm"], numpy_records(start, 2), 1e-5)
+    assert "train_step" not in vars(model) and len(model.optimizer.variables) == 2
+
+
+class Bad(keras.utils.PyDataset):
+    """Data whose second epoch fails in its second batch."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error, self.asked = error, 0
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, i):
+        self.asked += 1
+        if self.asked == 5:
+            raise self.error
+        return X[8 * i : 8 * (i + 1)], Y[8 * i : 8 * (i + 1)]
+
+
+def test_after_an_exception_in_the_data_the_model_is_usable():
+    model, tracker = dense(), GradientTracker()
+    with pytest.raises(RuntimeError, match="of the data"), tracker:
+        model.fit(Bad(RuntimeError("of the data")), epochs=2, verbose=0, callbacks=[tracker])
+    assert tracker.history.steps.tolist()[:2] == [0, 3]
+    assert np.isfinite(tracker.history["weight_l2"]).all()
+    assert np.isfinite(model.predict(X, verbose=0)).all()
+    start = arrays(values(model.trainable_variables))
+    again = GradientTracker()
+    model.fit(X, Y, batch_size=8, epochs=1, shuffle=False, verbose=0, callbacks=[again])
+    np.testing.assert_allclose(again.history["l2_norm"], numpy_records(start, 1), 1e-5)
+
+
+def test_a_checkpoint_in_mid_fit_has_the_whole_state_of_the_optimizer(tmp_path):
+    path = str(tmp_path / "{epoch}.keras")
+    saves = keras.callbacks.ModelCheckpoint(path)
+    tracked, _ = fitted(lambda: dense(optimizers.Adam(0.01)), [GradientTracker(), saves])
+    half, _ = fitted(lambda: dense(optimizers.Adam(0.01)), epochs=1)
+    for epoch, model in ((1, half), (2, tracked)):
+        loaded = keras.models.load_model(path.format(epoch=epoch))
+        pairs = (
+            zip(loaded.weights, model.weights, strict=True),
+            zip(loaded.optimizer.variables, model.optimizer.variables, strict=True),
+        )
+        for a, b in (pair for kind in pairs for pair in kind):
+            np.testing.assert_array_equal(a.value, b.value, err_msg=a.path)
+
+
+def test_models_are_copied_and_fitted_again_after_a_fit_with_two_trackers():
+    trackers = GradientTracker(), GradientTracker(["max_abs"])
+    model, start = fitted(dense, trackers)
+    for tracker in trackers:
+        np.testing.assert_allclose(tracker.history["l2_norm"], numpy_records(start, 2), 1e-5)
+    copied = pickle.loads(pickle.dumps(model))
+    middle = arrays(values(model.trainable_variables))
+    for one in (model, copied):
+        one.fit(X, Y, batch_size=8, shuffle=False, verbose=0, callbacks=[trackers[0]])
+    assert trackers[0].previous[0].epochs.tolist() == [0, 1, 2, 3]
+    wanted = numpy_records(middle, 1)
+    np.testing.assert_allclose(trackers[0].previous[0]["l2_norm"][3], wanted[1], 1e-5)
+    np.testing.assert_allclose(trackers[0].history["l2_norm"], wanted, 1e-5)
 
 
 # ---- Several devices and processes ---------------------------------------------------------------
