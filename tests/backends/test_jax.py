@@ -1,11 +1,13 @@
 """What only JAX has: loops without side effects, steps that pass their state, many devices."""
 
+import _thread
 import json
 import os
 import pickle
 import socket
 import subprocess
 import sys
+import threading
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import oracle
 import pytest
 from keras import layers, optimizers
 
+from kgrad.measure.loop import Training, TrainingSettings, train_and_track_gradients
 from kgrad.measure.tracker import GradientTracker
 
 RANDOM = np.random.default_rng(12345)
@@ -478,6 +481,75 @@ def test_models_are_copied_and_fitted_again_after_a_fit_with_two_trackers():
     wanted = numpy_records(middle, 1)
     np.testing.assert_allclose(trackers[0].previous[0]["l2_norm"][3], wanted[1], 1e-5)
     np.testing.assert_allclose(trackers[0].history["l2_norm"], wanted, 1e-5)
+
+
+# ---- `train_and_track_gradients` -----------------------------------------------------------------
+
+
+def arguments(**changes):
+    """All settings of a `Training`."""
+    settings = dict.fromkeys(["optimizer", "loss", "clipped", "probe"])
+    settings |= {"statistics": ["max_abs", "zero_fraction"], "distributions": False}
+    settings |= {"epochs": 3, "batch_size": 7, "every": "epoch", "shuffle": True}
+    return TrainingSettings(**settings | {"jit_compile": True} | changes)
+
+
+@pytest.mark.parametrize("jit_compile", [True, False])
+def test_the_loop_is_gradient_descent_in_numpy(jit_compile):
+    keras.utils.set_random_seed(3)
+    model = dense()
+    training = Training(model, X, Y, arguments(jit_compile=jit_compile))
+    for seed in (7, 8):  # a second run goes on from the weights of the first
+        start = arrays(values(model.trainable_variables))
+        history = training.run(seed)
+        random = np.random.default_rng(seed)
+        order = [random.permutation(24) for _ in range(3)]
+        settings = {"epochs": 3, "batch_size": 7, "rate": 0.1, "order": order}
+        steps = oracle.sgd(start, ["tanh", "linear"], X, Y, "mean_squared_error", **settings)
+        parts = [steps[:1], *(steps[i : i + 4] for i in range(0, 12, 4))]
+        assert history.steps.tolist() == [0, 4, 8, 12]
+        for i, part in enumerate(parts):
+            wanted = oracle.statistics([step.gradients for step in part])
+            for name in ("mean_abs", "l2_norm", "max_abs", "zero_fraction"):
+                np.testing.assert_allclose(history[name][i], wanted[name], 1e-5, err_msg=name)
+            losses = [step.loss * step.samples for step in part]
+            loss = sum(losses) / sum(step.samples for step in part)
+            np.testing.assert_allclose(history.logs["loss"][i], loss, 1e-5)
+        for variable, weight in zip(model.trainable_variables, steps[-1].weights, strict=True):
+            np.testing.assert_allclose(variable.value, weight, 1e-5, 1e-6)
+
+
+def test_each_run_starts_with_the_optimizer_as_it_was():
+    keras.utils.set_random_seed(3)
+    model = dense(optimizers.Adam(0.01))
+    training = Training(model, X, Y, arguments(shuffle=False))
+    start = arrays(values(model.trainable_variables))
+    found = []
+    for _ in range(2):
+        for variable, weight in zip(model.trainable_variables, start, strict=True):
+            variable.assign(weight)
+        history = training.run()
+        found.append([*arrays(values(model.variables)), history["l2_norm"]])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_ctrl_c_returns_the_history_and_leaves_the_model_usable():
+    keras.utils.set_random_seed(3)
+    model = dense(optimizers.SGD(1e-6))  # does not arrive before the interrupt
+    start = arrays(values(model.trainable_variables))
+    interrupt = threading.Timer(6, _thread.interrupt_main)
+    interrupt.start()
+    settings = {"batch_size": 8, "shuffle": False, "jit_compile": True, "every": 3000}
+    history = train_and_track_gradients(model, X, Y, 10**7, **settings)
+    interrupt.join()
+    assert history.metadata["interrupted"] and len(history) > 2
+    assert int(model.optimizer.iterations.value) == history.steps[-1]
+    first = oracle.backprop(start, ["tanh", "linear"], X[:8], Y[:8], "mean_squared_error")[1]
+    np.testing.assert_allclose(history["l2_norm"][0], norms(first), 1e-5)
+    middle = arrays(values(model.trainable_variables))
+    again = train_and_track_gradients(model, X, Y, 2, **settings | {"every": "epoch"})
+    np.testing.assert_allclose(again["l2_norm"], numpy_records(middle, 2, rate=1e-6), 1e-5)
 
 
 # ---- Several devices and processes ---------------------------------------------------------------
