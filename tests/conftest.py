@@ -20,6 +20,8 @@ if find_spec("keras"):  # figures, histories and diagnoses are tested without Ke
     import keras
 
     collect_ignore.remove(f"backends/test_{keras.backend.backend()}.py")
+    if keras.backend.backend() == "tensorflow":
+        collect_ignore.append("backends/test_pages.py")  # its page is in test_documentation
 
     @pytest.fixture(autouse=True)
     def fresh_keras():
