@@ -36,7 +36,9 @@ else:
 
     def gradients_of(loss_of, variables):
         """The gradient of `loss_of()` by each variable; None where there is no path."""
-        return torch.autograd.grad(loss_of(), [v.value for v in variables], allow_unused=True)
+        with torch.random.fork_rng([]):  # dropout without a seed draws from torch's own generator
+            loss = loss_of()
+        return torch.autograd.grad(loss, [v.value for v in variables], allow_unused=True)
 
 
 def as_float64(gradient, variable):

@@ -135,7 +135,8 @@ def _stand_ins(
 
     # Keras calls layers in float8 by the second name.
     replaced = {name: recorded_call(getattr(layer, name)) for name in ("call", "quantized_call")}
-    if callable(layer.__dict__.get("activation")):
+    # Torch keeps an activation that is a layer itself outside of `__dict__`.
+    if callable(getattr(layer, "activation", None)):
         replaced["activation"] = recorded_activation(layer.activation)
     return replaced
 

@@ -453,17 +453,14 @@ def test_a_subclassed_model_is_opened_to_what_it_calls(X, y):
 
 
 def test_nested_models_are_opened_and_not_counted(X, y):
-    part = keras.Sequential([keras.Input((4,)), layers.Dense(4, "relu", name="in_part")])
+    hidden = layers.Dense(4, "relu", name="in_part")
+    part = keras.Sequential([keras.Input((4,)), hidden], name="part")
     inputs = keras.Input((5,))
     body = keras.Model(inputs, part(part(layers.Dense(4, name="before")(inputs))), name="body")
     model = keras.Sequential([keras.Input((5,)), body, layers.Dense(1, name="after")])
     probe = Probe(model, X, y, MSE)
-    assert probe.outputs == (
-        "body/before",
-        "body/sequential/in_part",
-        "body/sequential/in_part (2)",
-        "after",
-    )
+    inner = "body/part/in_part"
+    assert probe.outputs == ("body/before", inner, f"{inner} (2)", "after")
     before = dense(body.layers[1], X)
     once = np.maximum(dense(part.layers[0], before), 0)
     twice = np.maximum(dense(part.layers[0], once), 0)

@@ -88,7 +88,7 @@ def test_an_activation_may_have_parameters_of_its_own_for_every_unit(z):
     expected = np.mean((z < 0) & (alpha < 0.01 * 2))  # 2 is the largest slope of all
 
     def prelu(z):
-        return ops.where(z > 0, z, alpha * z)
+        return ops.where(z > 0, z, ops.convert_to_tensor(alpha) * z)
 
     assert saturated_share(prelu, z) == expected
 

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import torch
 
+from kgrad.measure.backends.torch.runtime import torch_state_kept
+
 
 def intermediate_gradients(
     function: Callable[[Callable[[Any], Any]], tuple[Any, Any]],
@@ -67,21 +69,12 @@ def compile_dry_run(
         structure with NumPy arrays.
     """
     tensors = keras.tree.map_structure(keras.ops.convert_to_tensor, data)
-    cuda = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    modules: torch.nn.Module = model  # on this backend
 
     def run() -> Any:
-        # Variables cannot change in the scope, but the buffers and the generator of torch's own
-        # modules, such as one in a `TorchModuleWrapper`, can.
-        buffers = [(buffer, buffer.clone()) for buffer in modules.buffers()]
         values = [(v, v.value.detach()) for v in model.variables]
-        try:
-            with torch.random.fork_rng(cuda), torch.no_grad(), keras.StatelessScope(values):
-                result = function(*tensors)
-        finally:
-            with torch.no_grad():
-                for buffer, before in buffers:
-                    buffer.copy_(before)
+        scope = keras.StatelessScope(values, collect_losses=True)
+        with torch_state_kept(model), torch.no_grad(), scope:
+            result = function(*tensors)
         return keras.tree.map_structure(keras.ops.convert_to_numpy, result)
 
     run()  # nothing was traced: errors come now, not in the first run

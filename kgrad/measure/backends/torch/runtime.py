@@ -1,7 +1,7 @@
 """Torch's devices, Keras's step on torch, and the values of variables."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import keras
@@ -78,7 +78,29 @@ def xla_on_cpu(jit_compile: bool) -> bool:
 
 def variable_scope(model: keras.Model) -> AbstractContextManager[Any]:
     """Return the context in which to make arrays that a model's steps update."""
-    return nullcontext()
+    return torch_state_kept(model)
+
+
+@contextmanager
+def torch_state_kept(model: keras.Model) -> Iterator[None]:
+    """Put back, after this block, what a call of a model changes although Keras does not know it.
+
+    It is the state of torch's own modules, such as one in a `TorchModuleWrapper`: their buffers,
+    and torch's generator of random numbers. Even a symbolic call may change it: Keras then calls
+    the model with numbers.
+    """
+    cuda = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    # Not the model's own `buffers()`: torch knows no layers that a Keras model keeps in a list.
+    layers: list[torch.nn.Module] = model._flatten_layers()  # on this backend
+    found = {id(buffer): buffer for layer in layers for buffer in layer.buffers()}
+    before = [(buffer, buffer.clone()) for buffer in found.values()]
+    try:
+        with torch.random.fork_rng(cuda):
+            yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in before:
+                buffer.copy_(value)
 
 
 def under_strategy() -> bool:
