@@ -252,9 +252,9 @@ class OptimizerRecording:
     def _journal(self) -> Path | None:
         """Return the journal's path: the given one for the first history of the compiled optimizer.
 
-        Others have the optimizer's name or a number appended.
+        Others have the optimizer's name or a number appended. None if this process writes none.
         """
-        if self._options.journal is None:
+        if self._options.journal is None or not backend.workers(self._model).is_chief:
             return None
         path = Path(self._options.journal)
         parts = [path.stem] + ([] if self.name == COMPILED else [self.name])
@@ -278,13 +278,15 @@ class Recordings:
         self, name: str, optimizer: keras.optimizers.Optimizer, model: keras.Model, **settings: Any
     ) -> None:
         """Listen to an optimizer from now on; for the settings see `OptimizerRecording.begin`."""
-        for argument, value, kind in (
-            ("optimizer", optimizer, keras.optimizers.Optimizer),
-            ("model", model, keras.Model),
-            ("name", name, str),
+        for argument, value, kind, accepted in (
+            ("optimizer", optimizer, keras.optimizers.Optimizer, "an optimizer of Keras"),
+            ("model", model, keras.Model, "a Keras model and not its wrapper"),
         ):
             if not isinstance(value, kind):
-                raise TypeError(f"{argument} must be a {kind.__name__}, received {value!r:.100}")
+                found = f"{type(value).__module__}.{type(value).__qualname__}"
+                raise TypeError(f"{argument} must be {accepted}, received a {found}")
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a str, received {name!r:.100}")
         if "/" in name:
             raise ValueError(f"name must have no slash, received {name!r}")
         if any(recording.name == name for recording in self._running):

@@ -213,9 +213,13 @@ class GradientTracker(keras.callbacks.Callback):
                 "every, probe and stop_on work only in fit: in your own loop call "
                 "tracker.record(), kgrad.Probe.measure() or kgrad.diagnose()"
             )
-        self._open_writer()
         self._has_warned = False
         self._recordings.attach(name, optimizer, model)
+        try:
+            self._open_writer(model)
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def record(
@@ -300,7 +304,7 @@ class GradientTracker(keras.callbacks.Callback):
         self._begun.clear()
         if self._probe_data is not None:
             self._probe = Probe(self.model, *self._probe_data)
-        self._open_writer()
+        self._open_writer(self.model)
         self._follow_model()
         self._stop_fit = listen_to_fit(self.model, self)
 
@@ -440,8 +444,9 @@ class GradientTracker(keras.callbacks.Callback):
             self._has_warned = True
             warnings.warn(message, stacklevel=2)
 
-    def _open_writer(self) -> None:
-        if self._log_dir is not None and self._writer is None:
+    def _open_writer(self, model: keras.Model) -> None:
+        is_asked = self._log_dir is not None and self._writer is None
+        if is_asked and backend.workers(model).is_chief:
             from kgrad.measure.event_files import TensorBoardWriter
 
             self._writer = TensorBoardWriter(self._log_dir)

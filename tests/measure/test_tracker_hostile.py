@@ -219,8 +219,9 @@ def test_attach_refuses_what_it_would_not_do(model):
     other = keras.Sequential([keras.Input((3,)), layers.Dense(1)])
     optimizer.build(model.trainable_variables)
     for tracker, arguments, error, message in (
-        (GradientTracker(), (model, optimizer), TypeError, "optimizer must be a"),
-        (GradientTracker(), ("sgd", model), TypeError, "optimizer must be a"),
+        (GradientTracker(), (model, optimizer), TypeError, "optimizer must be an optimizer of"),
+        (GradientTracker(), ("sgd", model), TypeError, "received a builtins.str"),
+        (GradientTracker(), (optimizer, layers.Dense(1)), TypeError, "model must be a Keras model"),
         (GradientTracker(), (optimizer, model, 3), TypeError, "name must be a str, received 3"),
         (GradientTracker(), (optimizer, model, "a/b"), ValueError, "name must have no slash"),
         (GradientTracker(), (optimizer, other), ValueError, "must train weights of model"),

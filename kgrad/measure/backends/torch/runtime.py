@@ -38,19 +38,27 @@ def require_loop_strategy(model: keras.Model, optimizer: Any, loss: Any, **argum
     Raises:
         ValueError: if this process belongs to a group of several.
     """
-    distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized():
-        processes = distributed.get_world_size()
-        if processes > 1:
-            raise ValueError(
-                "train_and_track_gradients trains in one process on torch, received a group of "
-                f"{processes}: use GradientTracker in fit or in a loop of your own"
-            )
+    processes = workers(model).count
+    if processes > 1:
+        raise ValueError(
+            "train_and_track_gradients trains in one process on torch, received a group of "
+            f"{processes}: use GradientTracker in a loop of your own"
+        )
 
 
 def workers(model: keras.Model) -> Workers:
-    """Return the processes that train a model in the loop: this one."""
-    return Workers()
+    """Return the processes that train a model: several after `init_process_group`."""
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return Workers()
+    return _Processes()
+
+
+class _Processes(Workers):
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = torch.distributed.get_world_size()
+        self.is_chief = torch.distributed.get_rank() == 0
 
 
 def make_fit_step(
