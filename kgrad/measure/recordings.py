@@ -294,6 +294,12 @@ class Recordings:
                 f"name must be one that is not attached yet, received {name!r}: give this "
                 'optimizer another name, such as name="generator"'
             )
+        parts = getattr(getattr(optimizer, "inner_optimizer", optimizer), "optimizers", None)
+        if parts is not None:
+            raise ValueError(
+                f"optimizer {optimizer.name!r} makes no updates itself: build it, and attach each "
+                "of its `optimizers` under a name of its own"
+            )
         recording = self._all.setdefault(name, OptimizerRecording(name, self._options))
         recording.begin(optimizer, model, **settings)
         self._running.append(recording)
@@ -397,8 +403,11 @@ class Recordings:
 
     @property
     def histories(self) -> dict[str, GradientHistory]:
-        """The history of each optimizer, by its name."""
-        return {name: one.history for name, one in self._all.items() if one.history is not None}
+        """The history of each optimizer that made an update, by its name; until then of each."""
+        begun = {name: one.history for name, one in self._all.items() if one.history is not None}
+        # Keras compiles every model with an optimizer, and builds it, used or not.
+        used = {name: h for name, h in begun.items() if len(h) or self._all[name].heard}
+        return used or begun
 
     @property
     def previous(self) -> list[GradientHistory]:

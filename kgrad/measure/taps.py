@@ -188,6 +188,7 @@ class _UpdateTap(_Tap):
         super().__init__(optimizer)
         # Replicas run in threads that may switch between the methods.
         self._seen = threading.local()
+        self._tell = backend.uncompiled(self._tell_listeners)
 
     def _filter_empty_gradients(
         self, original: Callable, grads: Gradients, variables: Sequence[keras.Variable]
@@ -207,24 +208,28 @@ class _UpdateTap(_Tap):
         trainable_variables: Sequence[keras.Variable],
         learning_rate: Any,
     ) -> None:
-        unclipped = backend.readable_gradients(self._seen.unclipped)
+        self._tell(grads, trainable_variables)
+        original(grads, trainable_variables, learning_rate)
+
+    def _tell_listeners(self, grads: Gradients, variables: Sequence[keras.Variable]) -> None:
+        seen, self._seen.unclipped = self._seen.unclipped, None
+        unclipped = backend.readable_gradients(seen)
         # Without clipping Keras passes the same list.
-        same = grads is self._seen.unclipped
-        clipped = unclipped if same else backend.readable_gradients(grads)
-        del self._seen.unclipped
+        clipped = unclipped if grads is seen else backend.readable_gradients(grads)
         unconnected = self._seen.unconnected
         none = [None] * len(unconnected)
         made = backend.update_made(self.target)
         for listener in tuple(self.listeners):
-            listener.update(
-                [*trainable_variables, *unconnected], unclipped + none, clipped + none, made
-            )
-        original(grads, trainable_variables, learning_rate)
+            listener.update([*variables, *unconnected], unclipped + none, clipped + none, made)
 
 
 class _AttemptTap(_Tap):
     # On JAX the second one does not call the first.
     methods = ("apply", "stateless_apply")
+
+    def __init__(self, optimizer: keras.optimizers.Optimizer) -> None:
+        super().__init__(optimizer)
+        self._attempt = backend.uncompiled(self._tell_listeners)
 
     def apply(
         self,
@@ -251,7 +256,9 @@ class _AttemptTap(_Tap):
         counted = [scope.get_current_value(variable) for variable in variables]
         return original(counted, grads, trainable_variables)
 
-    def _attempt(self, grads: Gradients, variables: Sequence[keras.Variable] | None = None) -> None:
+    def _tell_listeners(
+        self, grads: Gradients, variables: Sequence[keras.Variable] | None = None
+    ) -> None:
         known = variables or self.target.inner_optimizer._trainable_variables
         readable = backend.readable_gradients(grads)
         for listener in tuple(self.listeners):

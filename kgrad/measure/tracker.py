@@ -445,8 +445,9 @@ class GradientTracker(keras.callbacks.Callback):
             warnings.warn(message, stacklevel=2)
 
     def _open_writer(self, model: keras.Model) -> None:
-        is_asked = self._log_dir is not None and self._writer is None
-        if is_asked and backend.workers(model).is_chief:
+        if self._log_dir is None or self._writer is not None:
+            return
+        if backend.workers(model).is_chief:
             from kgrad.measure.event_files import TensorBoardWriter
 
             self._writer = TensorBoardWriter(self._log_dir)

@@ -134,6 +134,11 @@ def step_logs(result: Any) -> Mapping[str, Any]:
     return result[0]
 
 
+def uncompiled(function: Callable) -> Callable:
+    """Return a function that is not compiled apart from the step: the function itself."""
+    return function
+
+
 def xla_on_cpu(jit_compile: bool) -> bool:
     """Return whether XLA compiles a step for a CPU."""
     return jit_compile and jax.default_backend() == "cpu"

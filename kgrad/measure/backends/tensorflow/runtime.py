@@ -84,6 +84,11 @@ def count_places(places: tf.Tensor, length: int) -> tf.Tensor:
     return tf.cast(counts, tf.int32)
 
 
+def uncompiled(function: Callable) -> Callable:
+    """Return a function that is not compiled apart from the step: the function itself."""
+    return function
+
+
 def xla_on_cpu(jit_compile: bool) -> bool:
     """Return whether XLA compiles a step for a CPU."""
     return jit_compile and not tf.config.list_logical_devices("GPU")

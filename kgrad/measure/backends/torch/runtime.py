@@ -79,6 +79,11 @@ def step_logs(result: Any) -> Mapping[str, Any]:
     return result
 
 
+def uncompiled(function: Callable) -> Callable:
+    """Return a function that `torch.compile` leaves as it is, with all that it calls."""
+    return torch.compiler.disable(function)
+
+
 def xla_on_cpu(jit_compile: bool) -> bool:
     """Return whether XLA compiles a step for a CPU: never."""
     return False
