@@ -35,8 +35,6 @@ from kgrad.records.checks import (
 from kgrad.records.history import GradientHistory
 from kgrad.records.journal import JOURNAL_MODES, JournalMode, JournalWriter
 
-# XLA compiles for about a second and then saves 0.1 to 1 ms per step: it pays beyond this many.
-_STEPS_THAT_REPAY_XLA = 5000
 # Python handles a Ctrl-C only between calls of the compiled function.
 _SECONDS_BETWEEN_CALLS = 0.2
 
@@ -100,8 +98,9 @@ def train_and_track_gradients(
         shuffle: whether each epoch takes the samples in a new order.
         seed: seed of that order; None draws one from NumPy's global generator, which
             `keras.utils.set_random_seed` sets. It is saved in the history's metadata.
-        jit_compile: whether XLA compiles the loop. "auto": if every layer supports it and the run
-            is long enough, 5,000 steps, to repay the compilation.
+        jit_compile: whether XLA (on torch `torch.compile`) compiles the loop. "auto": if every
+            layer supports it, on JAX; on TensorFlow if also the run is long enough, 5,000 steps, to
+            repay the compilation; on torch never.
         journal: file that each record is appended to as soon as it is made.
         journal_mode: what to do with a journal that already has records: `"refuse"` raises;
             `"continue"` appends to it, and its records are the first of the history; `"replace"`
@@ -424,7 +423,7 @@ def _resolve_jit(jit_compile: bool | str, model: keras.Model, steps: int) -> boo
     if jit_compile != "auto":
         return bool(jit_compile)
     supported = all(layer.supports_jit for layer in model._flatten_layers())
-    return supported and steps >= _STEPS_THAT_REPAY_XLA
+    return supported and steps >= backend.STEPS_THAT_REPAY_COMPILING
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from kgrad.measure.backends.jax.gradients import (
 from kgrad.measure.backends.jax.runtime import (
     END_OF_DATA,
     as_array,
+    STEPS_THAT_REPAY_COMPILING,
     describe_device,
     forget_traces,
     have_values,
@@ -38,6 +39,7 @@ from kgrad.measure.backends.jax.totals import Totals
 
 __all__ = [
     "END_OF_DATA",
+    "STEPS_THAT_REPAY_COMPILING",
     "Totals",
     "TrainingLoop",
     "as_array",

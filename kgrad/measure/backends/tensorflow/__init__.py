@@ -10,6 +10,7 @@ from kgrad.measure.backends.tensorflow.gradients import readable_gradients
 from kgrad.measure.backends.tensorflow.runtime import (
     END_OF_DATA,
     as_array,
+    STEPS_THAT_REPAY_COMPILING,
     count_places,
     describe_device,
     exponents,
@@ -34,6 +35,7 @@ from kgrad.measure.backends.tensorflow.traces import forget_traces, trained_vari
 
 __all__ = [
     "END_OF_DATA",
+    "STEPS_THAT_REPAY_COMPILING",
     "Totals",
     "TrainingLoop",
     "as_array",

@@ -10,6 +10,8 @@ import tensorflow as tf
 
 # Exceptions by which a compiled step of `fit` reports the end of the data.
 END_OF_DATA = (StopIteration, tf.errors.OutOfRangeError)
+# XLA compiles for about a second and then saves 0.1 to 1 ms per step: it pays beyond this many.
+STEPS_THAT_REPAY_COMPILING: float = 5000
 
 
 def version() -> str:

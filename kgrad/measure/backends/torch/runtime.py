@@ -1,5 +1,6 @@
 """Torch's devices, Keras's step on torch, and the values of variables."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -12,6 +13,8 @@ from kgrad.measure.workers import Workers
 
 # Exceptions by which a step of `fit` reports the end of the data: it gets a batch and raises none.
 END_OF_DATA: tuple[type[BaseException], ...] = ()
+# As Keras has it: `torch.compile` takes half a minute, and breaks the graph of Keras's calls.
+STEPS_THAT_REPAY_COMPILING: float = math.inf
 
 
 def version() -> str:
