@@ -252,9 +252,9 @@ class OptimizerRecording:
     def _journal(self) -> Path | None:
         """Return the journal's path: the given one for the first history of the compiled optimizer.
 
-        Others have the optimizer's name or a number appended. None if this process writes none.
+        Others have the optimizer's name or a number appended.
         """
-        if self._options.journal is None or not backend.workers(self._model).is_chief:
+        if self._options.journal is None:
             return None
         path = Path(self._options.journal)
         parts = [path.stem] + ([] if self.name == COMPILED else [self.name])
