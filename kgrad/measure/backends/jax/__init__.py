@@ -14,8 +14,8 @@ from kgrad.measure.backends.jax.gradients import (
 )
 from kgrad.measure.backends.jax.runtime import (
     END_OF_DATA,
-    as_array,
     STEPS_THAT_REPAY_COMPILING,
+    as_array,
     describe_device,
     forget_traces,
     have_values,

@@ -9,8 +9,8 @@ from kgrad.measure.backends.tensorflow.distribution import require_loop_strategy
 from kgrad.measure.backends.tensorflow.gradients import readable_gradients
 from kgrad.measure.backends.tensorflow.runtime import (
     END_OF_DATA,
-    as_array,
     STEPS_THAT_REPAY_COMPILING,
+    as_array,
     count_places,
     describe_device,
     exponents,

@@ -14,8 +14,8 @@ from kgrad.measure.backends.torch.gradients import (
 )
 from kgrad.measure.backends.torch.runtime import (
     END_OF_DATA,
-    as_array,
     STEPS_THAT_REPAY_COMPILING,
+    as_array,
     describe_device,
     forget_traces,
     have_values,
