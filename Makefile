@@ -24,7 +24,7 @@ test-backends: test-jax test-torch
 test-jax test-torch: export KERAS_BACKEND = $*
 test-jax test-torch: test-%: .venv-jax-torch/ready
 	.venv-jax-torch/bin/python $(PYTEST) tests/backends
-	KGRAD_FAST=1 MPLBACKEND=Agg .venv-jax-torch/bin/python lessons/01_the_gradient_of_one_neuron.py
+	KGRAD_FAST=1 MPLBACKEND=Agg .venv-jax-torch/bin/python lessons/03_vanishing.py
 	.venv-jax-torch/bin/python ann_gradient_visualization.py --epochs 2 --seeds 1 --layers 4 \
 		--distributions --probe --output build/$*
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SNIPPET = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # Installing and the programs of the repository itself: CI, `make` and people run these.
-NOT_HERE = ("make", "pip", "python3.11", ".venv/bin/python", ".venv/bin/kgrad")
+NOT_HERE = ("make", "pip", "python3", "python3.11", ".venv/bin/python", ".venv/bin/kgrad")
 # These train for minutes, or serve until they are stopped: only their options are read.
 LONG = ("run", "app")
 # On the page about them, trainings run as well, with the smallest networks.

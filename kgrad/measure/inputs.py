@@ -225,9 +225,8 @@ def _kind(value: Any) -> str:
     """Return what a user calls something that is not an array."""
     if value is None:
         return "None"
-    kind = type(value)
-    is_dataset = kind.__module__.startswith("tensorflow.python.data")
-    return "a tf.data.Dataset" if is_dataset else f"a {kind.__name__}"
+    is_dataset = hasattr(value, "element_spec")
+    return "a tf.data.Dataset" if is_dataset else f"a {type(value).__name__}"
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:

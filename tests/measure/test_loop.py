@@ -678,7 +678,7 @@ def test_a_recurrent_net_against_a_tape_of_its_own(random):
 # ---- Names and metadata -------------------------------------------------------------------------
 
 
-def test_weights_of_nested_models_are_numbered_never_merged():
+def test_weights_of_nested_models_keep_the_names_of_their_models():
     one, other = (
         keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, name="dense")], name=name)
         for name in ("one", "other")
@@ -691,7 +691,7 @@ def test_weights_of_nested_models_are_numbered_never_merged():
         (w.layer, v.name, tuple(v.shape))
         for w, v in zip(weights, model.trainable_variables, strict=True)
     ]
-    assert sorted({w.layer for w in weights}) == ["dense", "dense (2)", "shared"]
+    assert sorted({w.layer for w in weights}) == ["one/dense", "other/dense", "shared"]
     assert len({w.path for w in weights}) == len(weights) == 6
 
 

@@ -94,9 +94,15 @@ def test_a_nested_model_is_one_node_or_its_layers():
         ("a", "encoder"), ("b", "encoder"), ("encoder", "join")
     }  # fmt: skip
     assert set(edges_of(model, nested="opened")) == outside | {
-        ("a", "narrow"), ("b", "narrow"), ("narrow", "square"), ("square", "join")
+        ("a", "encoder/narrow"),
+        ("b", "encoder/narrow"),
+        ("encoder/narrow", "encoder/square"),
+        ("encoder/square", "join"),
     }  # fmt: skip
-    assert kgrad.flow_graph(model).nodes["encoder"]["layers"] == ("narrow", "square")
+    assert kgrad.flow_graph(model).nodes["encoder"]["layers"] == (
+        "encoder/narrow",
+        "encoder/square",
+    )
 
 
 def test_a_model_within_a_nested_model_is_folded_with_it():
@@ -104,7 +110,9 @@ def test_a_model_within_a_nested_model_is_folded_with_it():
     outer = keras.Sequential([keras.Input((4,)), inner, linear(4, "after")], name="outer")
     model = keras.Sequential([keras.Input((4,)), outer, linear(1, "out")])
     assert edges_of(model)[1:] == [("outer", "out")]
-    assert edges_of(model, nested="opened")[1:] == [("deep", "after"), ("after", "out")]
+    assert edges_of(model, nested="opened")[1:] == [
+        ("outer/inner/deep", "outer/after"), ("outer/after", "out")
+    ]  # fmt: skip
 
 
 def test_a_layer_called_on_what_it_put_out_leads_to_itself():
@@ -130,7 +138,7 @@ def test_a_call_of_ones_own_is_a_chain_that_is_said_to_be_assumed():
     graph = kgrad.flow_graph(model, nested="opened")
     first, last = model.first.name, model.last.name
     assert graph.graph["assumed"]
-    assert sorted(graph) == sorted([first, "narrow", last])
+    assert sorted(graph) == sorted([first, "inner/narrow", last])
     assert len(graph.edges) == 2
 
 
@@ -154,7 +162,10 @@ def test_a_nested_model_with_several_inputs_outputs_and_names_for_them_is_opened
     out = inner({"a": one, "b": two})
     model = keras.Model([one, two], [linear(1, "from_a")(out["v"]), linear(1, "from_b")(out["u"])])
     assert set(edges_of(model, nested="opened")) == {
-        ("one", "of_a"), ("two", "of_b"), ("of_a", "from_a"), ("of_b", "from_b")
+        ("one", "inner/of_a"),
+        ("two", "inner/of_b"),
+        ("inner/of_a", "from_a"),
+        ("inner/of_b", "from_b"),
     }  # fmt: skip
     assert len(edges_of(model)) == 4
 
@@ -166,7 +177,7 @@ def test_a_nested_model_that_is_given_more_than_its_inputs_stays_one_node():
     mask = layers.Masking(name="masking").compute_mask(x)
     model = keras.Model(x, linear(1, "out")(inner(x, mask=mask)))
     graph = kgrad.flow_graph(model, nested="opened")
-    assert graph.nodes["inner"]["layers"] == ("inside",)
+    assert graph.nodes["inner"]["layers"] == ("inner/inside",)
     assert ("inner", "out") in graph.edges
 
 
@@ -178,7 +189,7 @@ def test_layers_that_hold_layers_are_one_node():
     mapped = layers.TimeDistributed(inner, name="mapped")(attended)
     graph = kgrad.flow_graph(keras.Model(x, both(mapped)))
     assert list(graph.edges) == [("x", "attention"), ("attention", "mapped"), ("mapped", "both")]
-    assert graph.nodes["mapped"]["layers"] == ("inside",)
+    assert graph.nodes["mapped"]["layers"] == ("mapped/sequential/inside",)
     assert graph.nodes["attention"]["layers"][0] == "attention/query"
     assert len(graph.nodes["both"]["layers"]) == 2
 
@@ -248,7 +259,9 @@ def test_the_calls_of_a_shared_model_are_taken_as_one_vector(random):
     at_narrow = at_square @ S.T
     opened = kgrad.flow_graph(model, history, epoch=0, nested="opened")
     assert_allclose(
-        opened.edges["narrow", "square"]["gradient_norm"], np.linalg.norm(at_narrow), rtol=1e-5
+        opened.edges["encoder/narrow", "encoder/square"]["gradient_norm"],
+        np.linalg.norm(at_narrow),
+        rtol=1e-5,
     )
     both = np.vstack([a, b])
     of_weights = [both.T @ at_narrow, (both @ N).T @ at_square]

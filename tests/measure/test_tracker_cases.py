@@ -820,7 +820,7 @@ def test_each_optimizer_has_a_journal_and_logs_of_its_own(tmp_path):
     tracker = GradientTracker(journal=tmp_path / "j.jsonl")
     fitted = go_on(model, [tracker], epochs=2).history
     assert sorted(path.name for path in tmp_path.iterdir()) == ["j-first.jsonl", "j-second.jsonl"]
-    for name, layer in (("first", "one"), ("second", "other")):
+    for name, layer in (("first", "sequential/one"), ("second", "sequential_1/other")):
         read = GradientHistory.load(tmp_path / f"j-{name}.jsonl")
         assert read.layers == (layer,)
         np.testing.assert_array_equal(read["l2_norm"], tracker.histories[name]["l2_norm"])
@@ -849,7 +849,7 @@ def test_one_of_two_optimizers_is_watched():
     tracker = GradientTracker(weights="other")
     assert "grad/l2_norm" in go_on(model, [tracker], epochs=2).history
     assert list(tracker.histories) == ["second"]
-    assert tracker.history.layers == ("other",)
+    assert tracker.history.layers == ("sequential_1/other",)
     assert len(tracker.history) == 3
 
 

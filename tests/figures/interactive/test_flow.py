@@ -255,7 +255,8 @@ def test_a_folded_model_tells_its_first_weights_and_how_many_more():
     X = np.ones((4, 4))
     history = kgrad.measure_gradients(model, X, X[:, :1], loss="mse")
     told = others_of(plot_flow_graph(kgrad.flow_graph(model, history)))[1].customdata[1]
-    assert told.startswith("in (Model)<br>dense kernel (4, 4)<br>dense bias (4,)<br>dense_1 kernel")
+    first = "in/dense kernel (4, 4)<br>in/dense bias (4,)<br>in/dense_1 kernel"
+    assert told.startswith(f"in (Model)<br>{first}")
     assert told.endswith("<br>and 2 more")
 
 

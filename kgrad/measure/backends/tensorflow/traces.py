@@ -6,12 +6,11 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from tensorflow.python.framework.auto_control_deps_utils import (
-    get_read_only_resource_input_indices_graph,
-)
 
 from kgrad.measure.backends.tensorflow.totals import Totals
 
+# The operations that take a variable's handle and leave the variable as it is.
+_READ_ONLY = {"ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape"}
 # The class of what `tf.function` returns.
 _Function = type(tf.function(lambda: None))
 
@@ -62,13 +61,19 @@ def _traces(function: Any) -> list[Any]:
 
 def _updated(trace: Any) -> set[int]:
     """Return the `id` of the handle of each variable that a trace assigns."""
-    read_only = set(get_read_only_resource_input_indices_graph(trace.graph))
-    outside = {id(inside): handle for handle, inside in trace.graph.captures}
-    return {
-        id(outside[id(tensor)])
-        for i, tensor in enumerate(trace.graph.inputs)
-        if tensor.dtype == tf.resource and i not in read_only and id(tensor) in outside
-    }
+    outside = {inside.name: handle for handle, inside in trace.graph.captures}
+    updated = set()
+    for operation in trace.graph.get_operations():
+        if operation.type in _READ_ONLY:
+            continue
+        try:  # an operation that calls a function, such as a condition
+            read_only = set(operation.get_attr("_read_only_resource_inputs"))
+        except ValueError:
+            read_only = set()
+        for i, tensor in enumerate(operation.inputs):
+            if tensor.dtype == tf.resource and i not in read_only and tensor.name in outside:
+                updated.add(id(outside[tensor.name]))
+    return updated
 
 
 def _handles(variable: Any) -> Iterable[int]:
