@@ -117,7 +117,7 @@ def nonfinite(e: Evidence, t: ThresholdValues) -> Observation | None:
         if "first_nonfinite_step" in e.history.statistics:  # old histories lack it
             first = e.history.by_layer("first_nonfinite_step")[r, worst]
             evidence.append(measured(e, r, _FIRST_BAD_STEP, first, np.inf, layer))
-            before_training = first == 1
+            before_training = r == 0 and first == 1
     norms = e.history.by_layer("weight_l2")[r]
     bad = ~np.isfinite(norms)
     if bad.any() and not evidence:
