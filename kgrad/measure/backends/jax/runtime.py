@@ -104,6 +104,10 @@ def make_fit_step(
     """
     made: list[tuple[Callable, Carried]] = []
 
+    def keep_state(state: Sequence[Any]) -> None:
+        # With setattr Keras would track every array, which takes longer than a small step.
+        model.__dict__["_jax_state"] = dict(zip(_STATE, state, strict=True))
+
     def first() -> tuple[Callable, Carried]:
         # `make` asks the variables for their layouts. Their values are in the state.
         model.jax_state_sync()
@@ -117,7 +121,7 @@ def make_fit_step(
 
     def train_function(state: Sequence[Any], iterator: Any) -> tuple[Any, Sequence[Any]]:
         # Keras has taken the values out of the variables: who wants the weights finds them here.
-        model._jax_state = dict(zip(_STATE, state, strict=True))
+        keep_state(state)
         if not made:
             made.append(first())
         function, totals = made[0]
@@ -125,7 +129,7 @@ def make_fit_step(
         logs, state = function((trainable, rest, totals.put_in(optimizer), metrics), iterator)
         trainable, rest, optimizer, metrics = state
         state = trainable, rest, totals.take_out(optimizer), metrics
-        model._jax_state = dict(zip(_STATE, state, strict=True))
+        keep_state(state)
         return logs, state
 
     model.train_function = train_function
