@@ -255,7 +255,11 @@ def test_names_that_occur_twice_are_numbered():
 
 # ---- Optimizers ----------------------------------------------------------------------------------
 
+# Keras 3.10 has no MultiOptimizer, and its Muon fails without a tracker, too.
+IS_OLD = not hasattr(keras.optimizers, "MultiOptimizer")
+not_in_old_keras = pytest.mark.skipif(IS_OLD, reason="Keras 3.10 has no MultiOptimizer")
 NOT_OF_THEIR_OWN = ("Optimizer", "LossScaleOptimizer", "MultiOptimizer")
+NOT_OF_THEIR_OWN += ("Muon",) if IS_OLD else ()
 OPTIMIZERS = [
     name
     for name, kind in vars(keras.optimizers).items()
@@ -266,7 +270,7 @@ OPTIMIZERS = [
 
 
 def test_every_optimizer_of_keras_is_tried():
-    assert {"SGD", "Adam", "Lion", "Muon"} <= set(OPTIMIZERS)
+    assert {"SGD", "Adam", "Lion", "Adafactor" if IS_OLD else "Muon"} <= set(OPTIMIZERS)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -403,6 +407,7 @@ def test_an_overflow_in_a_weight_that_is_not_watched_skips_the_step_too():
         np.testing.assert_array_equal(part.history[name], everything.history[name][:, bias])
 
 
+@not_in_old_keras
 def test_a_multi_optimizer_that_chooses_its_parts_when_it_is_built():
     parts = {name: keras.optimizers.SGD(0.1, name=name) for name in ("slow", "quick")}
     optimizer = keras.optimizers.MultiOptimizer(
@@ -417,6 +422,7 @@ def test_a_multi_optimizer_that_chooses_its_parts_when_it_is_built():
     assert all(len(history) > 1 for history in tracker.histories.values())
 
 
+@not_in_old_keras
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_each_part_of_a_multi_optimizer_has_a_history_of_its_weights(precision):
     def make():
@@ -439,6 +445,7 @@ def test_each_part_of_a_multi_optimizer_has_a_history_of_its_weights(precision):
         assert_records(histories[name], records, rtol=1e-5 if precision == "float32" else 1e-2)
 
 
+@not_in_old_keras
 def test_two_parts_of_the_same_kind_are_told_apart():
     tracker = GradientTracker()
     make = compiled(plain, two_parts(keras.optimizers.Adam, keras.optimizers.Adam))
