@@ -4,6 +4,7 @@ import _thread
 import json
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
@@ -538,11 +539,16 @@ def test_ctrl_c_returns_the_history_and_leaves_the_model_usable():
     keras.utils.set_random_seed(3)
     model = dense(optimizers.SGD(1e-6))  # does not arrive before the interrupt
     start = arrays(values(model.trainable_variables))
+    # A test that runs in the background of a shell ignores Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     interrupt = threading.Timer(6, _thread.interrupt_main)
     interrupt.start()
     settings = {"batch_size": 8, "shuffle": False, "jit_compile": True, "every": 3000}
-    history = train_and_track_gradients(model, X, Y, 10**7, **settings)
-    interrupt.join()
+    try:
+        history = train_and_track_gradients(model, X, Y, 10**6, **settings)
+    finally:
+        interrupt.join()
+        signal.signal(signal.SIGINT, before)
     assert history.metadata["interrupted"] and len(history) > 2
     assert int(model.optimizer.iterations.value) == history.steps[-1]
     first = oracle.backprop(start, ["tanh", "linear"], X[:8], Y[:8], "mean_squared_error")[1]
