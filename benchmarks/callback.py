@@ -24,9 +24,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import layers
+from turns import cnn, images, mlp, transformer
 
-from kgrad import GradientTracker, create_model
+from kgrad import GradientTracker
 
 TRACKERS: dict[str, Callable[[], GradientTracker | None]] = {
     "untracked": lambda: None,
@@ -90,57 +90,6 @@ class Training:
         return (time.perf_counter() - start) / self.steps * 1e3
 
 
-def images(samples: int, size: int, channels: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    random = np.random.default_rng(0)
-    X = random.normal(size=(samples, size, size, channels)).astype(np.float32)
-    return X, random.integers(classes, size=samples)
-
-
-def mlp() -> Case:
-    def make() -> keras.Model:
-        model = create_model(10, "relu", "he", units=256, input_shape=(20,), seed=0)
-        model.compile("adam", "binary_crossentropy")
-        return model
-
-    X = np.random.default_rng(0).normal(size=(128 * 40, 20)).astype(np.float32)
-    return Case(make, X, (X[:, :1] > 0).astype(np.float32), 128, 40)
-
-
-def cnn() -> Case:
-    def make() -> keras.Model:
-        model = keras.Sequential([keras.Input((28, 28, 1))])
-        for filters in (32, 64):
-            model.add(layers.Conv2D(filters, 3, activation="relu"))
-            model.add(layers.MaxPooling2D())
-        model.add(layers.Flatten())
-        model.add(layers.Dense(128, activation="relu"))
-        model.add(layers.Dense(10, activation="softmax"))
-        model.compile("adam", "sparse_categorical_crossentropy")
-        return model
-
-    return Case(make, *images(64 * 20, 28, 1, 10), 64, 40)
-
-
-def transformer() -> Case:
-    length, width, words = 64, 64, 1000
-
-    def make() -> keras.Model:
-        tokens = keras.Input((length,), dtype="int32")
-        x = layers.Embedding(words, width)(tokens)
-        for _ in range(2):
-            normal = layers.LayerNormalization()(x)
-            x = layers.add([x, layers.MultiHeadAttention(4, width // 4)(normal, normal)])
-            normal = layers.LayerNormalization()(x)
-            x = layers.add([x, layers.Dense(width)(layers.Dense(4 * width, "gelu")(normal))])
-        out = layers.Dense(2, activation="softmax")(layers.GlobalAveragePooling1D()(x))
-        model = keras.Model(tokens, out)
-        model.compile("adam", "sparse_categorical_crossentropy")
-        return model
-
-    X = np.random.default_rng(0).integers(words, size=(32 * 20, length)).astype(np.int32)
-    return Case(make, X, X[:, 0] % 2, 32, 40)
-
-
 def resnet() -> Case:
     """Return ResNet-50 with its paper's image size, batch size 8, four steps per epoch."""
 
@@ -153,7 +102,12 @@ def resnet() -> Case:
     return Case(make, *images(32, 224, 3, 1000), 8, 5, kinds, {"default statistics": 1.02}, True)
 
 
-CASES = {"mlp": mlp, "cnn": cnn, "transformer": transformer, "resnet": resnet}
+CASES: dict[str, Callable[[], Case]] = {
+    "mlp": lambda: Case(*mlp(), 40),
+    "cnn": lambda: Case(*cnn(), 40),
+    "transformer": lambda: Case(*transformer(), 40),
+    "resnet": resnet,
+}
 
 
 def measure_apart(name: str, case: Case, rounds: int) -> dict[str, np.ndarray]:
