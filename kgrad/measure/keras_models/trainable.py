@@ -19,15 +19,14 @@ def trainable_as(model: keras.Model, trained: frozenset[int] | None) -> Iterator
         yield
         return
     layers = model._flatten_layers(include_self=True, recursive=True)
-    variables = [variable for layer in layers for variable in layer._trainable_variables]
+    variables = _variables(model)
     # Not the property, whose setter would change all parts of a layer.
     before = [(part, part._trainable) for part in (*layers, *variables)]
     try:
         for variable in variables:
             variable._trainable = id(variable) in trained
         for layer in layers:
-            inside = layer._flatten_layers(include_self=True, recursive=True)
-            own = [variable for part in inside for variable in part._trainable_variables]
+            own = _variables(layer)
             if own:
                 layer._trainable = any(variable._trainable for variable in own)
         yield
@@ -71,6 +70,10 @@ def known_to_optimizers(model: keras.Model) -> list[keras.Variable]:
     inner = [getattr(optimizer, "inner_optimizer", optimizer) for optimizer in optimizers]
     built = [optimizer for optimizer in inner if optimizer.built]
     known = {id(variable) for optimizer in built for variable in optimizer._trainable_variables}
-    layers = model._flatten_layers(include_self=True, recursive=True)
-    variables = [variable for layer in layers for variable in layer._trainable_variables]
-    return [variable for variable in variables if id(variable) in known]
+    return [variable for variable in _variables(model) if id(variable) in known]
+
+
+def _variables(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """List the variables of a layer and its parts that can be trained, frozen ones included."""
+    parts = layer._flatten_layers(include_self=True, recursive=True)
+    return [variable for part in parts for variable in part._trainable_variables]
