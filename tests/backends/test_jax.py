@@ -27,6 +27,8 @@ X = RANDOM.normal(size=(24, 6)).astype(np.float32)
 Y = (X[:, :1] > 0).astype(np.float32)
 BATCHES = [(X[i : i + 8], Y[i : i + 8]) for i in range(0, 24, 8)]
 EPOCHS = 2
+# Float32 rounds gradients that cancel, by different amounts on different processors.
+ROUNDING = 1e-6
 
 
 def made(optimizer):
@@ -157,7 +159,7 @@ def test_a_loop_of_ones_own_is_recorded_and_not_changed(name, how):
         np.testing.assert_array_equal(one, other)
     history = tracker.history
     wanted = [l2_of(steps) for steps in by_epoch(untracked.gradients)]
-    np.testing.assert_allclose(history["l2_norm"], wanted, 1e-5)
+    np.testing.assert_allclose(history["l2_norm"], wanted, 1e-5, ROUNDING)
     np.testing.assert_array_equal(history["updates"], 3)
     np.testing.assert_array_equal(history.steps, [3, 6])
     np.testing.assert_allclose(history["weight_l2"], [norms(w) for w in loop.weights[1:]], 1e-6)
@@ -173,7 +175,7 @@ def test_accumulated_gradients_count_when_they_make_an_update():
     g = loop.gradients
     averages = [[(a + b) / 2 for a, b in zip(*g[i : i + 2], strict=True)] for i in (0, 2, 4)]
     wanted = [l2_of(averages[:1]), l2_of(averages[1:])]
-    np.testing.assert_allclose(tracker.history["l2_norm"], wanted, 1e-5)
+    np.testing.assert_allclose(tracker.history["l2_norm"], wanted, 1e-5, ROUNDING)
     np.testing.assert_array_equal(tracker.history["updates"][:, 0], [1, 2])
 
 
@@ -242,7 +244,9 @@ def test_a_step_that_was_compiled_before_is_traced_anew():
     with GradientTracker().attach(loop.optimizer, loop.model) as tracker:
         loop.epoch()
         tracker.record(weights=loop.state[0])
-    np.testing.assert_allclose(tracker.history["l2_norm"], [l2_of(loop.gradients[3:])], 1e-5)
+    np.testing.assert_allclose(
+        tracker.history["l2_norm"], [l2_of(loop.gradients[3:])], 1e-5, ROUNDING
+    )
 
 
 def test_a_step_that_cannot_be_traced_anew_is_no_silence():
@@ -265,7 +269,7 @@ def test_each_of_several_optimizers_has_its_weights():
     tracker.detach()
     for name, loop in (("first", first), ("second", second)):
         history = tracker.histories[name]
-        np.testing.assert_allclose(history["l2_norm"], [l2_of(loop.gradients)], 1e-5)
+        np.testing.assert_allclose(history["l2_norm"], [l2_of(loop.gradients)], 1e-5, ROUNDING)
         np.testing.assert_allclose(history["update_l2"], changes(loop.weights), 1e-5)
 
 
@@ -289,7 +293,7 @@ def test_weights_of_another_model_are_refused(weights, sentence):
         tracker.record(weights=weights(loop.state[0]))
     tracker.record(weights=loop.state[0])  # nothing was lost
     tracker.detach()
-    np.testing.assert_allclose(tracker.history["l2_norm"], [l2_of(loop.gradients)], 1e-5)
+    np.testing.assert_allclose(tracker.history["l2_norm"], [l2_of(loop.gradients)], 1e-5, ROUNDING)
 
 
 # ---- `fit` ---------------------------------------------------------------------------------------
@@ -381,7 +385,7 @@ def test_a_step_of_jax_s_signature_with_two_optimizers(eager):
     ):
         wanted = numpy_records(weights, 2, ["linear"], rate)
         history = tracker.histories[name]
-        np.testing.assert_allclose(history["l2_norm"], wanted, 1e-5, err_msg=name)
+        np.testing.assert_allclose(history["l2_norm"], wanted, 1e-5, ROUNDING, err_msg=name)
         moved = zip(values(tracked.trainable_variables), start, strict=True)
         assert all(np.any(np.asarray(a) != b) for a, b in moved)
         assert (history["update_l2"][1:] > 0).all()
@@ -420,7 +424,7 @@ def test_after_an_exception_the_records_are_there_and_the_next_fit_is_right(erro
     assert not any(np.isnan(w).any() for w in start)
     again = GradientTracker()
     model.fit(X, Y, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=[again])
-    np.testing.assert_allclose(again.history["l2_norm"], numpy_records(start, 2), 1e-5)
+    np.testing.assert_allclose(again.history["l2_norm"], numpy_records(start, 2), 1e-5, ROUNDING)
     assert "train_step" not in vars(model) and len(model.optimizer.variables) == 2
 
 
@@ -451,7 +455,7 @@ def test_after_an_exception_in_the_data_the_model_is_usable():
     start = arrays(values(model.trainable_variables))
     again = GradientTracker()
     model.fit(X, Y, batch_size=8, epochs=1, shuffle=False, verbose=0, callbacks=[again])
-    np.testing.assert_allclose(again.history["l2_norm"], numpy_records(start, 1), 1e-5)
+    np.testing.assert_allclose(again.history["l2_norm"], numpy_records(start, 1), 1e-5, ROUNDING)
 
 
 def test_a_checkpoint_in_mid_fit_has_the_whole_state_of_the_optimizer(tmp_path):
@@ -473,15 +477,17 @@ def test_models_are_copied_and_fitted_again_after_a_fit_with_two_trackers():
     trackers = GradientTracker(), GradientTracker(["max_abs"])
     model, start = fitted(dense, trackers)
     for tracker in trackers:
-        np.testing.assert_allclose(tracker.history["l2_norm"], numpy_records(start, 2), 1e-5)
+        np.testing.assert_allclose(
+            tracker.history["l2_norm"], numpy_records(start, 2), 1e-5, ROUNDING
+        )
     copied = pickle.loads(pickle.dumps(model))
     middle = arrays(values(model.trainable_variables))
     for one in (model, copied):
         one.fit(X, Y, batch_size=8, shuffle=False, verbose=0, callbacks=[trackers[0]])
     assert trackers[0].previous[0].epochs.tolist() == [0, 1, 2, 3]
     wanted = numpy_records(middle, 1)
-    np.testing.assert_allclose(trackers[0].previous[0]["l2_norm"][3], wanted[1], 1e-5)
-    np.testing.assert_allclose(trackers[0].history["l2_norm"], wanted, 1e-5)
+    np.testing.assert_allclose(trackers[0].previous[0]["l2_norm"][3], wanted[1], 1e-5, ROUNDING)
+    np.testing.assert_allclose(trackers[0].history["l2_norm"], wanted, 1e-5, ROUNDING)
 
 
 # ---- `train_and_track_gradients` -----------------------------------------------------------------
@@ -512,7 +518,9 @@ def test_the_loop_is_gradient_descent_in_numpy(jit_compile):
         for i, part in enumerate(parts):
             wanted = oracle.statistics([step.gradients for step in part])
             for name in ("mean_abs", "l2_norm", "max_abs", "zero_fraction"):
-                np.testing.assert_allclose(history[name][i], wanted[name], 1e-5, err_msg=name)
+                np.testing.assert_allclose(
+                    history[name][i], wanted[name], 1e-5, ROUNDING, err_msg=name
+                )
             losses = [step.loss * step.samples for step in part]
             loss = sum(losses) / sum(step.samples for step in part)
             np.testing.assert_allclose(history.logs["loss"][i], loss, 1e-5)
@@ -552,10 +560,12 @@ def test_ctrl_c_returns_the_history_and_leaves_the_model_usable():
     assert history.metadata["interrupted"] and len(history) > 2
     assert int(model.optimizer.iterations.value) == history.steps[-1]
     first = oracle.backprop(start, ["tanh", "linear"], X[:8], Y[:8], "mean_squared_error")[1]
-    np.testing.assert_allclose(history["l2_norm"][0], norms(first), 1e-5)
+    np.testing.assert_allclose(history["l2_norm"][0], norms(first), 1e-5, ROUNDING)
     middle = arrays(values(model.trainable_variables))
     again = train_and_track_gradients(model, X, Y, 2, **settings | {"every": "epoch"})
-    np.testing.assert_allclose(again["l2_norm"], numpy_records(middle, 2, rate=1e-6), 1e-5)
+    np.testing.assert_allclose(
+        again["l2_norm"], numpy_records(middle, 2, rate=1e-6), 1e-5, ROUNDING
+    )
 
 
 # ---- Several devices and processes ---------------------------------------------------------------
@@ -607,12 +617,16 @@ def assert_expected(found, wanted, weights, *, is_chief=True):
     for how, recorded in found.items():
         for name in ("mean_abs", "l2_norm", "max_abs", "weight_l2", "update_l2"):
             values = recorded[name][-2:]  # without the record before training
-            np.testing.assert_allclose(values, wanted[name], 2e-5, err_msg=f"{how} {name}")
+            np.testing.assert_allclose(
+                values, wanted[name], 2e-5, ROUNDING, err_msg=f"{how} {name}"
+            )
         np.testing.assert_array_equal(recorded["updates"][-2:], 3, how)
         assert recorded["journal"] == is_chief, how
         if how != "own loop":
             first = oracle.backprop(weights, ["tanh", "linear"], X[:8], Y[:8], "mean_squared_error")
-            np.testing.assert_allclose(recorded["l2_norm"][0], norms(first[1]), 2e-5, err_msg=how)
+            np.testing.assert_allclose(
+                recorded["l2_norm"][0], norms(first[1]), 2e-5, ROUNDING, err_msg=how
+            )
 
 
 HOW = {"fit", "own loop", "loop", "compiled loop"}
