@@ -286,6 +286,8 @@ def vanishing(e: Evidence, t: ThresholdValues) -> Observation | None:
 )
 def dead_units(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect units that are 0 on the whole probe; without a probe, kernels without a gradient."""
+    if e.first_nonfinite_record == 0:  # processors differ in whether relu(NaN) is NaN or 0
+        return None
     names, share, counted_in = e.dead
     dead = share > t.dead_share
     r = first_lasting(dead.any(axis=1), share, t.persistent)

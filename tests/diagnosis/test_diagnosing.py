@@ -588,6 +588,12 @@ def test_a_finding_is_told_once_and_not_of_the_first_batch(caplog):
     assert stopped == [1, 2, 3, 4, 5]
 
 
+def test_zeros_beside_a_nan_in_the_first_batch_are_not_dead_units():
+    """Processors differ in whether relu(NaN) is NaN or 0; behind a 0 all gradients are 0."""
+    level = np.array([np.nan, 0.0, 0.0, 0.0, 0.0])
+    assert diagnose(history_of(level, FLAT)).rules == ("nonfinite",)
+
+
 def test_nan_in_the_first_batch_is_told_at_once(caplog):
     lines, stopped = told_by(history_of(np.nan, FALLING), caplog, watch=Watch(["nonfinite"]))
     assert lines[0].startswith("epoch 0: nonfinite")
