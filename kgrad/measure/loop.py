@@ -8,6 +8,7 @@ gradients.
 import math
 import os
 import time
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -227,6 +228,7 @@ class Training:
         self._loop = backend.TrainingLoop(
             model, X, y, batch_size, optimizer, loss, jit, self._recorder
         )
+        self._sample = X[:32]
         self._optimizer_start = [(v, keras.ops.copy(v)) for v in optimizer.variables]
 
     def run(
@@ -263,6 +265,11 @@ class Training:
                 return history
         finally:
             self._recorder.close()
+
+    def _has_diverged(self) -> bool:
+        """Return whether the model's outputs are NaN or infinite."""
+        outputs = keras.ops.convert_to_numpy(self._model(self._sample))
+        return not bool(np.isfinite(outputs).all())
 
     def _require_alike(self, what: str, *arrays: np.ndarray) -> None:
         """Raise unless arrays are the same in all workers: each takes its own part."""
@@ -349,6 +356,16 @@ class Training:
                 if not len(recorder.history):
                     raise
                 recorder.history.metadata["interrupted"] = True
+            except Exception as error:
+                # PyTorch refuses a cross-entropy of NaN, with which the other backends train on.
+                if not len(recorder.history) or not self._has_diverged():
+                    raise
+                recorder.history.metadata["interrupted"] = True
+                warnings.warn(
+                    f"training stopped after step {done}, because the outputs of the model are not "
+                    f"finite: {type(error).__name__}: {error}",
+                    stacklevel=3,
+                )
         try:
             with interrupt_deferred():
                 if recorder.pending_steps:  # interrupted, or `every` does not divide the run

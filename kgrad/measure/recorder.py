@@ -86,6 +86,8 @@ class Recorder:
             way=way or cheapest_way(jit_compile=False),
         )
         self._sizes = np.array([weight.size for weight in weights], dtype=np.float64)
+        self._values: list[np.ndarray]
+        self._were_assigned: Callable[[], bool]
         self.begin(metadata)
 
     def begin(self, metadata: Mapping[str, Any] | None) -> None:
@@ -177,6 +179,7 @@ class Recorder:
         clips = self._folds.clipped_steps()
         if clips is not None:
             values["clipped_steps"], layer_values["clipped_steps"] = clips
+        kept = self._values, self._were_assigned
         if before_training:
             now = self._values
         else:
@@ -184,15 +187,19 @@ class Recorder:
         values |= self._weight_norms(now)
         if self._folds.can_skip:
             logs = {**logs, "skipped_steps": float(skipped)}
-        self.history.append(
-            epoch,
-            step,
-            values,
-            logs,
-            layer_values,
-            activations=activations if self.history.outputs else None,
-            distributions=self._folds.exponent_counts(),
-        )
+        try:
+            self.history.append(
+                epoch,
+                step,
+                values,
+                logs,
+                layer_values,
+                activations=activations if self.history.outputs else None,
+                distributions=self._folds.exponent_counts(),
+            )
+        except BaseException:  # a refused record can be made again, with the same change of weights
+            self._values, self._were_assigned = kept
+            raise
         self._write(self.history.record(-1))
         if not before_training:
             self._folds.reset()

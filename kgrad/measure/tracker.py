@@ -35,6 +35,12 @@ if TYPE_CHECKING:
     from kgrad.measure.event_files import TensorBoardWriter
 
 
+_UNHEARD = (
+    "no update of an attached optimizer was seen: the loop must call apply_gradients or apply of "
+    "the attached optimizer, in functions that are compiled after attach"
+)
+
+
 class GradientTracker(keras.callbacks.Callback):
     """Records the gradients that train a Keras model.
 
@@ -244,11 +250,7 @@ class GradientTracker(keras.callbacks.Callback):
             ValueError: if the weights are not those of the model.
         """
         if not self._recordings.heard:
-            raise RuntimeError(
-                "there is nothing to record, because no update of an attached optimizer was seen: "
-                "the loop must call apply_gradients or apply of the attached optimizer, in "
-                "functions that are compiled after attach"
-            )
+            raise RuntimeError(f"there is nothing to record, because {_UNHEARD}")
         values = self._recordings.checked_weights(weights)
         for name, recorder in self._recordings.recorders.items():
             if recorder.pending_steps:
@@ -267,6 +269,9 @@ class GradientTracker(keras.callbacks.Callback):
             self.interrupted()
         elif self._recordings.heard:
             self.record()
+        histories = [recorder.history for recorder in self._recordings.recorders.values()]
+        if histories and not any(len(one) or "interrupted" in one.metadata for one in histories):
+            warnings.warn(f"nothing was recorded, because {_UNHEARD}", stacklevel=2)
         self._end()
 
     def _end(self) -> None:
@@ -374,6 +379,14 @@ class GradientTracker(keras.callbacks.Callback):
                 f"the gradients of epoch {epoch + 1} are not recorded, because no update of an "
                 "optimizer of this model was seen: attach the tracker to the optimizer that trains "
                 "it, before the training step is compiled"
+            )
+        elif not any(
+            r.pending_steps or len(r.history) for r in self._recordings.recorders.values()
+        ):
+            self._warn(
+                f"the gradients of epoch {epoch + 1} are not recorded, because none came back from "
+                "the training step: a train_step of your own must return the optimizer variables "
+                "that optimizer.stateless_apply returned"
             )
         if not self._position.executions_in_epoch:  # the user's own step updates the weights
             recorders = self._recordings.recorders.values()

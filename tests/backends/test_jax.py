@@ -655,3 +655,32 @@ def test_two_processes_record_the_whole_batch_and_one_writes_the_journal(tmp_pat
             if process != 0:  # JAX gives what a compiled function reports to one process
                 assert found.pop("own loop")["l2_norm"] == []
             assert_expected(found, wanted, outcome["weights"], is_chief=process == 0)
+
+
+def test_a_train_step_that_drops_the_state_of_its_optimizer_is_told_so():
+    class Drops(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner = keras.layers.Dense(1)
+
+        def call(self, x):
+            return self.inner(x)
+
+        def train_step(self, state, data):
+            x, y = data
+            trainable, fixed, optimizer, metrics = state
+
+            def loss(values):
+                y_pred, _ = self.stateless_call(values, fixed, x)
+                return keras.ops.mean((y_pred - y) ** 2)
+
+            value, gradients = jax.value_and_grad(loss)(trainable)
+            trainable, _ = self.optimizer.stateless_apply(optimizer, gradients, trainable)
+            return {"loss": value}, (trainable, fixed, optimizer, metrics)
+
+    model = Drops()
+    model.compile(optimizers.SGD(0.1), "mse")
+    model(X[:1])
+    tracker = GradientTracker()
+    with pytest.warns(UserWarning, match="none came back from the training step"):
+        model.fit(X, Y, batch_size=8, epochs=1, verbose=0, callbacks=[tracker])

@@ -131,3 +131,26 @@ def test_ctrl_c_returns_what_was_recorded(tmp_path):
     made = oracle.sgd(twin.get_weights(), ACTIVATIONS, X, Y, "binary_crossentropy", **options)
     for weight, expected in zip(model.get_weights(), made[steps - 1].weights, strict=True):
         np.testing.assert_allclose(weight, expected, 1e-3, 1e-4)
+
+
+def test_a_run_that_diverges_keeps_its_records():
+    """PyTorch refuses a cross-entropy of NaN; the other backends train on with NaN."""
+    keras.utils.set_random_seed(1)
+    hidden = [layers.Dense(8, "relu", kernel_initializer="he_normal") for _ in range(4)]
+    model = keras.Sequential([keras.Input((5,)), *hidden, layers.Dense(1, "sigmoid")])
+    model.compile(keras.optimizers.SGD(1e20), "binary_crossentropy")
+    if BACKEND == "torch":
+        with pytest.warns(UserWarning, match="training stopped after step .*: RuntimeError: "):
+            history = train_and_track_gradients(model, X, Y, EPOCHS, batch_size=BATCH, seed=SEED)
+        assert history.metadata["interrupted"] and len(history) >= 1
+    else:
+        history = train_and_track_gradients(model, X, Y, EPOCHS, batch_size=BATCH, seed=SEED)
+        assert history.epochs.tolist() == [0, 1, 2, 3]
+
+
+def test_an_error_of_a_loss_is_raised():
+    def failing(y, p):
+        raise ArithmeticError("of the loss")
+
+    with pytest.raises(ArithmeticError, match="of the loss"):
+        train_and_track_gradients(dense(), X, Y, EPOCHS, loss=failing)

@@ -880,3 +880,25 @@ def test_the_metadata_say_what_was_asked_for(tmp_path):
     assert metadata["every"] == "epoch"
     assert metadata["optimizer"].lower() == "sgd"
     json.dumps(metadata)
+
+
+def test_a_refused_record_can_be_made_again():
+    model = kgrad.create_model(2, "relu", "he", units=8, input_shape=(4,), seed=0)
+    model.compile(keras.optimizers.SGD(0.1), "binary_crossentropy")
+    ones = [keras.ops.ones(v.shape) for v in model.trainable_variables]
+    with GradientTracker().attach(model.optimizer, model) as tracker:
+        model.optimizer.apply(ones, model.trainable_variables)
+        with pytest.raises(ValueError, match="epoch"):
+            tracker.record(epoch=-1)
+        tracker.record()
+    sizes = [weight.size for weight in tracker.history.weights]
+    np.testing.assert_allclose(tracker.history["update_l2"], [0.1 * np.sqrt(sizes)], 1e-5)
+
+
+def test_a_loop_whose_updates_were_not_seen_is_told_so():
+    model = kgrad.create_model(2, "relu", "he", units=8, input_shape=(4,), seed=0)
+    model.compile("sgd", "binary_crossentropy")
+    tracker = GradientTracker().attach(model.optimizer, model)
+    model.trainable_variables[0].assign(keras.ops.zeros((4, 8)))
+    with pytest.warns(UserWarning, match="nothing was recorded, because no update"):
+        tracker.detach()

@@ -118,6 +118,9 @@ def _tried(setup: Setup, changes: Sequence[Change]) -> Trials:
             except ValueError as error:
                 not_possible.append((change.name, _one_line(error)))
                 continue
+            except Exception as error:  # of a class whose config cannot be changed so
+                not_possible.append((change.name, f"{type(error).__name__}: {_one_line(error)}"))
+                continue
             try:
                 finished.append((change.name, words, _uninterrupted(run)))
             except Exception as error:  # the change broke the training, which is a result, too
