@@ -102,7 +102,7 @@ def section(rule: str, title: str, make: Callable[[], keras.Model]) -> str:
     tracker = kgrad.GradientTracker(probe=probe)
     keras.utils.set_random_seed(0)
     model.fit(DATA.X, DATA.y, epochs=5, verbose=0, callbacks=[tracker])
-    diagnosis = kgrad.diagnose(tracker.history, model, DATA.y)
+    diagnosis = kgrad.diagnose(tracker.history, model, DATA.X, DATA.y)
     loss = tracker.history.logs["loss"]
     lines = [f"## {rule}", "", f"{title}: loss {loss[1]:.3g} → {loss[-1]:.3g}.", ""]
     for finding in diagnosis:

@@ -7,7 +7,7 @@ Quick start, with any compiled Keras model::
     tracker = kgrad.GradientTracker()
     model.fit(X, y, epochs=20, callbacks=[tracker])
     kgrad.visualize_gradients(tracker.history, "My model").savefig("gradients.png")
-    print(kgrad.diagnose(tracker.history, model, y))
+    print(kgrad.diagnose(tracker.history, model, X, y))
 
 Train: `create_model`, `make_dataset`, `train_and_track_gradients`, `experiments`.
 Record: `GradientTracker`, `measure_gradients`, `Probe`; both return or hold a `GradientHistory`.

@@ -174,9 +174,9 @@ assert straight[-1] < 0.75 * straight[0] and straight[-1] < 0.3
 # %% tags=["solution"] jupyter={"source_hidden": true, "outputs_hidden": true}
 worse, history = trained(dead=20)
 print(history.by_layer("mean_abs")[0].round(4))
-found = {layer for finding in kgrad.diagnose(history, worse, data.y) for layer in finding.layers}
+found = {layer for finding in kgrad.diagnose(history, worse, y=data.y) for layer in finding.layers}
 print("diagnosed:", sorted(found))
-assert found == {"hidden_3", "hidden_4"} and not list(kgrad.diagnose(patient, model, data.y))
+assert found == {"hidden_3", "hidden_4"} and not list(kgrad.diagnose(patient, model, y=data.y))
 
 # %% [markdown]
 # **2.** A layer's kernel has 400 entries and its bias has 20. In which figures could an exploding

@@ -123,7 +123,7 @@ for kind in histories:
 # layers with those of a healthy network, and does find the problem:
 
 # %%
-findings = {kind: kgrad.diagnose(histories[kind], models[kind], y).rules for kind in models}
+findings = {kind: kgrad.diagnose(histories[kind], models[kind], X, y).rules for kind in models}
 print(findings)
 
 # %% [markdown]

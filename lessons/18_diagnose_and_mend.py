@@ -73,7 +73,7 @@ kgrad.plot_gradients(histories, title="The gradients of the same runs", statisti
 # `diagnose` reports the same in numbers:
 
 # %%
-diagnoses = {name: kgrad.diagnose(histories[name], broken[name], y) for name in broken}
+diagnoses = {name: kgrad.diagnose(histories[name], broken[name], y=y) for name in broken}
 for name, diagnosis in diagnoses.items():
     for finding in diagnosis:
         print(f"{name}: {finding}")
@@ -121,7 +121,7 @@ mended = {
     "B": network("relu", "he", Adam(0.003)),
 }
 after = {name: train(model) for name, model in mended.items()}
-findings = {name: kgrad.diagnose(after[name], mended[name], y).rules for name in mended}
+findings = {name: kgrad.diagnose(after[name], mended[name], y=y).rules for name in mended}
 for name, history in after.items():
     before = histories[name].logs["loss"][-1]
     print(f"{name}: loss {before:.3f} → {history.logs['loss'][-1]:.3f}, findings {findings[name]}")

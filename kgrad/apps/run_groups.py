@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kgrad.diagnosis import Diagnosis, Finding, diagnose
+from kgrad.diagnosis.diagnosing import CAUSES_FIRST
 from kgrad.experiments.experiment import Experiment, experiment_of
 from kgrad.measure.backends import import_quietly
 from kgrad.records.checks import unique_name
@@ -55,7 +56,7 @@ class RunGroup:
         """Return each rule's first finding with the number of runs in which the rule found it."""
         found = {f.rule: f for diagnosis in reversed(self.diagnoses) for f in diagnosis}
         each = [(f, sum(rule in d.rules for d in self.diagnoses)) for rule, f in found.items()]
-        return sorted(each, key=lambda one: (one[0].severity != "critical", one[0].first_epoch))
+        return sorted(each, key=lambda one: CAUSES_FIRST.index(one[0].rule))
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row per run: name, seed, and the numbers of its summary that are known."""

@@ -1,68 +1,351 @@
-"""The check of the training targets against the range of the model's output."""
+"""The rules about inputs and targets.
 
-from typing import Any
+They need the data: kgrad.diagnose(history, model, X, y). Only `inputs_out_of_scale` also reads the
+size of the inputs off the gradients.
+"""
+
+import math
 
 import numpy as np
 
-from kgrad.diagnosis.evidence import Evidence, ModelFacts
-from kgrad.diagnosis.rules import Observation, number, of_last_layer, percent
-
-# Losses that are smallest if the output equals the target.
-_COMPARING = (
-    "binary_crossentropy",
-    "categorical_crossentropy",
-    "sparse_categorical_crossentropy",
-    "mean_squared_error",
-    "mean_absolute_error",
-    "huber",
-    "log_cosh",
+from kgrad.diagnosis.evidence import Evidence
+from kgrad.diagnosis.rules import (
+    INPUTS,
+    MODEL,
+    TARGETS,
+    Observation,
+    Quantity,
+    Remedy,
+    Rule,
+    Threshold,
+    ThresholdValues,
+    fall_of_loss,
+    first_lasting,
+    measured,
+    number,
+    of_data,
+    percent,
 )
 
+_INPUT = Quantity(
+    "size of the entries of the model's input",
+    "the entries of the model's input are about {value} in size (threshold {threshold})",
+)
+# Layers that bring any input to a usual scale.
+_SCALING = ("Normalization", "BatchNormalization", "LayerNormalization", "Rescaling", "Embedding")
 
-def targets_out_of_range(e: Evidence, facts: ModelFacts) -> Observation | None:
-    """Detect targets that the output layer cannot produce.
 
-    Raises:
-        TypeError: if the targets are not numbers.
-    """
-    if e.targets is None:
+@Rule(
+    severity="warning",
+    thresholds=(
+        Threshold(
+            "large_input",
+            10.0,
+            "root mean square of an input column above which it is too large for weights that are "
+            "initialized for inputs near 1; reported unless the loss falls well",
+        ),
+        Threshold(
+            "small_input",
+            0.03,
+            "root mean square of all inputs below which they are too small; reported unless the "
+            "loss falls well",
+        ),
+        Threshold(
+            "large_input_by_gradient",
+            30.0,
+            "the same size read off the gradients of the first layer, which overestimate it where "
+            "errors cancel",
+        ),
+    ),
+    explanation="Initializers and learning rates are made for inputs of size 1. Larger inputs make "
+    "the first layer's outputs and gradients as much larger; smaller ones hide behind its bias.",
+    remedies=(
+        Remedy(
+            "Standardize the inputs: layer = keras.layers.Normalization(); layer.adapt(X); make it "
+            "the first layer. Divide the pixels of images by 255.",
+            (),
+        ),
+        Remedy("Take the logarithm of columns that span orders of magnitude.", ()),
+    ),
+    reference="LeCun, Bottou, Orr & Müller, Efficient BackProp (1998), section 4.3",
+    needs=(),
+)
+def inputs_out_of_scale(e: Evidence, t: ThresholdValues) -> Observation | None:
+    """Detect inputs far from size 1, in the data or by the gradients of the first layer."""
+    if e.falls_by(t.falls_well) or e.structure.begins_with(_SCALING):
         return None
-    y = _as_array(e.targets)
-    if facts.loss not in _COMPARING:
+    if e.data.inputs:
+        return _inputs_by_data(e, t)
+    if not e.kernels:
         return None
-    low, high = facts.output_range
-    if facts.loss.startswith("sparse_cat"):
-        low, high = 0, facts.units - 1
-        y = y[y != facts.ignored_class] if facts.ignored_class is not None else y
-    elif facts.loss.endswith("crossentropy"):
-        low, high = 0, 1
-    if not y.size or np.isnan(low):
+    sizes = e.input_size[:, :1]
+    r = first_lasting((sizes > t.large_input_by_gradient).any(axis=1), sizes, t.persistent)
+    if r is None:
         return None
-    outside = float(np.mean((y < low) | (y > high)))
-    if not outside:
+    evidence = [measured(e, r, _INPUT, sizes[r, 0], t.large_input_by_gradient, e.layers[0])]
+    return Observation(e.layers[:1], r, evidence + fall_of_loss(e, t.falls_well))
+
+
+def _inputs_by_data(e: Evidence, t: ThresholdValues) -> Observation | None:
+    layers = e.layers[:1]
+    for place, x in enumerate(e.data.inputs):
+        columns = x.reshape(-1, x.shape[-1] if x.ndim > 1 else 1).astype(float)
+        known = columns[:, np.isfinite(columns).all(axis=0)]
+        if not known.size:
+            continue
+        size = np.zeros(columns.shape[1])
+        size[np.isfinite(columns).all(axis=0)] = np.sqrt(np.mean(known**2, axis=0))
+        whole = float(np.sqrt(np.mean(known**2)))
+        c = int(np.argmax(size))
+        name = f"input {place + 1}, " if len(e.data.inputs) > 1 else ""
+        if size[c] > t.large_input:
+            which = f"{name}column {c + 1}" if len(size) > 1 else f"{name}X"
+            sentence = (
+                f"{which} has a root mean square of {number(size[c])} (threshold "
+                f"{number(t.large_input)}); it goes from {number(columns[:, c].min())} to "
+                f"{number(columns[:, c].max())}"
+            )
+            found = of_data("root mean square of an input column", size[c], t.large_input, sentence)
+            return Observation(layers, 0, [found, *fall_of_loss(e, t.falls_well)])
+        if 0 < whole < t.small_input:
+            sentence = (
+                f"{name}X has a root mean square of {number(whole)} (threshold "
+                f"{number(t.small_input)})"
+            )
+            found = of_data("root mean square of the inputs", whole, t.small_input, sentence)
+            return Observation(layers, 0, [found, *fall_of_loss(e, t.falls_well)])
+    return None
+
+
+@Rule(
+    severity="warning",
+    thresholds=(
+        Threshold(
+            "large_target",
+            10.0,
+            "root mean square of the targets above which a linear output is far from them at the "
+            "start; reported unless the loss falls well",
+        ),
+        Threshold(
+            "small_target",
+            0.01,
+            "the same for a standard deviation that is too small",
+        ),
+    ),
+    explanation="A new network's outputs are near 1 in size. To reach such targets, its last layer "
+    "must first grow or shrink by orders of magnitude, and the errors on the way are as large.",
+    remedies=(
+        Remedy(
+            "Standardize the targets: y = (y - y.mean(0)) / y.std(0); scale the predictions back.",
+            (),
+        ),
+        Remedy(
+            "Alternatively, end the model with keras.layers.Rescaling(y.std(), y.mean()).",
+            (),
+        ),
+    ),
+    reference="LeCun, Bottou, Orr & Müller, Efficient BackProp (1998), section 4.5",
+    needs=(MODEL, TARGETS),
+)
+def targets_out_of_scale(e: Evidence, t: ThresholdValues) -> Observation | None:
+    """Detect targets of a linear output that are far from size 1."""
+    assert e.facts is not None
+    if e.falls_by(t.falls_well) or e.facts.activation not in ("linear", "relu"):
         return None
-    possible = f"{number(low)} to {number(high)}"
-    return of_last_layer(
-        e,
-        facts,
-        (f"share of the targets outside {possible}, the range of the output", outside, 0),
-        f"{percent(outside)} of the targets are outside {possible}, the range of the output",
-        "The loss cannot reach its minimum, because the output cannot reach all targets: they go "
-        f"from {number(np.nanmin(y))} to {number(np.nanmax(y))}.",
+    if e.facts.loss.endswith(("crossentropy", "hinge")) or e.structure.ends_with("Rescaling"):
+        return None
+    y = e.data.targets[-1].astype(float)
+    size, spread = float(np.sqrt(np.mean(y**2))), float(y.std())
+    if size > t.large_target:
+        value, threshold = size, t.large_target
+        sentence = f"y has a root mean square of {number(size)}"
+    elif 0 < spread < t.small_target and size < 1:
+        value, threshold = spread, t.small_target
+        sentence = f"y has a standard deviation of {number(spread)}"
+    else:
+        return None
+    sentence += (
+        f" (threshold {number(threshold)}): mean {number(float(y.mean()))}, standard deviation "
+        f"{number(spread)}"
     )
+    found = of_data("size of the targets", value, threshold, sentence, e.facts.last_layer)
+    return Observation([e.facts.last_layer], 0, [found, *fall_of_loss(e, t.falls_well)])
 
 
-def _as_array(y: Any) -> np.ndarray:
-    """Return the targets of a model's only output as one array."""
-    if isinstance(y, dict) and len(y) == 1:
-        y = next(iter(y.values()))
-    try:
-        array = np.asarray(y)
-    except ValueError:  # arrays of different shapes
-        array = np.asarray(None)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(
-            f"y must be an array of numbers, the targets of the model's output, received "
-            f"{type(y).__name__} of {array.dtype.name}"
-        )
-    return array
+@Rule(
+    severity="critical",
+    thresholds=(),
+    explanation="An Embedding looks up rows by integers from 0 to its size. Fractions are cut off, "
+    "so that different inputs become the same one; integers beyond the last row have no row.",
+    remedies=(
+        Remedy(
+            "Pass integers: keras.layers.StringLookup or IntegerLookup for categories, "
+            "TextVectorization for text.",
+            (),
+        ),
+        Remedy("For numbers that measure something, use a Dense layer in place of Embedding.", ()),
+        Remedy("Raise input_dim to the largest integer + 1.", ()),
+    ),
+    reference="Keras documentation: Embedding turns positive integers (indexes) into vectors",
+    needs=(MODEL, INPUTS),
+)
+def wrong_embedding_inputs(e: Evidence, t: ThresholdValues) -> Observation | None:
+    """Detect inputs of an Embedding that are not integers, or that it has no row for."""
+    assert e.facts is not None
+    rows, x = e.facts.embeddings, e.data.inputs[0]
+    if not rows:
+        return None
+    fractions = float(np.mean(x != np.floor(x)))
+    outside = float(np.mean((x < 0) | (x >= rows)))
+    if not fractions and not outside:
+        return None
+    if fractions:
+        sentence = f"{percent(fractions)} of the inputs are not integers, such as "
+        sentence += number(float(x[x != np.floor(x)][0]), 6)
+        found = of_data("share of inputs that are not integers", fractions, 0, sentence)
+    else:
+        beyond = x[(x < 0) | (x >= rows)]
+        sentence = f"{percent(outside)} of the inputs are outside 0 to {rows - 1}, such as "
+        sentence += number(float(beyond[0]))
+        found = of_data("share of inputs without a row", outside, 0, sentence)
+    return Observation([], 0, [found])
+
+
+@Rule(
+    severity="warning",
+    thresholds=(
+        Threshold(
+            "majority",
+            0.7,
+            "share of the largest class above which classes count as imbalanced",
+        ),
+    ),
+    explanation="The model predicts the largest class for nearly every sample. That alone gives a "
+    "high accuracy, and the gradients of the rare classes are lost in those of the large one.",
+    remedies=(
+        Remedy(
+            "Weight the classes: fit(..., class_weight={0: 1, 1: n_0 / n_1}), or draw batches with "
+            "as many samples of each class.",
+            (),
+        ),
+        Remedy("Judge by the recall of each class or by the area under the ROC curve.", ()),
+    ),
+    reference="Japkowicz & Stephen, The class imbalance problem: a systematic study (2002)",
+    needs=(MODEL, INPUTS, TARGETS),
+)
+def imbalanced_classes(e: Evidence, t: ThresholdValues) -> Observation | None:
+    """Detect a model that predicts only the largest class, of classes of very different sizes."""
+    labels = _labels(e)
+    if labels is None or e.falls_by(t.falls_well) or e.data.predict is None:
+        return None
+    classes, counts = np.unique(labels, return_counts=True)
+    share = counts.max() / counts.sum()
+    if len(classes) < 2 or share < t.majority:
+        return None
+    outputs = e.data.predict()[-1]
+    if len(outputs) != len(labels) or not np.isfinite(outputs).all():
+        return None
+    outputs = outputs.reshape(len(outputs), -1)
+    logits = e.facts is not None and e.facts.from_logits
+    one = outputs.shape[1] == 1
+    predicted = (outputs[:, 0] > (0 if logits else 0.5)) if one else outputs.argmax(axis=1)
+    recall = [float(np.mean(predicted[labels == c] == c)) for c in classes]
+    largest = int(np.argmax(counts))
+    rest = [r for i, r in enumerate(recall) if i != largest]
+    if recall[largest] < 0.95 or max(rest) > 0.05:
+        return None
+    rarest = int(np.argmin(counts))
+    sentence = (
+        f"{percent(share)} of the samples are of class {number(float(classes[largest]))}; of class "
+        f"{number(float(classes[rarest]))} the model finds {percent(recall[rarest])} "
+        f"({counts[rarest]} samples looked at)"
+    )
+    found = of_data("share of the largest class", share, t.majority, sentence)
+    return Observation([], 0, [found, *fall_of_loss(e, t.falls_well)])
+
+
+@Rule(
+    severity="warning",
+    thresholds=(
+        Threshold(
+            "neighbors_gain",
+            0.1,
+            "share of the variance of y that the five nearest neighbors explain, below which y "
+            "seems unrelated to X",
+        ),
+    ),
+    explanation="Neither this model nor the nearest neighbors of a sample predict the targets: "
+    "they may be shuffled against the inputs, be noise, or need inputs that are not there. Nearest "
+    "neighbors cannot see every relation, such as parity or objects that move in an image.",
+    remedies=(
+        Remedy(
+            "Look at ten inputs with their targets, after all preprocessing and shuffling: are "
+            "they pairs?",
+            (),
+        ),
+        Remedy("Train on ten samples until the model fits them exactly.", ()),
+    ),
+    reference="Karpathy, A recipe for training neural networks (2019): become one with the data",
+    needs=(INPUTS, TARGETS),
+    fallback=True,
+)
+def unrelated_targets(e: Evidence, t: ThresholdValues) -> Observation | None:
+    """Detect targets that neither the model nor its sample's nearest neighbors predict."""
+    y = e.data.targets[-1]
+    if np.ptp(y, axis=0).max(initial=0) == 0 and len(y) > 1:
+        value = number(float(y.reshape(-1)[0]))
+        sentence = f"all {len(y)} targets that were looked at are the same, such as {value}"
+        found = of_data("range of the targets", 0, 0, sentence)
+        return Observation([], 0, [found])
+    if e.falls_by(t.falls_well) or len(e.data.inputs) != 1:
+        return None
+    gain = _gain_of_neighbors(e.data.inputs[0], y, _labels(e))
+    if not gain < t.neighbors_gain:
+        return None
+    sentence = (
+        f"the five nearest neighbors of each of {min(len(y), _NEIGHBORS)} samples explain "
+        f"{percent(max(gain, 0))} of the variance of y (threshold {percent(t.neighbors_gain)})"
+    )
+    found = of_data("variance of y that neighbors explain", gain, t.neighbors_gain, sentence)
+    return Observation([], 0, [found, *fall_of_loss(e, t.falls_well)])
+
+
+_NEIGHBORS = 500
+
+
+def _gain_of_neighbors(x: np.ndarray, y: np.ndarray, labels: np.ndarray | None) -> float:
+    """Return the share of the variance of y that the five nearest neighbors explain; NaN if few.
+
+    Columns count equally. Classes count as one-hot rows.
+    """
+    step = max(1, math.ceil(len(x) / _NEIGHBORS))
+    x = x[::step].reshape(len(x[::step]), -1).astype(float)
+    if labels is not None:
+        classes = np.unique(labels)
+        y = (labels[:, None] == classes).astype(float)
+    y = y[::step].reshape(len(x), -1).astype(float)
+    spread = x.std(axis=0)
+    if len(np.unique(x, axis=0)) < 50 or not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return math.nan
+    x = (x - x.mean(axis=0))[:, spread > 0] / spread[spread > 0]
+    squares = (x**2).sum(axis=1)
+    distance = squares[:, None] + squares - 2 * x @ x.T
+    distance[distance < 1e-9] = np.inf  # the sample itself and its copies
+    nearest = np.argsort(distance, axis=1)[:, :5]
+    guess = y[nearest].mean(axis=1)
+    # The mean of five samples has a fifth more error than the mean of all, if y is noise.
+    noise = 1.2 * ((y - y.mean(axis=0)) ** 2).mean()
+    return float(1 - ((y - guess) ** 2).mean() / noise)
+
+
+def _labels(e: Evidence) -> np.ndarray | None:
+    """Return the class of each sample; None unless each has one class."""
+    if e.facts is None or not e.facts.loss.endswith("crossentropy") or not e.data.targets:
+        return None
+    y = e.data.targets[-1]
+    if y.ndim > 1 and y.shape[-1] > 1:
+        one_hot = y.ndim == 2 and np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()
+        return y.argmax(axis=1) if one_hot else None
+    flat = y.reshape(len(y), -1)
+    is_label = flat.shape[1] == 1 and (flat == np.floor(flat)).all()
+    return flat[:, 0] if is_label else None

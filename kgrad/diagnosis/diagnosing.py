@@ -12,8 +12,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from kgrad.diagnosis import gradient_rules, model_rules, weight_rules
-from kgrad.diagnosis.evidence import Evidence, ModelFacts
+from kgrad.diagnosis import data_rules, gradient_rules, model_rules, weight_rules
+from kgrad.diagnosis.evidence import Data, Evidence, ModelFacts
 from kgrad.diagnosis.findings import Diagnosis, Finding
 from kgrad.diagnosis.rules import SHARED, Rule, ThresholdValues
 from kgrad.records.checks import did_you_mean
@@ -21,7 +21,7 @@ from kgrad.records.history import GradientHistory, require_history
 
 DECLARED: dict[str, Rule] = {
     rule.name: rule
-    for module in (gradient_rules, weight_rules, model_rules)
+    for module in (gradient_rules, weight_rules, model_rules, data_rules)
     for rule in vars(module).values()
     if isinstance(rule, Rule)
 }
@@ -61,6 +61,31 @@ else:
         kw_only=True,
     )
 
+# Causes before what follows from them: what is asked of the network, what it is given, how it is
+# built, how it is trained, and then what the gradients show.
+CAUSES_FIRST = (
+    "output_loss_mismatch",
+    "wrong_embedding_inputs",
+    "inputs_out_of_scale",
+    "targets_out_of_scale",
+    "badly_scaled_weights",
+    "layer_out_of_line",
+    "no_path_to_loss",
+    "too_much_dropout",
+    "too_strong_penalty",
+    "moving_too_far",
+    "always_clipped",
+    "exploding",
+    "saturated",
+    "vanishing",
+    "dead_units",
+    "no_nonlinearity",
+    "not_moving",
+    "imbalanced_classes",
+    "nonfinite",
+    "unrelated_targets",
+    "not_improving",
+)
 _NEEDED = ("l2_norm", "weight_l2", "update_l2", "nonfinite_steps")
 # Up to this many records every record is diagnosed, later every tenth: the time per diagnosis grows
 # with the history, and problems of a long run persist for more than a record.
@@ -72,19 +97,20 @@ logger = logging.getLogger("kgrad")
 def diagnose(
     history: GradientHistory,
     facts: ModelFacts | None = None,
-    y: Any = None,
+    data: Data | None = None,
     *,
     rules: Iterable[str] | None = None,
     thresholds: Thresholds | None = None,
 ) -> Diagnosis:
     """Find the problems of a recorded training run.
 
-    This is `kgrad.diagnose` without Keras: it takes facts about the model instead of the model.
+    This is `kgrad.diagnose` without Keras: it takes facts about the model and the data instead of
+    the model and the data.
 
     Args:
         history: the recorded run.
         facts: facts about the model, for the rules about its weights, output and loss.
-        y: the training targets, to compare with the range of the model's output.
+        data: what is known about the data, for the rules about inputs and targets.
         rules: names of the rules to apply; None for all.
         thresholds: the thresholds to use, such as `Thresholds(falls_well=0.3)`.
 
@@ -94,13 +120,13 @@ def diagnose(
     Raises:
         TypeError: if an argument has the wrong type.
         ValueError: if the history has no record or lacks a statistic that is always recorded, if a
-            rule is unknown or its data are missing, or if targets are given without facts.
+            rule is unknown or its data are missing, or if data are given without facts.
     """
-    _check(history, facts, y, thresholds)
+    _check(history, facts, data, thresholds)
     chosen = RULES if rules is None else checked_rules("rules", rules)
     limits = Thresholds() if thresholds is None else thresholds
     with np.errstate(all="ignore"):  # NaN and infinity are data
-        evidence = Evidence(history, facts, y)
+        evidence = Evidence(history, facts, data)
         if rules is not None:
             _check_needs(chosen, evidence)
         found = []
@@ -109,12 +135,15 @@ def diagnose(
             # What follows after a NaN is its consequence; its cause is in the records before.
             found += [DECLARED["nonfinite"].find(evidence, limits)] if "nonfinite" in chosen else []
             before = _first_records(history, max(bad, 1))
-            evidence = Evidence(before, facts, y, diverges=True)
+            evidence = Evidence(before, facts, data, diverges=True)
         found += [DECLARED[name].find(evidence, limits) for name in chosen if name != "nonfinite"]
     findings = [finding for finding in found if finding is not None]
-    if len(findings) > 1:
+    notes = [finding for finding in findings if finding.severity == "note"]
+    findings = [finding for finding in findings if finding.severity != "note"]
+    if any(not DECLARED[finding.rule].fallback for finding in findings):
         findings = [finding for finding in findings if not DECLARED[finding.rule].fallback]
-    return Diagnosis(findings, _missing(history, evidence))
+    findings.sort(key=lambda finding: CAUSES_FIRST.index(finding.rule))
+    return Diagnosis(findings, _missing(history, evidence), notes)
 
 
 def checked_rules(argument: str, rules: Iterable[str]) -> list[str]:
@@ -171,20 +200,22 @@ class Watch:
         """
         records, last = len(history), history.record(-1)
         is_bad = any(last["values"]["nonfinite_steps"])
-        # After the first step only a NaN is reported, because other problems may soon disappear.
-        if records == 1 and not is_bad:
-            return None
         if records > _DIAGNOSE_ALL and records % 10 and not is_bad:
             return None
-        stops = None
-        for finding in diagnose(history, None if read_facts is None else read_facts()):
-            reported = self._reported.setdefault(history, set())
+        facts = None if read_facts is None else read_facts()
+        found: Iterable[Finding] = diagnose(history, facts)
+        if records == 1 and not is_bad:  # most problems of the first step disappear
+            found = [one for one in found if DECLARED[one.rule].before_training]
+        reported = self._reported.setdefault(history, set())
+        for finding in found:
             if finding.rule not in reported:
                 reported.add(finding.rule)
                 logger.warning("epoch %d: %s", last["epoch"], finding)
-            if finding.rule in self._stop_on:
-                stops = stops or finding
-        return stops
+        for rule in sorted(reported - {finding.rule for finding in found}):
+            reported.remove(rule)
+            if not DECLARED[rule].fallback:  # which another finding may have replaced
+                logger.warning("epoch %d: %s no longer holds", last["epoch"], rule)
+        return next((finding for finding in found if finding.rule in self._stop_on), None)
 
 
 def _missing(history: GradientHistory, evidence: Evidence) -> str:
@@ -210,7 +241,7 @@ def _first_records(history: GradientHistory, count: int) -> GradientHistory:
     return part
 
 
-def _check(history: Any, facts: Any, y: Any, thresholds: Any) -> None:
+def _check(history: Any, facts: Any, data: Any, thresholds: Any) -> None:
     require_history("history", history)
     missing = [name for name in _NEEDED if name not in history.statistics]
     if missing:
@@ -223,10 +254,10 @@ def _check(history: Any, facts: Any, y: Any, thresholds: Any) -> None:
             f"facts must be a ModelFacts, received {type(facts).__name__}: "
             "kgrad.diagnose(history, model) reads a model"
         )
-    if facts is None and y is not None:
+    if facts is None and data is not None:
         raise ValueError(
-            "y is compared with the output of the model, received y without a model: call "
-            "diagnose(history, model, y)"
+            "X and y are compared with the model, received data without a model: call "
+            "diagnose(history, model, X, y)"
         )
     if not isinstance(thresholds, Thresholds | None):
         raise TypeError(

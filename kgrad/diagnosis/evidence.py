@@ -6,11 +6,13 @@ kernel's change with its own size.
 """
 
 import math
+from collections.abc import Callable
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from kgrad.diagnosis.structure import Structure
 from kgrad.records.history import GradientHistory, Weight
 
 # The values that an activation can produce.
@@ -27,6 +29,43 @@ _RANGES = {
     "relu6": (0.0, 6.0),
 }
 
+# Share of a constant prediction's loss above which a loss is no better.
+_CONSTANT = 0.95
+# Steps in which a network may first learn the best constant, and nothing else.
+_FEW_STEPS = 100
+# Share of the first loss below which a network may stop learning because nothing is left to learn.
+_PERFECT = 0.01
+# Activations that are flat for large inputs of either sign.
+FLAT = ("tanh", "sigmoid", "hard_sigmoid", "hard_tanh", "softsign", "softmax", "relu6")
+# Losses of Keras that are 0 for perfect predictions and never below.
+_ZERO_AT_BEST = {
+    "mean_squared_error",
+    "mean_absolute_error",
+    "mean_absolute_percentage_error",
+    "mean_squared_logarithmic_error",
+    "huber",
+    "log_cosh",
+    "binary_crossentropy",
+    "categorical_crossentropy",
+    "sparse_categorical_crossentropy",
+    "binary_focal_crossentropy",
+    "categorical_focal_crossentropy",
+    "kl_divergence",
+    "hinge",
+    "squared_hinge",
+    "categorical_hinge",
+    "dice",
+    "tversky",
+}
+
+
+class Dropout(NamedTuple):
+    """A dropout layer: its name, its rate, and whether it drops the last layer's outputs."""
+
+    layer: str
+    rate: float
+    drops_outputs: bool = False
+
 
 class ModelFacts(NamedTuple):
     """Facts about a model that its history does not contain.
@@ -41,8 +80,16 @@ class ModelFacts(NamedTuple):
         loss: name of the loss in snake case, such as "mean_squared_error"; empty if unknown.
         from_logits: whether the loss expects values before sigmoid or softmax.
         ignored_class: the class that the loss leaves out, if any.
-        regularized: whether weights are regularized, so that the loss has additional terms.
+        regularized: whether the loss has additional terms of an unknown size.
         equal_units: names of the layers whose units all have the same incoming weights.
+        from_activation: whether the loss takes the logits of a sigmoid or softmax that the model
+            applies, whatever `from_logits` says, as on TensorFlow.
+        activations: (layer, name of the activation before the next kernel) of each hidden dense or
+            convolutional layer.
+        dropouts: the dropout layers.
+        penalties: (path, factor) of each weight with an L2 penalty, factor times its squared norm.
+        learning_rate: the optimizer's learning rate; NaN if unknown.
+        embeddings: the number of rows of the embedding that takes the model's input; 0 without one.
     """
 
     last_layer: str = ""
@@ -53,11 +100,40 @@ class ModelFacts(NamedTuple):
     ignored_class: int | None = None
     regularized: bool = False
     equal_units: tuple[str, ...] = ()
+    from_activation: bool = False
+    activations: tuple[tuple[str, str], ...] = ()
+    dropouts: tuple[Dropout, ...] = ()
+    penalties: tuple[tuple[str, float], ...] = ()
+    learning_rate: float = math.nan
+    embeddings: int = 0
 
     @property
     def output_range(self) -> tuple[float, float]:
         """Smallest and largest value that the last layer can produce; NaN if unknown."""
         return _RANGES.get(self.activation, (np.nan, np.nan))
+
+
+class Data(NamedTuple):
+    """What the rules know about the data of a run: a sample of its rows, and losses on them.
+
+    Attributes:
+        inputs: the model's inputs, each (samples, ...).
+        targets: the targets of its outputs, each (samples, ...).
+        samples: number of rows of the whole data; 0 if unknown.
+        constant_loss: loss of the best constant prediction; NaN if unknown.
+        perfect_loss: loss of predictions that equal the targets; NaN if unknown.
+        summed: whether the loss adds up over the samples of a batch instead of averaging.
+        predict: function that returns the outputs of the model as it is for `inputs`; None if the
+            inputs are unknown.
+    """
+
+    inputs: tuple[np.ndarray, ...] = ()
+    targets: tuple[np.ndarray, ...] = ()
+    samples: int = 0
+    constant_loss: float = math.nan
+    perfect_loss: float = math.nan
+    summed: bool = False
+    predict: Callable[[], tuple[np.ndarray, ...]] | None = None
 
 
 class Evidence:
@@ -71,13 +147,14 @@ class Evidence:
     Args:
         history: the history.
         facts: facts about the model, if it is at hand.
-        targets: the training targets, if they are at hand.
+        data: what is known about the data.
         diverges: whether a NaN or infinity follows after the last record.
 
     Attributes:
         history: the history.
         facts: facts about the model, or None.
-        targets: the training targets, or None.
+        data: what is known about the data.
+        structure: which layers feed which.
         all_present: whether each weight has a gradient, bool (R, weights).
         kernels: positions of the kernels among the history's weights.
         layers: layer name of each kernel, (K,).
@@ -95,14 +172,16 @@ class Evidence:
         self,
         history: GradientHistory,
         facts: ModelFacts | None = None,
-        targets: Any = None,
+        data: Data | None = None,
         *,
         diverges: bool = False,
     ) -> None:
-        self.history, self.facts, self.targets = history, facts, targets
+        self.history, self.facts, self.data = history, facts, data or Data()
         self._diverges = diverges
         known = facts or ModelFacts()
-        self._regularized = known.regularized
+        paths = {weight.path for weight in history.weights}
+        self._penalties = dict(known.penalties)
+        self._regularized = known.regularized or not paths.issuperset(self._penalties)
         self._classes = known.units or max(history.weights[-1].shape[-1:], default=1)
         self._loss_name = known.loss or str(history.metadata.get("loss", ""))
         weights, present = history.weights, history.missing == ""
@@ -116,6 +195,7 @@ class Evidence:
             and present[:, i].any()
         ]
         self.layers = tuple(weights[i].layer for i in self.kernels)
+        self.structure = Structure(history.metadata.get("graph"), self.layers)
         self.fan_in = np.array([_fan_in(weights[i]) for i in self.kernels], float)
         self.present = present[:, self.kernels]
         self.gradient = history["l2_norm"][:, self.kernels]
@@ -139,63 +219,149 @@ class Evidence:
 
     @cached_property
     def loss(self) -> np.ndarray | None:
-        """The loss of each record, (R,); None if it was not recorded."""
-        return self.history.logs.get("loss")
+        """The loss of each record without L2 penalties, (R,); None if it was not recorded."""
+        loss = self.history.logs.get("loss")
+        return loss - self.penalty if loss is not None and self._penalties else loss
+
+    @cached_property
+    def penalty(self) -> np.ndarray:
+        """The sum of the L2 penalties at each record, (R,)."""
+        factors = [self._penalties.get(weight.path, 0.0) for weight in self.history.weights]
+        with np.errstate(all="ignore"):
+            return self.history["weight_l2"] ** 2 @ np.array(factors)
+
+    @cached_property
+    def floor(self) -> float:
+        """The smallest possible value of the loss; NaN if unknown.
+
+        All comparisons of losses count from it, so that a constant added to the loss changes none.
+        """
+        if math.isfinite(self.data.perfect_loss):
+            return self._of_batch * self.data.perfect_loss
+        named = self._loss_name not in ("", "as compiled")
+        known = self._loss_name in _ZERO_AT_BEST if named else True
+        # An epoch's mean loss minus the penalty at its end may be a little below 0.
+        below = 0.0 if self.loss is None else np.fmin.reduce(self.loss, initial=0.0)
+        negative = below < -1e-3 * float(self.penalty.max(initial=0.0)) and below < 0
+        return 0.0 if known and not negative else math.nan
+
+    @cached_property
+    def constant_loss(self) -> float:
+        """Loss of the best constant prediction; infinite if unknown.
+
+        Without targets it is known for a cross-entropy only: all classes as equally likely.
+        """
+        if math.isfinite(self.data.constant_loss):
+            return self._of_batch * self.data.constant_loss
+        if self._regularized or not self._loss_name.endswith("crossentropy"):
+            return math.inf
+        return math.log(2 if self._loss_name.startswith("binary") else max(self._classes, 2))
+
+    @property
+    def _of_batch(self) -> float:
+        """Batch size over the sampled rows if the loss adds up over the batch, otherwise 1."""
+        if not self.data.summed or not self.data.samples or not self.epochs[-1]:
+            return 1.0
+        batches = self.history.steps[-1] / self.epochs[-1]
+        return float(self.data.samples / batches / len(self.data.targets[0]))
+
+    @cached_property
+    def last_loss(self) -> float:
+        """The smallest loss of the last three records; NaN with fewer than three records."""
+        if self.loss is None or len(self.loss) < 3:
+            return math.nan
+        return float(np.fmin.reduce(self.loss[2:][-3:]))
 
     @cached_property
     def fall(self) -> float:
-        """The relative fall of the loss, (first − last) / |first|; NaN if unknown.
+        """The relative fall of the loss, (first − last) / (first − floor); NaN if unknown.
 
-        First is `first_loss`, last is the smallest loss of the last three records. Fewer than three
-        records are too few.
+        First is `first_loss`, last is `last_loss`.
         """
         if self._diverges:
             return -math.inf
-        if self.loss is None or len(self.loss) < 3:
-            return math.nan
-        last = float(np.fmin.reduce(self.loss[2:][-3:]))
-        return (self.first_loss - last) / max(abs(self.first_loss), 1e-12)
+        return (self.first_loss - self.last_loss) / max(abs(self.first_loss - self.floor), 1e-12)
 
     @cached_property
     def first_loss(self) -> float:
         """The loss from which a fall is counted; NaN if unknown.
 
-        It is the larger one of the first record, which is a single batch, and the first epoch. A
-        cross-entropy counts from that of guessing at most: a fall above that is no progress.
+        It is the larger one of the first record, which is a single batch, and the first epoch, but
+        at most that of the best constant prediction: a fall above that is no progress.
         """
-        return math.nan if self.loss is None else min(self._loss_at_start, self._guessing)
+        return math.nan if self.loss is None else min(self._loss_at_start, self.constant_loss)
 
     @property
-    def starts_worse_than_guessing(self) -> bool:
-        """Whether the loss is a cross-entropy that starts above that of guessing."""
-        return self.loss is not None and self._loss_at_start > self._guessing
+    def starts_worse_than_constant(self) -> bool:
+        """Whether the loss starts above that of the best constant prediction."""
+        return self.loss is not None and self._loss_at_start > self.constant_loss
 
     @cached_property
     def _loss_at_start(self) -> float:
         return math.nan if self.loss is None else float(np.fmax.reduce(self.loss[:2]))
 
     @cached_property
-    def _guessing(self) -> float:
-        """Cross-entropy if all classes are predicted as equally likely; infinite otherwise."""
-        if self._regularized or not self._loss_name.endswith("crossentropy"):
-            return math.inf
-        return math.log(2 if self._loss_name.startswith("binary") else max(self._classes, 2))
-
-    @cached_property
     def rises(self) -> np.ndarray:
-        """Whether the loss of each record is at least 20 % above the previous one, bool (R,)."""
+        """Whether the loss of each record is at least 20 % above the previous one, bool (R,).
+
+        If the smallest possible loss is unknown, 20 % of the range of the losses so far.
+        """
         if self.loss is None:
             return np.zeros(len(self.epochs), bool)
         before = np.concatenate([self.loss[:1], self.loss[:-1]])
-        return self.loss > before + 0.2 * np.abs(before)
+        size = before - self.floor
+        if math.isnan(self.floor):
+            size = np.fmax.accumulate(before) - np.fmin.accumulate(before)
+        return self.loss > before + 0.2 * np.abs(size)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the loss is no better than a constant's, and not on the way to become so."""
+        constant, last = self.constant_loss - self.floor, self.last_loss - self.floor
+        # The first steps of a healthy run often lead from far above to the best constant.
+        just_there = self.history.steps[-1] < _FEW_STEPS and last < 0.5 * (
+            self._loss_at_start - self.floor
+        )
+        return bool(last > _CONSTANT * constant) and not self._progresses and not just_there
 
     @property
     def fails(self) -> bool:
-        """Whether the loss is no better than guessing, or 50 % larger than at the start."""
-        if not np.isfinite(self.fall) or self.loss is None:
+        """Whether the loss is no better than a constant's, or 50 % larger than at the start."""
+        start, last = self._loss_at_start - self.floor, self.last_loss - self.floor
+        return self.is_stuck or bool(math.isfinite(last) and last > 1.5 * start)
+
+    @cached_property
+    def _progresses(self) -> bool:
+        """Whether the loss falls fast enough to be clearly below a constant's soon.
+
+        It is continued for twice as long, as it fell in the two halves of the run: by as much again
+        as in the second half, or by less each time if it slows down.
+        """
+        assert self.loss is not None
+        loss = self.loss[1:] if len(self.loss) > 3 else self.loss
+        before, fallen = loss[0] - loss[len(loss) // 2], loss[len(loss) // 2] - loss[-1]
+        slows_to = np.clip(fallen / before, 0, 1) if before > 0 and len(loss) > 3 else 1.0
+        missing = self.loss[-1] - (self.floor + 0.9 * (self.constant_loss - self.floor))
+        return bool(missing <= fallen * (slows_to ** np.arange(1, 5)).sum())
+
+    @cached_property
+    def _falls_steadily(self) -> bool:
+        """Whether three of four pairs of records have the smaller loss later (Kendall's tau)."""
+        if self.loss is None or len(self.loss) < 4 or self._diverges:
             return False
-        last = np.fmin.reduce(self.loss[2:][-3:])
-        return bool(last > 0.98 * self._guessing or last > 1.5 * self._loss_at_start)
+        loss = self.loss[1:]
+        first, later = np.triu_indices(len(loss), 1)
+        return bool(np.mean(loss[later] < loss[first]) >= 0.75)
+
+    @property
+    def skill(self) -> float:
+        """Share gained of what the best constant prediction leaves to gain; NaN if unknown.
+
+        It is the coefficient of determination for a mean squared error.
+        """
+        with np.errstate(all="ignore"):
+            constant = np.float64(self.constant_loss)
+            return float((constant - self.last_loss) / (constant - self.floor))
 
     @cached_property
     def begins_trained(self) -> bool:
@@ -215,11 +381,24 @@ class Evidence:
         """Return whether the loss has fallen by this share since the first epoch."""
         if self.loss is None or len(self.loss) < 3:
             return False
-        return bool(self.loss[1] - self.loss[-1] >= share * abs(self.loss[1]))
+        if math.isnan(self.floor):
+            return self._falls_steadily
+        return bool(self.loss[1] - self.loss[-1] >= share * abs(self.loss[1] - self.floor))
 
     def falls_by(self, share: float) -> bool:
-        """Return whether the loss is known to have fallen by at least this share."""
-        return bool(self.fall >= share)
+        """Return whether the loss is known to have fallen by at least this share.
+
+        If its smallest possible value is unknown, whether it falls steadily.
+        """
+        return self._falls_steadily if math.isnan(self.floor) else bool(self.fall >= share)
+
+    def falls_after(self, record: int, share: float) -> bool:
+        """Return whether the loss falls by this share after a record, or is as good as perfect."""
+        if self.loss is None or math.isnan(self.floor):
+            return False
+        before, last = self.loss[record] - self.floor, self.loss[-1] - self.floor
+        start = self._loss_at_start - self.floor
+        return bool(before - last >= share * before or last <= _PERFECT * start)
 
     def falls_less(self, share: float) -> bool:
         """Return whether the loss is known to have fallen by less than this share."""
@@ -237,12 +416,15 @@ class Evidence:
     def first_nonfinite_record(self) -> int | None:
         """The first record with a NaN or infinity in gradients, weights or loss; None if none.
 
-        Updates that loss scaling skipped do not count.
+        Updates that loss scaling skipped do not count, nor a loss that was not recorded, as of an
+        epoch that was interrupted.
         """
         bad = self.nonfinite_steps.any(axis=1)
         bad = bad | ~np.isfinite(self.history["weight_l2"]).all(axis=1)
         if self.loss is not None:
-            bad = bad | ~np.isfinite(self.loss)
+            records = map(self.history.record, range(len(self.epochs)))
+            recorded = np.array(["loss" in record["logs"] for record in records])
+            bad = bad | (~np.isfinite(self.loss) & recorded)
         return int(np.argmax(bad)) if bad.any() else None
 
     @cached_property
@@ -256,8 +438,27 @@ class Evidence:
         return found
 
     @cached_property
-    def output_error(self) -> np.ndarray:
-        """Approximation of |∂L/∂h| at the last layer's output h, (R,).
+    def _feeds(self) -> dict[str, tuple[str, ...]]:
+        return self.structure.heads()
+
+    @cached_property
+    def _head_kernels(self) -> list[int]:
+        """Position of the last kernel of each head."""
+        feeds = self._feeds
+        last = {layer: k for k, layer in enumerate(self.layers)}
+        return [last[head] for head in dict.fromkeys(h for name in last for h in feeds[name])]
+
+    def _passed(self, error: np.ndarray) -> np.ndarray:
+        """Return the error that reaches each kernel, (R, K), of that of each head, (R, heads)."""
+        feeds = self._feeds
+        names = [self.layers[k] for k in self._head_kernels]
+        feeding = [[name in feeds[layer] for layer in self.layers] for name in names]
+        squares = np.where(np.array(feeding, ndmin=2), error[:, :, None] ** 2, 0)
+        return np.sqrt(squares.sum(axis=1))
+
+    @cached_property
+    def _error(self) -> np.ndarray:
+        """Approximation of |∂L/∂h| at the output h of each head, (R, heads).
 
         The gradient of the last bias is the mean of the samples' errors, which may cancel. The
         gradient of the last kernel is error times input, and inputs of healthy networks are near 1.
@@ -266,14 +467,18 @@ class Evidence:
 
     @cached_property
     def _error_by_bias(self) -> np.ndarray:
-        bias = self.biases[-1] if self.kernels else None
-        if bias is None:
-            return np.zeros(len(self.epochs))
-        return np.where(self.all_present[:, bias], self.history["l2_norm"][:, bias], 0.0)
+        error = np.zeros((len(self.epochs), len(self._head_kernels)))
+        for head, k in enumerate(self._head_kernels):
+            if (bias := self.biases[k]) is not None:
+                own = self.history["l2_norm"][:, bias]
+                error[:, head] = np.where(self.all_present[:, bias], own, 0.0)
+        return error
 
     @cached_property
     def _error_by_kernel(self) -> np.ndarray:
-        return self.gradient[:, -1] / np.sqrt(self.fan_in[-1])
+        heads = self._head_kernels
+        gradient = np.where(self.present[:, heads], self.gradient[:, heads], 0.0)
+        return gradient / np.sqrt(self.fan_in[heads])
 
     @cached_property
     def level(self) -> np.ndarray:
@@ -281,14 +486,16 @@ class Evidence:
 
         In such a network, |x| = √fan_in enters a kernel and the error |δ| of the output comes back
         unchanged, so that ‖∂L/∂W‖ = |δ| √fan_in: the recursion of `kgrad.theory.propagate` at its
-        critical point. A small last kernel, as in a network that starts as a constant function,
-        reduces all other gradients at first; the level corrects for this. It is NaN if the gradient
-        is exactly 0, which is a different problem or such a start.
+        critical point. A kernel that feeds several heads gets the root of the sum of their squared
+        errors. A small last kernel, as in a network that starts as a constant function, reduces all
+        other gradients at first; the level corrects for this. It is NaN if the gradient is exactly
+        0, which is a different problem or such a start.
         """
-        last = np.minimum(np.sqrt(self.sigma_w2[:, -1:]), 1.0)
-        passed = np.where(np.arange(len(self.kernels)) < len(self.kernels) - 1, last, 1.0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(self.gradient == 0, np.nan, self._over(self.output_error) / passed)
+        error = self._passed(self._error)
+        last = np.minimum(np.sqrt(self.sigma_w2[:, self._head_kernels]), 1.0)
+        before = self._passed(self._error * last)
+        level = self._over(np.where(self.is_head, error, before))
+        return np.where(self.gradient == 0, np.nan, level)
 
     @cached_property
     def level_by_bias(self) -> np.ndarray:
@@ -298,11 +505,11 @@ class Evidence:
         cancels to less than a hundredth.
         """
         cancels = self._error_by_bias < 1e-2 * np.minimum(self._error_by_kernel, 1.0)
-        return self._over(np.where(cancels, self.output_error, self._error_by_bias))
+        return self._over(self._passed(np.where(cancels, self._error, self._error_by_bias)))
 
     def _over(self, error: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            return self.gradient / (error[:, None] * np.sqrt(self.fan_in))
+            return self.gradient / (error * np.sqrt(self.fan_in))
 
     @cached_property
     def input_size(self) -> np.ndarray:
@@ -315,9 +522,11 @@ class Evidence:
         l2 = self.history["l2_norm"]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             for k, bias in enumerate(self.biases):
-                if bias is not None:
+                if bias is not None and not self.structure.is_normalized(self.layers[k]):
                     size[:, k] = self.gradient[:, k] / l2[:, bias] / np.sqrt(self.fan_in[k])
-        return np.where(size < 1e5, size, np.nan)
+        if not self.structure.is_known:  # the layers before a normalization are not known, either
+            size = np.where(size < 1e5, size, np.nan)
+        return np.where(np.isfinite(size), size, np.nan)
 
     @cached_property
     def movement(self) -> np.ndarray:
@@ -346,25 +555,66 @@ class Evidence:
         return self.weight**2 / self._sizes * self.fan_in
 
     @cached_property
+    def scale(self) -> np.ndarray:
+        """The initial σ_w² nearest to 1 with fan-in or its mean with fan-out in its place, (K,).
+
+        Glorot's initializers scale by that mean: a wide layer on one feature, Keras's default, has
+        a small σ_w² by fan-in alone. NaN for kernels with one or two inputs, which have too few
+        entries to a unit, and for those that only begin at 0, as residual branches may by design.
+        """
+        square = self.weight[0] ** 2 / self._sizes
+        both = np.array([self.fan_in, (self.fan_in + self._sizes / self.fan_in) / 2]) * square
+        with np.errstate(divide="ignore"):
+            nearest = np.abs(np.log(both)).argmin(axis=0)
+        scale = np.take_along_axis(both, nearest[None], axis=0)[0]
+        only_begins = (square == 0) & ((self.weight[-1] > 0) | (len(self.weight) == 1))
+        return np.where((self.fan_in > 2) & ~(only_begins & square.any()), scale, np.nan)
+
+    @property
+    def is_normalized(self) -> np.ndarray:
+        """Whether each kernel's output is normalized: its scale has no effect then, bool (K,)."""
+        return np.array([self.structure.is_normalized(layer) for layer in self.layers], bool)
+
+    @property
+    def can_saturate(self) -> np.ndarray:
+        """Whether each kernel's activation may be flat, bool (K,); True if it is unknown."""
+        known = dict(self.facts.activations) if self.facts is not None else {}
+        return np.array([known.get(layer, "tanh") in FLAT for layer in self.layers])
+
+    @cached_property
+    def is_head(self) -> np.ndarray:
+        """Whether each kernel is the last one before an output, bool (K,)."""
+        return np.isin(np.arange(len(self.kernels)), self._head_kernels)
+
+    @cached_property
     def _sizes(self) -> np.ndarray:
         return np.array([self.history.weights[i].size for i in self.kernels], float)
 
     @cached_property
-    def dead(self) -> tuple[tuple[str, ...], np.ndarray, str]:
-        """Layers, the dead share of each per record, and what the share was counted in.
+    def dead(self) -> list[tuple[tuple[str, ...], np.ndarray, str]]:
+        """Signs of dead units: layers, the dead share of each per record, and what is counted.
 
-        That is "units" with a probe, otherwise "entries" of the gradient if their zeros were
-        counted, otherwise "updates".
+        That is "units" on the probe if there is one, and "entries" of the gradient if their zeros
+        were counted, otherwise "updates".
         """
-        activations = self.history.activations
-        if "activation_dead" in activations:
-            return self.history.outputs, activations["activation_dead"], "units"
+        signs = []
+        if "activation_dead" in self.history.activations:
+            share = self.history.activations["activation_dead"]
+            own = [i for i, name in enumerate(self.history.outputs) if self.structure.can_die(name)]
+            signs.append((tuple(self.history.outputs[i] for i in own), share[:, own], "units"))
         if "zero_fraction" in self.history.statistics:
             # Without the first kernel, because inputs may be sparse.
             share = self.history["zero_fraction"][:, self.kernels[1:]]
-            return self.layers[1:], share, "entries"
+            return [*signs, (self.layers[1:], share, "entries")]
         share = np.where(self.present, self.gradient == 0, np.nan)
-        return self.layers, share, "updates"
+        return [*signs, (self.layers, share, "updates")]
+
+    @cached_property
+    def zero_from(self) -> int | None:
+        """The record from which every gradient is exactly 0 for good; None if there is none."""
+        alive = np.flatnonzero((self.history["l2_norm"] != 0).any(axis=1))
+        first = int(alive[-1]) + 1 if alive.size else 0
+        return first if first < len(self.epochs) else None
 
     @cached_property
     def without_path(self) -> dict[int, int]:
@@ -385,8 +635,10 @@ class Evidence:
         if "activation_saturated" not in activations:
             return None
         share = activations["activation_saturated"] - activations["activation_zero_fraction"]
-        # Without the output, which is also flat if its predictions are confident.
-        return self.history.outputs[:-1], share[:, :-1]
+        # Without the model's outputs, which are also flat if their predictions are confident.
+        names = self.history.outputs
+        hidden = [i for i, name in enumerate(names[:-1]) if self.structure.is_hidden(name)]
+        return tuple(names[i] for i in hidden), share[:, hidden]
 
 
 def _fan_in(weight: Weight) -> int:

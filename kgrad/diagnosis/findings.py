@@ -8,7 +8,7 @@ import pandas as pd
 
 from kgrad.records.listing import Listing
 
-Severity = Literal["warning", "critical"]
+Severity = Literal["note", "warning", "critical"]
 
 
 class Measurement(NamedTuple):
@@ -40,7 +40,8 @@ class Finding:
 
     Attributes:
         rule: name of the rule that found it; see `kgrad.diagnosis.RULES`.
-        severity: "critical" if the training cannot succeed this way, otherwise "warning".
+        severity: "critical" if the training cannot succeed this way, otherwise "warning"; "note" if
+            the run trains well in spite of it.
         layers: the affected layers, in forward order; empty for the whole model.
         first_epoch: the epoch from which the problem persists; 0 is before training.
         evidence: the measurements that show the problem, the most important one first.
@@ -77,22 +78,25 @@ class Finding:
 
 
 class Diagnosis(Listing[Finding]):
-    """The findings on a training run, the most severe first; empty for a healthy run.
+    """The findings on a training run, causes before their consequences; empty for a healthy run.
 
     Prints as a table, in a terminal and in a notebook.
 
-    Args:
-        findings: the findings, in any order.
+    Attributes:
         missing: what could not be checked because data are missing; empty if nothing.
+        notes: what does not fit, but does no visible harm in this run.
+
+    Args:
+        findings: the findings, the most likely cause first.
+        missing: what could not be checked because data are missing; empty if nothing.
+        notes: what does not fit, but does no visible harm in this run.
     """
 
-    def __init__(self, findings: Iterable[Finding], missing: str = "") -> None:
-        self.missing = missing
-        order = {"critical": 0, "warning": 1}
-        # Of two equally severe findings, the later one may be a consequence of the earlier one.
-        super().__init__(
-            sorted(findings, key=lambda finding: (order[finding.severity], finding.first_epoch))
-        )
+    def __init__(
+        self, findings: Iterable[Finding], missing: str = "", notes: Iterable[Finding] = ()
+    ) -> None:
+        self.missing, self.notes = missing, tuple(notes)
+        super().__init__(findings)
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -123,20 +127,25 @@ class Diagnosis(Listing[Finding]):
         from rich.table import Table
         from rich.text import Text
 
+        notes = [f"Note: {note.evidence[0]} {note.explanation}" for note in self.notes]
         if not self and self.missing:
-            return Text(f"No findings, but {self.missing}.", style="yellow")
+            return Text("\n".join([f"No findings, but {self.missing}.", *notes]), style="yellow")
         if not self:
-            return Text("No findings: the gradients look healthy.", style="green")
-        caption = f"Note: {self.missing}." if self.missing else None
+            healthy = "No findings: the gradients look healthy."
+            return Text("\n".join([healthy, *notes]), style="green")
+        notes += [f"Note: {self.missing}."] if self.missing else []
+        caption = Text("\n".join(notes)) if notes else None
         table = Table(show_lines=True, expand=False, caption=caption, caption_justify="left")
         for column in ("finding", "layers", "evidence", "meaning and remedies"):
             table.add_column(column, overflow="fold")
-        for finding in self:
+        for place, finding in enumerate(self):
             style = "bold red" if finding.severity == "critical" else "bold yellow"
             remedies = "\n".join(f"→ {remedy}" for remedy in finding.remedies)
+            role = "the cause, most likely" if place == 0 else "may follow from it"
+            role = f"\n{role}" if len(self) > 1 else ""
             # As Text: names of layers must not be read as markup.
             table.add_row(
-                Text(f"{finding.rule}\n({finding.severity})", style=style),
+                Text(f"{finding.rule}\n({finding.severity}){role}", style=style),
                 Text(f"{finding.where()}\nsince epoch {finding.first_epoch}"),
                 Text("\n".join(map(str, finding.evidence))),
                 Text(f"{finding.explanation}\n{remedies}"),

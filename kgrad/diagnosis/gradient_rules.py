@@ -16,9 +16,13 @@ from kgrad.diagnosis.rules import (
     Threshold,
     ThresholdValues,
     affected_layers,
+    clips,
     count,
     fall_of_loss,
     first_lasting,
+    has_only_open_activations,
+    has_usual_inputs,
+    is_initialized_well,
     measured,
     percent,
 )
@@ -69,6 +73,21 @@ _DEAD_OR_UNUSED = (
     "no gradient passes through them, or the loss does not depend on them. A probe shows whether "
     "the units are 0: GradientTracker(probe=(X, y))."
 )
+_FLAT_FROM_THE_START = (
+    "Every gradient is exactly 0 from the first update on, that of the last layer, too: the loss "
+    "is flat there. Either the outputs are so large that sigmoid or softmax is exactly 0 or 1, "
+    "where Keras's cross-entropy cuts probabilities off on JAX and PyTorch, or all units are 0 for "
+    "every sample."
+)
+_FOR_A_FLAT_START = (
+    Remedy("Use smaller initial weights: he for relu, xavier for tanh.", ("initializer",)),
+    Remedy("Keep the output linear and pass from_logits=True to the loss.", ()),
+    Remedy("Standardize the inputs to mean 0 and variance 1.", ()),
+)
+_STANDS = Quantity(
+    "loss since every gradient is 0",
+    "every gradient is exactly 0 from here on, and the loss stays at {value}",
+)
 _SATURATED = Quantity(
     "share of activations with a slope near 0",
     "the slope of {value} of the activations is nearly 0 (threshold {threshold})",
@@ -95,7 +114,7 @@ _CHECK_DATA = Remedy(
     "through the weights.",
     remedies=(
         Remedy("Reduce the learning rate; start with 10× smaller.", ("learning_rate",)),
-        Remedy("Clip the gradients: set global_clipnorm=1 in the optimizer.", ("clipping",)),
+        Remedy("Clip the gradients: set global_clipnorm=1 in the optimizer.", ("clipping",), clips),
         _CHECK_DATA,
     ),
     reference="Goodfellow, Bengio & Courville, Deep Learning (2016), section 10.11.1",
@@ -168,8 +187,9 @@ def nonfinite(e: Evidence, t: ThresholdValues) -> Observation | None:
         Remedy(
             "Use an initializer that preserves the variance: he for relu, xavier for tanh.",
             ("initializer",),
+            is_initialized_well,
         ),
-        Remedy("Clip the gradients: set global_clipnorm=1 in the optimizer.", ("clipping",)),
+        Remedy("Clip the gradients: set global_clipnorm=1 in the optimizer.", ("clipping",), clips),
         Remedy(
             "Add normalization, and reduce the learning rate.", ("normalization", "learning_rate")
         ),
@@ -235,8 +255,13 @@ def exploding(e: Evidence, t: ThresholdValues) -> Observation | None:
             "Match the initializer to the activation: he for relu, lecun for selu, xavier for "
             "tanh.",
             ("initializer",),
+            is_initialized_well,
         ),
-        Remedy("Replace sigmoid or tanh in hidden layers with relu, gelu or elu.", ("activation",)),
+        Remedy(
+            "Replace sigmoid or tanh in hidden layers with relu, gelu or elu.",
+            ("activation",),
+            has_only_open_activations,
+        ),
         Remedy("Add skip connections or normalization.", ("skip_connections", "normalization")),
     ),
     reference="Glorot & Bengio, Understanding the difficulty of training deep feedforward neural "
@@ -288,16 +313,28 @@ def dead_units(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect units that are 0 on the whole probe; without a probe, kernels without a gradient."""
     if e.first_nonfinite_record == 0:  # processors differ in whether relu(NaN) is NaN or 0
         return None
-    names, share, counted_in = e.dead
-    dead = share > t.dead_share
-    r = first_lasting(dead.any(axis=1), share, t.persistent)
-    if r is None or e.falls_by(t.falls_well):
+    # The loss may have fallen well before the network died.
+    died = e.zero_from is not None and not e.falls_after(e.zero_from, t.falls_hardly)
+    if e.falls_by(t.falls_well) and not died:
         return None
-    worst = int(np.nanargmax(share[r]))
-    layers = [name for name, is_dead in zip(names, dead[r], strict=True) if is_dead]
-    evidence = [measured(e, r, _DEAD[counted_in], share[r, worst], t.dead_share, names[worst])]
-    explanation = "" if counted_in == "units" else _DEAD_OR_UNUSED
-    return Observation(layers, r, evidence + fall_of_loss(e, t.falls_well), explanation)
+    for names, share, counted_in in e.dead:
+        dead = share > t.dead_share
+        r = first_lasting(dead.any(axis=1), share, t.persistent)
+        if r is None:
+            continue
+        worst = int(np.nanargmax(share[r]))
+        layers = [name for name, is_dead in zip(names, dead[r], strict=True) if is_dead]
+        evidence = [measured(e, r, _DEAD[counted_in], share[r, worst], t.dead_share, names[worst])]
+        explanation = "" if counted_in == "units" else _DEAD_OR_UNUSED
+        if e.zero_from == 0:
+            explanation = _FLAT_FROM_THE_START
+        remedies = _FOR_A_FLAT_START if e.zero_from == 0 else ()
+        if e.falls_by(t.falls_well) and e.loss is not None and e.zero_from is not None:
+            evidence.append(measured(e, e.zero_from, _STANDS, e.loss[e.zero_from], np.inf))
+        else:
+            evidence += fall_of_loss(e, t.falls_well)
+        return Observation(layers, r, evidence, explanation, remedies)
+    return None
 
 
 @Rule(
@@ -370,7 +407,7 @@ def no_path_to_loss(e: Evidence, t: ThresholdValues) -> Observation | None:
     explanation="Most inputs of these activations lie where the activation function is flat. Its "
     "slope is nearly 0 there, and so is the gradient.",
     remedies=(
-        Remedy("Standardize the inputs to mean 0 and variance 1.", ()),
+        Remedy("Standardize the inputs to mean 0 and variance 1.", (), has_usual_inputs),
         Remedy("Use a smaller initialization: xavier for tanh and sigmoid.", ("initializer",)),
         Remedy(
             "Add normalization before the activation, or use relu.", ("normalization", "activation")
@@ -381,13 +418,12 @@ def no_path_to_loss(e: Evidence, t: ThresholdValues) -> Observation | None:
 )
 def saturated(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect activations with a slope near 0; without a probe, very large inputs or biases."""
-    if e.saturated is not None:
-        signs = [(*e.saturated, _SATURATED, t.saturated_share)]
-    else:
-        signs = [
-            (e.layers[:1], e.input_size[:, :1], _INPUT, t.saturating_input),
-            (e.layers[:-1], e.bias_size[:, :-1], _BIAS, t.saturating_bias),
-        ]
+    signs = [] if e.saturated is None else [(*e.saturated, _SATURATED, t.saturated_share)]
+    can = e.can_saturate[:-1]
+    signs += [
+        (e.layers[:1], np.where(can[:1], e.input_size[:, :1], np.nan), _INPUT, t.saturating_input),
+        (e.layers[:-1], np.where(can, e.bias_size[:, :-1], np.nan), _BIAS, t.saturating_bias),
+    ]
     for names, sizes, quantity, threshold in signs:
         flat = sizes > threshold
         r = first_lasting(flat.any(axis=1), sizes, t.persistent)

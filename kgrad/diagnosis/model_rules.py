@@ -1,18 +1,66 @@
-"""The rule about the model's output layer and its loss."""
+"""The rules about the model: its output and its loss, and layers that keep it from learning."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
-from kgrad.diagnosis.data_rules import targets_out_of_range
 from kgrad.diagnosis.evidence import Evidence, ModelFacts
+from kgrad.diagnosis.findings import Measurement
 from kgrad.diagnosis.rules import (
     MODEL,
     Observation,
+    Quantity,
     Remedy,
     Rule,
+    Threshold,
     ThresholdValues,
+    affected_layers,
+    fall_of_loss,
+    measured,
     number,
-    of_last_layer,
+    of_data,
+    percent,
 )
+
+# Losses that are smallest if the output equals the target.
+_COMPARING = (
+    "binary_crossentropy",
+    "categorical_crossentropy",
+    "sparse_categorical_crossentropy",
+    "mean_squared_error",
+    "mean_absolute_error",
+    "huber",
+    "log_cosh",
+)
+_REGRESSION = (
+    "mean_squared_error",
+    "mean_absolute_error",
+    "mean_absolute_percentage_error",
+    "mean_squared_logarithmic_error",
+    "huber",
+    "log_cosh",
+)
+
+_LEFT = Quantity(
+    "norm of the weights divided by the initial one",
+    "the weights have {value} of their initial norm (threshold {threshold})",
+    percent,
+)
+
+
+class _Mismatch(NamedTuple):
+    """Something that does not fit: the measurement, its meaning, and the line that mends it.
+
+    Many networks train well with a `soft` mismatch, which is a note unless the loss is known not to
+    fall well, and with an `equal` one, which is a note unless the loss hardly falls.
+    """
+
+    evidence: Measurement
+    explanation: str
+    remedy: str
+    soft: bool = False
+    equal: bool = False
 
 
 @Rule(
@@ -30,53 +78,492 @@ from kgrad.diagnosis.rules import (
     ),
     reference="Goodfellow, Bengio & Courville, Deep Learning (2016), section 6.2.2",
     needs=(MODEL,),
+    before_training=True,
 )
 def output_loss_mismatch(e: Evidence, t: ThresholdValues) -> Observation | None:
-    """Detect a loss that the output layer cannot minimize, given its range and the targets."""
+    """Detect a loss that does not suit the last layer or the targets."""
     if e.facts is None or not e.facts.last_layer:
         return None
-    return _unsuitable_output(e, e.facts) or targets_out_of_range(e, e.facts)
-
-
-def _unsuitable_output(e: Evidence, facts: ModelFacts) -> Observation | None:
-    """Detect an output layer that does not suit the loss, whatever the targets."""
-    loss, activation = facts.loss, facts.activation
-    crossentropy = loss.endswith("crossentropy")
-    low, high = facts.output_range
-    if facts.units == 1 and (
-        activation == "softmax" or loss.startswith(("categorical", "sparse_cat"))
-    ):
-        return of_last_layer(
-            e,
-            facts,
-            ("output units", 1, 2),
-            "there is 1 output unit; softmax and categorical cross-entropy need at least 2",
-            "With one output unit softmax is always 1, so nothing can be learned."
-            if activation == "softmax"
-            else f"With one output unit {loss} has a single class, so nothing can be learned.",
-        )
-    if crossentropy and not facts.from_logits and low < 0:
-        return of_last_layer(
-            e,
-            facts,
-            (f"smallest output of {activation}", low, 0),
-            f"{activation} outputs can be as small as {number(low)}, probabilities only 0",
-            f"{loss} takes the logarithm of probabilities, but receives values below 0.",
-        )
-    if crossentropy and not facts.from_logits and high > 1:
-        return of_last_layer(
-            e,
-            facts,
-            (f"largest output of {activation}", high, 1),
-            f"{activation} outputs can be as large as {number(high)}, probabilities only 1",
-            f"{loss} takes the logarithm of probabilities, but receives values above 1.",
-        )
-    if crossentropy and facts.from_logits and activation in ("sigmoid", "softmax"):
-        return of_last_layer(
-            e,
-            facts,
-            (f"largest logit of {activation}", 1, np.inf),
-            f"{activation} limits the logits to at most 1",
-            "The loss applies sigmoid or softmax a second time, so no prediction can be confident.",
-        )
+    for check in (_of_units, _of_range, _of_targets, _of_shape, _of_classes, _of_sum):
+        for found in check(e, e.facts):
+            harmless = (found.equal and not e.falls_less(t.falls_hardly)) or (
+                found.soft and not e.falls_less(t.falls_well)
+            )
+            shown = fall_of_loss(e, t.falls_well) if found.soft or found.equal else []
+            evidence = [found.evidence, *shown]
+            remedies = [Remedy(found.remedy, ())] if found.remedy else ()
+            return Observation(
+                [e.facts.last_layer], 0, evidence, found.explanation, remedies, harmless
+            )
     return None
+
+
+_Check = Callable[[Evidence, ModelFacts], Iterator[_Mismatch]]
+
+
+def _of_units(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
+    """Yield a softmax or a categorical loss on a single unit."""
+    if facts.units != 1:
+        return
+    categorical = facts.loss.startswith(("categorical", "sparse_cat"))
+    if facts.activation != "softmax" and not categorical:
+        return
+    classes = _classes(e)
+    better = (
+        f"Use Dense({classes}, 'softmax') with loss='{_cross_entropy(e)}'."
+        if classes > 2
+        else "Use Dense(1, 'sigmoid') with loss='binary_crossentropy'."
+        if facts.loss.endswith("crossentropy")
+        else "Use a linear output: Dense(1)."
+    )
+    yield _Mismatch(
+        of_data(
+            "output units",
+            1,
+            2,
+            "there is 1 output unit; softmax and categorical cross-entropy need at least 2",
+            facts.last_layer,
+        ),
+        "With one output unit softmax is always 1, so nothing can be learned."
+        if facts.activation == "softmax"
+        else f"With one output unit {facts.loss} has a single class, so nothing can be learned.",
+        better,
+    )
+
+
+def _of_range(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
+    """Yield a cross-entropy on outputs that are no probabilities, and a second softmax."""
+    loss, activation, (low, high) = facts.loss, facts.activation, facts.output_range
+    if not loss.endswith("crossentropy"):
+        return
+    right = "sigmoid" if loss.startswith("binary") else "softmax"
+    better = (
+        f"Give {facts.last_layer} the activation '{right}'"
+        if activation != "linear"
+        else f"Give {facts.last_layer} the activation '{right}', or the loss from_logits=True"
+    )
+    if not facts.from_logits and low < 0:
+        yield _Mismatch(
+            of_data(
+                f"smallest output of {activation}",
+                low,
+                0,
+                f"{activation} outputs can be as small as {number(low)}, probabilities only 0",
+                facts.last_layer,
+            ),
+            f"{loss} takes the logarithm of probabilities, but receives values below 0.",
+            f"{better}.",
+        )
+    elif not facts.from_logits and high > 1:
+        yield _Mismatch(
+            of_data(
+                f"largest output of {activation}",
+                high,
+                1,
+                f"{activation} outputs can be as large as {number(high)}, probabilities only 1",
+                facts.last_layer,
+            ),
+            f"{loss} takes the logarithm of probabilities, but receives values above 1.",
+            f"{better}.",
+        )
+    elif facts.from_logits and activation in ("sigmoid", "softmax"):
+        yield _Mismatch(
+            of_data(
+                f"largest logit of {activation}",
+                1,
+                np.inf,
+                f"{activation} limits the logits to at most 1",
+                facts.last_layer,
+            ),
+            "Keras's TensorFlow backend takes the logits from before the activation, so this "
+            "trains as intended there; on JAX and PyTorch the activation is applied twice, and no "
+            "prediction can be confident."
+            if facts.from_activation
+            else "The loss applies sigmoid or softmax a second time, so no prediction can be "
+            "confident.",
+            f"Remove {activation} from {facts.last_layer}, or from_logits=True from the loss.",
+            equal=facts.from_activation,
+        )
+
+
+def _of_targets(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
+    """Yield targets that the loss is not defined for, or that the output cannot reach."""
+    if not e.data.targets:
+        return
+    y, loss = e.data.targets[-1], facts.loss
+    low, high = facts.output_range
+    if loss.startswith("sparse_cat"):
+        y = y[y != facts.ignored_class] if facts.ignored_class is not None else y
+        fractions = float(np.mean(y != np.floor(y))) if y.size else 0.0
+        if fractions:
+            yield _Mismatch(
+                of_data(
+                    "share of the labels that are not integers",
+                    fractions,
+                    0,
+                    f"{percent(fractions)} of the labels are not integers, such as "
+                    f"{number(float(y[y != np.floor(y)].flat[0]))}",
+                    facts.last_layer,
+                ),
+                f"{loss} takes the number of a class. It cuts fractions off, so that different "
+                "classes become one.",
+                "Pass integers from 0 to the number of classes − 1; do not scale the labels.",
+            )
+            return
+        low, high = 0, facts.units - 1
+    elif loss.endswith("crossentropy"):
+        low, high = 0, 1
+    elif loss == "poisson":
+        low, high = 0, np.inf
+    elif loss == "mean_absolute_percentage_error" and (y == 0).any():
+        zeros = float(np.mean(y == 0))
+        yield _Mismatch(
+            of_data(
+                "share of the targets that are 0",
+                zeros,
+                0,
+                f"{percent(zeros)} of the targets are 0",
+                facts.last_layer,
+            ),
+            "The percentage error divides by the target, so targets of 0 outweigh all others.",
+            "Use loss='mean_absolute_error', or the logarithm of the targets.",
+            soft=True,
+        )
+    elif loss not in _COMPARING:
+        return
+    if not y.size or not np.isfinite(y).any() or np.isnan(low):
+        return
+    outside = float(np.mean((y < low) | (y > high)))
+    if not outside:
+        return
+    possible = f"{number(low)} to {number(high)}"
+    classes = _classes(e)
+    if loss.startswith("sparse_cat"):
+        better = f"Number the classes from 0, and give {facts.last_layer} a unit for each."
+    elif loss.endswith("crossentropy") and classes > 2:
+        better = (
+            f"For {classes} classes, use Dense({classes}, 'softmax') with "
+            f"loss='{_cross_entropy(e)}'."
+        )
+    elif loss.endswith("crossentropy") and classes == 2:
+        better = "Code the two classes as 0 and 1."
+    elif loss == "poisson":
+        better = "Poisson is for counts: use loss='mean_squared_error'."
+    elif loss.endswith("crossentropy"):
+        better = "For numbers, use a linear output with loss='mean_squared_error'."
+    else:
+        better = f"Give {facts.last_layer} no activation: Dense({facts.units or 1})" + (
+            "; scale the targets if they are large." if np.abs(y).max() > 10 else "."
+        )
+    yield _Mismatch(
+        of_data(
+            f"share of the targets outside {possible}, the range of the output",
+            outside,
+            0,
+            f"{percent(outside)} of the targets are outside {possible}, the range of the output",
+            facts.last_layer,
+        ),
+        "The loss cannot reach its minimum, because the output cannot reach all targets: they go "
+        f"from {number(np.nanmin(y))} to {number(np.nanmax(y))}.",
+        better,
+    )
+
+
+def _of_shape(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
+    """Yield targets whose last axis differs from the output's, so that they are broadcast."""
+    if not e.data.targets or facts.loss not in _COMPARING or not facts.units:
+        return
+    if facts.loss.startswith("sparse_cat"):
+        return
+    y = e.data.targets[-1]
+    columns = 1 if y.ndim == 1 else y.shape[-1]
+    if columns == facts.units or 1 not in (columns, facts.units) or y.ndim > 2:
+        return
+    yield _Mismatch(
+        of_data(
+            "columns of the targets",
+            columns,
+            facts.units,
+            f"the targets have {columns} column{'s' * (columns > 1)}, the output has "
+            f"{facts.units} unit{'s' * (facts.units > 1)}",
+            facts.last_layer,
+        ),
+        "The loss compares each column with each unit, so all units learn the same mean.",
+        f"Give {facts.last_layer} {columns} unit{'s' * (columns > 1)}"
+        + (
+            f", or for classes the activation 'softmax' and loss='{_cross_entropy(e)}'."
+            if columns == 1 and facts.activation in ("softmax", "sigmoid")
+            else "."
+        ),
+    )
+
+
+def _of_classes(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
+    """Yield losses and activations that suit other targets better: classes, several labels."""
+    if not e.data.targets:
+        return
+    y, loss, activation = e.data.targets[-1], facts.loss, facts.activation
+    one_hot = _is_one_hot(y)
+    binary = bool(np.isin(y, (0, 1)).all())
+    if loss in _REGRESSION and (one_hot or binary) and activation in ("softmax", "sigmoid"):
+        right = "categorical_crossentropy" if one_hot else "binary_crossentropy"
+        yield _Mismatch(
+            of_data(
+                "share of the targets that are 0 or 1",
+                1,
+                1,
+                f"all targets are 0 or 1, but the loss is {loss}",
+                facts.last_layer,
+            ),
+            f"Behind {activation}, the gradient of {loss} vanishes where a prediction is confident "
+            "and wrong; that of a cross-entropy is largest there.",
+            f"Use loss='{right}'.",
+            soft=True,
+        )
+    elif loss in _REGRESSION and one_hot and activation == "linear":
+        yield _Mismatch(
+            of_data(
+                "share of the targets that are 0 or 1",
+                1,
+                1,
+                f"the targets are one-hot rows, but the loss is {loss}",
+                facts.last_layer,
+            ),
+            "The rows name classes. A cross-entropy learns them faster and gives probabilities.",
+            f"Give {facts.last_layer} the activation 'softmax' and use "
+            "loss='categorical_crossentropy'.",
+            soft=True,
+        )
+    elif activation == "softmax" and binary and y.ndim == 2 and y.shape[1] > 1 and not one_hot:
+        rows = float(np.mean(y.sum(axis=1) != 1))
+        yield _Mismatch(
+            of_data(
+                "share of the rows without exactly one label",
+                rows,
+                0,
+                f"{percent(rows)} of the rows of y have no label or several",
+                facts.last_layer,
+            ),
+            "Softmax shares out a total of 1, so it cannot predict several labels at once.",
+            f"Give {facts.last_layer} the activation 'sigmoid' and use loss='binary_crossentropy'.",
+        )
+    elif loss in _REGRESSION and activation == "relu":
+        yield _Mismatch(
+            of_data(
+                "smallest output of relu",
+                0,
+                -np.inf,
+                f"relu outputs cannot be below 0, and the loss is {loss}",
+                facts.last_layer,
+            ),
+            "Where a unit's input is negative, its output is 0 and it has no gradient: a unit that "
+            "begins so for all samples never learns.",
+            f"Give {facts.last_layer} no activation: Dense({facts.units or 1}).",
+            soft=True,
+        )
+    elif activation != "softmax" and _are_shares(y):
+        yield _Mismatch(
+            of_data(
+                "sum of each row of the targets",
+                1,
+                1,
+                f"each row of y sums to 1, but {activation} outputs need not",
+                facts.last_layer,
+            ),
+            "The targets are the shares of a whole, of which softmax knows.",
+            f"Give {facts.last_layer} the activation 'softmax' and use "
+            "loss='categorical_crossentropy'.",
+            soft=True,
+        )
+    elif loss.startswith("binary_cross") and activation == "softmax" and one_hot:
+        yield _exclusive(facts, "Use loss='categorical_crossentropy'.")
+    elif loss.startswith("binary_cross") and activation == "sigmoid" and one_hot:
+        yield _exclusive(
+            facts,
+            f"Give {facts.last_layer} the activation 'softmax' and use "
+            "loss='categorical_crossentropy'.",
+        )
+    elif loss.startswith(("categorical_c", "sparse_cat")) and activation == "sigmoid":
+        yield _exclusive(facts, f"Give {facts.last_layer} the activation 'softmax'.")
+
+
+def _exclusive(facts: ModelFacts, better: str) -> _Mismatch:
+    return _Mismatch(
+        of_data(
+            "units with a probability of their own",
+            facts.units,
+            0,
+            f"{facts.loss} with {facts.activation}, but each sample has one class",
+            facts.last_layer,
+        ),
+        "For classes that exclude each other, softmax with categorical cross-entropy is the "
+        "likelihood. Other pairs often train as well"
+        + (
+            ": on TensorFlow, Keras takes the logits from before sigmoid."
+            if facts.from_activation and facts.activation == "sigmoid"
+            else "."
+        ),
+        better,
+        equal=True,
+    )
+
+
+def _of_sum(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
+    """Yield a loss that is a sum over the batch."""
+    if e.data.summed:
+        yield _Mismatch(
+            of_data(
+                "loss of a doubled batch divided by the loss",
+                2,
+                1,
+                "the loss of a batch doubles with the batch size",
+                facts.last_layer,
+            ),
+            "The loss adds up over the batch instead of averaging, so the gradients, and with SGD "
+            "the steps, grow with the batch size.",
+            "Average over the batch: keras.ops.mean in place of keras.ops.sum.",
+            soft=True,
+        )
+
+
+def _is_one_hot(y: np.ndarray) -> bool:
+    return bool(
+        y.ndim >= 2 and y.shape[-1] > 1 and np.isin(y, (0, 1)).all() and (y.sum(-1) == 1).all()
+    )
+
+
+def _are_shares(y: np.ndarray) -> bool:
+    is_table = y.ndim == 2 and y.shape[1] > 2 and not np.isin(y, (0, 1)).all()
+    return is_table and bool((y >= 0).all() and np.allclose(y.sum(axis=1), 1, atol=1e-4))
+
+
+def _classes(e: Evidence) -> int:
+    """Return the number of classes that the targets name; 0 if they are numbers or unknown."""
+    if not e.data.targets:
+        return 0
+    y = e.data.targets[-1]
+    if _is_one_hot(y):
+        return int(y.shape[-1])
+    values = np.unique(y)
+    whole = np.isfinite(values).all() and (values == np.floor(values)).all()
+    return len(values) if whole and len(values) <= 100 and values.min() >= -1 else 0
+
+
+def _cross_entropy(e: Evidence) -> str:
+    one_hot = bool(e.data.targets) and _is_one_hot(e.data.targets[-1])
+    return "categorical_crossentropy" if one_hot else "sparse_categorical_crossentropy"
+
+
+@Rule(
+    severity="warning",
+    thresholds=(
+        Threshold(
+            "linear_share",
+            0.5,
+            "share of the hidden layers without an activation above which the network is hardly "
+            "more than a linear one; reported unless the loss falls well",
+        ),
+    ),
+    explanation="Dense and convolutional layers without an activation between them are one linear "
+    "layer, however many they are.",
+    remedies=(Remedy("Give the hidden layers an activation: activation='relu'.", ("activation",)),),
+    reference="Goodfellow, Bengio & Courville, Deep Learning (2016), section 6.1",
+    needs=(MODEL,),
+)
+def no_nonlinearity(e: Evidence, t: ThresholdValues) -> Observation | None:
+    """Detect hidden layers without an activation function."""
+    assert e.facts is not None
+    hidden = e.facts.activations
+    linear = [layer for layer, activation in hidden if activation == "linear"]
+    if len(linear) <= t.linear_share * len(hidden) or e.falls_by(t.falls_well):
+        return None
+    if len(hidden) < 2 and not e.fails:
+        return None
+    share = len(linear) / len(hidden)
+    sentence = f"{len(linear)} of {len(hidden)} hidden layers have no activation"
+    found = of_data("share of hidden layers without an activation", share, t.linear_share, sentence)
+    return Observation(linear, 0, [found, *fall_of_loss(e, t.falls_well)])
+
+
+@Rule(
+    severity="warning",
+    thresholds=(
+        Threshold(
+            "dropout_rate",
+            0.6,
+            "rate above which too few units are left; reported unless the loss falls well",
+        ),
+    ),
+    explanation="So much is dropped that the loss measures the noise of dropout more than the "
+    "network.",
+    remedies=(
+        Remedy("Use rates of 0.1 to 0.5 in hidden layers.", ()),
+        Remedy("Drop nothing behind the last layer with weights.", ()),
+    ),
+    reference="Srivastava et al., Dropout: a simple way to prevent neural networks from "
+    "overfitting (2014), section A.4",
+    needs=(MODEL,),
+)
+def too_much_dropout(e: Evidence, t: ThresholdValues) -> Observation | None:
+    """Detect dropout with a high rate, or of the model's outputs."""
+    assert e.facts is not None
+    if e.falls_by(t.falls_well):
+        return None
+    found = [one for one in e.facts.dropouts if one.drops_outputs and one.rate > 0]
+    if found:
+        limit, sentence = 0.0, "drops {rate} of the model's outputs"
+    else:
+        found = [one for one in e.facts.dropouts if one.rate > t.dropout_rate]
+        limit, sentence = t.dropout_rate, "drops {rate} of the units (threshold {limit})"
+    if not found:
+        return None
+    worst = max(found, key=lambda one: one.rate)
+    text = sentence.format(rate=percent(worst.rate), limit=percent(limit))
+    evidence = of_data("rate of dropout", worst.rate, limit, text, worst.layer)
+    layers = [one.layer for one in found]
+    return Observation(layers, 0, [evidence, *fall_of_loss(e, t.falls_well)])
+
+
+@Rule(
+    severity="warning",
+    thresholds=(
+        Threshold(
+            "penalty_share",
+            0.5,
+            "share of the last loss that is penalties on weights, above which they outweigh the "
+            "data; reported if the rest is no better than a constant",
+        ),
+        Threshold(
+            "weights_left",
+            0.1,
+            "share of the initial norm of a layer's weights that penalties leave, reported in the "
+            "same case",
+        ),
+    ),
+    explanation="The optimizer lowers the penalties on the weights instead of the loss of the "
+    "predictions.",
+    remedies=(Remedy("Reduce the penalties tenfold, such as keras.regularizers.L2(1e-4).", ()),),
+    reference="Goodfellow, Bengio & Courville, Deep Learning (2016), section 7.1",
+    needs=(MODEL,),
+)
+def too_strong_penalty(e: Evidence, t: ThresholdValues) -> Observation | None:
+    """Detect penalties that outweigh the loss of the predictions."""
+    assert e.facts is not None
+    if e.loss is None or not e.fails or not e.facts.penalties:
+        return None
+    with np.errstate(all="ignore"):
+        left = e.weight[-1] / e.weight[0]
+    if e.kernels and np.nanmin(left) < t.weights_left:
+        layers = affected_layers(e.layers, left < t.weights_left)
+        k, r = int(np.nanargmin(left)), len(e.epochs) - 1
+        evidence = measured(e, r, _LEFT, left[k], t.weights_left, e.layers[k])
+        return Observation(layers, r, [evidence, *fall_of_loss(e, t.falls_well)])
+    whole = e.loss[-1] + e.penalty[-1]
+    share = e.penalty[-1] / whole if whole > 0 else 0.0
+    if not share > t.penalty_share:
+        return None
+    sentence = (
+        f"the penalties are {percent(share)} of the loss (threshold {percent(t.penalty_share)})"
+    )
+    found = of_data("share of the penalties in the loss", share, t.penalty_share, sentence)
+    return Observation([], len(e.epochs) - 1, [found, *fall_of_loss(e, t.falls_well)])

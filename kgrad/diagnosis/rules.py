@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from kgrad.diagnosis.evidence import Evidence, ModelFacts
+from kgrad.diagnosis.evidence import FLAT, Evidence
 from kgrad.diagnosis.findings import Finding, Measurement, Severity
 
 
@@ -32,10 +32,12 @@ class Remedy(NamedTuple):
     Attributes:
         text: the change as an instruction.
         tries: the kinds of change with which `try_remedies` tries it; empty if it cannot.
+        in_place: whether the run has it already; None if that cannot be told.
     """
 
     text: str
     tries: tuple[str, ...]
+    in_place: Callable[[Evidence], bool] | None = None
 
 
 class Need(NamedTuple):
@@ -59,6 +61,7 @@ class Observation(NamedTuple):
         evidence: the measurements that show it, the most important one first.
         explanation: a more specific explanation than the rule's; empty for the rule's.
         remedies: the remedies that can help here; empty for all of the rule's.
+        harmless: whether the run trains well all the same, so that this is a note.
     """
 
     layers: Sequence[str]
@@ -66,6 +69,7 @@ class Observation(NamedTuple):
     evidence: Sequence[Measurement]
     explanation: str = ""
     remedies: Sequence[Remedy] = ()
+    harmless: bool = False
 
 
 class ThresholdValues:
@@ -89,6 +93,33 @@ class ThresholdValues:
 
 Check = Callable[[Evidence, ThresholdValues], Observation | None]
 
+
+def clips(e: Evidence) -> bool:
+    """Return whether the optimizer clips gradients."""
+    return "clipped_steps" in e.history.statistics
+
+
+def has_only_open_activations(e: Evidence) -> bool:
+    """Return whether the hidden layers are known, and none has an activation that gets flat."""
+    hidden = () if e.facts is None else e.facts.activations
+    return bool(hidden) and not any(name in FLAT for _, name in hidden)
+
+
+def has_usual_inputs(e: Evidence) -> bool:
+    """Return whether the inputs are known to be about 1 in size, or seem so by the gradients."""
+    if e.data.inputs:
+        sizes = [float(np.sqrt(np.mean(np.square(x, dtype=float)))) for x in e.data.inputs]
+    else:  # which overestimate the size
+        sizes = list(e.input_size[0, :1])
+    return bool(sizes) and all(0.1 < size < 3 for size in sizes)
+
+
+def is_initialized_well(e: Evidence) -> bool:
+    """Return whether all kernels begin with a usual σ_w², 0.5 to 2.5."""
+    scale = e.scale[np.isfinite(e.scale)]
+    return bool(scale.size and scale.min() > 0.5 and scale.max() < 2.5)
+
+
 KERNELS = Need(
     "needs a weight with two or more axes and a gradient, which the history lacks: let the tracker "
     "watch kernels",
@@ -97,6 +128,14 @@ KERNELS = Need(
 MODEL = Need(
     "needs the model, received none: call kgrad.diagnose(history, model)",
     lambda e: e.facts is not None,
+)
+INPUTS = Need(
+    "needs the model's inputs, received none: call kgrad.diagnose(history, model, X, y)",
+    lambda e: bool(e.data.inputs),
+)
+TARGETS = Need(
+    "needs the targets, received none: call kgrad.diagnose(history, model, X, y)",
+    lambda e: bool(e.data.targets),
 )
 KERNELS_OR_MODEL = Need(
     "needs a weight with two or more axes and a gradient, which the history lacks, or the model: "
@@ -147,6 +186,7 @@ class Rule:
         reference: the literature on the problem.
         needs: the data without which the rule cannot be applied.
         fallback: whether to report the problem only if no other rule applies.
+        before_training: whether the problem shows before the first update, in the model alone.
 
     Raises:
         TypeError: if a part is left out.
@@ -160,6 +200,7 @@ class Rule:
     reference: str
     needs: tuple[Need, ...] = (KERNELS,)
     fallback: bool = False
+    before_training: bool = False
     name: str = field(init=False, default="")
     check: Check = field(init=False)
 
@@ -188,14 +229,16 @@ class Rule:
         found = self.check(e, t) if all(need.is_met(e) for need in self.needs) else None
         if found is None:
             return None
+        remedies = found.remedies or self.remedies
+        open_ones = [one for one in remedies if one.in_place is None or not one.in_place(e)]
         return Finding(
             self.name,
-            self.severity,
+            "note" if found.harmless else self.severity,
             tuple(found.layers),
             int(e.epochs[found.record]),
             tuple(found.evidence),
             found.explanation or self.explanation,
-            tuple(remedy.text for remedy in found.remedies or self.remedies),
+            tuple(remedy.text for remedy in open_ones or remedies),
             self.reference,
         )
 
@@ -263,28 +306,12 @@ def measured(
     return Measurement(quantity.name, value, threshold, layer, epoch, f"{place}: {sentence}.")
 
 
-def of_last_layer(
-    e: Evidence,
-    facts: ModelFacts,
-    measurement: tuple[str, float, float],
-    sentence: str,
-    explanation: str,
-) -> Observation:
-    """Return an observation about the model's last layer.
-
-    Args:
-        e: the evidence.
-        facts: the facts about the model.
-        measurement: quantity, value and threshold.
-        sentence: the measurement in words.
-        explanation: the meaning of this observation.
-    """
-    quantity, value, threshold = measurement
-    layer, epoch = facts.last_layer, int(e.epochs[0])
-    evidence = Measurement(
-        quantity, float(value), float(threshold), layer, epoch, f"{layer}: {sentence}."
-    )
-    return Observation([layer], 0, [evidence], explanation)
+def of_data(
+    quantity: str, value: float, threshold: float, sentence: str, layer: str = ""
+) -> Measurement:
+    """Return a number that was measured in the data or read off the model, with its sentence."""
+    text = f"{layer}: {sentence}." if layer else f"{sentence[0].upper()}{sentence[1:]}."
+    return Measurement(quantity, float(value), float(threshold), layer, 0, text)
 
 
 def fall_of_loss(e: Evidence, threshold: float) -> list[Measurement]:
@@ -295,9 +322,12 @@ def fall_of_loss(e: Evidence, threshold: float) -> list[Measurement]:
     healthy = (
         "at least halves it" if threshold == 0.5 else f"lowers it by at least {percent(threshold)}"
     )
-    if e.starts_worse_than_guessing:
+    if e.starts_worse_than_constant:
         size = f"{number(left)} times" if left > 2 else f"{percent(left)} of"
-        sentence = f"The loss at epoch {epoch} is {size} that of random guessing"
+        constant = (
+            "the best constant prediction" if np.isfinite(e.data.constant_loss) else "guessing"
+        )
+        sentence = f"The loss at epoch {epoch} is {size} that of {constant}"
         healthy = f"reaches {percent(1 - threshold)} or less"
     elif left > 2 and e.first_loss > 0:
         sentence = f"The loss rose to {number(left)} times its first value by epoch {epoch}"

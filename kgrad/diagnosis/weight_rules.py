@@ -4,6 +4,7 @@ import numpy as np
 
 from kgrad.diagnosis.evidence import Evidence
 from kgrad.diagnosis.findings import Measurement
+from kgrad.diagnosis.gradient_rules import vanishing
 from kgrad.diagnosis.rules import (
     CLIPPING,
     KERNELS,
@@ -16,9 +17,12 @@ from kgrad.diagnosis.rules import (
     Threshold,
     ThresholdValues,
     affected_layers,
+    clips,
     fall_of_loss,
     first_lasting,
     measured,
+    number,
+    of_data,
     percent,
 )
 
@@ -38,6 +42,11 @@ _STEP = Quantity(
     "largest change per update divided by the weight norm",
     "an update changes the weights by {value} of their norm, the most of all layers (threshold "
     "{threshold})",
+)
+_TOTAL = Quantity(
+    "change of the weights over all records, divided by their norm",
+    "over the whole run, the weights changed by {value} of their norm, the most of all layers "
+    "(threshold {threshold})",
 )
 _LEFT = Quantity(
     "share of the gradient norm left by clipping",
@@ -74,14 +83,14 @@ _CLIPPED = Quantity(
 )
 def layer_out_of_line(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect a layer whose initial weights are on a different scale from the others'."""
-    sigma_w2 = e.sigma_w2[0]
-    if len(sigma_w2) < 3:
+    sigma_w2 = e.scale
+    if np.isfinite(sigma_w2).sum() < 3:
         return None
     with np.errstate(all="ignore"):
-        factor = np.exp(np.abs(np.log(sigma_w2 / np.median(sigma_w2))))
+        factor = np.exp(np.abs(np.log(sigma_w2 / np.nanmedian(sigma_w2))))
     usual = (sigma_w2 > t.small_sigma_w2) & (sigma_w2 < t.large_sigma_w2)
     out = (factor > t.out_of_line) & ~usual
-    out[-1] &= sigma_w2[-1] > 1  # a last layer may start near 0
+    out &= ~e.is_head | (sigma_w2 > 1)  # a last layer may start near 0
     if not out.any() or out.sum() > len(out) // 3 or e.falls_by(t.falls_well):
         return None
     k = int(np.argmax(np.where(np.isnan(factor), 0, factor)))
@@ -130,12 +139,14 @@ def badly_scaled_weights(e: Evidence, t: ThresholdValues) -> Observation | None:
 
 
 def _badly_scaled(e: Evidence, t: ThresholdValues) -> Observation | None:
-    sigma_w2 = e.sigma_w2[0]
+    sigma_w2 = e.scale
     out = (sigma_w2 < t.small_sigma_w2) | (sigma_w2 > t.large_sigma_w2)
-    hidden = out[:-1] if len(out) > 1 else out
+    judged = np.isfinite(sigma_w2)
+    if (judged & ~e.is_head).any():
+        judged &= ~e.is_head
     # After normalization any scale works.
     far = not e.normalized and sigma_w2[out].max(initial=0) > t.saturating_sigma_w2
-    if hidden.mean() < 0.5 or (e.falls_by(t.falls_well) and not far):
+    if not judged.any() or out[judged].mean() < 0.5 or (e.falls_by(t.falls_well) and not far):
         return None
     k = int(np.argmax(out))
     limit = t.small_sigma_w2 if sigma_w2[k] < t.small_sigma_w2 else t.large_sigma_w2
@@ -182,16 +193,25 @@ def _equal_units(e: Evidence) -> Observation | None:
     remedies=(
         Remedy("Reduce the learning rate; start with 10× smaller.", ("learning_rate",)),
         Remedy("Warm up the learning rate over the first epochs.", ()),
-        Remedy("Clip the gradients: set global_clipnorm=1 in the optimizer.", ("clipping",)),
+        Remedy("Clip the gradients: set global_clipnorm=1 in the optimizer.", ("clipping",), clips),
     ),
     reference="Karpathy, CS231n notes: ratio of updates to weights about 1e-3 a step",
 )
 def moving_too_far(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect kernels that change by more than their own size while the loss jumps or stays."""
+    if e.facts is not None and e.facts.learning_rate < 0:
+        rate = number(e.facts.learning_rate)
+        found = of_data("learning rate", e.facts.learning_rate, 0, f"the learning rate is {rate}")
+        explanation = "With a negative learning rate, every update raises the loss."
+        better = Remedy(f"Set the learning rate to {rate.removeprefix('-')}.", ())
+        return Observation([], 0, [found, *fall_of_loss(e, t.falls_well)], explanation, [better])
     # Updates in random directions add up like a random walk.
-    walked = e.movement / np.sqrt(e.updates)
-    movement = np.where(np.isfinite(walked), walked, 0).max(axis=1)
-    harmful = e.rises | (not e.falls_by(t.falls_well))
+    walked = np.where(e.is_normalized, np.nan, e.movement / np.sqrt(e.updates))
+    movement = np.where(np.isfinite(walked), walked, 0).max(axis=1, initial=0)
+    harmful = e.rises | e.falls_less(t.falls_hardly)
+    if not e.falls_by(t.falls_well):  # a single large step may have been one in the right direction
+        lasting = [np.mean(movement[r:] > t.far) >= t.persistent for r in range(len(movement))]
+        harmful |= np.array(lasting)
     for threshold, where in ((t.very_far, True), (t.far, harmful)):
         far = (movement > threshold) & where
         if far.any():
@@ -211,6 +231,12 @@ def moving_too_far(e: Evidence, t: ThresholdValues) -> Observation | None:
             1e-4,
             "‖ΔW‖/‖W‖ of an update below which weights do not move; Karpathy calls 1e-3 healthy",
         ),
+        Threshold(
+            "hardly_moved",
+            0.2,
+            "sum of ‖ΔW‖/‖W‖ over the records below which a run ends as it began; reported if the "
+            "loss is no better than a constant's",
+        ),
     ),
     explanation="The gradients have a healthy size, but the updates are so small compared with the "
     "weights that training would take thousands of epochs.",
@@ -221,12 +247,37 @@ def moving_too_far(e: Evidence, t: ThresholdValues) -> Observation | None:
     reference="Karpathy, CS231n notes: ratio of updates to weights about 1e-3 a step",
 )
 def not_moving(e: Evidence, t: ThresholdValues) -> Observation | None:
-    """Detect updates that hardly change any kernel although the gradients are healthy."""
+    """Detect updates that hardly change any kernel, by the update or over the whole run."""
+    return _hardly_moved(e, t) or _still(e, t)
+
+
+def _hardly_moved(e: Evidence, t: ThresholdValues) -> Observation | None:
+    """Detect a run that ends as it began, with a loss that is no better than a constant's."""
+    if not e.is_stuck or e.begins_trained or not e.kernels or vanishing.check(e, t):
+        return None
+    largest = np.fmax.reduce(np.nansum(e.movement, axis=0))
+    if not largest < t.hardly_moved:
+        return None
+    k = int(np.argmax(np.nansum(e.movement, axis=0)))
+    evidence = [
+        measured(e, len(e.epochs) - 1, _TOTAL, largest, t.hardly_moved, e.layers[k]),
+        *fall_of_loss(e, t.falls_hardly),
+    ]
+    explanation = (
+        "The updates add up to so little that the network at the end is nearly the one at the "
+        "start: the learning rate is too small for this number of steps."
+    )
+    return Observation([], 1, evidence, explanation)
+
+
+def _still(e: Evidence, t: ThresholdValues) -> Observation | None:
     step = e.movement / e.updates
     largest = np.fmax.reduce(step, axis=1)
     r = first_lasting(largest < t.still, step, 1.0, after=1)
     # A schedule that ends at 0 stops the weights in the last records.
-    if r is None or r > len(largest) // 2 or (r > 1 and e.falls_by(t.falls_well)):
+    if r is None or r > len(largest) // 2:
+        return None
+    if r > 1 and (e.falls_by(t.falls_well) or e.falls_after(r, t.falls_hardly)):
         return None
     if e.falls_from_first_epoch_by(t.falls_hardly) and r == 1:
         return None
@@ -235,10 +286,9 @@ def not_moving(e: Evidence, t: ThresholdValues) -> Observation | None:
     if not np.fmin.reduce(e.level[r]) >= t.vanishing_level:  # NaN if nothing has a gradient
         return None
     k = int(np.nanargmax(step[r]))
-    evidence = [
-        measured(e, r, _STEP, largest[r], t.still, e.layers[k]),
-        *fall_of_loss(e, t.falls_hardly),
-    ]
+    evidence = [measured(e, r, _STEP, largest[r], t.still, e.layers[k])]
+    if not e.falls_by(t.falls_hardly):  # a fall above that would seem to speak against it
+        evidence += fall_of_loss(e, t.falls_hardly)
     return Observation([], r, evidence)
 
 
@@ -290,7 +340,8 @@ def always_clipped(e: Evidence, t: ThresholdValues) -> Observation | None:
 @Rule(
     severity="warning",
     thresholds=(),
-    explanation="The loss has not fallen since training began.",
+    explanation="The loss is no better than that of a constant answer, or has risen since training "
+    "began.",
     remedies=(
         Remedy(
             "Train on ten samples until the model fits them exactly. If it cannot, check the data, "
@@ -300,11 +351,11 @@ def always_clipped(e: Evidence, t: ThresholdValues) -> Observation | None:
         Remedy("Try learning rates 10× larger and 10× smaller.", ("learning_rate",)),
     ),
     reference="Karpathy, A recipe for training neural networks (2019)",
-    needs=(KERNELS, LOSS),
+    needs=(LOSS,),
     fallback=True,
 )
 def not_improving(e: Evidence, t: ThresholdValues) -> Observation | None:
-    """Detect a loss that does not fall and is not already low."""
+    """Detect a loss that is hardly better than that of the best constant prediction."""
     if not e.fails or np.isnan(e.fall) or e.fall > t.falls_hardly:
         return None
     return Observation([], min(1, len(e.epochs) - 1), fall_of_loss(e, t.falls_hardly))

@@ -53,6 +53,45 @@ def old_arguments(*positional: str, **renamed: str) -> Callable[[Callable], Call
     return decorate
 
 
+def old_third_argument(name: str) -> Callable[[Callable], Callable]:
+    """Make a function accept an argument that was the third one, if it is the last one given.
+
+    Args:
+        name: the argument, which has another position now.
+
+    Returns:
+        A decorator. It leaves data sets alone, which were not accepted as this argument.
+
+    Example:
+        >>> @old_third_argument("y")
+        ... def diagnose(history, model=None, X=None, y=None):
+        ...     return X, y
+        >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warnings.simplefilter("always")
+        ...     diagnose("history", "model", [0, 1])
+        (None, [0, 1])
+        >>> [str(warning.message) for warning in caught]
+        ['pass y as a keyword: the third argument is X now']
+    """
+
+    def decorate(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            if len(args) == 3 and name not in kwargs and not _has_batches(args[2]):
+                _warn(f"pass {name} as a keyword: the third argument is X now")
+                return function(*args[:2], **{name: args[2]}, **kwargs)
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    return decorate
+
+
+def _has_batches(value: Any) -> bool:
+    pairs = isinstance(value, list) and value and isinstance(value[0], tuple)
+    return value is None or pairs or not (hasattr(value, "shape") or isinstance(value, list | dict))
+
+
 def _warn(message: str) -> None:
     # The caller of the function that calls this one; the import system does not count.
     warnings.warn(message, DeprecationWarning, stacklevel=3)

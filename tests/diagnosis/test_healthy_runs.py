@@ -205,7 +205,7 @@ def contrastive():
 def test_healthy_training_has_no_findings(train):
     history, model, y = train()
     assert history.logs["loss"][-1] < history.logs["loss"][1]
-    found = diagnose(history, model, y)
+    found = diagnose(history, model, y=y)
     assert found.rules == (), found
 
 
@@ -218,4 +218,4 @@ def test_contrastive_training_in_a_loop_of_ones_own_has_no_findings():
 def test_steps_too_small_for_weights_that_were_never_trained_are_found():
     """The same as the fine-tuning above, but for the training before."""
     history, model, y = fitted(mlp(), keras.optimizers.Adam(1e-7), CLASSES)
-    assert diagnose(history, model, y).rules == ("not_moving",)
+    assert diagnose(history, model, y=y).rules == ("not_moving",)

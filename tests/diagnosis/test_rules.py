@@ -8,8 +8,8 @@ import pytest
 from diagnosis.test_diagnosing import FALLING, FLAT, ROOT, history_of, with_activations
 
 from kgrad.diagnosis import RULES, Thresholds, diagnose
-from kgrad.diagnosis.diagnosing import DECLARED
-from kgrad.diagnosis.evidence import ModelFacts
+from kgrad.diagnosis.diagnosing import CAUSES_FIRST, DECLARED
+from kgrad.diagnosis.evidence import Data, ModelFacts
 from kgrad.diagnosis.rules import Remedy, Rule, Threshold, number, percent
 
 COMPLETE = {
@@ -74,7 +74,16 @@ def test_the_rules_are_applied_in_the_order_of_their_declarations():
         "always_clipped",
         "not_improving",
         "output_loss_mismatch",
+        "no_nonlinearity",
+        "too_much_dropout",
+        "too_strong_penalty",
+        "inputs_out_of_scale",
+        "targets_out_of_scale",
+        "wrong_embedding_inputs",
+        "imbalanced_classes",
+        "unrelated_targets",
     )
+    assert sorted(CAUSES_FIRST) == sorted(RULES)
 
 
 TRIES = {
@@ -90,6 +99,8 @@ TRIES = {
     "layer_out_of_line": ("initializer", "normalization"),
     "badly_scaled_weights": ("initializer",),
     "output_loss_mismatch": (),
+    "no_nonlinearity": ("activation",),
+    "inputs_out_of_scale": (),
 }
 
 
@@ -122,6 +133,18 @@ VALUES = {
     "large_sigma_w2": 20.0,
     "saturating_sigma_w2": 100.0,
     "persistent": 0.6,
+    "hardly_moved": 0.2,
+    "linear_share": 0.5,
+    "dropout_rate": 0.6,
+    "penalty_share": 0.5,
+    "weights_left": 0.1,
+    "large_input": 10.0,
+    "small_input": 0.03,
+    "large_input_by_gradient": 30.0,
+    "large_target": 10.0,
+    "small_target": 0.01,
+    "majority": 0.7,
+    "neighbors_gain": 0.1,
 }
 
 
@@ -305,10 +328,13 @@ FELL = "The loss fell by 0.1 % by epoch 5; a healthy run at least halves it."
         ),
         (
             lambda: history_of(
-                1.0, (5.0, 3.0, 1.0, 0.8, 0.75, 0.72), metadata={"loss": "binary_crossentropy"}
+                1.0,
+                (1.4, 1.2, 1.0, 0.8, 0.73, 0.72),
+                metadata={"loss": "binary_crossentropy"},
+                update=ROOT,
             ),
             [
-                "The loss at epoch 5 is 104 % of that of random guessing; a healthy run reaches "
+                "The loss at epoch 5 is 104 % of that of guessing; a healthy run reaches "
                 "90 % or less."
             ],
         ),
@@ -364,12 +390,14 @@ def test_a_loss_that_falls_well_is_not_compared_with_a_healthy_run():
     ],
 )
 def test_findings_about_the_model_read_as_sentences(facts, y, sentence, explanation):
-    (finding,) = diagnose(history_of(), facts, y)
+    data = None if y is None else Data(targets=(np.array(y),))
+    (finding,) = diagnose(history_of(), facts, data)
     assert [str(one) for one in finding.evidence] == [sentence]
     assert finding.explanation == explanation
 
 
 def test_the_class_that_the_loss_ignores_may_be_out_of_range():
     facts = ModelFacts("last", "softmax", 3, "sparse_categorical_crossentropy", ignored_class=-1)
-    assert diagnose(history_of(), facts, [0, -1, 2]).rules == ()
-    assert diagnose(history_of(), facts, [0, -1, 3]).rules == ("output_loss_mismatch",)
+    for labels, rules in (([0, -1, 2], ()), ([0, -1, 3], ("output_loss_mismatch",))):
+        data = Data(targets=(np.array(labels),))
+        assert diagnose(history_of(), facts, data).rules == rules

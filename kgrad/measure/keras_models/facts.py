@@ -1,5 +1,6 @@
 """The facts about a model that the diagnosis uses: its last layer, its loss, its kernels."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,11 +8,28 @@ import keras
 import numpy as np
 
 from kgrad.diagnosis import ModelFacts
-from kgrad.measure.keras_models.layers import activation_name, is_activation, loss_name
+from kgrad.diagnosis.evidence import Dropout
+from kgrad.measure.keras_models.graph import LayerGraph
+from kgrad.measure.keras_models.layers import (
+    activation_name,
+    has_kernel,
+    is_activation,
+    is_recurrent,
+    loss_name,
+)
 from kgrad.measure.keras_models.weights import name_layers
 
 # Activation functions that may be operations of a functional model, `keras.ops.relu` for example.
 _OPERATIONS = ("relu", "sigmoid", "softmax")
+# Layers and operations that only arrange values: the activation before them is the model's last.
+_ARRANGING = ("Flatten", "Reshape", "Permute", "Identity", "Squeeze", "ExpandDims")
+# Layers and operations that are linear, or as good as linear between two kernels.
+_LINEAR = (
+    *_ARRANGING,
+    *("Add", "Average", "Concatenate", "Subtract", "Dropout", "SpatialDropout", "GaussianNoise"),
+    *("BatchNormalization", "Rescaling", "ZeroPadding", "Cropping", "UpSampling", "RepeatVector"),
+    *("AveragePooling", "GlobalAveragePooling", "MaxPooling", "GlobalMaxPooling"),
+)
 
 
 def read_facts(model: Any) -> ModelFacts:
@@ -36,15 +54,28 @@ def read_facts(model: Any) -> ModelFacts:
     if isinstance(loss, list | tuple | dict) and len(loss) == 1:
         loss = next(iter(loss.values() if isinstance(loss, dict) else loss))
     options = getattr(loss, "_fn_kwargs", {})
+    activation = _activation(last)
+    optimizer = getattr(model, "optimizer", None)
     return ModelFacts(
         last_layer=names.get(id(last), last.name),
-        activation=_activation(last),
+        activation=activation,
         units=units,
         loss=loss_name(loss),
         from_logits=bool(options.get("from_logits", False)),
         ignored_class=getattr(loss, "ignore_class", options.get("ignore_class")),
-        regularized=any(getattr(w, "regularizer", None) for w in model.trainable_weights),
+        regularized=any(
+            _regularizer(w) and not _is_l2(_regularizer(w)) for w in model.trainable_weights
+        ),
         equal_units=equal_units,
+        # Keras's TensorFlow backend computes these losses from what enters the activation.
+        from_activation=keras.backend.backend() == "tensorflow"
+        and activation in ("sigmoid", "softmax")
+        and not isinstance(last, keras.layers.Softmax),
+        activations=tuple(_hidden_activations(model, names)),
+        dropouts=tuple(_dropouts(model, names)),
+        penalties=_penalties(model),
+        learning_rate=_learning_rate(optimizer),
+        embeddings=_embeddings(model),
     )
 
 
@@ -59,8 +90,68 @@ def _last_operation(model: keras.Model) -> Any:
         parts = getattr(last, "operations", parts)
         if not parts or len(getattr(last, "outputs", None) or [last]) != 1:
             return None
-        last = parts[-1]
+        arranged = [one for one in parts if type(one).__name__ not in _ARRANGING]
+        last = (arranged or parts)[-1]
     return last
+
+
+def _graph(model: keras.Model) -> LayerGraph | None:
+    """Return the graph of a functional or sequential model; None for other models."""
+    if not getattr(model, "inputs", None) or not model.built:
+        return None
+    return LayerGraph(model)
+
+
+def _hidden_activations(model: keras.Model, names: dict[int, str]) -> Iterator[tuple[str, str]]:
+    """Yield the hidden dense and convolutional layers with the activation behind each."""
+    graph = _graph(model)
+    for inner, layer in graph.hidden_inside() if graph else ():
+        is_dense = isinstance(layer, keras.layers.Dense)
+        if is_dense or ("Conv" in type(layer).__name__ and not is_recurrent(layer)):
+            yield names.get(id(layer), layer.name), inner.nonlinearity_after(layer, _LINEAR)
+
+
+def _dropouts(model: keras.Model, names: dict[int, str]) -> Iterator[Dropout]:
+    graph = _graph(model)
+    if graph is None:
+        return
+    hidden = {id(layer) for _, layer in graph.hidden_inside()}
+    seen_kernel = False
+    for _, layer in graph.hidden_inside(everything=True):
+        seen_kernel = seen_kernel or has_kernel(layer)
+        if isinstance(layer, keras.layers.Dropout):  # and its spatial variants
+            behind = seen_kernel and id(layer) not in hidden
+            yield Dropout(names.get(id(layer), layer.name), float(layer.rate), behind)
+
+
+def _penalties(model: keras.Model) -> tuple[tuple[str, float], ...]:
+    """Return path and factor of each trained weight with an L2 penalty and no other."""
+    found = [(weight.path, _regularizer(weight)) for weight in model.trainable_weights]
+    return tuple((path, float(one.l2)) for path, one in found if _is_l2(one))
+
+
+def _is_l2(regularizer: Any) -> bool:
+    only_l2 = isinstance(regularizer, keras.regularizers.L1L2) and not float(regularizer.l1)
+    return isinstance(regularizer, keras.regularizers.L2) or only_l2
+
+
+def _regularizer(weight: Any) -> Any:
+    return getattr(weight, "regularizer", None)
+
+
+def _learning_rate(optimizer: Any) -> float:
+    """Return the learning rate; NaN if it follows a schedule or is unknown."""
+    if isinstance(getattr(optimizer, "_learning_rate", None), keras.Variable):
+        return float(optimizer.learning_rate)
+    return math.nan
+
+
+def _embeddings(model: keras.Model) -> int:
+    """Return the number of rows of the embedding that takes the model's only input."""
+    graph = _graph(model)
+    layers = [] if graph is None else [one for one in graph.operations if one.name]
+    first = next((one for one in layers if not isinstance(one, keras.layers.InputLayer)), None)
+    return int(first.input_dim) if isinstance(first, keras.layers.Embedding) else 0
 
 
 def _layers_with_equal_units(model: keras.Model) -> Iterator[keras.layers.Layer]:
@@ -71,7 +162,8 @@ def _layers_with_equal_units(model: keras.Model) -> Iterator[keras.layers.Layer]
             continue
         values = np.asarray(kernel, dtype=np.float64)
         first = values[..., :1]
-        if np.all(values == first) and np.all(np.isfinite(first)):
+        # Kernels may begin at 0 by design; the history shows those that stay there.
+        if np.all(values == first) and np.all(np.isfinite(first)) and first.any():
             yield layer
 
 

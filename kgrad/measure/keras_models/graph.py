@@ -128,6 +128,31 @@ class LayerGraph:
             own = activation_name(at)
         return own
 
+    def nonlinearity_after(self, layer: keras.Layer, linear: Iterable[str]) -> str:
+        """Return the name of the first non-linear operation between a layer and the next kernels.
+
+        Args:
+            layer: the layer, whose own activation counts.
+            linear: beginnings of the names of classes that are linear.
+
+        Returns:
+            The activation's name, or the class of another operation; "linear" if there is none.
+        """
+        if (own := activation_name(layer)) != "linear":
+            return own
+        waiting, seen = list(self._children.get(id(layer), [])), set()
+        while waiting:
+            one = waiting.pop()
+            if id(one) in seen or has_kernel(one):
+                continue
+            seen.add(id(one))
+            kind = type(one).__name__
+            own = activation_name(one)
+            if own != "linear" or not (kind == "Activation" or kind.startswith(tuple(linear))):
+                return own if own != "linear" else kind
+            waiting += self._children[id(one)]
+        return "linear"
+
 
 def describe_topology(model: keras.Model) -> dict[str, Any]:
     """Describe the layers of a model and the edges between them in JSON types; no data are needed.

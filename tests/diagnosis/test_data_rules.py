@@ -1,0 +1,287 @@
+"""The rules about inputs, targets and the model, on histories and data made by hand."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from diagnosis.test_diagnosing import FALLING, FLAT, ROOT, history_of
+
+from kgrad.diagnosis import ModelFacts, diagnose
+from kgrad.diagnosis.evidence import Data, Dropout, Evidence
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(size=(200, 3))
+REGRESSION = ModelFacts("last", "linear", 1, "mean_squared_error")
+BINARY = ModelFacts("last", "sigmoid", 1, "binary_crossentropy")
+CLASSES = ModelFacts("last", "softmax", 3, "categorical_crossentropy")
+ONE_HOT = np.eye(3)[RANDOM.integers(3, size=200)]
+LABELS = ONE_HOT.argmax(1)
+
+
+def first(facts, data=None, loss=FLAT, update=ROOT, **options):
+    """The first finding's rule, its layers, and the first measurement's value and sentence."""
+    found = diagnose(history_of(1.0, loss, update=update, **options), facts, data)
+    if not found:
+        return None
+    evidence = found[0].evidence[0]
+    return found[0].rule, found[0].layers, evidence.value, str(evidence)
+
+
+# Inputs.
+
+
+def test_a_large_column_is_named_with_its_size_and_range():
+    x = np.column_stack([X[:, 0], np.where(np.arange(200) % 2, 300.0, -400.0)])
+    size = np.sqrt((300**2 + 400**2) / 2)
+    found = first(REGRESSION, Data(inputs=(x,)))
+    assert found[:2] == ("inputs_out_of_scale", ("hidden_1",))
+    assert found[2] == pytest.approx(size)
+    assert found[3] == (
+        "Column 2 has a root mean square of 354 (threshold 10); it goes from -400 to 300."
+    )
+
+
+def test_small_inputs_are_found_and_neither_is_where_the_loss_falls_or_the_model_scales():
+    assert first(REGRESSION, Data(inputs=(X / 1000,)))[0] == "inputs_out_of_scale"
+    for x in (X, np.zeros((200, 3)), np.full((200, 3), np.nan), 1000 * np.full((200, 3), np.nan)):
+        assert first(REGRESSION, Data(inputs=(x,))) is None
+    assert first(REGRESSION, Data(inputs=(1000 * X,)), FALLING) is None
+    graph = chain(("in", "InputLayer"), ("n", "Normalization"), ("hidden_1", "Dense"))
+    assert first(REGRESSION, Data(inputs=(1000 * X,)), metadata={"graph": graph}) is None
+
+
+def chain(*nodes):
+    """A graph of layers one behind the other, as (name, class)."""
+    return {
+        "nodes": [{"id": name, "kind": kind} for name, kind in nodes],
+        "edges": [[a[0], b[0]] for a, b in pairwise(nodes)],
+        "assumed": False,
+    }
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_without_data_the_size_is_read_off_the_gradients(normalized):
+    """Of inputs of 1e7, too; a bias before a normalization has only rounding errors."""
+    dense = [(f"hidden_{k}", "Dense") for k in range(1, 5)] + [("output", "Dense")]
+    if normalized:
+        dense.insert(1, ("norm", "BatchNormalization"))
+    history = history_of(1.0, FLAT, metadata={"graph": chain(*dense)})
+    for r in range(6):
+        history.record(r)["values"]["l2_norm"][1] = 1e-7  # the bias has a 1e7th of the kernel's
+    found = diagnose(history)
+    if normalized:
+        assert found.rules == ()
+    else:
+        assert found.rules == ("inputs_out_of_scale", "saturated")
+        assert found[0].layers == ("hidden_1",)
+        np.testing.assert_allclose(found[0].evidence[0].value, 1e7)
+
+
+@pytest.mark.parametrize(
+    ("x", "sentence"),
+    [
+        ([[0.5, 1], [2, 3]], "25 % of the inputs are not integers, such as 0.5."),
+        ([[0, 10], [2, 3]], "25 % of the inputs are outside 0 to 9, such as 10."),
+        ([[0, 9], [2, 3]], None),
+    ],
+)
+def test_an_embedding_takes_integers_for_which_it_has_rows(x, sentence):
+    facts = REGRESSION._replace(embeddings=10)
+    found = first(facts, Data(inputs=(np.array(x, float),)))
+    assert (found and found[3]) == sentence
+    assert found is None or found[0] == "wrong_embedding_inputs"
+
+
+# Targets.
+
+
+@pytest.mark.parametrize(
+    ("y", "value"),
+    [(3e5 + X[:, :1], 3e5), (1e-4 * X[:, :1], 1e-4 * X[:, 0].std()), (X[:, :1], None)],
+)
+def test_targets_far_from_1_are_found_with_their_size(y, value):
+    found = first(REGRESSION, Data(targets=(y,)))
+    if value is None:
+        assert found is None
+    else:
+        assert found[:2] == ("targets_out_of_scale", ("last",))
+        assert found[2] == pytest.approx(value, rel=1e-6)
+    assert first(REGRESSION, Data(targets=(y,)), FALLING) is None
+
+
+def test_one_answer_for_imbalanced_classes_is_found_with_the_recall():
+    y = (np.arange(200) < 10).astype(float)
+    predict = {"predict": lambda: (np.full((200, 1), 0.05),)}
+    data = Data((X,), (y,), constant_loss=0.1985, **predict)
+    found = first(BINARY, data, loss=(0.7, 0.3, 0.2, 0.199, 0.199, 0.199))
+    assert found[0] == "imbalanced_classes" and found[2] == 0.95
+    assert "of class 1 the model finds 0 %" in found[3]
+    knows = data._replace(predict=lambda: (y[:, None] * 0.9,))
+    assert first(BINARY, knows, loss=FLAT) != found
+    balanced = data._replace(targets=((np.arange(200) < 100).astype(float),))
+    assert (
+        first(BINARY, balanced, loss=(0.7, 0.3, 0.2, 0.199, 0.199, 0.199))[0] == "unrelated_targets"
+    )
+
+
+def test_shuffled_targets_are_found_and_related_ones_are_not():
+    y = X.sum(axis=1, keepdims=True)
+    data = Data((X,), (y,), constant_loss=float(y.var()), perfect_loss=0.0)
+    loss = [y.var() * share for share in (1.1, 1.0, 1.0, 1.0, 0.99, 0.99)]
+    assert first(REGRESSION, data, loss)[0] == "not_improving"
+    shuffled = data._replace(targets=(RANDOM.permutation(y),))
+    found = first(REGRESSION, shuffled, loss)
+    assert found[0] == "unrelated_targets" and found[2] < 0.1
+    constant = data._replace(targets=(np.full((200, 1), 7.0),), constant_loss=0.0)
+    assert first(REGRESSION, constant)[3] == (
+        "All 200 targets that were looked at are the same, such as 7."
+    )
+
+
+# The loss against the targets.
+
+
+@pytest.mark.parametrize(
+    ("facts", "y", "words"),
+    [
+        (CLASSES._replace(loss="sparse_categorical_crossentropy"), LABELS / 255, "not integers"),
+        (CLASSES, np.maximum(ONE_HOT, ONE_HOT[::-1]), "no label or several"),
+        (REGRESSION._replace(loss="poisson"), X[:, 0], "outside 0 to inf"),
+        (REGRESSION._replace(units=1), X, "3 columns, the output has 1 unit"),
+        (REGRESSION._replace(activation="relu"), X[:, :1], "outside 0 to inf"),
+        (BINARY, LABELS, "outside 0 to 1"),
+    ],
+)
+def test_a_hard_mismatch_is_found_even_if_the_loss_falls(facts, y, words):
+    found = first(facts, Data(targets=(y,)), FALLING)
+    assert found[:2] == ("output_loss_mismatch", ("last",)) and words in found[3], found
+
+
+@pytest.mark.parametrize(
+    ("facts", "data"),
+    [
+        (CLASSES._replace(loss="mean_squared_error"), Data(targets=(ONE_HOT,))),
+        (CLASSES._replace(activation="sigmoid"), Data(targets=(ONE_HOT,))),
+        (CLASSES._replace(loss="binary_crossentropy"), Data(targets=(ONE_HOT,))),
+        (CLASSES._replace(from_logits=True, from_activation=True), Data(targets=(ONE_HOT,))),
+        (REGRESSION, Data(targets=(X[:, :1],), summed=True)),
+        (
+            REGRESSION._replace(loss="mean_absolute_percentage_error"),
+            Data(targets=(np.maximum(X[:, :1], 0),)),
+        ),
+    ],
+)
+def test_a_soft_mismatch_is_a_note_if_the_loss_falls(facts, data):
+    data = data._replace(constant_loss=0.7, perfect_loss=0.0)
+    assert first(facts, data)[0] == "output_loss_mismatch"
+    found = diagnose(history_of(1.0, FALLING), facts, data)
+    assert found.rules == ()
+    assert [(note.rule, note.severity) for note in found.notes] == [
+        ("output_loss_mismatch", "note")
+    ]
+    assert "Note: last: " in str(found)
+
+
+def test_what_fits_is_no_finding():
+    for facts, y in (
+        (CLASSES, ONE_HOT),
+        (CLASSES._replace(loss="sparse_categorical_crossentropy"), LABELS[:, None]),
+        (BINARY, LABELS == 0),
+        (BINARY._replace(units=3), np.maximum(ONE_HOT, ONE_HOT[::-1])),
+        (REGRESSION, X[:, 0]),
+        (REGRESSION._replace(loss="poisson"), np.abs(X[:, 0])),
+    ):
+        found = diagnose(history_of(1.0, FLAT, update=ROOT), facts, Data(targets=(np.asarray(y),)))
+        assert "output_loss_mismatch" not in found.rules and found.notes == (), (facts, found)
+
+
+# Layers.
+
+
+def test_hidden_layers_without_an_activation_are_named():
+    facts = REGRESSION._replace(activations=(("a", "linear"), ("b", "relu"), ("c", "linear")))
+    assert first(facts)[:3] == ("no_nonlinearity", ("a", "c"), 2 / 3)
+    assert first(facts, loss=FALLING) is None
+    half = REGRESSION._replace(activations=(("a", "linear"), ("b", "relu")))
+    assert first(half) is None
+
+
+def test_too_much_dropout_and_dropout_of_the_outputs_are_named():
+    facts = REGRESSION._replace(dropouts=(Dropout("a", 0.5), Dropout("b", 0.7), Dropout("c", 0.8)))
+    assert first(facts)[:3] == ("too_much_dropout", ("b", "c"), 0.8)
+    assert first(facts, loss=FALLING) is None
+    last = REGRESSION._replace(dropouts=(Dropout("a", 0.5), Dropout("b", 0.1, True)))
+    assert first(last)[:3] == ("too_much_dropout", ("b",), 0.1)
+
+
+def test_penalties_that_are_most_of_the_loss_are_found():
+    facts = BINARY._replace(penalties=(("hidden_2/kernel", 2 / ROOT**2),))  # 2 at each record
+    loss = [2 + share * np.log(2) for share in (1.2, 1, 1, 0.99, 0.99, 0.99)]
+    data = Data(targets=(np.arange(200) % 2.0,), constant_loss=np.log(2), perfect_loss=0.0)
+    found = first(facts, data, loss)
+    assert found[0] == "too_strong_penalty" and found[2] == pytest.approx(2 / loss[-1])
+    e = Evidence(history_of(1.0, loss), facts, data)
+    assert e.skill == pytest.approx(0.01)
+    small = facts._replace(penalties=(("hidden_2/kernel", 0.1 / ROOT**2),))
+    assert first(small, data, [one - 1.9 for one in loss])[0] == "not_improving"
+
+
+def test_a_negative_learning_rate_is_found():
+    found = first(REGRESSION._replace(learning_rate=-0.001))
+    assert found[0] == "moving_too_far" and found[3] == "The learning rate is -0.001."
+
+
+def test_a_run_that_ends_as_it_began_is_found():
+    """Five records of 0.02 each: a tenth of the weights, and the loss of a constant."""
+    data = Data(targets=(X[:, :1],), constant_loss=0.7, perfect_loss=0.0)
+    found = first(REGRESSION, data, update=0.02 * ROOT)
+    assert found[0] == "not_moving" and found[2] == pytest.approx(0.1)
+    assert first(REGRESSION, data, update=0.1 * ROOT)[0] == "not_improving"
+    assert first(REGRESSION, data, FALLING, update=0.02 * ROOT) is None
+
+
+# What the loss is compared with.
+
+
+@pytest.mark.parametrize("added", [0.0, -100.0, 100.0])
+def test_a_constant_added_to_the_loss_changes_nothing(added):
+    """With the data, and without them for a loss of unknown name."""
+    data = Data(targets=(X[:, :1],), constant_loss=0.7 + added, perfect_loss=added)
+    for loss in (FALLING, FLAT):
+        history = history_of(np.array([1e-6, 1e-6, 1, 1, 1]), np.array(loss) + added)
+        e = Evidence(history, REGRESSION._replace(loss="my_loss"), data)
+        assert e.fall == pytest.approx(1 - loss[-1] / 0.7)
+        rules = diagnose(history, REGRESSION._replace(loss="my_loss"), data).rules
+        assert rules == (() if loss is FALLING else ("vanishing",))
+        rules = diagnose(history, REGRESSION._replace(loss="my_loss")).rules
+        assert rules == (() if loss is FALLING else ("vanishing",))
+
+
+def test_a_sum_over_the_batch_is_compared_with_that_of_a_constant_over_a_batch():
+    """Ten steps an epoch of 200 rows are batches of 20; 100 rows were sampled."""
+    data = Data(targets=(X[:100, :1],), samples=200, constant_loss=50.0, perfect_loss=0.0)
+    e = Evidence(history_of(1.0, (20.0, 10.0, 5.0, 5.0, 5.0, 5.0)), REGRESSION, data)
+    assert e.constant_loss == 50
+    e = Evidence(e.history, REGRESSION, data._replace(summed=True))
+    assert e.constant_loss == 10 and e.skill == 0.5
+
+
+def test_skill_is_the_coefficient_of_determination():
+    y = X[:, :1]
+    data = Data(targets=(y,), constant_loss=float(y.var()), perfect_loss=0.0)
+    e = Evidence(history_of(1.0, (2.0, 1.0, 0.6, 0.4, 0.3, 0.3)), REGRESSION, data)
+    assert e.skill == pytest.approx(1 - 0.3 / y.var())
+
+
+@pytest.mark.parametrize(("last", "fails"), [(0.97, True), (0.9, False)])
+def test_a_loss_above_95_percent_of_a_constants_is_no_better(last, fails):
+    data = Data(targets=(X[:, :1],), constant_loss=1.0, perfect_loss=0.0)
+    loss = (1.2, 1.0, last, last, last, last)
+    found = first(REGRESSION, data, loss)
+    assert (found is not None and found[0] == "not_improving") == fails
+
+
+def test_a_loss_that_is_still_falling_fast_is_given_time():
+    data = Data(targets=(X[:, :1],), constant_loss=1.0, perfect_loss=0.0)
+    assert first(REGRESSION, data, (1.2, 1.05, 0.98)) is None
+    assert first(REGRESSION, data, (1.2, 0.9805, 0.98))[0] == "not_improving"
