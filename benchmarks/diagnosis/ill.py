@@ -44,7 +44,11 @@ class Row(NamedTuple):
 
 SIGMOID = net(activation="sigmoid", init="xavier")
 SCALED = ("badly_scaled_weights",)
+INPUTS = ("inputs_out_of_scale",)
 KILLS = ("exploding", "dead_units")  # effects of a learning rate that is too high on ReLU networks
+FOLLOWS_INPUTS = (
+    *("moving_too_far", "exploding", "dead_units", "nonfinite", "saturated", "vanishing"),
+)  # effects of inputs that are too large
 ROWS: dict[str, list[Row]] = {
     "vanishing": [
         Row("sigmoid", "relu-moons", SIGMOID),
@@ -80,7 +84,8 @@ ROWS: dict[str, list[Row]] = {
              {**net(kind="SimpleRNN", activation="relu"),
              **weights("scale", "*recurrent_kernel", 2.5)},
              None, SCALED),
-        Row("unscaled-targets", "regression", data(target_scale=1000.0, target_shift=500.0)),
+        Row("unscaled-targets", "regression", data(target_scale=1000.0, target_shift=500.0), None,
+             ("targets_out_of_scale",)),
     ],
     "nonfinite": [
         Row("rate", "regression", opt("sgd", 3.0), opt("sgd", 1.0),
@@ -97,7 +102,7 @@ ROWS: dict[str, list[Row]] = {
         Row("overflow", "regression", net(activation="exponential"),
              {**net(activation="exponential"), **data(input_scale=5.0)}, ("exploding",)),
         Row("overflow", "relu-adam", data(input_scale=1e+30), data(input_scale=1e+34),
-             ("exploding",)),
+             ("exploding", *INPUTS)),
     ],
     "dead_units": [
         Row("bias", "relu-moons", weights("bias", "hidden*bias", -10.0)),
@@ -121,10 +126,10 @@ ROWS: dict[str, list[Row]] = {
         Row("bias", "tanh-digits", weights("bias", "hidden*bias", -6.0)),
         Row("bias", "tanh-shallow", weights("bias", "hidden*bias", 8.0)),
         Row("bias", "regression-tanh", weights("bias", "hidden*bias", 6.0)),
-        Row("inputs", "tanh-digits", data(input_scale=1000.0, input_shift=5000.0)),
-        Row("inputs", "tanh-shallow", data(input_scale=1000.0, input_shift=3000.0)),
-        Row("inputs", "tanh-moons", data(input_scale=100.0, input_shift=500.0)),
-        Row("inputs", "regression-tanh", data(input_scale=1000.0)),
+        Row("inputs", "tanh-digits", data(input_scale=1000.0, input_shift=5000.0), None, INPUTS),
+        Row("inputs", "tanh-shallow", data(input_scale=1000.0, input_shift=3000.0), None, INPUTS),
+        Row("inputs", "tanh-moons", data(input_scale=100.0, input_shift=500.0), None, INPUTS),
+        Row("inputs", "regression-tanh", data(input_scale=1000.0), None, INPUTS),
         Row("sigmoid-weights", "tanh-shallow",
              {**net(activation="sigmoid"), **weights("scale", "hidden*kernel", 1000.0)}, None,
              SCALED),
@@ -215,6 +220,66 @@ ROWS: dict[str, list[Row]] = {
         Row("labels-of-minus-one", "rmsprop-circles",
              {"by": "accuracy", **data(target_scale=2.0, target_shift=-1.0)}),
         Row("labels-beyond", "tanh-digits", {"jit": True, **data(target_shift=5.0)}),
+    ],
+    "inputs_out_of_scale": [
+        Row("pixels", "relu-digits", data(input_scale=255.0), None, FOLLOWS_INPUTS),
+        Row("pixels", "cnn-sgd", data(input_scale=255.0), None, FOLLOWS_INPUTS),
+        Row("pixels", "slow-digits", data(input_scale=1000.0), None, FOLLOWS_INPUTS),
+        Row("years", "relu-moons", data(input_scale=10.0, input_shift=2000.0), None,
+             FOLLOWS_INPUTS),
+        Row("years", "rmsprop-circles", data(input_scale=10.0, input_shift=2000.0), None,
+             FOLLOWS_INPUTS),
+        Row("incomes", "regression", data(input_scale=30000.0), None, FOLLOWS_INPUTS),
+        Row("incomes", "momentum-moons", data(input_scale=30000.0), None, FOLLOWS_INPUTS),
+        Row("scaled-twice", "slow-digits", data(input_scale=1 / 255), None, ("vanishing",)),
+        Row("scaled-twice", "cnn-sgd", data(input_scale=1 / 255), None, ("vanishing",)),
+        Row("nanometers", "relu-moons", data(input_scale=1e-4), None, ("vanishing",)),
+    ],
+    "targets_out_of_scale": [
+        Row("prices", "regression-tanh", data(target_scale=5e4, target_shift=2e5)),
+        Row("prices", "regression", data(target_scale=5e4, target_shift=2e5), None,
+             ("exploding", "nonfinite", "moving_too_far")),
+        Row("temperatures", "regression-tanh", data(target_scale=20.0, target_shift=300.0)),
+        Row("years", "regression-tanh", data(target_scale=10.0, target_shift=2000.0)),
+        Row("grams", "regression-tanh", data(target_scale=1e4)),
+        Row("hundreds", "regression-tanh", data(target_scale=300.0, target_shift=100.0)),
+        Row("millions", "regression-tanh", data(target_scale=1e6)),
+    ],
+    "no_nonlinearity": [
+        Row("linear-as-deep", "relu-adam", net(activation="linear")),
+        Row("linear-moderate", "rmsprop-circles", net(activation="linear")),
+        Row("linear-three", "relu-adam", {**net(activation="linear", depth=3),
+             **opt("adam", 0.01)}),
+        Row("linear-narrow", "regression-tanh", net(activation="linear")),
+        Row("linear-two", "rmsprop-circles", {**net(activation="linear", depth=2),
+             **opt("rmsprop", 0.01)}),
+        Row("linear-four", "regression-tanh", {**net(activation="linear", depth=4),
+             **opt("adam", 0.003)}),
+        Row("linear-sgd", "relu-adam", {**net(activation="linear", depth=5), **opt("sgd", 0.1)}),
+    ],
+    "too_much_dropout": [
+        Row(f"rate-{rate}", base, {"network": "dropout_mlp", **net(rate=rate)})
+        for base, rate in (
+            ("relu-digits", 0.9), ("relu-moons", 0.9), ("relu-adam", 0.9), ("slow-digits", 0.8),
+            ("momentum-moons", 0.95), ("rmsprop-circles", 0.9), ("relu-digits", 0.95),
+            ("slow-digits", 0.9),
+        )
+    ],
+    "too_strong_penalty": [
+        Row(f"penalty-{penalty:g}", base, {"network": "penalized_mlp", **net(penalty=penalty)},
+             None, ("vanishing", "dead_units"))
+        for base, penalty in (
+            ("relu-moons", 0.3), ("relu-digits", 0.3), ("relu-adam", 0.1), ("deep-adam", 0.1),
+            ("momentum-moons", 0.3), ("rmsprop-circles", 0.1), ("tanh-moons", 0.3),
+            ("tanh-digits", 0.3),
+        )
+    ],
+    "unrelated_targets": [
+        Row("shuffled", base, data(shuffled=True))
+        for base in (
+            "relu-digits", "tanh-digits", "cnn-sgd", "relu-moons", "regression", "slow-digits",
+            "lstm", "momentum-moons",
+        )
     ],
 }  # fmt: skip
 

@@ -70,6 +70,68 @@ def dropout_mlp(
     return keras.Model(inputs, layers.Dense(*out, name="output")(x))
 
 
+def penalized_mlp(
+    shape: Shape,
+    out: tuple[int, str],
+    seed: int,
+    *,
+    depth: int = 3,
+    activation: str = "relu",
+    init: str = "he_normal",
+    units: int = 32,
+    penalty: float = 0.0,
+) -> keras.Model:
+    """Make an MLP with an L2 penalty on the kernels of its hidden layers."""
+    x = inputs = keras.Input(shape)
+    for k in range(depth):
+        x = layers.Dense(
+            units,
+            activation,
+            kernel_initializer=_KERAS_INIT.get(init, init),
+            kernel_regularizer=keras.regularizers.L2(penalty),
+            name=f"hidden_{k + 1}",
+        )(x)
+    return keras.Model(inputs, layers.Dense(*out, name="output")(x))
+
+
+_KERAS_INIT = {"he": "he_normal", "xavier": "glorot_uniform", "lecun": "lecun_normal"}
+
+
+def low_rank_mlp(
+    shape: Shape, out: tuple[int, str], seed: int, *, rank: int = 4, **options: Any
+) -> keras.Model:
+    """Make an MLP of frozen layers with trained low-rank adapters that start at 0 (LoRA)."""
+    model = mlp(shape, out, seed, **options)
+    for layer in model.layers:
+        if layer.name.startswith("hidden"):
+            layer.enable_lora(rank)
+    return model
+
+
+def zero_residual(
+    shape: Shape, out: tuple[int, str], seed: int, *, blocks: int = 4, units: int = 32
+) -> keras.Model:
+    """Make a residual network whose branches all start at 0 (Fixup, ReZero)."""
+    inputs = keras.Input(shape)
+    x = layers.Dense(units, name="stem")(inputs)
+    for k in range(blocks):
+        y = layers.Dense(units, "relu", kernel_initializer="he_normal", name=f"open_{k + 1}")(x)
+        y = layers.Dense(units, kernel_initializer="zeros", name=f"close_{k + 1}")(y)
+        x = layers.Add()([x, y])
+    return keras.Model(inputs, layers.Dense(*out, name="output")(layers.ReLU()(x)))
+
+
+def factorization(
+    shape: Shape, out: tuple[int, str], seed: int, *, words: int = 50, width: int = 8
+) -> keras.Model:
+    """Make a matrix factorization: the dot product of two embeddings."""
+    inputs = keras.Input(shape, dtype="int32")
+    table = layers.Embedding(words, width, embeddings_initializer="normal")
+    other = layers.Embedding(words, width, embeddings_initializer="normal")
+    x = layers.Multiply()([table(inputs[:, 0]), other(inputs[:, 1])])
+    return keras.Model(inputs, ops.sum(x, axis=1, keepdims=True))
+
+
 def frozen_mlp(
     shape: Shape, out: tuple[int, str], seed: int, *, frozen: int, **options: Any
 ) -> keras.Model:
@@ -194,6 +256,10 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
         mlp,
         scaled_mlp,
         dropout_mlp,
+        penalized_mlp,
+        low_rank_mlp,
+        zero_residual,
+        factorization,
         frozen_mlp,
         pretrained_mlp,
         cnn,

@@ -17,6 +17,12 @@ FAMILIES = (
     "layer_out_of_line",
     "badly_scaled_weights",
     "output_loss_mismatch",
+    "inputs_out_of_scale",
+    "targets_out_of_scale",
+    "no_nonlinearity",
+    "too_much_dropout",
+    "too_strong_penalty",
+    "unrelated_targets",
 )
 
 

@@ -17,7 +17,7 @@ Tool = Callable[[str, GradientHistory], set[str]]
 Row = Mapping[str, Any]  # a row of cases.json
 Found = Mapping[str, set[str]]  # name of a run → the families that a tool found
 HISTORY_ALONE = "kgrad, history alone"
-WITH_MODEL = "kgrad, with model and targets"
+WITH_MODEL = "kgrad, with model and data"
 
 
 class Score(NamedTuple):
@@ -87,7 +87,7 @@ def tools() -> dict[str, Tool]:
             for finding in diagnose(
                 history,
                 gallery.build_model(cases[name]),
-                gallery.build_task(cases[name].recipe).y,
+                *gallery.build_task(cases[name].recipe)[:2],
             )
         },
         HISTORY_ALONE: lambda _, history: {finding.rule for finding in diagnose(history)},

@@ -87,6 +87,24 @@ def _tokens(samples: int, seed: int, length: int = 16, words: int = 50) -> Task:
     return Task(X.astype(np.int32), y.astype(np.int32), _CLASSES, 2, "softmax")
 
 
+def _ratings(samples: int, seed: int, words: int = 50) -> Task:
+    """Make pairs of numbers; the target is a product of a hidden factor of each."""
+    random = np.random.default_rng(seed)
+    X = random.integers(words, size=(samples, 2))
+    factors = random.choice([-1.0, 1.0], size=(2, words))
+    y = factors[0, X[:, 0]] * factors[1, X[:, 1]]
+    return Task(X.astype(np.int32), y[:, None].astype(np.float32), _REAL, 1, "linear")
+
+
+def _noisy_series(samples: int, seed: int, length: int = 20) -> Task:
+    """Make one noisy series in windows; the target is the next value, most of it noise."""
+    random = np.random.default_rng(seed)
+    series = np.sin(0.2 * np.arange(samples + length)) + random.normal(0, 0.6, samples + length)
+    windows = np.lib.stride_tricks.sliding_window_view(series, length + 1) / series.std()
+    X, y = windows[:, :length, None], windows[:, length:]
+    return Task(X.astype(np.float32), y.astype(np.float32), _REAL, 1, "linear")
+
+
 _OWN: dict[str, Callable[..., Task]] = {
     "images": _images,
     "imbalanced": _imbalanced,
@@ -96,6 +114,8 @@ _OWN: dict[str, Callable[..., Task]] = {
     "sequences": _sequences,
     "forecast": _forecast,
     "tokens": _tokens,
+    "ratings": _ratings,
+    "noisy_series": _noisy_series,
 }
 _BUNDLED = ("classification", "regression", "circles", "moons", "blobs", "spirals", "digits")
 TASKS = (*_OWN, *_BUNDLED)
@@ -111,6 +131,7 @@ def make_task(
     target_scale: float = 1.0,
     target_shift: float = 0.0,
     nan_inputs: int = 0,
+    shuffled: bool = False,
     **options: Any,
 ) -> Task:
     """Make the data of a task; scales and shifts imitate missing or wrong preprocessing."""
@@ -121,6 +142,8 @@ def make_task(
         X = (X * input_scale + input_shift).astype(np.float32)
     if (target_scale, target_shift) != (1.0, 0.0):
         y = (y * target_scale + target_shift).astype(y.dtype)
+    if shuffled:
+        y = np.random.default_rng(seed).permutation(y)
     if nan_inputs:
         X = X.copy()
         X[len(X) // 2 :][:nan_inputs] = np.nan
