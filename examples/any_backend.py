@@ -83,10 +83,12 @@ def draw():
     first = next(iter(histories.values()))
     for backend, history in histories.items():
         apart = abs(history["mean_abs"] / first["mean_abs"] - 1).max(axis=1)
-        print(
-            f"{backend}: {apart[0]:.0e} from the first backend before training, "
-            f"{apart[1]:.0e} in epoch 1, {apart[-1]:.0e} in epoch {history.epochs[-1]}"
-        )
+        if history is not first:
+            print(
+                f"mean |gradient| on {backend} and on {next(iter(histories))} differs by at most "
+                f"{apart[0]:.0e} of its value before training, {apart[1]:.0e} in epoch 1, "
+                f"{apart[-1]:.0e} in epoch {history.epochs[-1]}"
+            )
 
 
 if __name__ == "__main__":
