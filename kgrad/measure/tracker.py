@@ -262,8 +262,9 @@ class GradientTracker(keras.callbacks.Callback):
     def detach(self) -> None:
         """Record the remaining steps, and restore the optimizers. `fit` does so automatically.
 
-        If an exception in another callback ended `fit`, the optimizers and the model are restored
-        when this method is called, or by the next `fit`.
+        If an exception in another callback, or on PyTorch in the data, ended `fit`, the remaining
+        steps are recorded and the optimizers and the model restored when this method is called, at
+        the end of a block `with tracker:`, or by the next `fit`.
         """
         if self._stop_fit is not None:
             self.interrupted()
