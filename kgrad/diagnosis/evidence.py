@@ -114,7 +114,7 @@ class ModelFacts(NamedTuple):
 
 
 class Data(NamedTuple):
-    """What the rules know about the data of a run: a sample of its rows, and losses on them.
+    """A sample of a run's data, and the losses of simple answers to it.
 
     Attributes:
         inputs: the model's inputs, each (samples, ...).
@@ -337,7 +337,8 @@ class Evidence:
         It is continued for twice as long, as it fell in the two halves of the run: by as much again
         as in the second half, or by less each time if it slows down.
         """
-        assert self.loss is not None
+        if self.loss is None:
+            return False
         loss = self.loss[1:] if len(self.loss) > 3 else self.loss
         before, fallen = loss[0] - loss[len(loss) // 2], loss[len(loss) // 2] - loss[-1]
         slows_to = np.clip(fallen / before, 0, 1) if before > 0 and len(loss) > 3 else 1.0
@@ -567,8 +568,14 @@ class Evidence:
         with np.errstate(divide="ignore"):
             nearest = np.abs(np.log(both)).argmin(axis=0)
         scale = np.take_along_axis(both, nearest[None], axis=0)[0]
-        only_begins = (square == 0) & ((self.weight[-1] > 0) | (len(self.weight) == 1))
-        return np.where((self.fan_in > 2) & ~(only_begins & square.any()), scale, np.nan)
+        return np.where((self.fan_in > 2) & ~self.only_begins_at_0, scale, np.nan)
+
+    @property
+    def only_begins_at_0(self) -> np.ndarray:
+        """Whether each kernel begins at 0, unlike others, and does not stay there, bool (K,)."""
+        is_0 = self.weight[0] == 0
+        moves = (self.weight[-1] > 0) | (len(self.weight) == 1)
+        return is_0 & moves & (not is_0.all())
 
     @property
     def is_normalized(self) -> np.ndarray:

@@ -472,7 +472,8 @@ def _cross_entropy(e: Evidence) -> str:
 )
 def no_nonlinearity(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect hidden layers without an activation function."""
-    assert e.facts is not None
+    if e.facts is None:
+        return None
     hidden = e.facts.activations
     linear = [layer for layer, activation in hidden if activation == "linear"]
     if len(linear) <= t.linear_share * len(hidden) or e.falls_by(t.falls_well):
@@ -506,7 +507,8 @@ def no_nonlinearity(e: Evidence, t: ThresholdValues) -> Observation | None:
 )
 def too_much_dropout(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect dropout with a high rate, or of the model's outputs."""
-    assert e.facts is not None
+    if e.facts is None:
+        return None
     if e.falls_by(t.falls_well):
         return None
     found = [one for one in e.facts.dropouts if one.drops_outputs and one.rate > 0]
@@ -548,7 +550,8 @@ def too_much_dropout(e: Evidence, t: ThresholdValues) -> Observation | None:
 )
 def too_strong_penalty(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect penalties that outweigh the loss of the predictions."""
-    assert e.facts is not None
+    if e.facts is None:
+        return None
     if e.loss is None or not e.fails or not e.facts.penalties:
         return None
     with np.errstate(all="ignore"):

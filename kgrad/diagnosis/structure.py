@@ -1,4 +1,4 @@
-"""What the rules read from a network's graph: its heads, and which layers can die or be normalized.
+"""The network's graph for the rules: its heads, and which layers can die or are normalized.
 
 The graph is the one that a tracker records in a history's metadata. Where it is unknown, as for a
 subclassed model, the layers are taken as a chain in the order of their weights.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kgrad.diagnosis.evidence import Evidence
+from kgrad.diagnosis.evidence import Evidence, ModelFacts
 from kgrad.diagnosis.findings import Measurement
 from kgrad.diagnosis.gradient_rules import vanishing
 from kgrad.diagnosis.rules import (
@@ -162,9 +162,11 @@ def _equal_units(e: Evidence) -> Observation | None:
 
     Such units get equal gradients and stay equal, so the layer acts like a single unit.
     """
-    if e.facts is None or not e.facts.equal_units:
+    begin = affected_layers(e.layers, e.only_begins_at_0)  # as residual branches may by design
+    equal = [layer for layer in (e.facts or ModelFacts()).equal_units if layer not in begin]
+    if not equal:
         return None
-    first = e.facts.equal_units[0]
+    first = equal[0]
     evidence = Measurement(
         "largest difference between the incoming weights of two units",
         0.0,
@@ -173,7 +175,7 @@ def _equal_units(e: Evidence) -> Observation | None:
         int(e.epochs[0]),
         f"{first}: all units have the same incoming weights.",
     )
-    return Observation(e.facts.equal_units, 0, [evidence])
+    return Observation(equal, 0, [evidence])
 
 
 @Rule(
@@ -253,7 +255,9 @@ def not_moving(e: Evidence, t: ThresholdValues) -> Observation | None:
 
 def _hardly_moved(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect a run that ends as it began, with a loss that is no better than a constant's."""
-    if not e.is_stuck or e.begins_trained or not e.kernels or vanishing.check(e, t):
+    if not e.is_stuck or e.begins_trained or not e.kernels:
+        return None
+    if vanishing.check(e, t) or (clips(e) and always_clipped.check(e, t)):
         return None
     largest = np.fmax.reduce(np.nansum(e.movement, axis=0))
     if not largest < t.hardly_moved:

@@ -1,4 +1,4 @@
-"""What the diagnosis knows about data: a sample of their rows, and the losses of simple answers."""
+"""Reader of the data for the diagnosis: a sample of rows, and the losses of simple answers."""
 
 import itertools
 import math

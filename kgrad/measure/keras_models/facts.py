@@ -162,8 +162,7 @@ def _layers_with_equal_units(model: keras.Model) -> Iterator[keras.layers.Layer]
             continue
         values = np.asarray(kernel, dtype=np.float64)
         first = values[..., :1]
-        # Kernels may begin at 0 by design; the history shows those that stay there.
-        if np.all(values == first) and np.all(np.isfinite(first)) and first.any():
+        if np.all(values == first) and np.all(np.isfinite(first)):
             yield layer
 
 
