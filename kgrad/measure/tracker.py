@@ -272,7 +272,7 @@ class GradientTracker(keras.callbacks.Callback):
             self.record()
         histories = [recorder.history for recorder in self._recordings.recorders.values()]
         if histories and not any(len(one) or "interrupted" in one.metadata for one in histories):
-            warnings.warn(f"nothing was recorded, because {_UNHEARD}", stacklevel=2)
+            self._warn(f"nothing was recorded, because {_UNHEARD}")
         self._end()
 
     def _end(self) -> None:
