@@ -250,6 +250,7 @@ class GradientTracker(keras.callbacks.Callback):
             ValueError: if the weights are not those of the model.
         """
         if not self._recordings.heard:
+            self._has_warned = True  # an error says it, too
             raise RuntimeError(f"there is nothing to record, because {_UNHEARD}")
         values = self._recordings.checked_weights(weights)
         for name, recorder in self._recordings.recorders.items():
