@@ -9,12 +9,13 @@ import math
 import numpy as np
 
 from kgrad.diagnosis.evidence import Evidence
+from kgrad.diagnosis.model_rules import is_one_hot
 from kgrad.diagnosis.rules import (
+    INPUT_SIZE,
     INPUTS,
     MODEL,
     TARGETS,
     Observation,
-    Quantity,
     Remedy,
     Rule,
     Threshold,
@@ -27,10 +28,6 @@ from kgrad.diagnosis.rules import (
     percent,
 )
 
-_INPUT = Quantity(
-    "size of the entries of the model's input",
-    "the entries of the model's input are about {value} in size (threshold {threshold})",
-)
 # Layers that bring any input to a usual scale.
 _SCALING = ("Normalization", "BatchNormalization", "LayerNormalization", "Rescaling", "Embedding")
 
@@ -82,7 +79,7 @@ def inputs_out_of_scale(e: Evidence, t: ThresholdValues) -> Observation | None:
     r = first_lasting((sizes > t.large_input_by_gradient).any(axis=1), sizes, t.persistent)
     if r is None:
         return None
-    evidence = [measured(e, r, _INPUT, sizes[r, 0], t.large_input_by_gradient, e.layers[0])]
+    evidence = [measured(e, r, INPUT_SIZE, sizes[r, 0], t.large_input_by_gradient, e.layers[0])]
     return Observation(e.layers[:1], r, evidence + fall_of_loss(e, t.falls_well))
 
 
@@ -346,8 +343,7 @@ def _labels(e: Evidence) -> np.ndarray | None:
         return None
     y = e.data.targets[-1]
     if y.ndim > 1 and y.shape[-1] > 1:
-        one_hot = y.ndim == 2 and np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()
-        return y.argmax(axis=1) if one_hot else None
+        return y.argmax(axis=1) if y.ndim == 2 and is_one_hot(y) else None
     flat = y.reshape(len(y), -1)
     is_label = flat.shape[1] == 1 and (flat == np.floor(flat)).all()
     return flat[:, 0] if is_label else None

@@ -9,6 +9,7 @@ import numpy as np
 from kgrad.diagnosis.evidence import Evidence
 from kgrad.diagnosis.findings import Measurement
 from kgrad.diagnosis.rules import (
+    INPUT_SIZE,
     Observation,
     Quantity,
     Remedy,
@@ -92,10 +93,6 @@ _SATURATED = Quantity(
     "share of activations with a slope near 0",
     "the slope of {value} of the activations is nearly 0 (threshold {threshold})",
     percent,
-)
-_INPUT = Quantity(
-    "size of the entries of the model's input",
-    "the entries of the model's input are about {value} in size (threshold {threshold})",
 )
 _BIAS = Quantity(
     "size of the biases",
@@ -421,7 +418,12 @@ def saturated(e: Evidence, t: ThresholdValues) -> Observation | None:
     signs = [] if e.saturated is None else [(*e.saturated, _SATURATED, t.saturated_share)]
     can = e.can_saturate[:-1]
     signs += [
-        (e.layers[:1], np.where(can[:1], e.input_size[:, :1], np.nan), _INPUT, t.saturating_input),
+        (
+            e.layers[:1],
+            np.where(can[:1], e.input_size[:, :1], np.nan),
+            INPUT_SIZE,
+            t.saturating_input,
+        ),
         (e.layers[:-1], np.where(can, e.bias_size[:, :-1], np.nan), _BIAS, t.saturating_bias),
     ]
     for names, sizes, quantity, threshold in signs:

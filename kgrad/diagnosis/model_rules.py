@@ -303,7 +303,7 @@ def _of_classes(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
     if not e.data.targets:
         return
     y, loss, activation = e.data.targets[-1], facts.loss, facts.activation
-    one_hot = _is_one_hot(y)
+    one_hot = is_one_hot(y)
     binary = bool(np.isin(y, (0, 1)).all())
     if loss in _REGRESSION and (one_hot or binary) and activation in ("softmax", "sigmoid"):
         right = "categorical_crossentropy" if one_hot else "binary_crossentropy"
@@ -426,7 +426,8 @@ def _of_sum(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
         )
 
 
-def _is_one_hot(y: np.ndarray) -> bool:
+def is_one_hot(y: np.ndarray) -> bool:
+    """Return whether each row of targets names one class by a 1 among zeros."""
     return bool(
         y.ndim >= 2 and y.shape[-1] > 1 and np.isin(y, (0, 1)).all() and (y.sum(-1) == 1).all()
     )
@@ -442,7 +443,7 @@ def _classes(e: Evidence) -> int:
     if not e.data.targets:
         return 0
     y = e.data.targets[-1]
-    if _is_one_hot(y):
+    if is_one_hot(y):
         return int(y.shape[-1])
     values = np.unique(y)
     whole = np.isfinite(values).all() and (values == np.floor(values)).all()
@@ -450,7 +451,7 @@ def _classes(e: Evidence) -> int:
 
 
 def _cross_entropy(e: Evidence) -> str:
-    one_hot = bool(e.data.targets) and _is_one_hot(e.data.targets[-1])
+    one_hot = bool(e.data.targets) and is_one_hot(e.data.targets[-1])
     return "categorical_crossentropy" if one_hot else "sparse_categorical_crossentropy"
 
 

@@ -291,6 +291,13 @@ class Quantity(NamedTuple):
     text: Callable[[float, int], str] = number
 
 
+# Read off the gradients of the first layer.
+INPUT_SIZE = Quantity(
+    "size of the entries of the model's input",
+    "the entries of the model's input are about {value} in size (threshold {threshold})",
+)
+
+
 def measured(
     e: Evidence, r: int, quantity: Quantity, value: float, threshold: float, layer: str = ""
 ) -> Measurement:

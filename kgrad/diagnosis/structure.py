@@ -55,10 +55,7 @@ class Structure:
         with_kernel: dict[str, str] = {}
         for layer in self._layers:  # of a node with several layers, the last one
             with_kernel[self._homes[layer]] = layer
-        after = {
-            node: [other for other in with_kernel if other in nx.descendants(self._graph, node)]
-            for node in with_kernel
-        }
+        after = {node: nx.descendants(self._graph, node) & set(with_kernel) for node in with_kernel}
         heads = [node for node in with_kernel if not after[node]]
         return {
             layer: tuple(

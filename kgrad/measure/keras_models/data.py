@@ -149,15 +149,14 @@ def _simple_losses(model: keras.Model, targets: list[np.ndarray]) -> dict[str, A
     constant = perfect = 0.0
     summed = False
     for y, (loss, weight, shape) in zip(targets, heads, strict=True):
-        rows = [_row(y, kind, shape) for kind in ("mean", "median")]
+        same = _same(y, shape)
+        rows = [] if same is None else [same.mean(axis=0), np.median(same, axis=0)]
         answers = [
             np.broadcast_to(f(row), (len(y), *row.shape))
             for row in rows
-            if row is not None
             for f in (np.asarray, _log, _logit)
         ]
         constant += weight * min((_value(loss, y, answer) for answer in answers), default=math.nan)
-        same = _same(y, shape)
         ideal = [] if same is None else [same, 30.0 * (2 * same - 1)]  # as logits of 0 and 1
         perfect += weight * min((_value(loss, y, answer) for answer in ideal), default=math.nan)
         if answers:
@@ -210,12 +209,6 @@ def _value(loss: Callable[[Any, Any], Any], y: np.ndarray, answer: np.ndarray) -
     except Exception:  # a user's loss may need other predictions, such as a mean and a variance
         return math.inf
     return value if math.isfinite(value) else math.inf
-
-
-def _row(y: np.ndarray, kind: str, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Return the mean or median of the targets in the shape of an output."""
-    same = _same(y, shape)
-    return None if same is None else getattr(np, kind)(same, axis=0)
 
 
 def _same(y: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
