@@ -17,13 +17,15 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import numpy as np
+from scipy.stats import wasserstein_distance
 
 from benchmarks.diagnosis.bases import twin_cases
 from benchmarks.diagnosis.healthy import healthy_cases
 from benchmarks.diagnosis.ill import ill_cases
 from benchmarks.diagnosis.networks import LOSSES, NETWORKS, change_weights
 from benchmarks.diagnosis.recipes import Case, Recipe
-from benchmarks.diagnosis.tasks import REGRESSIONS, Task, make_task, trivial
+from benchmarks.diagnosis.tasks import REGRESSIONS, Task, gained, make_task, trivial
 from kgrad import GradientHistory, GradientTracker, train_and_track_gradients
 
 # A healthy run gains at least this share of what the best constant prediction leaves to gain.
@@ -65,10 +67,11 @@ def _build(recipe: Recipe, task: Task) -> keras.Model:
         schedule = keras.optimizers.schedules.deserialize(options["learning_rate"])
         options["learning_rate"] = schedule
     optimizer = keras.optimizers.get({"class_name": recipe.optimizer, "config": options})
+    several = isinstance(task.loss, list)
     model.compile(
         optimizer,
-        LOSSES.get(task.loss, task.loss),
-        metrics=None if task.loss in REGRESSIONS else ["accuracy"],
+        task.loss if several else LOSSES.get(task.loss, task.loss),
+        metrics=None if several or task.loss in REGRESSIONS else ["accuracy"],
         jit_compile=recipe.jit,
     )
     return model
@@ -93,7 +96,7 @@ def record(recipe: Recipe) -> GradientHistory:
     full = recipe.tracking == "full"
     tracker = GradientTracker(
         _STATISTICS if full else (),
-        probe=(task.X[:_PROBED], task.y[:_PROBED]) if full else None,
+        probe=_probe(task) if full else None,
         metadata=metadata,
     )
     model.fit(
@@ -104,7 +107,27 @@ def record(recipe: Recipe) -> GradientHistory:
         verbose=0,
         callbacks=[tracker],
     )
-    return tracker.history
+    if task.y is not None:
+        return tracker.history
+    history = tracker.histories["of_generator"]
+    history.metadata["gain"] = _likeness(np.asarray(model.generate(1000)), task.X)
+    return history
+
+
+def _probe(task: Task) -> tuple[np.ndarray, Any] | None:
+    if not isinstance(task.y, np.ndarray):
+        return None
+    return task.X[:_PROBED], task.y[:_PROBED]
+
+
+def _likeness(made: np.ndarray, real: np.ndarray) -> float:
+    """Return 1 minus the distance of generated samples from real ones over that of their mean."""
+    return 1 - _distance(made, real) / _distance(np.tile(real.mean(axis=0), (len(made), 1)), real)
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the mean of the Wasserstein distances along each axis."""
+    return float(np.mean([wasserstein_distance(*axis) for axis in zip(a.T, b.T, strict=True)]))
 
 
 def gain(history: GradientHistory, recipe: Recipe) -> float:
@@ -114,13 +137,16 @@ def gain(history: GradientHistory, recipe: Recipe) -> float:
     for anything worse, and NaN if the loss is not finite.
     """
     task = build_task(recipe)
-    loss = "binary_crossentropy" if task.loss == "unclipped_log" else task.loss
-    constant = trivial(task.y, loss, recipe.by)
-    if not math.isfinite(history.logs["loss"][-1]):
+    if task.y is None:
+        return float(history.metadata["gain"])
+    last = float(history.logs["loss"][-1])
+    if not math.isfinite(last):
         return math.nan
     if recipe.by == "accuracy":
+        constant = trivial(task.y, task.loss, "accuracy")
         return (float(history.logs["accuracy"][-1]) - constant) / (1 - constant)
-    return 1 - float(history.logs["loss"][-1]) / constant
+    loss = "binary_crossentropy" if task.loss == "unclipped_log" else task.loss
+    return gained(loss, task.y, last)
 
 
 def label(case: Case, own: float, twins: float = math.nan) -> str:

@@ -1,8 +1,10 @@
 """The healthy runs: they train well, even if their numbers look unusual.
 
-Each row is a pair of runs with different seeds and sizes, one for each half of the gallery.
+Each row is a pair of runs with different seeds and sizes, one for each half of the gallery. Each
+run also has variants, with other seeds, learning rates, batches and numbers of samples.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.diagnosis.recipes import Case, Recipe, changed
@@ -208,7 +210,56 @@ PAIRS: list[tuple[str, Fields, Fields, Fields]] = [
      net(rate=0.65, units=256), net(rate=0.7, units=384)),
     ("shortly-trained", {"task": "circles", "epochs": 4, **opt("adam", 0.005)},
      net(depth=3, units=48), net(depth=2, units=64)),
+    # Several heads, losses that are negative or never 0, targets other than one class or number:
+    ("two-heads", {"task": "two_targets", "network": "several_heads", "epochs": 12,
+                   **opt("adam", 0.005)},
+     net(units=32), net(units=48)),
+    ("four-heads", {"task": "two_targets", "network": "several_heads", "epochs": 12,
+                    **opt("adam", 0.005), **data(heads=4)},
+     net(units=48, heads=4), net(units=64, heads=4)),
+    ("log-likelihood", {"task": "noisy_sine", "epochs": 20, **opt("adam", 0.01)},
+     net(depth=2), net(depth=3, activation="tanh", init="xavier")),
+    ("cosine", {"task": "directions", "epochs": 12, **opt("adam", 0.005)},
+     net(depth=2), net(depth=3, activation="gelu")),
+    ("counts", {"task": "counts", "epochs": 15, **opt("adam", 0.005)},
+     net(depth=2), net(depth=2, activation="elu", units=48)),
+    ("outliers", {"task": "outliers", "epochs": 12, **opt("adam", 0.01)},
+     net(depth=2), net(depth=3, units=24)),
+    ("tags", {"task": "tags", "epochs": 12, **opt("adam", 0.005)},
+     net(depth=2), net(depth=3, units=48)),
+    ("hinge", {"task": "margins", "epochs": 12, **opt("adam", 0.005)},
+     net(depth=2), net(depth=3, activation="tanh", init="xavier")),
+    ("focal", {"task": "moons", "loss": "binary_focal_crossentropy", "epochs": 12,
+               **opt("adam", 0.005)},
+     net(depth=2), net(depth=3, units=48)),
+    ("smoothed-labels", {"task": "moons", "loss": "smoothed", "epochs": 12, **opt("adam", 0.005)},
+     net(depth=3), net(depth=2, units=64)),
+    ("weak-signal", {"task": "weak_signal", "epochs": 10, **opt("adam", 0.005)},
+     net(depth=2), net(depth=1, units=48, activation="tanh", init="xavier")),
+    ("one-hot-inputs", {"task": "one_hot_inputs", "epochs": 10, **opt("adam", 0.005)},
+     net(depth=2), net(depth=2, units=64, activation="tanh", init="xavier")),
+    ("long-training", {"task": "moons", "epochs": 100, **opt("adam", 0.01)},
+     net(depth=3), net(depth=2, units=48, activation="tanh", init="xavier")),
+    ("vae", {"task": "reconstruction", "network": "vae", "epochs": 15, **opt("adam", 0.005)},
+     net(latent=6), net(latent=8, units=64)),
+    ("gan", {"task": "ring", "network": "gan", "epochs": 40, **opt("adam", 0.002, beta_1=0.5)},
+     net(units=32), net(units=48)),
+    ("conv1d", {"task": "noisy_series", "network": "conv1d", "epochs": 8, **opt("adam", 0.005),
+                **data(samples=1200)},
+     net(filters=(16, 16)), net(filters=(24,))),
+    ("separable", {"task": "images", "network": "separable_cnn", "epochs": 15,
+                   **opt("adam", 0.01)},
+     net(filters=(16, 32)), net(filters=(24, 24, 24))),
+    ("unet", {"task": "masks", "network": "unet", "epochs": 6, **opt("adam", 0.005)},
+     net(filters=8), net(filters=12)),
+    ("next-words", {"task": "next_tokens", "network": "tagger", "epochs": 15,
+                    **opt("adam", 0.01)},
+     net(width=16), net(width=24)),
 ]  # fmt: skip
+
+VARIANTS = 4
+# Models with several outputs, or that train in a way of their own.
+NOT_FOR_THE_LOOP = ("two_targets", "ring")
 
 # The first epochs of runs that succeed later: a loss that has barely moved is not a fault.
 BARELY: list[tuple[str, Fields, Fields, Fields]] = [
@@ -229,14 +280,36 @@ BARELY: list[tuple[str, Fields, Fields, Fields]] = [
 ]  # fmt: skip
 
 
+NAMES = [name for name, *_ in PAIRS + BARELY]
+
+
+def varied(recipe: Recipe, variant: int) -> Recipe:
+    """Return a variant of a run: 0 is the run itself, others differ in the seed and one setting."""
+    recipe = replace(recipe, seed=recipe.seed + 1000 * variant)
+    if variant == 1:
+        return replace(recipe, batch_size=max(1, recipe.batch_size // 2))
+    if variant == 2:
+        rate = recipe.optimizer_options.get("learning_rate")
+        slower = {"learning_rate": rate / 2} if isinstance(rate, float) else {}
+        return changed(recipe, {"optimizer_options": slower, "epochs": 2 * recipe.epochs})
+    if variant == 3:
+        samples = recipe.task_options.get("samples", 512)
+        return changed(recipe, data(samples=samples * 3 // 2))
+    return recipe
+
+
 def healthy_cases() -> list[Case]:
-    """Return all healthy cases; the seeds of a pair are 2k and 2k + 1."""
+    """Return all healthy cases; even seeds belong to the first of a pair, odd ones to the second."""
     cases = []
-    for row, (name, common, *members) in enumerate(PAIRS + BARELY):
+    rows = [(row, 0) for row in BARELY] + [(row, v) for v in range(VARIANTS) for row in PAIRS]
+    for place, ((name, common, *members), variant) in enumerate(rows):
+        first = 1000 + 2 * NAMES.index(name)
         for n, own in enumerate(members):
-            tracking = TRACKINGS[(2 * row + n) % len(TRACKINGS)]
-            recipe = changed(Recipe(1000 + 2 * row + n, common["task"]), common)
-            recipe = changed(changed(recipe, own), {"tracking": tracking})
-            carried_on = 25 if row >= len(PAIRS) else 0
+            tracking = TRACKINGS[(2 * place + n) % len(TRACKINGS)]
+            if tracking == "loop" and common["task"] in NOT_FOR_THE_LOOP:
+                tracking = "default"
+            recipe = changed(changed(Recipe(first + n, common["task"]), common), own)
+            recipe = varied(replace(recipe, tracking=tracking), variant)
+            carried_on = 25 if name.startswith("started") else 0
             cases.append(Case(f"{name}-{recipe.seed}", recipe, carried_on=carried_on))
     return cases

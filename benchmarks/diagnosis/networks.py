@@ -250,6 +250,153 @@ def bag_of_words(
     return keras.Model(inputs, layers.Dense(*out, name="output")(x))
 
 
+def several_heads(
+    shape: Shape, out: tuple[int, str], seed: int, *, units: int = 32, heads: int = 2
+) -> keras.Model:
+    """Make a shared trunk with a head for a class, and heads for numbers."""
+    inputs = keras.Input(shape)
+    x = layers.Dense(units, "relu", name="trunk_1")(inputs)
+    x = layers.Dense(units, "relu", name="trunk_2")(x)
+    numbers = [layers.Dense(1, name=f"number_{k}")(x) for k in range(1, heads)]
+    return keras.Model(inputs, [layers.Dense(1, "sigmoid", name="label")(x), *numbers])
+
+
+class _Sampling(layers.Layer):
+    """Draw from a Gaussian, and add its divergence from a standard one to the loss."""
+
+    def __init__(self, weight: float, seed: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.weight, self.seed_generator = weight, keras.random.SeedGenerator(seed)
+
+    def call(self, mean: Any, log_variance: Any) -> Any:
+        divergence = -0.5 * ops.mean(1 + log_variance - mean**2 - ops.exp(log_variance))
+        self.add_loss(self.weight * divergence)
+        noise = keras.random.normal(ops.shape(mean), seed=self.seed_generator)
+        return mean + ops.exp(log_variance / 2) * noise
+
+
+def vae(
+    shape: Shape,
+    out: tuple[int, str],
+    seed: int,
+    *,
+    units: int = 48,
+    latent: int = 6,
+    weight: float = 0.01,
+) -> keras.Model:
+    """Make a variational autoencoder."""
+    inputs = keras.Input(shape)
+    x = layers.Dense(units, "relu", name="encode")(inputs)
+    mean, log_variance = layers.Dense(latent, name="mean")(x), layers.Dense(latent, name="spread")(x)
+    x = _Sampling(weight, seed)(mean, log_variance)
+    x = layers.Dense(units, "relu", name="decode")(x)
+    return keras.Model(inputs, layers.Dense(*out, name="output")(x))
+
+
+class _Adversaries(keras.Model):
+    """A generator and a discriminator that train against each other (GAN), on TensorFlow."""
+
+    def __init__(self, latent: int, units: int, dimensions: int, seed: int) -> None:
+        super().__init__()
+        self.latent, self.seed_generator = latent, keras.random.SeedGenerator(seed)
+        self.generator, self.discriminator = (
+            keras.Sequential(
+                [
+                    keras.Input((inputs,)),
+                    layers.Dense(units, "leaky_relu"),
+                    layers.Dense(units, "leaky_relu"),
+                    layers.Dense(outputs),
+                ],
+                name=name,
+            )
+            for name, inputs, outputs in (
+                ("generator", latent, dimensions),
+                ("discriminator", dimensions, 1),
+            )
+        )
+        self.built = True
+
+    def compile(self, optimizer: Any, loss: Any, **_: Any) -> None:
+        super().compile(optimizer)
+        self.of_generator = type(optimizer).from_config(optimizer.get_config())
+        self.of_discriminator = type(optimizer).from_config(optimizer.get_config())
+        self.error = keras.losses.BinaryCrossentropy(from_logits=True)
+
+    def generate(self, samples: int) -> Any:
+        noise = keras.random.normal((samples, self.latent), seed=self.seed_generator)
+        return self.generator(noise)
+
+    def call(self, x: Any) -> Any:
+        return self.discriminator(x)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        import tensorflow as tf
+
+        real = data[0] if isinstance(data, tuple) else data
+        count = tf.shape(real)[0]
+        ones, zeros = tf.ones((count, 1)), tf.zeros((count, 1))
+        with tf.GradientTape() as tape:
+            made = self.discriminator(self.generate(count))
+            d_loss = self.error(ones, self.discriminator(real)) + self.error(zeros, made)
+        weights = self.discriminator.trainable_variables
+        self.of_discriminator.apply(tape.gradient(d_loss, weights), weights)
+        with tf.GradientTape() as tape:
+            g_loss = self.error(ones, self.discriminator(self.generate(count)))
+        weights = self.generator.trainable_variables
+        self.of_generator.apply(tape.gradient(g_loss, weights), weights)
+        return {"d_loss": d_loss, "g_loss": g_loss}
+
+
+def gan(
+    shape: Shape, out: tuple[int, str], seed: int, *, latent: int = 4, units: int = 32
+) -> keras.Model:
+    """Make a generative adversarial network."""
+    return _Adversaries(latent, units, shape[-1], seed)
+
+
+def conv1d(
+    shape: Shape, out: tuple[int, str], seed: int, *, filters: Sequence[int] = (16, 16)
+) -> keras.Model:
+    x = inputs = keras.Input(shape)
+    for width in filters:
+        x = layers.Conv1D(width, 5, padding="causal", activation="relu")(x)
+    x = layers.GlobalAveragePooling1D()(x) if out[1] != "linear" else x[:, -1]
+    return keras.Model(inputs, layers.Dense(*out, name="output")(x))
+
+
+def separable_cnn(
+    shape: Shape, out: tuple[int, str], seed: int, *, filters: Sequence[int] = (16, 32)
+) -> keras.Model:
+    x = inputs = keras.Input(shape)
+    for width in filters:
+        x = layers.SeparableConv2D(width, 3, padding="same", use_bias=False)(x)
+        x = layers.ReLU()(layers.BatchNormalization()(x))
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, layers.Dense(*out, name="output")(x))
+
+
+def unet(shape: Shape, out: tuple[int, str], seed: int, *, filters: int = 8) -> keras.Model:
+    """Make a network that predicts each pixel, with a short cut past its narrow middle."""
+    inputs = keras.Input(shape)
+    wide = layers.Conv2D(filters, 3, padding="same", activation="relu")(inputs)
+    x = layers.MaxPooling2D()(wide)
+    x = layers.Conv2D(2 * filters, 3, padding="same", activation="relu")(x)
+    x = layers.UpSampling2D()(x)
+    x = layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
+    x = layers.Concatenate()([wide, x])
+    return keras.Model(inputs, layers.Conv2D(out[0], 1, activation=out[1], name="output")(x))
+
+
+def tagger(
+    shape: Shape, out: tuple[int, str], seed: int, *, words: int = 20, width: int = 16
+) -> keras.Model:
+    """Make a recurrent network that predicts the next word at each place."""
+    inputs = keras.Input(shape, dtype="int32")
+    x = layers.Embedding(words, width)(inputs)
+    x = layers.GRU(width, return_sequences=True)(x)
+    return keras.Model(inputs, layers.Dense(*out, name="output")(x))
+
+
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
     function.__name__: function
     for function in (
@@ -267,6 +414,13 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
         recurrent,
         transformer,
         bag_of_words,
+        several_heads,
+        vae,
+        gan,
+        conv1d,
+        separable_cnn,
+        unet,
+        tagger,
     )
 }
 
@@ -277,7 +431,22 @@ def unclipped_log(y_true: Any, y_pred: Any) -> Any:
     return -ops.mean(y_true * ops.log(y_pred) + (1 - y_true) * ops.log(1 - y_pred), axis=-1)
 
 
-LOSSES: dict[str, Callable[[Any, Any], Any]] = {"unclipped_log": unclipped_log}
+def gaussian(y_true: Any, y_pred: Any) -> Any:
+    """Compute the negative log-likelihood, without ½ log 2π, of a mean and a log variance."""
+    mean, log_variance = y_pred[:, :1], y_pred[:, 1:]
+    return 0.5 * ops.mean(log_variance + (y_true - mean) ** 2 * ops.exp(-log_variance), axis=-1)
+
+
+def smoothed(y_true: Any, y_pred: Any) -> Any:
+    """Compute the binary cross-entropy with a tenth of each label smoothed away."""
+    return keras.losses.binary_crossentropy(y_true, y_pred, label_smoothing=0.1)
+
+
+LOSSES: dict[str, Callable[[Any, Any], Any]] = {
+    "unclipped_log": unclipped_log,
+    "gaussian": gaussian,
+    "smoothed": smoothed,
+}
 
 
 def change_weights(
