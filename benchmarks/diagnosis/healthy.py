@@ -299,7 +299,7 @@ def varied(recipe: Recipe, variant: int) -> Recipe:
 
 
 def healthy_cases() -> list[Case]:
-    """Return all healthy cases; even seeds belong to the first of a pair, odd ones to the second."""
+    """Return all healthy cases: the first of a pair has even seeds, the second odd ones."""
     cases = []
     rows = [(row, 0) for row in BARELY] + [(row, v) for v in range(VARIANTS) for row in PAIRS]
     for place, ((name, common, *members), variant) in enumerate(rows):

@@ -287,7 +287,10 @@ def vae(
     """Make a variational autoencoder."""
     inputs = keras.Input(shape)
     x = layers.Dense(units, "relu", name="encode")(inputs)
-    mean, log_variance = layers.Dense(latent, name="mean")(x), layers.Dense(latent, name="spread")(x)
+    mean, log_variance = (
+        layers.Dense(latent, name="mean")(x),
+        layers.Dense(latent, name="spread")(x),
+    )
     x = _Sampling(weight, seed)(mean, log_variance)
     x = layers.Dense(units, "relu", name="decode")(x)
     return keras.Model(inputs, layers.Dense(*out, name="output")(x))

@@ -314,7 +314,9 @@ def trivial(y: Any, loss: Any, by: str) -> float:
     if loss == "binary_focal_crossentropy":
         p1 = y.mean()
         return _smallest(
-            lambda p: -(p1 * (1 - p) ** 2 * np.log(p) + (1 - p1) * p**2 * np.log(1 - p)), 0.001, 0.999
+            lambda p: -(p1 * (1 - p) ** 2 * np.log(p) + (1 - p1) * p**2 * np.log(1 - p)),
+            0.001,
+            0.999,
         )
     if loss == "smoothed":
         share = share * (1 - _SMOOTHING) + _SMOOTHING / 2

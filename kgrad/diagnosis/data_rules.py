@@ -60,7 +60,7 @@ _SCALING = ("Normalization", "BatchNormalization", "LayerNormalization", "Rescal
         Remedy(
             "Standardize the inputs: layer = keras.layers.Normalization(); layer.adapt(X); make it "
             "the first layer. Divide the pixels of images by 255.",
-            (),
+            ("inputs", "data"),
         ),
         Remedy("Take the logarithm of columns that span orders of magnitude.", ()),
     ),
@@ -134,7 +134,7 @@ def _inputs_by_data(e: Evidence, t: ThresholdValues) -> Observation | None:
     remedies=(
         Remedy(
             "Standardize the targets: y = (y - y.mean(0)) / y.std(0); scale the predictions back.",
-            (),
+            ("targets", "data"),
         ),
         Remedy(
             "Alternatively, end the model with keras.layers.Rescaling(y.std(), y.mean()).",
@@ -225,7 +225,7 @@ def wrong_embedding_inputs(e: Evidence, t: ThresholdValues) -> Observation | Non
         Remedy(
             "Weight the classes: fit(..., class_weight={0: 1, 1: n_0 / n_1}), or draw batches with "
             "as many samples of each class.",
-            (),
+            ("class_weights",),
         ),
         Remedy("Judge by the recall of each class or by the area under the ROC curve.", ()),
     ),

@@ -48,6 +48,7 @@ class Finding:
         explanation: the meaning of the problem, in a sentence or two.
         remedies: possible changes, the most likely one first.
         reference: the literature on the problem.
+        tries: the changes with which `try_remedies` tries the remedies, in their order.
     """
 
     rule: str
@@ -58,6 +59,7 @@ class Finding:
     explanation: str
     remedies: tuple[str, ...]
     reference: str
+    tries: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.rule} ({self.where()}, since epoch {self.first_epoch}): {self.evidence[0]}"
@@ -74,7 +76,7 @@ class Finding:
         """Return the finding in JSON's types, except for numbers that are not finite."""
         fields = asdict(self)
         fields["evidence"] = [measurement._asdict() for measurement in self.evidence]
-        return fields | {"layers": list(self.layers), "remedies": list(self.remedies)}
+        return fields | {key: list(fields[key]) for key in ("layers", "remedies", "tries")}
 
 
 class Diagnosis(Listing[Finding]):

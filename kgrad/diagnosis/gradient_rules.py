@@ -9,7 +9,9 @@ import numpy as np
 from kgrad.diagnosis.evidence import Evidence
 from kgrad.diagnosis.findings import Measurement
 from kgrad.diagnosis.rules import (
+    CLIP,
     INPUT_SIZE,
+    LOWER_RATE,
     Observation,
     Quantity,
     Remedy,
@@ -17,7 +19,6 @@ from kgrad.diagnosis.rules import (
     Threshold,
     ThresholdValues,
     affected_layers,
-    clips,
     count,
     fall_of_loss,
     first_lasting,
@@ -83,7 +84,7 @@ _FLAT_FROM_THE_START = (
 _FOR_A_FLAT_START = (
     Remedy("Use smaller initial weights: he for relu, xavier for tanh.", ("initializer",)),
     Remedy("Keep the output linear and pass from_logits=True to the loss.", ()),
-    Remedy("Standardize the inputs to mean 0 and variance 1.", ()),
+    Remedy("Standardize the inputs to mean 0 and variance 1.", ("inputs",)),
 )
 _STANDS = Quantity(
     "loss since every gradient is 0",
@@ -110,8 +111,8 @@ _CHECK_DATA = Remedy(
     explanation="A NaN or an infinity entered the gradients, and every later update spreads it "
     "through the weights.",
     remedies=(
-        Remedy("Reduce the learning rate; start with 10× smaller.", ("learning_rate",)),
-        Remedy("Clip the gradients: set global_clipnorm=1 in the optimizer.", ("clipping",), clips),
+        Remedy("Reduce the learning rate; start with 10× smaller.", LOWER_RATE),
+        CLIP,
         _CHECK_DATA,
     ),
     reference="Goodfellow, Bengio & Courville, Deep Learning (2016), section 10.11.1",
@@ -186,10 +187,8 @@ def nonfinite(e: Evidence, t: ThresholdValues) -> Observation | None:
             ("initializer",),
             is_initialized_well,
         ),
-        Remedy("Clip the gradients: set global_clipnorm=1 in the optimizer.", ("clipping",), clips),
-        Remedy(
-            "Add normalization, and reduce the learning rate.", ("normalization", "learning_rate")
-        ),
+        CLIP,
+        Remedy("Add normalization, and reduce the learning rate.", ("normalization", *LOWER_RATE)),
     ),
     reference="Pascanu, Mikolov & Bengio, On the difficulty of training recurrent neural networks "
     "(2013)",
@@ -256,7 +255,7 @@ def exploding(e: Evidence, t: ThresholdValues) -> Observation | None:
         ),
         Remedy(
             "Replace sigmoid or tanh in hidden layers with relu, gelu or elu.",
-            ("activation",),
+            ("activation relu, initializer he", "activation gelu"),
             has_only_open_activations,
         ),
         Remedy("Add skip connections or normalization.", ("skip_connections", "normalization")),
@@ -300,8 +299,8 @@ def vanishing(e: Evidence, t: ThresholdValues) -> Observation | None:
     explanation="Most units of these layers are 0 for every sample. No gradient passes through "
     "them, so they do not recover.",
     remedies=(
-        Remedy("Reduce the learning rate, or warm it up.", ("learning_rate",)),
-        Remedy("Replace relu with leaky_relu, elu or gelu.", ("activation",)),
+        Remedy("Reduce the learning rate, or warm it up.", LOWER_RATE),
+        Remedy("Replace relu with leaky_relu, elu or gelu.", ("activation gelu",)),
         Remedy("Initialize biases with 0 and kernels with he.", ("initializer",)),
     ),
     reference="Lu et al., Dying ReLU and initialization (2019)",
@@ -404,10 +403,11 @@ def no_path_to_loss(e: Evidence, t: ThresholdValues) -> Observation | None:
     explanation="Most inputs of these activations lie where the activation function is flat. Its "
     "slope is nearly 0 there, and so is the gradient.",
     remedies=(
-        Remedy("Standardize the inputs to mean 0 and variance 1.", (), has_usual_inputs),
+        Remedy("Standardize the inputs to mean 0 and variance 1.", ("inputs",), has_usual_inputs),
         Remedy("Use a smaller initialization: xavier for tanh and sigmoid.", ("initializer",)),
         Remedy(
-            "Add normalization before the activation, or use relu.", ("normalization", "activation")
+            "Add normalization before the activation, or use relu.",
+            ("normalization", "activation relu, initializer he"),
         ),
     ),
     reference="Glorot & Bengio, Understanding the difficulty of training deep feedforward neural "

@@ -59,6 +59,7 @@ class _Mismatch(NamedTuple):
     evidence: Measurement
     explanation: str
     remedy: str
+    tries: tuple[str, ...] = ("output", "data standardized, output and loss that fit")
     soft: bool = False
     equal: bool = False
 
@@ -72,7 +73,7 @@ class _Mismatch(NamedTuple):
             "Match activation and loss: sigmoid with binary_crossentropy for one unit, softmax "
             "with categorical_crossentropy for several, linear with mean_squared_error for "
             "numbers.",
-            (),
+            ("output",),
         ),
         Remedy("Alternatively, keep the output linear and pass from_logits=True to the loss.", ()),
     ),
@@ -91,7 +92,7 @@ def output_loss_mismatch(e: Evidence, t: ThresholdValues) -> Observation | None:
             )
             shown = fall_of_loss(e, t.falls_well) if found.soft or found.equal else []
             evidence = [found.evidence, *shown]
-            remedies = [Remedy(found.remedy, ())] if found.remedy else ()
+            remedies = [Remedy(found.remedy, found.tries)] if found.remedy else ()
             return Observation(
                 [e.facts.last_layer], 0, evidence, found.explanation, remedies, harmless
             )
@@ -422,6 +423,7 @@ def _of_sum(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
             "The loss adds up over the batch instead of averaging, so the gradients, and with SGD "
             "the steps, grow with the batch size.",
             "Average over the batch: keras.ops.mean in place of keras.ops.sum.",
+            tries=("learning rate ×0.01", "learning rate ×0.1"),
             soft=True,
         )
 
@@ -467,7 +469,9 @@ def _cross_entropy(e: Evidence) -> str:
     ),
     explanation="Dense and convolutional layers without an activation between them are one linear "
     "layer, however many they are.",
-    remedies=(Remedy("Give the hidden layers an activation: activation='relu'.", ("activation",)),),
+    remedies=(
+        Remedy("Give the hidden layers an activation: activation='relu'.", ("activation relu",)),
+    ),
     reference="Goodfellow, Bengio & Courville, Deep Learning (2016), section 6.1",
     needs=(MODEL,),
 )
@@ -499,7 +503,7 @@ def no_nonlinearity(e: Evidence, t: ThresholdValues) -> Observation | None:
     explanation="So much is dropped that the loss measures the noise of dropout more than the "
     "network.",
     remedies=(
-        Remedy("Use rates of 0.1 to 0.5 in hidden layers.", ()),
+        Remedy("Use rates of 0.1 to 0.5 in hidden layers.", ("dropout",)),
         Remedy("Drop nothing behind the last layer with weights.", ()),
     ),
     reference="Srivastava et al., Dropout: a simple way to prevent neural networks from "
@@ -545,7 +549,12 @@ def too_much_dropout(e: Evidence, t: ThresholdValues) -> Observation | None:
     ),
     explanation="The optimizer lowers the penalties on the weights instead of the loss of the "
     "predictions.",
-    remedies=(Remedy("Reduce the penalties tenfold, such as keras.regularizers.L2(1e-4).", ()),),
+    remedies=(
+        Remedy(
+            "Reduce the penalties a hundredfold, such as keras.regularizers.L2(1e-4).",
+            ("penalties",),
+        ),
+    ),
     reference="Goodfellow, Bengio & Courville, Deep Learning (2016), section 7.1",
     needs=(MODEL,),
 )

@@ -31,7 +31,8 @@ class Remedy(NamedTuple):
 
     Attributes:
         text: the change as an instruction.
-        tries: the kinds of change with which `try_remedies` tries it; empty if it cannot.
+        tries: the changes with which `try_remedies` tries it, by kind or by name; empty if it
+            cannot.
         in_place: whether the run has it already; None if that cannot be told.
     """
 
@@ -97,6 +98,14 @@ Check = Callable[[Evidence, ThresholdValues], Observation | None]
 def clips(e: Evidence) -> bool:
     """Return whether the optimizer clips gradients."""
     return "clipped_steps" in e.history.statistics
+
+
+# Remedies that several rules have, and the changes that try them.
+LOWER_RATE = ("learning rate ×0.1", "default learning rate", "learning rate ×0.01")
+HIGHER_RATE = ("learning rate ×10", "default learning rate", "learning rate ×100", "optimizer")
+CLIP = Remedy(
+    "Clip the gradients: set global_clipnorm=1 in the optimizer.", ("clipping, norm 1",), clips
+)
 
 
 def has_only_open_activations(e: Evidence) -> bool:
@@ -219,11 +228,6 @@ class Rule:
                 raise ValueError(f"rule {self.name!r} must have {part}, received {text!r}")
         return self
 
-    @property
-    def tries(self) -> tuple[str, ...]:
-        """The kinds of change that `try_remedies` tries for this rule, in order of the remedies."""
-        return tuple(dict.fromkeys(kind for remedy in self.remedies for kind in remedy.tries))
-
     def find(self, e: Evidence, t: ThresholdValues) -> Finding | None:
         """Apply the rule; return None if it lacks data or does not apply."""
         found = self.check(e, t) if all(need.is_met(e) for need in self.needs) else None
@@ -240,6 +244,7 @@ class Rule:
             found.explanation or self.explanation,
             tuple(remedy.text for remedy in open_ones or remedies),
             self.reference,
+            tuple(dict.fromkeys(name for one in open_ones or remedies for name in one.tries)),
         )
 
 

@@ -6,10 +6,13 @@ from kgrad.diagnosis.evidence import Evidence, ModelFacts
 from kgrad.diagnosis.findings import Measurement
 from kgrad.diagnosis.gradient_rules import vanishing
 from kgrad.diagnosis.rules import (
+    CLIP,
     CLIPPING,
+    HIGHER_RATE,
     KERNELS,
     KERNELS_OR_MODEL,
     LOSS,
+    LOWER_RATE,
     Observation,
     Quantity,
     Remedy,
@@ -58,6 +61,9 @@ _CLIPPED = Quantity(
     "{value} of the updates were clipped (threshold {threshold})",
     percent,
 )
+
+
+_POSITIVE = ("learning rate ×-1",)
 
 
 @Rule(
@@ -127,7 +133,7 @@ def layer_out_of_line(e: Evidence, t: ThresholdValues) -> Observation | None:
         Remedy(
             "Do not initialize a kernel with one constant: all units of the layer would stay "
             "equal.",
-            (),
+            ("initializer",),
         ),
     ),
     reference="He et al., Delving deep into rectifiers (2015), section 2.2",
@@ -193,9 +199,9 @@ def _equal_units(e: Evidence) -> Observation | None:
     explanation="Updates are so large that successive gradients are unrelated, so the loss jumps "
     "instead of falling.",
     remedies=(
-        Remedy("Reduce the learning rate; start with 10× smaller.", ("learning_rate",)),
+        Remedy("Reduce the learning rate; start with 10× smaller.", LOWER_RATE),
         Remedy("Warm up the learning rate over the first epochs.", ()),
-        Remedy("Clip the gradients: set global_clipnorm=1 in the optimizer.", ("clipping",), clips),
+        CLIP,
     ),
     reference="Karpathy, CS231n notes: ratio of updates to weights about 1e-3 a step",
 )
@@ -205,7 +211,7 @@ def moving_too_far(e: Evidence, t: ThresholdValues) -> Observation | None:
         rate = number(e.facts.learning_rate)
         found = of_data("learning rate", e.facts.learning_rate, 0, f"the learning rate is {rate}")
         explanation = "With a negative learning rate, every update raises the loss."
-        better = Remedy(f"Set the learning rate to {rate.removeprefix('-')}.", ())
+        better = Remedy(f"Set the learning rate to {rate.removeprefix('-')}.", _POSITIVE)
         return Observation([], 0, [found, *fall_of_loss(e, t.falls_well)], explanation, [better])
     # Updates in random directions add up like a random walk.
     walked = np.where(e.is_normalized, np.nan, e.movement / np.sqrt(e.updates))
@@ -243,7 +249,7 @@ def moving_too_far(e: Evidence, t: ThresholdValues) -> Observation | None:
     explanation="The gradients have a healthy size, but the updates are so small compared with the "
     "weights that training would take thousands of epochs.",
     remedies=(
-        Remedy("Increase the learning rate; start with 10× larger.", ("learning_rate",)),
+        Remedy("Increase the learning rate; start with 10× larger.", HIGHER_RATE),
         Remedy("Check the learning rate schedule: it may decay too early.", ()),
     ),
     reference="Karpathy, CS231n notes: ratio of updates to weights about 1e-3 a step",
@@ -310,10 +316,10 @@ def _still(e: Evidence, t: ThresholdValues) -> Observation | None:
     explanation="Clipping acts at nearly every update and leaves only a small part of the "
     "gradient. The bound, not the gradient, determines the step size.",
     remedies=(
-        Remedy("Raise the bound to a few times the usual gradient norm.", ("clipping",)),
+        Remedy("Raise the bound to a few times the usual gradient norm.", ("no clipping",)),
         Remedy(
             "Alternatively, remove clipping and reduce the learning rate.",
-            ("clipping", "learning_rate"),
+            ("no clipping", "learning rate ×0.1"),
         ),
     ),
     reference="Pascanu, Mikolov & Bengio, On the difficulty of training recurrent neural networks "
@@ -352,7 +358,10 @@ def always_clipped(e: Evidence, t: ThresholdValues) -> Observation | None:
             "the labels and the loss.",
             (),
         ),
-        Remedy("Try learning rates 10× larger and 10× smaller.", ("learning_rate",)),
+        Remedy(
+            "Try learning rates 10× larger and 10× smaller, and Adam.",
+            ("learning rate ×10", "learning rate ×0.1", "optimizer"),
+        ),
     ),
     reference="Karpathy, A recipe for training neural networks (2019)",
     needs=(LOSS,),

@@ -15,7 +15,7 @@ from kgrad.records.checks import did_you_mean
 from kgrad.records.history import GradientHistory, require_history
 from kgrad.records.prediction import Prediction
 from kgrad.records.statistics import STATISTICS, needs_gradient
-from kgrad.records.trials import Trial, Trials
+from kgrad.records.trials import SKILL, Trial, Trials
 
 Runs = GradientHistory | Mapping[str, GradientHistory]
 Replicates = GradientHistory | Sequence[GradientHistory]
@@ -24,6 +24,8 @@ MOST_MOMENTS = 5  # drawn against depth by default
 MOST_REMEDIES = 4  # more cannot be distinguished
 _DECADES_FOR_LOG = 1.3  # losses over fewer decades have a linear axis
 _LEAST_SPAN = 0.1  # of a linear axis of losses, as a share of the largest
+# The lowest skill that is drawn.
+_LEAST_SKILL = -0.2
 
 
 # --- Arguments
@@ -567,6 +569,25 @@ def trial_values(trials: Trials, shown: Sequence[Trial], statistic: str) -> list
     return [
         with_missing(one, trials.missing(trial)) for one, trial in zip(values, shown, strict=True)
     ]
+
+
+def compared_values(
+    trials: Trials, shown: Sequence[Trial], times: Sequence[np.ndarray]
+) -> tuple[str, list[np.ndarray], list[np.ndarray], Scale]:
+    """Return what ranks the trials, over time: the skill, or the loss if the skill is unknown.
+
+    Returns:
+        Its name, the values of each trial, their times, and the scale. The skill is not known
+        before training, and far below 0 it is cut off: it is as bad as a constant answer there.
+    """
+    if not trials.metric:
+        losses = [trial.history.logs["loss"] for trial in shown]
+        return "loss", losses, list(times), loss_scale(losses)
+    values = [trial.history.logs[SKILL][1:] for trial in shown]
+    scale = Scale.of("loss", values, logarithmic=False)
+    scale = replace(scale, low=_LEAST_SKILL, high=1.0)
+    values = [np.where(one < _LEAST_SKILL, _LEAST_SKILL, one) for one in values]
+    return f"skill, by {trials.metric}", values, [at[1:] for at in times], scale
 
 
 def loss_scale(losses: Sequence[np.ndarray]) -> Scale:

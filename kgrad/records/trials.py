@@ -12,6 +12,13 @@ from kgrad.records.history import GradientHistory
 from kgrad.records.listing import Listing
 
 UNCHANGED = "unchanged"
+SKILL = "skill"
+"""The name of the skill in the logs of a trial's history."""
+
+# Gains in skill from which a change is called an improvement, and a large one.
+_BETTER, _MUCH_BETTER = 0.05, 0.3
+# Reasons of changes that were not tried that a table has room for.
+_MOST_REASONS = 4
 
 
 class Trial(NamedTuple):
@@ -22,6 +29,8 @@ class Trial(NamedTuple):
         change: description of the change; empty for the baseline.
         history: gradients of the run.
         loss: mean loss over the steps of the last epoch.
+        skill: skill at the end of the last epoch: 0 for the best constant answer, 1 for a perfect
+            one; NaN if it is unknown.
         note: how the run compares with the baseline, in words.
     """
 
@@ -29,29 +38,37 @@ class Trial(NamedTuple):
     change: str
     history: GradientHistory
     loss: float
+    skill: float
     note: str
 
 
 class Trials(Listing[Trial]):
     """The unchanged run, which is the baseline, and the other runs, best first; prints as a table.
 
-    Trials are ranked by their loss, rounded to two significant digits. Ties are broken by how many
-    powers of ten the gradients span in the last record; fewer are better. Runs that broke down,
-    with a loss or weights that ended as NaN or infinity, rank last.
+    Trials are ranked by their skill, rounded to two digits, or if it is unknown by their loss,
+    rounded to two significant digits. Ties are broken by how many powers of ten the gradients span
+    in the last record; fewer are better. Runs that broke down, with a loss or weights that ended as
+    NaN or infinity, rank last.
 
     Attributes:
         not_possible: (name of a change, reason why it could not be made or trained).
+        metric: what the skill is computed from, such as "R²".
 
     Args:
         trials: the trials, the unchanged run first.
         not_possible: changes that were not tried, each with the reason in one sentence.
+        metric: what the skill is computed from; empty if it is unknown.
     """
 
     def __init__(
-        self, trials: Iterable[Trial], not_possible: Iterable[tuple[str, str]] = ()
+        self,
+        trials: Iterable[Trial],
+        not_possible: Iterable[tuple[str, str]] = (),
+        metric: str = "",
     ) -> None:
         super().__init__(trials)
         self.not_possible: tuple[tuple[str, str], ...] = tuple(not_possible)
+        self.metric = metric
 
     @classmethod
     def ranked(
@@ -59,6 +76,7 @@ class Trials(Listing[Trial]):
         unchanged: GradientHistory,
         changed: Iterable[tuple[str, str, GradientHistory]],
         not_possible: Iterable[tuple[str, str]] = (),
+        metric: str = "",
     ) -> Self:
         """Compare runs with the unchanged one and rank them.
 
@@ -66,16 +84,26 @@ class Trials(Listing[Trial]):
             unchanged: history of the baseline.
             changed: (name, change, history) of each other run.
             not_possible: changes that were not tried, each with the reason in one sentence.
+            metric: what the skill in the histories' logs is computed from.
         """
         note = "baseline"
         if _broken(unchanged):
             note += "; training breaks down"
-        trials = [Trial(UNCHANGED, "", unchanged, _last_loss(unchanged), note)]
-        for name, change, history in changed:
-            note = _verdict(unchanged, history)
-            trials.append(Trial(name, change, history, _last_loss(history), note))
+        runs = [(UNCHANGED, "", unchanged, note)]
+        runs += [(*one, _verdict(unchanged, one[2])) for one in changed]
+        trials = [
+            Trial(name, change, history, _last(history, "loss"), _last(history, SKILL), note)
+            for name, change, history, note in runs
+        ]
+        if not math.isfinite(max(trial.skill for trial in trials)):
+            metric = ""
         found = cls(trials)
-        return cls([trials[0], *sorted(trials[1:], key=found._rank)], not_possible)
+        return cls([trials[0], *sorted(trials[1:], key=found._rank)], not_possible, metric)
+
+    @property
+    def best(self) -> Trial | None:
+        """The best trial that is an improvement; None if nothing that was tried helps."""
+        return next((trial for trial in self[1:] if trial.note.startswith(_GOOD)), None)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -133,7 +161,7 @@ class Trials(Listing[Trial]):
         """Return a table with one row per trial.
 
         Returns:
-            DataFrame with columns name, change, loss_first (of the first step), loss,
+            DataFrame with columns name, change, skill, loss_first (of the first step), loss,
             gradient_first_to_last, gradient_decades, note.
         """
         return pd.DataFrame(self.to_dict()["trials"])
@@ -147,6 +175,7 @@ class Trials(Listing[Trial]):
             {
                 "name": trial.name,
                 "change": trial.change,
+                "skill": trial.skill,
                 "loss_first": _first_loss(trial.history),
                 "loss": trial.loss,
                 "gradient_first_to_last": self.first_to_last(trial),
@@ -166,31 +195,49 @@ class Trials(Listing[Trial]):
         table = Table(expand=False)
         for column in ("trial", "change"):
             table.add_column(column, overflow="fold")
+        if self.metric:
+            table.add_column("skill", justify="right", no_wrap=True)
         table.add_column("loss, first step\n→ last epoch", no_wrap=True)
         table.add_column("gradient, first\nlayer ÷ last", justify="right", no_wrap=True)
         table.add_column("result", overflow="fold")
         for trial in self:
-            good = trial.note.startswith(("improvement", "large improvement"))
+            good = trial.note.startswith(_GOOD)
             style = "bold green" if good else "bold" if trial.name == UNCHANGED else ""
             table.add_row(
                 Text(trial.name, style=style),
                 Text(trial.change),
+                *([Text(f"{trial.skill:.2f}")] if self.metric else []),
                 Text(f"{_first_loss(trial.history):.3g} → {trial.loss:.3g}"),
                 Text(f"{self.first_to_last(trial):.2g}"),
                 Text(trial.note),
             )
-        lines = [Text(f"not tried: {name}: {reason}") for name, reason in self.not_possible]
+        lines = []
+        if self.metric:
+            lines.append(
+                Text(
+                    f"skill: 0 for the best constant answer, 1 for a perfect one, by {self.metric}"
+                )
+            )
+        if len(self) > 1 and self.best is None:
+            lines.append(Text("Nothing that was tried helps.", style="bold yellow"))
+        if len(self.not_possible) <= _MOST_REASONS:
+            lines += [Text(f"not tried: {name}: {reason}") for name, reason in self.not_possible]
+        else:
+            names = ", ".join(name for name, _ in self.not_possible)
+            lines.append(Text(f"not tried, for the reasons in not_possible: {names}"))
         return Group(table, *lines)
 
     def __repr__(self) -> str:
-        return f"Trials([{', '.join(f'{t.name}: {t.loss:.3g}' for t in self)}])"
+        by = SKILL if self.metric else "loss"
+        return f"Trials([{', '.join(f'{t.name}: {by} {getattr(t, by):.3g}' for t in self)}])"
 
-    def _rank(self, trial: Trial) -> tuple[bool, bool, float, float]:
+    def _rank(self, trial: Trial) -> tuple[bool, float, bool, float, float]:
+        skill = -math.inf if math.isnan(trial.skill) else round(trial.skill, 2)
         unknown = math.isnan(trial.loss)
-        loss = 0.0 if unknown else float(f"{trial.loss:.1e}")
+        loss = 0.0 if unknown or math.isfinite(skill) else float(f"{trial.loss:.1e}")
         decades = self.decades(trial)
         decades = math.inf if math.isnan(decades) else decades
-        return _broken(trial.history), unknown, loss, decades
+        return _broken(trial.history), -skill, unknown, loss, decades
 
 
 def kernel_layers(history: GradientHistory) -> list[str]:
@@ -199,8 +246,9 @@ def kernel_layers(history: GradientHistory) -> list[str]:
     return list(dict.fromkeys(found)) or list(history.layers)
 
 
-def _last_loss(history: GradientHistory) -> float:
-    return float(history.logs["loss"][-1])
+def _last(history: GradientHistory, log: str) -> float:
+    """Return the last record's value of a log; NaN if it was not recorded."""
+    return float(history.logs[log][-1]) if log in history.logs else math.nan
 
 
 def _first_loss(history: GradientHistory) -> float:
@@ -213,7 +261,10 @@ def _broken(history: GradientHistory) -> bool:
     The loss alone is not enough: it may be finite again after weights have become NaN.
     """
     weights = history["weight_l2"][-1] if "weight_l2" in history.statistics else np.zeros(1)
-    return not (math.isfinite(_last_loss(history)) and np.isfinite(weights).all())
+    return not (math.isfinite(_last(history, "loss")) and np.isfinite(weights).all())
+
+
+_GOOD = ("improvement", "large improvement")
 
 
 def _verdict(unchanged: GradientHistory, history: GradientHistory) -> str:
@@ -221,9 +272,23 @@ def _verdict(unchanged: GradientHistory, history: GradientHistory) -> str:
     was, now = _broken(unchanged), _broken(history)
     if now:
         return "training breaks down, as in the baseline" if was else "worse: training breaks down"
+    after = _last(history, SKILL)
+    if was and after < _BETTER:
+        return "training no longer breaks down, but is no better than a constant answer"
     if was:
         return "large improvement: training no longer breaks down"
-    before, after = _last_loss(unchanged), _last_loss(history)
+    before = _last(unchanged, SKILL)
+    if math.isnan(after) or math.isnan(before):
+        return _verdict_by_loss(_last(unchanged, "loss"), _last(history, "loss"))
+    before, after = (max(skill, 0.0) for skill in (before, after))
+    gain = after - before
+    if abs(gain) < _BETTER:
+        return "little change in this time"
+    size = "large improvement" if gain >= _MUCH_BETTER else "improvement" if gain > 0 else "worse"
+    return f"{size}: skill {after:.2f} instead of {before:.2f}"
+
+
+def _verdict_by_loss(before: float, after: float) -> str:
     if before <= 0:  # a share means nothing if the loss may be negative
         return "improvement" if after < before else "worse" if after > before else "no change"
     share = after / before

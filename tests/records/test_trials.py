@@ -8,7 +8,7 @@ from kgrad.records.history import GradientHistory, Weight
 from kgrad.records.trials import Trials
 
 
-def made_history(loss, norms, weight=1.0, added=()):
+def made_history(loss, norms, weight=1.0, added=(), skill=None):
     """Return two records of a kernel per layer, of added layers, and of one without a kernel."""
     names = [*(f"layer_{i}" for i in range(len(norms))), *added]
     weights = [Weight(n, "kernel", f"{n}/kernel", (2, 2)) for n in names]
@@ -17,8 +17,59 @@ def made_history(loss, norms, weight=1.0, added=()):
     history = GradientHistory(weights, ["mean_abs", "l2_norm", "weight_l2"])
     values = {"mean_abs": norms, "l2_norm": norms, "weight_l2": [weight] * len(weights)}
     history.append(0, 0, values, {"loss": 4.0})
-    history.append(1, 9, values, {"loss": loss})
+    history.append(1, 9, values, {"loss": loss} | ({} if skill is None else {"skill": skill}))
     return history
+
+
+def test_skills_rank_where_they_are_known_whatever_the_loss():
+    """A gain of 0.05 is an improvement, one of 0.3 a large one; below 0 all skills are as bad."""
+
+    def run(skill, loss=1.0, weight=1.0):
+        return made_history(loss, [1.0, 1.0], weight, skill=skill)
+
+    changed = {
+        "other loss": run(0.9, loss=50.0),
+        "a little": run(0.2),
+        "same": run(0.13),
+        "worse": run(-3.0, loss=0.001),
+        "broken": run(0.95, weight=np.nan),
+    }
+    changes = [(name, "", history) for name, history in changed.items()]
+    trials = Trials.ranked(run(0.1), changes, metric="R²")
+    assert {trial.name: trial.note for trial in trials} == {
+        "unchanged": "baseline",
+        "other loss": "large improvement: skill 0.90 instead of 0.10",
+        "a little": "improvement: skill 0.20 instead of 0.10",
+        "same": "little change in this time",
+        "worse": "worse: skill 0.00 instead of 0.10",
+        "broken": "worse: training breaks down",
+    }
+    assert [trial.name for trial in trials] == [
+        "unchanged", "other loss", "a little", "same", "worse", "broken",
+    ]  # fmt: skip
+    assert trials.best.name == "other loss" and trials.best.skill == 0.9
+    assert trials.to_frame()["skill"].tolist() == [0.1, 0.9, 0.2, 0.13, -3.0, 0.95]
+    assert "skill: 0 for the best constant answer, 1 for a perfect one, by R²" in str(trials)
+    from_nothing = Trials.ranked(
+        run(0.0, weight=np.nan), [("flat", "", run(0.01)), ("good", "", run(0.4))], metric="R²"
+    )
+    assert [trial.note for trial in from_nothing[1:]] == [
+        "large improvement: training no longer breaks down",
+        "training no longer breaks down, but is no better than a constant answer",
+    ]
+
+
+def test_it_is_said_when_nothing_helps():
+    trials = ranked(made_history(1.0, [1.0]), a=made_history(1.0, [1.0]))
+    assert trials.best is None and "Nothing that was tried helps." in str(trials)
+    assert "Nothing that was tried" not in str(ranked(made_history(1.0, [1.0])))
+
+
+def test_many_reasons_are_only_named():
+    reasons = [(f"change {i}", "of a reason") for i in range(5)]
+    trials = Trials.ranked(made_history(1.0, [1.0]), [], reasons)
+    assert "not tried, for the reasons in not_possible: change 0, change 1" in str(trials)
+    assert "of a reason" not in str(trials)
 
 
 def ranked(before, **changed):
@@ -100,8 +151,8 @@ def test_trials_as_table_frame_and_dict():
     )
     frame = trials.to_frame()
     assert list(frame.columns) == [
-        "name", "change", "loss_first", "loss", "gradient_first_to_last", "gradient_decades",
-        "note",
+        "name", "change", "skill", "loss_first", "loss", "gradient_first_to_last",
+        "gradient_decades", "note",
     ]  # fmt: skip
     assert frame.loc[1, "loss_first"] == 4.0 and frame.loc[1, "loss"] == 0.25
     assert frame.loc[1, "gradient_first_to_last"] == pytest.approx(0.1)
@@ -115,7 +166,7 @@ def test_trials_as_table_frame_and_dict():
         "not tried: this: of that",
     ):
         assert part in text
-    assert repr(trials) == "Trials([unchanged: 1, better: 0.25])"
+    assert repr(trials) == "Trials([unchanged: loss 1, better: loss 0.25])"
     assert len(trials) == 2 and trials[1].history is history
 
 

@@ -7,7 +7,7 @@ generators, as in the unchanged clone.
 
 import inspect
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,11 +15,13 @@ import keras
 import numpy as np
 
 from kgrad.experiments.remedies.plans import Change, Plan, plan_change
+from kgrad.experiments.remedies.skill import Task
 from kgrad.measure.inputs import DEFAULT_LEARNING_RATE
 from kgrad.measure.keras_models.graph import LayerGraph
 from kgrad.measure.keras_models.layers import is_activation
 
-_OPTIMIZER_SETTINGS = {"global_clipnorm", "learning_rate"}
+# Settings that leave the layers of a model as they are.
+_OUTSIDE = {"global_clipnorm", "learning_rate", "optimizer", "inputs", "targets", "class_weights"}
 
 
 @contextmanager
@@ -41,7 +43,13 @@ def seed_all(seed: int) -> None:
 
 
 def changed_clone(
-    model: keras.Model, X: Any, change: Change | None = None, seed: int = 0
+    model: keras.Model,
+    X: Any,
+    change: Change | None = None,
+    seed: int = 0,
+    *,
+    loss: Any = None,
+    tasks: Sequence[Task] = (),
 ) -> tuple[keras.Model, str]:
     """Clone a model with one change; the clone is compiled like the model.
 
@@ -50,6 +58,8 @@ def changed_clone(
         X: inputs; a subclassed model is built by a call on one of them.
         change: the change; None for an unchanged clone.
         seed: seed of the initial weights.
+        loss: the loss to compile with, unless the change replaces it; None for the model's.
+        tasks: what each output is asked for, for a change of the output.
 
     Returns:
         The clone, compiled with its own optimizer, and a description of the change.
@@ -59,26 +69,31 @@ def changed_clone(
             is one sentence.
     """
     settings = {} if change is None else dict(change.settings)
+    if loss is None and model.compiled:
+        loss = model.loss
     with random_state_kept():
         optimizer, words = _optimizer(model, settings)
         if getattr(model, "inputs", None):
             graph = LayerGraph(model)
             clone, made = _cloned(graph, Plan(), seed)
-            plan = plan_change(graph, settings)
+            plan = plan_change(graph, settings, loss, tasks)
             if plan.words:
                 unchanged = made
                 clone, made = _cloned(graph, plan, seed)
                 _copy_variables(unchanged, made, plan)
-                words = plan.words
-        elif settings.keys() <= _OPTIMIZER_SETTINGS:
+                words = "; ".join(part for part in (plan.words, words) if part)
+            loss = plan.loss or loss
+        elif settings.keys() <= _OUTSIDE:
             clone = _subclassed_clone(model, X, seed)
         else:
             LayerGraph(model)  # raises: a subclassed model has no readable graph
-    options = {}
+    options: dict[str, Any] = {}
     if model.compiled:
-        options = {"loss": model.loss, "run_eagerly": model.run_eagerly}
-        options["loss_weights"] = model._compile_config.config["loss_weights"]
-    clone.compile(optimizer, **options)
+        options = {"run_eagerly": model.run_eagerly}
+        options["loss_weights"] = model._compile_config.config.get("loss_weights")
+    # XLA takes longer to compile than the few steps of a trial.
+    jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
+    clone.compile(optimizer, loss, jit_compile=jit_compile, **options)
     return clone, words
 
 
@@ -153,7 +168,9 @@ def _optimizer(
     compiled = model.optimizer if model.compiled else None
     optimizer = compiled or keras.optimizers.SGD(DEFAULT_LEARNING_RATE)
     config = optimizer.get_config()
-    inner = config["inner_optimizer"]["config"] if "inner_optimizer" in config else config
+    inner, inner_kind = config, type(optimizer).__name__
+    if "inner_optimizer" in config:  # of a LossScaleOptimizer
+        inner, inner_kind = (config["inner_optimizer"][key] for key in ("config", "class_name"))
     words = ""
     if "global_clipnorm" in settings:
         bounds = [
@@ -168,9 +185,28 @@ def _optimizer(
         rate = inner["learning_rate"]
         if not isinstance(rate, int | float):
             raise ValueError("the learning rate follows a schedule")
-        inner["learning_rate"] = rate * settings["learning_rate"]
+        kind = keras.optimizers.get(inner_kind)
+        inner["learning_rate"] = _changed_rate(rate, settings["learning_rate"], kind)
         words = f"learning rate {rate:.3g} → {inner['learning_rate']:.3g}"
+    if "optimizer" in settings:
+        if isinstance(optimizer, keras.optimizers.Adam):  # and its variants
+            raise ValueError(f"the optimizer is {type(optimizer).__name__} already")
+        return keras.optimizers.get(settings["optimizer"]), "Adam with learning rate 0.001"
     return type(optimizer).from_config(config), words
+
+
+def _changed_rate(rate: float, change: float | str, default: keras.optimizers.Optimizer) -> float:
+    """Return a learning rate times a factor, or the default of the optimizer's class."""
+    if change == "default":
+        usual = float(default.learning_rate)
+        if 0.5 <= rate / usual <= 2:
+            raise ValueError(f"the learning rate {rate:.3g} is near the default, {usual:.3g}")
+        return usual
+    factor = float(change)
+    if factor < 0 <= rate:
+        raise ValueError(f"the learning rate {rate:.3g} is not negative")
+    # Rounded, so that 0.05 × 0.1 is 0.005.
+    return float(f"{rate * factor:.12g}")
 
 
 def changed_clipping(wanted: float | None, key: str, bound: float | None) -> str:

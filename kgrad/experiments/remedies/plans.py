@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import keras
 
+from kgrad.experiments.remedies.skill import Task
 from kgrad.measure.aliases import NORMALIZATIONS
 from kgrad.measure.keras_models.graph import LayerGraph
 from kgrad.measure.keras_models.layers import (
@@ -14,6 +15,7 @@ from kgrad.measure.keras_models.layers import (
     initializer_fits,
     is_activation,
     is_recurrent,
+    loss_name,
     unwrapped,
 )
 
@@ -23,6 +25,9 @@ _NORMALIZING = (
     keras.layers.LayerNormalization,
     keras.layers.RMSNormalization,
 )
+_PLAIN = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+# Moving averages that settle within the steps of a trial; Keras's default needs hundreds.
+_SETTLING = {"batch": {"momentum": 0.9}}
 _KEPT = ("linear", "softmax")  # no activation, or that of an attention layer
 
 
@@ -32,7 +37,8 @@ class Change(NamedTuple):
     Attributes:
         remedy: the kind of change, as in the argument `remedies` of `try_remedies`.
         name: the name in tables and figures.
-        settings: setting → its value.
+        settings: setting → its value. Of several settings of the data and the output, those that
+            would change nothing are left out, as long as two are left.
     """
 
     remedy: str
@@ -41,6 +47,15 @@ class Change(NamedTuple):
 
 
 CHANGES = (
+    Change("output", "output and loss that fit", {"output": True}),
+    Change("inputs", "inputs standardized", {"inputs": True}),
+    Change("targets", "targets standardized", {"targets": True}),
+    Change("data", "inputs and targets standardized", {"inputs": True, "targets": True}),
+    Change(
+        "data",
+        "data standardized, output and loss that fit",
+        {"inputs": True, "targets": True, "output": True},
+    ),
     Change("initializer", "initializer that fits", {"initializer": "fitting"}),
     Change("activation", "activation relu", {"activation": "relu"}),
     Change("activation", "activation gelu", {"activation": "gelu"}),
@@ -54,10 +69,16 @@ CHANGES = (
     Change("skip_connections", "skip connections", {"skip_connections": True}),
     Change("clipping", "clipping, norm 1", {"global_clipnorm": 1.0}),
     Change("clipping", "no clipping", {"global_clipnorm": None}),
-    Change("learning_rate", "learning rate ×0.01", {"learning_rate": 0.01}),
     Change("learning_rate", "learning rate ×0.1", {"learning_rate": 0.1}),
     Change("learning_rate", "learning rate ×10", {"learning_rate": 10.0}),
+    Change("learning_rate", "default learning rate", {"learning_rate": "default"}),
+    Change("learning_rate", "learning rate ×0.01", {"learning_rate": 0.01}),
     Change("learning_rate", "learning rate ×100", {"learning_rate": 100.0}),
+    Change("learning_rate", "learning rate ×-1", {"learning_rate": -1.0}),
+    Change("optimizer", "optimizer Adam", {"optimizer": "adam"}),
+    Change("dropout", "dropout 0.2", {"dropout": 0.2}),
+    Change("penalties", "penalties ×0.01", {"penalties": 0.01}),
+    Change("class_weights", "classes weighted alike", {"class_weights": True}),
 )
 
 
@@ -69,19 +90,25 @@ class Plan(NamedTuple):
         call: function of (original, layer, *args, **kwargs) that calls a clone's layer; None to
             call all layers as before.
         words: description of the change; empty if there is none.
+        loss: name of the loss that replaces the model's; empty to keep it.
     """
 
     configs: Mapping[int, Mapping[str, Any]] = {}
     call: Callable[..., Any] | None = None
     words: str = ""
+    loss: str = ""
 
 
-def plan_change(graph: LayerGraph, settings: Mapping[str, Any]) -> Plan:
+def plan_change(
+    graph: LayerGraph, settings: Mapping[str, Any], loss: Any = None, tasks: Sequence[Task] = ()
+) -> Plan:
     """Plan a change of a model's layers.
 
     Args:
         graph: the model's layers.
-        settings: the settings of a `Change`; those of the optimizer are ignored.
+        settings: the settings of a `Change`; those of the optimizer and the data are ignored.
+        loss: the model's loss.
+        tasks: what each output is asked for.
 
     Raises:
         ValueError: if the change cannot be made to this model, or would change nothing. The message
@@ -91,6 +118,12 @@ def plan_change(graph: LayerGraph, settings: Mapping[str, Any]) -> Plan:
         return _normalized(graph, settings["normalization"])
     if "skip_connections" in settings:
         return _skipping(graph)
+    if "output" in settings:
+        return _fitting_output(graph, loss, tasks)
+    if "dropout" in settings:
+        return _less_dropout(graph, settings["dropout"])
+    if "penalties" in settings:
+        return _smaller_penalties(graph, settings["penalties"])
     plans = []
     f = settings.get("activation")
     if f is not None:
@@ -104,13 +137,81 @@ def plan_change(graph: LayerGraph, settings: Mapping[str, Any]) -> Plan:
     return Plan(configs, words="; ".join(plan.words for plan in plans))
 
 
+def _fitting_output(graph: LayerGraph, loss: Any, tasks: Sequence[Task]) -> Plan:
+    """Plan the units and the activation of the last layer, and the loss, that fit the targets."""
+    if len(tasks) != 1:
+        raise ValueError("the model has several outputs")
+    *_, last = [one for one in graph.operations if has_kernel(one)] or [None]
+    if not isinstance(last, keras.layers.Dense):
+        raise ValueError("the last layer with weights is not a Dense layer")
+    behind = graph.operations[graph.operations.index(last) + 1 :]
+    if any(not is_activation(one) for one in behind):
+        raise ValueError(f"other layers follow the last Dense layer, {last.name}")
+    task, now = tasks[0], activation_name(behind[-1] if behind else last)
+    units = len(task.classes) if task.kind == "class" else last.units
+    if task.kind == "class" and task.one_hot:
+        wanted, better = "softmax", "categorical_crossentropy"
+    elif task.kind == "class" and units > 2:
+        wanted, better = "softmax", "sparse_categorical_crossentropy"
+    elif task.kind == "class":
+        units, wanted, better = 1, "sigmoid", "binary_crossentropy"
+    elif task.kind == "labels":
+        wanted, better = "sigmoid", "binary_crossentropy"
+    else:
+        wanted, better = "linear", "mean_squared_error"
+    name, logits = loss_name(loss), getattr(loss, "_fn_kwargs", {}).get("from_logits", False)
+    is_coded_well = task.classes == tuple(range(len(task.classes)))
+    if (units, wanted, better) == (last.units, now, name) and is_coded_well and not logits:
+        raise ValueError(f"{units} {wanted} outputs with {better} fit the targets already")
+    configs: dict[int, dict[str, Any]] = {id(one): {"activation": "linear"} for one in behind}
+    configs[id(last)] = {"units": units, "activation": wanted}
+    return Plan(configs, words=f"{last.name}: {units} {wanted} outputs, {better}", loss=better)
+
+
+def _less_dropout(graph: LayerGraph, rate: float) -> Plan:
+    layers = [layer for _, layer in graph.hidden_inside(everything=True)]
+    hidden = {id(layer) for _, layer in graph.hidden_inside()}
+    found = [one for one in layers if isinstance(one, keras.layers.Dropout)]
+    limits = [(one, rate if id(one) in hidden else 0.0) for one in found]
+    changing = [(one, limit) for one, limit in limits if one.rate > limit]
+    if not changing:
+        raise ValueError(f"no dropout layer has a rate above {rate:g}")
+    words = ", ".join(f"{one.name} {one.rate:g} → {limit:g}" for one, limit in changing[:2])
+    words += f" … {len(changing)} layers" if len(changing) > 2 else ""
+    return Plan({id(one): {"rate": limit} for one, limit in changing}, words=words)
+
+
+def _smaller_penalties(graph: LayerGraph, factor: float) -> Plan:
+    configs: dict[int, dict[str, Any]] = {}
+    changing = []
+    for _, layer in graph.hidden_inside(everything=True):
+        entries = {}
+        for key in ("kernel_regularizer", "bias_regularizer", "activity_regularizer"):
+            regularizer: Any = getattr(layer, key, None)
+            config = {} if regularizer is None else regularizer.get_config()
+            smaller = {k: v * factor for k, v in config.items() if isinstance(v, float)}
+            if smaller:
+                entries[key] = type(regularizer).from_config(config | smaller)
+        if entries:
+            configs[id(layer)] = entries
+            changing.append(layer)
+    if not changing:
+        raise ValueError("no layer has a penalty on its weights or outputs")
+    return Plan(configs, words=f"penalties × {factor:g} in {_named(changing)}")
+
+
 def _activated(graph: LayerGraph, name: str) -> Plan:
     """Plan another activation in hidden layers.
 
-    Linear activations, those of attention and those of recurrent layers are kept.
+    Those of attention and of recurrent layers are kept. So are linear ones, unless most dense and
+    convolutional layers are linear.
     """
     layers = [layer for _, layer in graph.hidden_inside() if _activates(layer)]
     usable = [layer for layer in layers if not is_recurrent(layer)]
+    plain = [pair for pair in graph.hidden_inside() if isinstance(pair[1], _PLAIN)]
+    linear = [layer for inner, layer in plain if inner.activation_after(layer) == "linear"]
+    if len(linear) > len(plain) / 2:
+        usable += linear
     if not usable:
         raise ValueError(_no_activation(layers))
     changing = [layer for layer in usable if activation_name(layer) != name]
@@ -164,7 +265,9 @@ def _normalized(graph: LayerGraph, kind: str) -> Plan:
     def call(original: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
         if id(original) not in chosen:
             return layer(*args, **kwargs)
-        norm = getattr(keras.layers, NORMALIZATIONS[kind])(name=f"norm_{original.name}")
+        norm = getattr(keras.layers, NORMALIZATIONS[kind])(
+            name=f"norm_{original.name}", **_SETTLING.get(kind, {})
+        )
         if is_activation(original):
             return layer(norm(*args, **kwargs))
         f, name = original.activation, f"activation_{original.name}"
@@ -208,7 +311,11 @@ def _skipping(graph: LayerGraph) -> Plan:
         j = ends[id(original)]
         return _joined(start[0], x, pairs[j][1].kernel_initializer, j + 1)
 
-    return Plan({}, call, "; ".join(f"around {a.name} and {b.name}" for a, b in pairs))
+    first, last = pairs[0][0].name, pairs[-1][1].name
+    words = f"around {pairs[0][0].name} and {pairs[0][1].name}"
+    if len(pairs) > 1:
+        words = f"around {len(pairs)} pairs of layers, {first} … {last}"
+    return Plan({}, call, words)
 
 
 def _joined(start: Any, x: Any, initializer: Any, j: int) -> Any:

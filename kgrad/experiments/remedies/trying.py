@@ -1,78 +1,101 @@
 """`try_remedies`: train with one change at a time, measure which changes help, and rank them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from kgrad.diagnosis import Diagnosis
-from kgrad.diagnosis.diagnosing import DECLARED
-from kgrad.experiments.engines import prepare, run_experiment
+from kgrad.experiments.engines import prepare
 from kgrad.experiments.experiment import Experiment
-from kgrad.experiments.remedies.changes import (
-    changed_clipping,
-    changed_clone,
-    random_state_kept,
-    seed_all,
-)
-from kgrad.experiments.remedies.plans import CHANGES, Change
-from kgrad.measure.aliases import short_initializer
-from kgrad.measure.inputs import require_built
+from kgrad.experiments.remedies.changes import changed_clone, random_state_kept, seed_all
+from kgrad.experiments.remedies.plans import CHANGES, Change, plan_change
+from kgrad.experiments.remedies.samples import Samples, changed_samples, read_samples
+from kgrad.experiments.remedies.skill import metric_name, predicted, skill
+from kgrad.measure.inputs import choose_loss, require_built
 from kgrad.measure.keras_models.graph import LayerGraph
-from kgrad.measure.keras_models.layers import fitting_initializer, initializer_fits
-from kgrad.measure.loop import train_and_track_gradients
+from kgrad.measure.model_diagnosis import diagnose
 from kgrad.measure.tracker import GradientTracker
 from kgrad.records.checks import did_you_mean, require_integer, require_seed
 from kgrad.records.history import GradientHistory
-from kgrad.records.trials import Trials
+from kgrad.records.trials import SKILL, Trials
 
 REMEDIES = tuple(dict.fromkeys(change.remedy for change in CHANGES))
+# Steps after which a smaller learning rate shows, and the fewest epochs.
+_STEPS, _LEAST_EPOCHS = 500, 3
+# The time is divided among the unchanged run and this many changes; more are tried if it is left.
+_TRIALS = 8
 
-Run = Callable[[], GradientHistory]
-# Maps a change, or None for the baseline, to its description and a function that trains.
-Setup = Callable[[Change | None], tuple[str, Run]]
+
+class Trainable(NamedTuple):
+    """A clone with its change, ready to be trained.
+
+    Attributes:
+        model: the compiled clone.
+        samples: its data.
+        words: description of the change.
+    """
+
+    model: keras.Model
+    samples: Samples
+    words: str
 
 
 def try_remedies(
     model_or_experiment: keras.Model | Experiment,
     X: Any = None,
     y: Any = None,
-    epochs: int = 3,
+    epochs: int | None = None,
     *,
     seed: int | None = None,
     batch_size: int | None = None,
     remedies: Iterable[str] | Diagnosis | None = None,
+    seconds: float = 60.0,
+    verbose: int = 1,
 ) -> Trials:
     """Train an unchanged baseline, then once with each change that may help; rank the results.
 
-    All runs have the same data, seed and order of samples. Layers that a change does not affect
-    have the same initial weights. The given model is not changed or trained: every run starts with
-    new weights, drawn by the model's initializers.
+    All runs have the same data, seed, order of samples and number of epochs. Layers that a change
+    does not affect have the same initial weights. The given model is not changed or trained: every
+    run starts with new weights, drawn by the model's initializers.
 
-    A trial's loss is the mean over the steps of its last epoch, as training computes it, and not
-    the loss of an evaluation afterwards. An evaluation uses batch normalization's moving averages,
-    which move by 1 % per step: after three epochs of a hundred steps they are still a third of the
-    way from their start, which would make the remedy look worse than it is. Dropout raises the
-    losses of all runs.
+    The unchanged run is diagnosed, and the remedies of its most likely cause are tried first.
+
+    Trials are ranked by their skill at the end of the last epoch: 0 for the best constant answer, 1
+    for a perfect one. It is R² for numbers, and the mean recall of the classes, rescaled, for
+    classes. Unlike a loss it can be compared if a change replaces the loss or rescales the data. It
+    is computed from the predictions for up to 1,024 rows of the training data. If outputs and
+    targets cannot be compared, as for a loss of your own that takes a mean and a variance, trials
+    are ranked by the loss, and changes of the loss are not tried.
 
     Args:
         model_or_experiment: a built Keras model, compiled or not, or an `Experiment`, which has its
-            own data, batch size and seed. Models with one input and one output are trained by
-            `train_and_track_gradients`, others by `fit`.
-        X: inputs to train a model with; omit it for an experiment.
+            own data, batch size and seed.
+        X: inputs to train a model with, arrays of any structure that the model takes; omit it for
+            an experiment.
         y: targets; omit them for an experiment.
-        epochs: number of epochs of each run, at least 1.
+        epochs: number of epochs of each run, at least 1; by default as many as take 500 steps, at
+            least 3, or fewer if the time is too short.
         seed: seed of initial weights and of the order of samples; default: 0, or the experiment's.
         batch_size: samples per step, 32 by default; omit it for an experiment.
-        remedies: the remedies to try: "initializer", "activation", "normalization",
-            "skip_connections", "clipping", "learning_rate"; a `Diagnosis` for those that its
-            findings recommend; None for all.
+        remedies: the remedies to try, in this order: "output", "inputs", "targets", "data" (several
+            of these three), "initializer", "activation", "normalization", "skip_connections",
+            "clipping", "learning_rate", "optimizer", "dropout", "penalties", "class_weights", or
+            the name of a single change, such as "learning rate ×0.1"; a `Diagnosis` for those of
+            its findings; None for all, those of the unchanged run's findings first.
+        seconds: time after which no further run is started. The unchanged run and one change are
+            always finished.
+        verbose: 0 for silence, 1 for a progress bar in a terminal or notebook.
 
     Returns:
-        The trials, the baseline first and then the best. Changes that cannot be made to this model
-        are in `not_possible`, each with the reason. After Ctrl-C, the finished trials.
+        The trials, the baseline first and then the best. Changes that cannot be made to this model,
+        or were not reached in time, are in `not_possible`, each with the reason. After Ctrl-C, the
+        finished trials.
 
     Raises:
         TypeError: if the model or the data have an unsupported type.
@@ -85,186 +108,267 @@ def try_remedies(
         >>> [trial.name for trial in trials]
         ['unchanged', 'normalization batch', 'normalization layer']
     """
-    require_integer("epochs", epochs, 1)
+    if epochs is not None:
+        require_integer("epochs", epochs, 1)
     require_seed(seed)
+    if not isinstance(seconds, int | float) or not seconds > 0:
+        raise ValueError(f"seconds must be a number above 0, received {seconds!r}")
+    chosen = None if remedies is None else _chosen(remedies)
     if isinstance(model_or_experiment, Experiment):
         for name, value in (("X", X), ("y", y), ("batch_size", batch_size)):
             if value is not None:
                 raise ValueError(f"{name} must be left out with an Experiment, which has its own")
         seed = model_or_experiment.seed if seed is None else seed
-        baseline = replace(model_or_experiment, epochs=int(epochs), every="epoch", seed=int(seed))
-        setup = _setup_of_experiment(baseline)
+        _, dataset, model, optimizer = prepare(model_or_experiment)
+        model.compile(optimizer, dataset.loss)
+        X, y, batch_size = dataset.X, dataset.y, model_or_experiment.batch_size
     else:
-        require_built(model_or_experiment)
+        model = model_or_experiment
+        require_built(model)
         batch_size = 32 if batch_size is None else batch_size
         require_integer("batch_size", batch_size, 1)
         if X is None or y is None:
             raise ValueError("X and y must be given with a model, received None: pass both")
-        sizes = int(epochs), int(batch_size), int(seed or 0)
-        setup = _setup_of_model(model_or_experiment, X, y, *sizes)
     with random_state_kept():
-        return _tried(setup, _chosen(remedies))
+        return _Trying(model, X, y, batch_size, seed or 0, seconds, verbose).run(epochs, chosen)
 
 
-def _tried(setup: Setup, changes: Sequence[Change]) -> Trials:
-    _, run = setup(None)
-    unchanged = _uninterrupted(run)
-    finished: list[tuple[str, str, GradientHistory]] = []
-    not_possible: list[tuple[str, str]] = []
-    try:
-        for change in changes:
-            try:
-                words, run = setup(change)
-            except ValueError as error:
-                not_possible.append((change.name, _one_line(error)))
-                continue
-            except Exception as error:  # of a class whose config cannot be changed so
-                not_possible.append((change.name, f"{type(error).__name__}: {_one_line(error)}"))
-                continue
-            try:
-                finished.append((change.name, words, _uninterrupted(run)))
-            except Exception as error:  # the change broke the training, which is a result, too
-                reason = f"training raised {type(error).__name__}: {_one_line(error)}"
-                not_possible.append((change.name, reason))
-    except KeyboardInterrupt:
-        known = {name for name, *_ in finished} | {name for name, _ in not_possible}
-        rest = [change.name for change in changes if change.name not in known]
-        not_possible += [(name, "not finished: interrupted by Ctrl-C") for name in rest]
-    return Trials.ranked(unchanged, finished, not_possible)
+class _Trying:
+    """The runs of one call of `try_remedies`."""
 
-
-def _uninterrupted(run: Run) -> GradientHistory:
-    """Return the run's history; raises KeyboardInterrupt if the run was interrupted."""
-    history = run()
-    if history.metadata.get("interrupted"):
-        raise KeyboardInterrupt
-    return history
-
-
-def _chosen(remedies: Iterable[str] | Diagnosis | None) -> list[Change]:
-    """Return the changes of the remedies, in the order in which the remedies are named."""
-    if remedies is None:
-        return list(CHANGES)
-    if isinstance(remedies, Diagnosis):
-        rules = [DECLARED[name] for name in remedies.rules if name in DECLARED]
-        remedies = [kind for rule in rules for kind in rule.tries]
-    elif isinstance(remedies, str):
-        remedies = [remedies]
-    names = list(dict.fromkeys(remedies))
-    for name in names:
-        if name not in REMEDIES:
-            raise ValueError(
-                f"remedies must be among {', '.join(REMEDIES)}, received {name!r}"
-                f"{did_you_mean(name, REMEDIES, cutoff=0)}"
-            )
-    return [change for name in names for change in CHANGES if change.remedy == name]
-
-
-def _setup_of_model(
-    model: keras.Model, X: Any, y: Any, epochs: int, batch_size: int, seed: int
-) -> Setup:
-    several = isinstance(X, Mapping | list | tuple) or any(
-        len(getattr(model, ends, None) or [None]) > 1 for ends in ("inputs", "outputs")
-    )
-    if several and not (model.compiled and model.loss is not None):
-        raise ValueError(
-            f"model {model.name!r} has several inputs or outputs and must be compiled: call "
-            "compile with an optimizer and a loss"
+    def __init__(
+        self,
+        model: keras.Model,
+        X: Any,
+        y: Any,
+        batch_size: int,
+        seed: int,
+        seconds: float,
+        verbose: int,
+    ) -> None:
+        self._model, self._samples = model, read_samples(model, X, y)
+        self._loss = self._chosen_loss()
+        self._batch_size, self._seed = int(batch_size), int(seed)
+        self._seconds, self._started = float(seconds), time.monotonic()
+        console = Console()
+        shows = verbose and (console.is_terminal or console.is_jupyter)
+        self._progress = Progress(
+            TextColumn("{task.description:<40.40}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not shows,
         )
 
-    def setup(change: Change | None) -> tuple[str, Run]:
-        clone, words = changed_clone(model, X, change, seed)
+    def run(self, epochs: int | None, chosen: Sequence[Change] | None) -> Trials:
+        finished: list[tuple[str, str, GradientHistory]] = []
+        not_possible: list[tuple[str, str]] = []
+        with self._progress as progress:
+            bar = progress.add_task(
+                "unchanged", total=1 + len(CHANGES if chosen is None else chosen)
+            )
+            unchanged = self._trainable(None)
+            baseline, epochs = self._baseline(unchanged, epochs)
+            progress.advance(bar)
+            changes = self._ordered(baseline, unchanged.model) if chosen is None else chosen
+            try:
+                for change in changes:
+                    progress.update(bar, description=change.name)
+                    result = self._tried(change, epochs, is_first=not finished)
+                    if isinstance(result, str):
+                        not_possible.append((change.name, result))
+                    else:
+                        finished.append((change.name, *result))
+                    progress.advance(bar)
+            except KeyboardInterrupt:
+                known = {name for name, *_ in finished} | {name for name, _ in not_possible}
+                rest = [change.name for change in changes if change.name not in known]
+                not_possible += [(name, "not finished: interrupted by Ctrl-C") for name in rest]
+        return Trials.ranked(baseline, finished, not_possible, metric_name(self._samples.tasks))
 
-        def run() -> GradientHistory:
-            seed_all(seed)
-            if several:
-                return _fitted(clone, _Shuffled(X, y, batch_size, seed), epochs)
-            return train_and_track_gradients(clone, X, y, epochs, batch_size=batch_size, seed=seed)
+    def _tried(
+        self, change: Change, epochs: int, *, is_first: bool
+    ) -> tuple[str, GradientHistory] | str:
+        """Return the change in words and its history, or why there is none."""
+        if not is_first and time.monotonic() - self._started > self._seconds:
+            return f"the {self._seconds:g} seconds were over: pass more, or remedies=[…]"
+        try:
+            trainable = self._trainable(change)
+        except ValueError as error:
+            return _one_line(error)
+        except Exception as error:  # of a class whose config cannot be changed so
+            return f"{type(error).__name__}: {_one_line(error)}"
+        try:
+            return trainable.words, self._trained(trainable, epochs)
+        except Exception as error:  # the change broke the training, which is a result, too
+            return f"training raised {type(error).__name__}: {_one_line(error)}"
 
-        return words, run
+    def _trainable(self, change: Change | None) -> Trainable:
+        change = None if change is None else self._without_idle_parts(change)
+        settings = {} if change is None else change.settings
+        samples, of_data = changed_samples(self._model, self._samples, settings)
+        clone, of_model = changed_clone(
+            self._model, samples.X, change, self._seed, loss=self._loss, tasks=samples.tasks
+        )
+        words = "; ".join(part for part in (of_data, of_model) if part)
+        return Trainable(clone, samples, words)
 
-    return setup
+    def _without_idle_parts(self, change: Change) -> Change:
+        """Return a change without the parts that would change nothing; keeps at least two.
+
+        Raises:
+            ValueError: if fewer than two parts are left.
+        """
+        if len(change.settings) < 2 or change.remedy != "data":
+            return change
+        settings, reason = {}, ""
+        for name, value in change.settings.items():
+            try:
+                changed_samples(self._model, self._samples, {name: value})
+                if name == "output":
+                    plan_change(
+                        LayerGraph(self._model), {name: value}, self._loss, self._samples.tasks
+                    )
+                settings[name] = value
+            except ValueError as error:
+                reason = str(error)
+        if len(settings) < 2:
+            raise ValueError(reason)
+        return change._replace(settings=settings)
+
+    def _chosen_loss(self) -> Any:
+        """Return the loss to compile the clones with, which an uncompiled model must imply."""
+        model = self._model
+        if model.compiled and model.loss is not None:
+            return model.loss
+        outputs = len(getattr(model, "outputs", None) or [None])
+        if outputs > 1 or len(self._samples.targets) > 1:
+            raise ValueError(
+                f"model {model.name!r} has several outputs and must be compiled: call compile with "
+                "an optimizer and a loss"
+            )
+        return choose_loss(model, self._samples.targets[0], None)
+
+    def _baseline(self, trainable: Trainable, epochs: int | None) -> tuple[GradientHistory, int]:
+        """Train the unchanged run; return its history and the number of epochs of all runs."""
+        if epochs is not None:
+            return self._trained(trainable, int(epochs)), int(epochs)
+        steps = -(-self._samples.count // self._batch_size)
+        planned = max(_LEAST_EPOCHS, math.ceil(_STEPS / steps))
+        limit = _TimeLimit(self._seconds / (_TRIALS + 1))
+        history = self._trained(trainable, planned, limit)
+        return history, min(planned, limit.epochs_in_time)
+
+    def _trained(
+        self, trainable: Trainable, epochs: int, *callbacks: keras.callbacks.Callback
+    ) -> GradientHistory:
+        model, samples, _ = trainable
+        seed_all(self._seed)
+        with GradientTracker(log=False) as tracker:
+            model.fit(
+                _Batches(samples, self._batch_size, self._seed),
+                epochs=epochs,
+                shuffle=False,
+                verbose=0,
+                callbacks=[_Skill(samples), *callbacks, tracker],
+            )
+        if tracker.history.metadata.get("interrupted"):
+            raise KeyboardInterrupt
+        return tracker.history
+
+    def _ordered(self, baseline: GradientHistory, model: keras.Model) -> list[Change]:
+        """Return all changes, those of the unchanged run's findings first."""
+        first = _chosen(diagnose(baseline, model, self._samples.X, self._samples.y))
+        return [*first, *(change for change in CHANGES if change not in first)]
 
 
-class _Shuffled(keras.utils.PyDataset):
-    """Batches of nested data; the order of each epoch depends on the seed only."""
+class _Batches(keras.utils.PyDataset):
+    """Batches of the samples; the order of each epoch depends on the seed only."""
 
-    def __init__(self, X: Any, y: Any, batch_size: int, seed: int) -> None:
+    def __init__(self, samples: Samples, batch_size: int, seed: int) -> None:
         super().__init__()
-        self._data = keras.tree.lists_to_tuples(keras.tree.map_structure(np.asarray, (X, y)))
-        self._samples = len(keras.tree.flatten(self._data)[0])
-        self._batch_size = batch_size
+        weights = () if samples.weights is None else (samples.weights,)
+        self._data = keras.tree.lists_to_tuples((samples.X, samples.y, *weights))
+        self._count, self._batch_size = samples.count, batch_size
         self._random = np.random.default_rng(seed)
         self.on_epoch_end()
 
     def __len__(self) -> int:
-        return -(-self._samples // self._batch_size)
+        return -(-self._count // self._batch_size)
 
     def __getitem__(self, index: int) -> Any:
         rows = self._order[index * self._batch_size :][: self._batch_size]
         return keras.tree.map_structure(lambda array: array[rows], self._data)
 
     def on_epoch_end(self) -> None:
-        self._order = self._random.permutation(self._samples)
+        self._order = self._random.permutation(self._count)
 
 
-def _fitted(model: keras.Model, data: _Shuffled, epochs: int) -> GradientHistory:
-    with GradientTracker(log=False) as tracker:
-        model.fit(data, epochs=epochs, shuffle=False, verbose=0, callbacks=[tracker])
-    return tracker.history
+class _Skill(keras.callbacks.Callback):
+    """Adds the skill of the predictions to the logs of each epoch; ends a run that broke down."""
+
+    def __init__(self, samples: Samples) -> None:
+        super().__init__()
+        self._samples = samples
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        logs = {} if logs is None else logs
+        samples = self._samples
+        outputs = predicted(self.model, samples.X)
+        logs[SKILL] = math.nan
+        if len(outputs) == len(samples.targets):
+            of_each = [
+                skill(task, y[: len(one)], samples.restore(one), from_logits=samples.from_logits)
+                for task, y, one in zip(samples.tasks, samples.original, outputs, strict=True)
+            ]
+            logs[SKILL] = float(np.mean(of_each))
+        if not math.isfinite(logs.get("loss", 0.0)):
+            self.model.stop_training = True
 
 
-def _setup_of_experiment(experiment: Experiment) -> Setup:
-    def setup(change: Change | None) -> tuple[str, Run]:
-        changed, words = experiment, ""
-        if change is not None:
-            settings = _settings(experiment, change.settings)
-            changed = replace(experiment, **settings, name=f"{experiment.name}, {change.name}")
-            words = ", ".join(
-                f"{key} {getattr(experiment, key)} → {value}" for key, value in settings.items()
-            )
-        prepared = prepare(changed)
-        return words, lambda: run_experiment(prepared)
+class _TimeLimit(keras.callbacks.Callback):
+    """Ends a run after some time.
 
-    return setup
-
-
-def _settings(experiment: Experiment, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the experiment's fields that a change sets.
-
-    Raises:
-        ValueError: if the change would change nothing.
+    Attributes:
+        epochs_in_time: how many epochs fit into the time, at least 1.
     """
-    model = prepare(experiment).model
-    first = model.get_layer("hidden_1")
-    now = LayerGraph(model).activation_after(first)
-    found: dict[str, Any] = {}
-    if "activation" in settings:
-        if now == settings["activation"]:
-            raise ValueError(f"the activation is already {now}")
-        found["activation"] = now = settings["activation"]
-    if "initializer" in settings:
-        if initializer_fits(first.kernel_initializer, now):
-            raise ValueError(f"the initializer {experiment.weight_initializer} already fits {now}")
-        found["weight_initializer"] = short_initializer(fitting_initializer(now))
-    if "normalization" in settings:
-        if experiment.normalization is not None:
-            raise ValueError(f"the layers already have {experiment.normalization} normalization")
-        found["normalization"] = settings["normalization"]
-    if "skip_connections" in settings:
-        if experiment.skip_connections:
-            raise ValueError("the layers already have skip connections")
-        if experiment.num_layers < 2:
-            raise ValueError("a skip connection spans two hidden layers, but there is only one")
-        found["skip_connections"] = True
-    if "global_clipnorm" in settings:
-        changed_clipping(settings["global_clipnorm"], "clip_norm", experiment.clip_norm)
-        found["clip_norm"] = settings["global_clipnorm"]
-    if "learning_rate" in settings:
-        rate = experiment.learning_rate * settings["learning_rate"]
-        # Rounded, so that 0.05 × 0.1 is 0.005.
-        found["learning_rate"] = float(f"{rate:.12g}")
-    return found
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds, self._ends = seconds, [time.monotonic()]
+        self.epochs_in_time = 1
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._ends.append(time.monotonic())
+        spent = np.diff(self._ends)
+        # The first epoch includes the compilation.
+        self.epochs_in_time = 1 + max(
+            0, int((self._seconds - spent[0]) / spent[1:].min(initial=spent[0]))
+        )
+        if self._ends[-1] - self._ends[0] > self._seconds:
+            self.model.stop_training = True
+
+
+def _chosen(remedies: Iterable[str] | Diagnosis) -> list[Change]:
+    """Return the changes of the remedies, in the order in which the remedies are named."""
+    if isinstance(remedies, Diagnosis):
+        remedies = [name for finding in remedies for name in finding.tries]
+    elif isinstance(remedies, str):
+        remedies = [remedies]
+    single = {change.name: [change] for change in CHANGES}
+    known = single | {
+        kind: [change for change in CHANGES if change.remedy == kind] for kind in REMEDIES
+    }
+    chosen: dict[str, Change] = {}
+    for name in remedies:
+        if name not in known:
+            raise ValueError(
+                f"remedies must be among {', '.join(REMEDIES)}, received {name!r}"
+                f"{did_you_mean(name, list(known), cutoff=0)}"
+            )
+        chosen |= {change.name: change for change in known[name]}
+    return list(chosen.values())
 
 
 def _one_line(error: Exception) -> str:

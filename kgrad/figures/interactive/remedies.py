@@ -1,4 +1,4 @@
-"""The interactive figure of remedies: gradients with and without each, and the losses."""
+"""The interactive figure of remedies: gradients with and without each, and the skills."""
 
 import textwrap
 
@@ -26,13 +26,13 @@ from kgrad.figures.interactive.parts import (
 )
 from kgrad.figures.looks import RUNS
 from kgrad.figures.scale import Scale
-from kgrad.figures.selection import drawable_trials, loss_scale, time_axis, trial_values
+from kgrad.figures.selection import compared_values, drawable_trials, time_axis, trial_values
 from kgrad.figures.thinning import Columns
 from kgrad.records.trials import Trials
 
 _DASHES = ("dash", "solid", "dashdot", "dot", "longdashdot")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-down", "cross")
-_LOSSES = 240.0  # pixels of height
+_LINES = 240.0  # pixels of height
 
 
 def plot_remedies(
@@ -42,7 +42,9 @@ def plot_remedies(
     title: str = "Remedies tried",
     statistic: str = "mean_abs",
 ) -> go.Figure:
-    """Draw the unchanged run above the best remedies: a heatmap each, and all losses below.
+    """Draw the unchanged run above the best remedies: a heatmap each, and all skills below.
+
+    Losses are drawn if the skills are unknown.
 
     The heatmaps share one color scale and show the layers with kernels of the unchanged run; layers
     that a remedy added are left out.
@@ -70,9 +72,10 @@ def plot_remedies(
         OverTime(layers, [texts[name] for name in layers], Columns.of(v, t, scale), scale, time)
         for v, t in zip(values, times, strict=True)
     ]
-    heights = [*[heatmap_height(len(layers))] * len(shown), _LOSSES]
+    heights = [*[heatmap_height(len(layers))] * len(shown), _LINES]
     names = [textwrap.shorten(trial.name, 50, placeholder="…") for trial in shown]
-    figure = panel_grid(title, [*names, "loss"], heights)
+    compared, lines, at, own = compared_values(trials, shown, times)
+    figure = panel_grid(title, [*names, compared], heights)
     for note, color in zip(figure.layout.annotations, RUNS[: len(shown)], strict=False):
         note.font.color = color
     share_time_axis(figure, drawn, len(heights), 1)
@@ -81,23 +84,24 @@ def plot_remedies(
         note_blank(figure, scale, row=row, col=1)
     bottom, top = figure.layout.yaxis.domain[0], figure.layout.yaxis.domain[1]
     add_magnitude_bar(figure, scale, y=(bottom + top) / 2, len=top - bottom)
-    _add_losses(figure, names, [trial.history.logs["loss"] for trial in shown], times, time)
+    _add_lines(figure, names, lines, at, own, time)
     return figure
 
 
-def _add_losses(
+def _add_lines(
     figure: go.Figure,
     names: list[str],
-    losses: list[np.ndarray],
+    lines: list[np.ndarray],
     times: list[np.ndarray],
+    scale: Scale,
     time: str,
 ) -> None:
     """Add the last panel: one line per run."""
-    scale, place = loss_scale(losses), {"row": len(names) + 1, "col": 1}
+    place = {"row": len(names) + 1, "col": 1}
     figure.update_yaxes(magnitude_axis_of(scale) | {"title": None}, **place)
     add_strips(figure, scale, **place)
-    for i, (name, loss, at) in enumerate(zip(names, losses, times, strict=True)):
-        columns = Columns.of(loss[:, None], at, scale)
+    for i, (name, line, at) in enumerate(zip(names, lines, times, strict=True)):
+        columns = Columns.of(line[:, None], at, scale)
         figure.add_scatter(
             x=compact(columns.centers),
             y=compact(columns.values[:, 0]),

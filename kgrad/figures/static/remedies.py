@@ -1,4 +1,4 @@
-"""The static figure of remedies: gradients with and without each, and the losses.
+"""The static figure of remedies: gradients with and without each, and the skills.
 
 The runs are side by side on one scale, so that only the remedy differs.
 """
@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from kgrad.figures.looks import RUNS
 from kgrad.figures.scale import Scale
-from kgrad.figures.selection import drawable_trials, loss_scale, time_axis, trial_values
+from kgrad.figures.selection import compared_values, drawable_trials, time_axis, trial_values
 from kgrad.figures.static.panels import draw_heatmap
 from kgrad.figures.static.parts import (
     add_legend,
@@ -27,7 +27,7 @@ from kgrad.figures.static.parts import (
     style,
 )
 from kgrad.records.deprecations import old_arguments
-from kgrad.records.trials import Trial, Trials
+from kgrad.records.trials import Trials
 
 _DASHES: tuple[Any, ...] = ("--", "-", "-.", ":", (0, (5, 1, 1, 1)))
 _MARKERS = ("o", "s", "D", "v", "P")
@@ -41,7 +41,9 @@ def plot_remedies(
     title: str = "Remedies tried",
     statistic: str = "mean_abs",
 ) -> Figure:
-    """Draw the unchanged run beside the best remedies: a heatmap each, and all losses below.
+    """Draw the unchanged run beside the best remedies: a heatmap each, and all skills below.
+
+    Losses are drawn if the skills are unknown.
 
     The heatmaps share one color scale and show the layers with kernels of the unchanged run; layers
     that a remedy added are left out.
@@ -74,32 +76,35 @@ def plot_remedies(
             ax.tick_params(labelleft=i == 0)
             note_blank(ax, scale)
         magnitude_colorbar(figure, mesh, scale, ax=panels, pad=0.02)
-        own = loss_scale([trial.history.logs["loss"] for trial in shown])
+        name, lines, at, own = compared_values(trials, shown, times)
         ax = figure.add_subplot(grid[1, :])
-        handles = _draw_losses(ax, shown, times, own)
-        ax.set(xlabel=time, ylabel="loss")
+        handles = _draw_lines(ax, [trial.name for trial in shown], lines, at, own)
+        ax.set(xlabel=time, ylabel=name)
         add_legend(figure, scale.special + own.special, handles)
     return figure
 
 
-def _draw_losses(
-    ax: Axes, shown: Sequence[Trial], times: Sequence[np.ndarray], scale: Scale
+def _draw_lines(
+    ax: Axes,
+    names: Sequence[str],
+    values: Sequence[np.ndarray],
+    times: Sequence[np.ndarray],
+    scale: Scale,
 ) -> list[Line2D]:
     """Draw one line per run, and return the lines."""
     magnitude_axis_of(ax, scale)
     lines = []
-    for i, trial in enumerate(shown):
-        loss, color = trial.history.logs["loss"], RUNS[i]
+    for i, (name, line) in enumerate(zip(names, values, strict=True)):
         lines += ax.plot(
             times[i],
-            loss,
-            color=color,
+            line,
+            color=RUNS[i],
             linestyle=_DASHES[i],
             marker=_MARKERS[i],
             linewidth=2.2,
             markersize=6,
-            label=trial.name,
+            label=name,
         )
-        draw_strips(ax, loss[:, None], times[i], scale, edge=color)
+        draw_strips(ax, line[:, None], times[i], scale, edge=RUNS[i])
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return lines
