@@ -8,7 +8,8 @@ import math
 
 import numpy as np
 
-from kgrad.diagnosis.evidence import Evidence
+from kgrad.diagnosis.evidence import Evidence, Head
+from kgrad.diagnosis.findings import Measurement
 from kgrad.diagnosis.model_rules import is_one_hot
 from kgrad.diagnosis.rules import (
     INPUT_SIZE,
@@ -146,13 +147,20 @@ def _inputs_by_data(e: Evidence, t: ThresholdValues) -> Observation | None:
 )
 def targets_out_of_scale(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect targets of a linear output that are far from size 1."""
-    if e.facts is None:
+    if e.falls_by(t.falls_well) or e.structure.ends_with("Rescaling"):
         return None
-    if e.falls_by(t.falls_well) or e.facts.activation not in ("linear", "relu"):
-        return None
-    if e.facts.loss.endswith(("crossentropy", "hinge")) or e.structure.ends_with("Rescaling"):
-        return None
-    y = e.data.targets[-1].astype(float)
+    for head, y in e.heads:
+        if y is None or head.activation not in ("linear", "relu"):
+            continue
+        if head.loss.endswith(("crossentropy", "hinge")):
+            continue
+        found = _far_from_1(y.astype(float), t, head.layer)
+        if found is not None:
+            return Observation([head.layer], 0, [found, *fall_of_loss(e, t.falls_well)])
+    return None
+
+
+def _far_from_1(y: np.ndarray, t: ThresholdValues, layer: str) -> Measurement | None:
     size, spread = float(np.sqrt(np.mean(y**2))), float(y.std())
     if size > t.large_target:
         value, threshold = size, t.large_target
@@ -166,8 +174,13 @@ def targets_out_of_scale(e: Evidence, t: ThresholdValues) -> Observation | None:
         f" (threshold {number(threshold)}): mean {number(float(y.mean()))}, standard deviation "
         f"{number(spread)}"
     )
-    found = of_data("size of the targets", value, threshold, sentence, e.facts.last_layer)
-    return Observation([e.facts.last_layer], 0, [found, *fall_of_loss(e, t.falls_well)])
+    return of_data("size of the targets", value, threshold, sentence, layer)
+
+
+_ONE_HOT = (
+    "An Embedding takes the number of a row. It reads each column of a one-hot row as a number of "
+    "its own, 0 or 1, so that only two rows of the table are used."
+)
 
 
 @Rule(
@@ -186,6 +199,7 @@ def targets_out_of_scale(e: Evidence, t: ThresholdValues) -> Observation | None:
     ),
     reference="Keras documentation: Embedding turns positive integers (indexes) into vectors",
     needs=(MODEL, INPUTS),
+    before_training=True,
 )
 def wrong_embedding_inputs(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect inputs of an Embedding that are not integers, or that it has no row for."""
@@ -196,6 +210,10 @@ def wrong_embedding_inputs(e: Evidence, t: ThresholdValues) -> Observation | Non
         return None
     fractions = float(np.mean(x != np.floor(x)))
     outside = float(np.mean((x < 0) | (x >= rows)))
+    if is_one_hot(x) and x.shape[-1] > 2 and not e.falls_by(t.falls_well):
+        sentence = f"each row has one 1 among {x.shape[-1]} columns, as one-hot rows have"
+        found = of_data("sum of each row of the inputs", 1, np.inf, sentence)
+        return Observation([], 0, [found], _ONE_HOT, [Remedy("Pass X.argmax(axis=-1).", ())])
     if not fractions and not outside:
         return None
     if fractions:
@@ -208,6 +226,45 @@ def wrong_embedding_inputs(e: Evidence, t: ThresholdValues) -> Observation | Non
         sentence += number(float(beyond[0]))
         found = of_data("share of inputs without a row", outside, 0, sentence)
     return Observation([], 0, [found])
+
+
+@Rule(
+    severity="warning",
+    thresholds=(),
+    explanation="A column that is constant, or a copy of another one, tells the model nothing. "
+    "It may be a sign that preprocessing went wrong.",
+    remedies=(Remedy("Look at how the columns are made; remove those that say nothing.", ()),),
+    reference="Zheng & Casari, Feature engineering for machine learning (2018), chapter 2",
+    needs=(INPUTS,),
+)
+def idle_columns(e: Evidence, t: ThresholdValues) -> Observation | None:
+    """Note columns of a table that are constant or copies."""
+    for place, x in enumerate(e.data.inputs):
+        if x.ndim != 2 or len(x) < 20 or x.shape[1] > _COLUMNS or x.shape[1] < 2:
+            continue
+        name = f"input {place + 1}, column" if len(e.data.inputs) > 1 else "column"
+        constant = np.flatnonzero(np.ptp(x, axis=0) == 0)
+        _, first = np.unique(x, axis=1, return_index=True)
+        copies = np.setdiff1d(np.arange(x.shape[1]), [*first, *constant])
+        if not constant.size and not copies.size:
+            continue
+        if constant.size:
+            c = int(constant[0])
+            sentence = f"{name} {c + 1} is always {number(float(x[0, c]))}"
+            sentence += f", and {constant.size - 1} more are constant" * (constant.size > 1)
+        else:
+            c = int(copies[0])
+            original = int(np.flatnonzero((x == x[:, [c]]).all(axis=0))[0])
+            sentence = f"{name} {c + 1} is the same as column {original + 1}"
+            sentence += f", and {copies.size - 1} more are copies" * (copies.size > 1)
+        value = float(constant.size + copies.size)
+        found = of_data("constant or copied columns", value, 0, sentence)
+        return Observation([], 0, [found], harmless=True)
+    return None
+
+
+# Of more columns, such as the pixels of an image, some are always constant.
+_COLUMNS = 50
 
 
 @Rule(
@@ -245,7 +302,7 @@ def imbalanced_classes(e: Evidence, t: ThresholdValues) -> Observation | None:
     if len(outputs) != len(labels) or not np.isfinite(outputs).all():
         return None
     outputs = outputs.reshape(len(outputs), -1)
-    logits = e.facts is not None and e.facts.from_logits
+    logits = e.facts is not None and e.facts.head.from_logits
     one = outputs.shape[1] == 1
     predicted = (outputs[:, 0] > (0 if logits else 0.5)) if one else outputs.argmax(axis=1)
     recall = [float(np.mean(predicted[labels == c] == c)) for c in classes]
@@ -339,7 +396,8 @@ def _gain_of_neighbors(x: np.ndarray, y: np.ndarray, labels: np.ndarray | None) 
 
 def _labels(e: Evidence) -> np.ndarray | None:
     """Return the class of each sample; None unless each has one class."""
-    if e.facts is None or not e.facts.loss.endswith("crossentropy") or not e.data.targets:
+    head = Head() if e.facts is None else e.facts.head
+    if not head.loss.endswith("crossentropy") or not e.data.targets:
         return None
     y = e.data.targets[-1]
     if y.ndim > 1 and y.shape[-1] > 1:

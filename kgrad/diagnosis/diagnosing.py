@@ -17,7 +17,7 @@ from kgrad.diagnosis.evidence import Data, Evidence, ModelFacts
 from kgrad.diagnosis.findings import Diagnosis, Finding
 from kgrad.diagnosis.rules import SHARED, Rule, ThresholdValues
 from kgrad.records.checks import did_you_mean
-from kgrad.records.history import GradientHistory, require_history
+from kgrad.records.history import GradientHistory, Weight, require_history
 
 DECLARED: dict[str, Rule] = {
     rule.name: rule
@@ -80,11 +80,15 @@ CAUSES_FIRST = (
     "vanishing",
     "dead_units",
     "no_nonlinearity",
+    "unsettled_batchnorm",
     "not_moving",
     "imbalanced_classes",
     "nonfinite",
     "unrelated_targets",
     "not_improving",
+    "validation_differs",
+    "too_few_steps",
+    "idle_columns",
 )
 _NEEDED = ("l2_norm", "weight_l2", "update_l2", "nonfinite_steps")
 # Up to this many records every record is diagnosed, later every tenth: the time per diagnosis grows
@@ -140,10 +144,21 @@ def diagnose(
     findings = [finding for finding in found if finding is not None]
     notes = [finding for finding in findings if finding.severity == "note"]
     findings = [finding for finding in findings if finding.severity != "note"]
+    if findings:
+        notes = [note for note in notes if not DECLARED[note.rule].fallback]
     if any(not DECLARED[finding.rule].fallback for finding in findings):
         findings = [finding for finding in findings if not DECLARED[finding.rule].fallback]
     findings.sort(key=lambda finding: CAUSES_FIRST.index(finding.rule))
     return Diagnosis(findings, _missing(history, evidence), notes)
+
+
+def diagnose_before_training(facts: ModelFacts, data: Data | None = None) -> Diagnosis:
+    """Find what keeps a model from training before its first step."""
+    history = GradientHistory([Weight("model", "none", "", (1,))], _NEEDED)
+    evidence, limits = Evidence(history, facts, data), Thresholds()
+    rules = [rule for rule in DECLARED.values() if rule.before_training]
+    found = [rule.find(evidence, limits) for rule in rules]
+    return Diagnosis(one for one in found if one is not None and one.severity != "note")
 
 
 def checked_rules(argument: str, rules: Iterable[str]) -> list[str]:
@@ -180,6 +195,7 @@ class Watch:
         if isinstance(stop_on, str):
             raise TypeError(f"stop_on must be a sequence of rules, received {stop_on!r}")
         self._stop_on = checked_rules("stop_on", stop_on)
+        self._before: set[str] = set()
         self._reported: WeakKeyDictionary[GradientHistory, set[str]] = WeakKeyDictionary()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -188,6 +204,21 @@ class Watch:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["_stop_on"])  # type: ignore[misc]
+
+    def look_before_training(self, facts: ModelFacts, data: Data | None) -> None:
+        """Log a warning for each finding on the model and its data.
+
+        Raises:
+            ValueError: if the finding is one that stops the training.
+        """
+        for finding in diagnose_before_training(facts, data):
+            if finding.rule in self._stop_on:
+                raise ValueError(
+                    f"training was not started, because stop_on has {finding.rule!r}: {finding} "
+                    f"{finding.remedies[0]}"
+                )
+            self._before.add(finding.rule)
+            logger.warning("before training: %s", finding)
 
     def look(
         self, history: GradientHistory, read_facts: Callable[[], ModelFacts] | None
@@ -206,7 +237,7 @@ class Watch:
         found: Iterable[Finding] = diagnose(history, facts)
         if records == 1 and not is_bad:  # most problems of the first step disappear
             found = [one for one in found if DECLARED[one.rule].before_training]
-        reported = self._reported.setdefault(history, set())
+        reported = self._reported.setdefault(history, set(self._before))
         for finding in found:
             if finding.rule not in reported:
                 reported.add(finding.rule)

@@ -67,23 +67,43 @@ class Dropout(NamedTuple):
     drops_outputs: bool = False
 
 
+class Head(NamedTuple):
+    """One output of a model, and its loss; the defaults stand for "unknown".
+
+    Attributes:
+        layer: name of the output's layer.
+        activation: name of its activation function.
+        units: size of the output's last axis.
+        loss: name of the loss in snake case, such as "mean_squared_error".
+        from_logits: whether the loss expects values before sigmoid or softmax.
+        ignored_class: the class that the loss leaves out, if any.
+        from_activation: whether the loss takes the logits of a sigmoid or softmax that the model
+            applies, whatever `from_logits` says, as on TensorFlow.
+    """
+
+    layer: str = ""
+    activation: str = ""
+    units: int = 0
+    loss: str = ""
+    from_logits: bool = False
+    ignored_class: int | None = None
+    from_activation: bool = False
+
+    @property
+    def output_range(self) -> tuple[float, float]:
+        """Smallest and largest value that the layer can produce; NaN if unknown."""
+        return _RANGES.get(self.activation, (np.nan, np.nan))
+
+
 class ModelFacts(NamedTuple):
     """Facts about a model that its history does not contain.
 
-    The defaults stand for "unknown": a model with several outputs or losses has no last layer
-    here.
+    The defaults stand for "unknown".
 
     Attributes:
-        last_layer: name of the last layer; empty if the model has no single output.
-        activation: name of the last layer's activation function; empty if unknown.
-        units: size of the output's last axis; 0 if unknown.
-        loss: name of the loss in snake case, such as "mean_squared_error"; empty if unknown.
-        from_logits: whether the loss expects values before sigmoid or softmax.
-        ignored_class: the class that the loss leaves out, if any.
+        heads: the outputs, in the order of the targets; none if they are unknown.
         regularized: whether the loss has additional terms of an unknown size.
         equal_units: names of the layers whose units all have the same incoming weights.
-        from_activation: whether the loss takes the logits of a sigmoid or softmax that the model
-            applies, whatever `from_logits` says, as on TensorFlow.
         activations: (layer, name of the activation before the next kernel) of each hidden dense or
             convolutional layer.
         dropouts: the dropout layers.
@@ -92,15 +112,9 @@ class ModelFacts(NamedTuple):
         embeddings: the number of rows of the embedding that takes the model's input; 0 without one.
     """
 
-    last_layer: str = ""
-    activation: str = ""
-    units: int = 0
-    loss: str = ""
-    from_logits: bool = False
-    ignored_class: int | None = None
+    heads: tuple[Head, ...] = ()
     regularized: bool = False
     equal_units: tuple[str, ...] = ()
-    from_activation: bool = False
     activations: tuple[tuple[str, str], ...] = ()
     dropouts: tuple[Dropout, ...] = ()
     penalties: tuple[tuple[str, float], ...] = ()
@@ -108,9 +122,9 @@ class ModelFacts(NamedTuple):
     embeddings: int = 0
 
     @property
-    def output_range(self) -> tuple[float, float]:
-        """Smallest and largest value that the last layer can produce; NaN if unknown."""
-        return _RANGES.get(self.activation, (np.nan, np.nan))
+    def head(self) -> Head:
+        """The only output; an unknown one if there are several."""
+        return self.heads[0] if len(self.heads) == 1 else Head()
 
 
 class Data(NamedTuple):
@@ -123,6 +137,8 @@ class Data(NamedTuple):
         constant_loss: loss of the best constant prediction; NaN if unknown.
         perfect_loss: loss of predictions that equal the targets; NaN if unknown.
         summed: whether the loss adds up over the samples of a batch instead of averaging.
+        inference_loss: function that returns the loss of the model as it is for the sample, without
+            penalties; None if it is unknown.
         predict: function that returns the outputs of the model as it is for `inputs`; None if the
             inputs are unknown.
     """
@@ -133,6 +149,7 @@ class Data(NamedTuple):
     constant_loss: float = math.nan
     perfect_loss: float = math.nan
     summed: bool = False
+    inference_loss: Callable[[], float] | None = None
     predict: Callable[[], tuple[np.ndarray, ...]] | None = None
 
 
@@ -182,8 +199,8 @@ class Evidence:
         paths = {weight.path for weight in history.weights}
         self._penalties = dict(known.penalties)
         self._regularized = known.regularized or not paths.issuperset(self._penalties)
-        self._classes = known.units or max(history.weights[-1].shape[-1:], default=1)
-        self._loss_name = known.loss or str(history.metadata.get("loss", ""))
+        self._classes = known.head.units or max(history.weights[-1].shape[-1:], default=1)
+        self._loss_name = known.head.loss or str(history.metadata.get("loss", ""))
         weights, present = history.weights, history.missing == ""
         self.all_present = present
         self.kernels = [
@@ -211,6 +228,13 @@ class Evidence:
             return self.history["updates"]
         steps = np.maximum(np.diff(self.history.steps, prepend=0), 1)
         return np.tile(steps[:, None], len(self.history.weights))
+
+    @property
+    def heads(self) -> list[tuple[Head, np.ndarray | None]]:
+        """The model's outputs, each with its targets; None if they are unknown."""
+        heads, targets = (self.facts or ModelFacts()).heads, self.data.targets
+        known = targets if len(targets) == len(heads) else [None] * len(heads)
+        return list(zip(heads, known, strict=True))
 
     @property
     def normalized(self) -> bool:
@@ -363,6 +387,11 @@ class Evidence:
         with np.errstate(all="ignore"):
             constant = np.float64(self.constant_loss)
             return float((constant - self.last_loss) / (constant - self.floor))
+
+    @property
+    def has_batchnorm(self) -> bool:
+        """Whether the recorded graph has a batch normalization."""
+        return self.structure.has("BatchNormalization")
 
     @cached_property
     def begins_trained(self) -> bool:

@@ -5,10 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kgrad.diagnosis.evidence import Evidence, ModelFacts
+from kgrad.diagnosis.evidence import Evidence, Head
 from kgrad.diagnosis.findings import Measurement
 from kgrad.diagnosis.rules import (
+    INPUTS,
     MODEL,
+    TARGETS,
     Observation,
     Quantity,
     Remedy,
@@ -83,38 +85,47 @@ class _Mismatch(NamedTuple):
 )
 def output_loss_mismatch(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect a loss that does not suit the last layer or the targets."""
-    if e.facts is None or not e.facts.last_layer:
-        return None
-    for check in (_of_units, _of_range, _of_targets, _of_shape, _of_classes, _of_sum):
-        for found in check(e, e.facts):
-            harmless = (found.equal and not e.falls_less(t.falls_hardly)) or (
-                found.soft and not e.falls_less(t.falls_well)
-            )
-            shown = fall_of_loss(e, t.falls_well) if found.soft or found.equal else []
-            evidence = [found.evidence, *shown]
-            remedies = [Remedy(found.remedy, found.tries)] if found.remedy else ()
-            return Observation(
-                [e.facts.last_layer], 0, evidence, found.explanation, remedies, harmless
-            )
-    return None
+    checks: tuple[_Check, ...] = (_of_units, _of_range, _of_targets, _of_shape, _of_classes)
+    observations = []
+    for head, y in e.heads:
+        found = [mismatch for check in checks for mismatch in check(head, y)]
+        found += [_of_sum(head)] if e.data.summed else []
+        observations += [_observed(e, t, head, mismatch) for mismatch in found]
+    harmful = [one for one in observations if not one.harmless]
+    return next(iter(harmful or observations), None)
 
 
-_Check = Callable[[Evidence, ModelFacts], Iterator[_Mismatch]]
+def _observed(e: Evidence, t: ThresholdValues, head: Head, found: _Mismatch) -> Observation:
+    harmless = (found.equal and not e.falls_less(t.falls_hardly)) or (
+        found.soft and not e.falls_less(t.falls_well)
+    )
+    shown = fall_of_loss(e, t.falls_well) if found.soft or found.equal else []
+    return Observation(
+        [head.layer],
+        0,
+        [found.evidence, *shown],
+        found.explanation,
+        [Remedy(found.remedy, found.tries)],
+        harmless,
+    )
 
 
-def _of_units(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
+_Check = Callable[[Head, np.ndarray | None], Iterator[_Mismatch]]
+
+
+def _of_units(head: Head, y: np.ndarray | None) -> Iterator[_Mismatch]:
     """Yield a softmax or a categorical loss on a single unit."""
-    if facts.units != 1:
+    if head.units != 1:
         return
-    categorical = facts.loss.startswith(("categorical", "sparse_cat"))
-    if facts.activation != "softmax" and not categorical:
+    categorical = head.loss.startswith(("categorical", "sparse_cat"))
+    if head.activation != "softmax" and not categorical:
         return
-    classes = _classes(e)
+    classes = _classes(y)
     better = (
-        f"Use Dense({classes}, 'softmax') with loss='{_cross_entropy(e)}'."
+        f"Use Dense({classes}, 'softmax') with loss='{_cross_entropy(y)}'."
         if classes > 2
         else "Use Dense(1, 'sigmoid') with loss='binary_crossentropy'."
-        if facts.loss.endswith("crossentropy")
+        if head.loss.endswith("crossentropy")
         else "Use a linear output: Dense(1)."
     )
     yield _Mismatch(
@@ -123,78 +134,78 @@ def _of_units(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
             1,
             2,
             "there is 1 output unit; softmax and categorical cross-entropy need at least 2",
-            facts.last_layer,
+            head.layer,
         ),
         "With one output unit softmax is always 1, so nothing can be learned."
-        if facts.activation == "softmax"
-        else f"With one output unit {facts.loss} has a single class, so nothing can be learned.",
+        if head.activation == "softmax"
+        else f"With one output unit {head.loss} has a single class, so nothing can be learned.",
         better,
     )
 
 
-def _of_range(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
+def _of_range(head: Head, y: np.ndarray | None) -> Iterator[_Mismatch]:
     """Yield a cross-entropy on outputs that are no probabilities, and a second softmax."""
-    loss, activation, (low, high) = facts.loss, facts.activation, facts.output_range
+    loss, activation, (low, high) = head.loss, head.activation, head.output_range
     if not loss.endswith("crossentropy"):
         return
     right = "sigmoid" if loss.startswith("binary") else "softmax"
     better = (
-        f"Give {facts.last_layer} the activation '{right}'"
+        f"Give {head.layer} the activation '{right}'"
         if activation != "linear"
-        else f"Give {facts.last_layer} the activation '{right}', or the loss from_logits=True"
+        else f"Give {head.layer} the activation '{right}', or the loss from_logits=True"
     )
-    if not facts.from_logits and low < 0:
+    if not head.from_logits and low < 0:
         yield _Mismatch(
             of_data(
                 f"smallest output of {activation}",
                 low,
                 0,
                 f"{activation} outputs can be as small as {number(low)}, probabilities only 0",
-                facts.last_layer,
+                head.layer,
             ),
             f"{loss} takes the logarithm of probabilities, but receives values below 0.",
             f"{better}.",
         )
-    elif not facts.from_logits and high > 1:
+    elif not head.from_logits and high > 1:
         yield _Mismatch(
             of_data(
                 f"largest output of {activation}",
                 high,
                 1,
                 f"{activation} outputs can be as large as {number(high)}, probabilities only 1",
-                facts.last_layer,
+                head.layer,
             ),
             f"{loss} takes the logarithm of probabilities, but receives values above 1.",
             f"{better}.",
         )
-    elif facts.from_logits and activation in ("sigmoid", "softmax"):
+    elif head.from_logits and activation in ("sigmoid", "softmax"):
         yield _Mismatch(
             of_data(
                 f"largest logit of {activation}",
                 1,
                 np.inf,
                 f"{activation} limits the logits to at most 1",
-                facts.last_layer,
+                head.layer,
             ),
             "Keras's TensorFlow backend takes the logits from before the activation, so this "
             "trains as intended there; on JAX and PyTorch the activation is applied twice, and no "
             "prediction can be confident."
-            if facts.from_activation
+            if head.from_activation
             else "The loss applies sigmoid or softmax a second time, so no prediction can be "
             "confident.",
-            f"Remove {activation} from {facts.last_layer}, or from_logits=True from the loss.",
-            equal=facts.from_activation,
+            f"Remove {activation} from {head.layer}, or from_logits=True from the loss.",
+            equal=head.from_activation,
         )
 
 
-def _of_targets(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
+def _of_targets(head: Head, y: np.ndarray | None) -> Iterator[_Mismatch]:
     """Yield targets that the loss is not defined for, or that the output cannot reach."""
-    if not e.data.targets:
+    if y is None:
         return
-    y, loss = e.data.targets[-1], facts.loss
-    low, high = facts.output_range
+    loss = head.loss
+    low, high = head.output_range
     if loss.startswith("sparse_cat"):
-        y = y[y != facts.ignored_class] if facts.ignored_class is not None else y
+        y = y[y != head.ignored_class] if head.ignored_class is not None else y
         fractions = float(np.mean(y != np.floor(y))) if y.size else 0.0
         if fractions:
             yield _Mismatch(
@@ -204,14 +215,14 @@ def _of_targets(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
                     0,
                     f"{percent(fractions)} of the labels are not integers, such as "
                     f"{number(float(y[y != np.floor(y)].flat[0]))}",
-                    facts.last_layer,
+                    head.layer,
                 ),
                 f"{loss} takes the number of a class. It cuts fractions off, so that different "
                 "classes become one.",
                 "Pass integers from 0 to the number of classes − 1; do not scale the labels.",
             )
             return
-        low, high = 0, facts.units - 1
+        low, high = 0, head.units - 1
     elif loss.endswith("crossentropy"):
         low, high = 0, 1
     elif loss == "poisson":
@@ -224,7 +235,7 @@ def _of_targets(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
                 zeros,
                 0,
                 f"{percent(zeros)} of the targets are 0",
-                facts.last_layer,
+                head.layer,
             ),
             "The percentage error divides by the target, so targets of 0 outweigh all others.",
             "Use loss='mean_absolute_error', or the logarithm of the targets.",
@@ -238,13 +249,13 @@ def _of_targets(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
     if not outside:
         return
     possible = f"{number(low)} to {number(high)}"
-    classes = _classes(e)
+    classes = _classes(y)
     if loss.startswith("sparse_cat"):
-        better = f"Number the classes from 0, and give {facts.last_layer} a unit for each."
+        better = f"Number the classes from 0, and give {head.layer} a unit for each."
     elif loss.endswith("crossentropy") and classes > 2:
         better = (
             f"For {classes} classes, use Dense({classes}, 'softmax') with "
-            f"loss='{_cross_entropy(e)}'."
+            f"loss='{_cross_entropy(y)}'."
         )
     elif loss.endswith("crossentropy") and classes == 2:
         better = "Code the two classes as 0 and 1."
@@ -253,7 +264,7 @@ def _of_targets(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
     elif loss.endswith("crossentropy"):
         better = "For numbers, use a linear output with loss='mean_squared_error'."
     else:
-        better = f"Give {facts.last_layer} no activation: Dense({facts.units or 1})" + (
+        better = f"Give {head.layer} no activation: Dense({head.units or 1})" + (
             "; scale the targets if they are large." if np.abs(y).max() > 10 else "."
         )
     yield _Mismatch(
@@ -262,7 +273,7 @@ def _of_targets(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
             outside,
             0,
             f"{percent(outside)} of the targets are outside {possible}, the range of the output",
-            facts.last_layer,
+            head.layer,
         ),
         "The loss cannot reach its minimum, because the output cannot reach all targets: they go "
         f"from {number(np.nanmin(y))} to {number(np.nanmax(y))}.",
@@ -270,40 +281,39 @@ def _of_targets(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
     )
 
 
-def _of_shape(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
+def _of_shape(head: Head, y: np.ndarray | None) -> Iterator[_Mismatch]:
     """Yield targets whose last axis differs from the output's, so that they are broadcast."""
-    if not e.data.targets or facts.loss not in _COMPARING or not facts.units:
+    if y is None or head.loss not in _COMPARING or not head.units:
         return
-    if facts.loss.startswith("sparse_cat"):
+    if head.loss.startswith("sparse_cat"):
         return
-    y = e.data.targets[-1]
     columns = 1 if y.ndim == 1 else y.shape[-1]
-    if columns == facts.units or 1 not in (columns, facts.units) or y.ndim > 2:
+    if columns == head.units or 1 not in (columns, head.units) or y.ndim > 2:
         return
     yield _Mismatch(
         of_data(
             "columns of the targets",
             columns,
-            facts.units,
+            head.units,
             f"the targets have {columns} column{'s' * (columns > 1)}, the output has "
-            f"{facts.units} unit{'s' * (facts.units > 1)}",
-            facts.last_layer,
+            f"{head.units} unit{'s' * (head.units > 1)}",
+            head.layer,
         ),
         "The loss compares each column with each unit, so all units learn the same mean.",
-        f"Give {facts.last_layer} {columns} unit{'s' * (columns > 1)}"
+        f"Give {head.layer} {columns} unit{'s' * (columns > 1)}"
         + (
-            f", or for classes the activation 'softmax' and loss='{_cross_entropy(e)}'."
-            if columns == 1 and facts.activation in ("softmax", "sigmoid")
+            f", or for classes the activation 'softmax' and loss='{_cross_entropy(y)}'."
+            if columns == 1 and head.activation in ("softmax", "sigmoid")
             else "."
         ),
     )
 
 
-def _of_classes(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
+def _of_classes(head: Head, y: np.ndarray | None) -> Iterator[_Mismatch]:
     """Yield losses and activations that suit other targets better: classes, several labels."""
-    if not e.data.targets:
+    if y is None:
         return
-    y, loss, activation = e.data.targets[-1], facts.loss, facts.activation
+    loss, activation = head.loss, head.activation
     one_hot = is_one_hot(y)
     binary = bool(np.isin(y, (0, 1)).all())
     if loss in _REGRESSION and (one_hot or binary) and activation in ("softmax", "sigmoid"):
@@ -314,7 +324,7 @@ def _of_classes(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
                 1,
                 1,
                 f"all targets are 0 or 1, but the loss is {loss}",
-                facts.last_layer,
+                head.layer,
             ),
             f"Behind {activation}, the gradient of {loss} vanishes where a prediction is confident "
             "and wrong; that of a cross-entropy is largest there.",
@@ -328,11 +338,10 @@ def _of_classes(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
                 1,
                 1,
                 f"the targets are one-hot rows, but the loss is {loss}",
-                facts.last_layer,
+                head.layer,
             ),
             "The rows name classes. A cross-entropy learns them faster and gives probabilities.",
-            f"Give {facts.last_layer} the activation 'softmax' and use "
-            "loss='categorical_crossentropy'.",
+            f"Give {head.layer} the activation 'softmax' and use loss='categorical_crossentropy'.",
             soft=True,
         )
     elif activation == "softmax" and binary and y.ndim == 2 and y.shape[1] > 1 and not one_hot:
@@ -343,10 +352,10 @@ def _of_classes(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
                 rows,
                 0,
                 f"{percent(rows)} of the rows of y have no label or several",
-                facts.last_layer,
+                head.layer,
             ),
             "Softmax shares out a total of 1, so it cannot predict several labels at once.",
-            f"Give {facts.last_layer} the activation 'sigmoid' and use loss='binary_crossentropy'.",
+            f"Give {head.layer} the activation 'sigmoid' and use loss='binary_crossentropy'.",
         )
     elif loss in _REGRESSION and activation == "relu":
         yield _Mismatch(
@@ -355,11 +364,11 @@ def _of_classes(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
                 0,
                 -np.inf,
                 f"relu outputs cannot be below 0, and the loss is {loss}",
-                facts.last_layer,
+                head.layer,
             ),
             "Where a unit's input is negative, its output is 0 and it has no gradient: a unit that "
             "begins so for all samples never learns.",
-            f"Give {facts.last_layer} no activation: Dense({facts.units or 1}).",
+            f"Give {head.layer} no activation: Dense({head.units or 1}).",
             soft=True,
         )
     elif activation != "softmax" and _are_shares(y):
@@ -369,39 +378,37 @@ def _of_classes(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
                 1,
                 1,
                 f"each row of y sums to 1, but {activation} outputs need not",
-                facts.last_layer,
+                head.layer,
             ),
             "The targets are the shares of a whole, of which softmax knows.",
-            f"Give {facts.last_layer} the activation 'softmax' and use "
-            "loss='categorical_crossentropy'.",
+            f"Give {head.layer} the activation 'softmax' and use loss='categorical_crossentropy'.",
             soft=True,
         )
     elif loss.startswith("binary_cross") and activation == "softmax" and one_hot:
-        yield _exclusive(facts, "Use loss='categorical_crossentropy'.")
+        yield _exclusive(head, "Use loss='categorical_crossentropy'.")
     elif loss.startswith("binary_cross") and activation == "sigmoid" and one_hot:
         yield _exclusive(
-            facts,
-            f"Give {facts.last_layer} the activation 'softmax' and use "
-            "loss='categorical_crossentropy'.",
+            head,
+            f"Give {head.layer} the activation 'softmax' and use loss='categorical_crossentropy'.",
         )
     elif loss.startswith(("categorical_c", "sparse_cat")) and activation == "sigmoid":
-        yield _exclusive(facts, f"Give {facts.last_layer} the activation 'softmax'.")
+        yield _exclusive(head, f"Give {head.layer} the activation 'softmax'.")
 
 
-def _exclusive(facts: ModelFacts, better: str) -> _Mismatch:
+def _exclusive(head: Head, better: str) -> _Mismatch:
     return _Mismatch(
         of_data(
             "units with a probability of their own",
-            facts.units,
+            head.units,
             0,
-            f"{facts.loss} with {facts.activation}, but each sample has one class",
-            facts.last_layer,
+            f"{head.loss} with {head.activation}, but each sample has one class",
+            head.layer,
         ),
         "For classes that exclude each other, softmax with categorical cross-entropy is the "
         "likelihood. Other pairs often train as well"
         + (
             ": on TensorFlow, Keras takes the logits from before sigmoid."
-            if facts.from_activation and facts.activation == "sigmoid"
+            if head.from_activation and head.activation == "sigmoid"
             else "."
         ),
         better,
@@ -409,23 +416,22 @@ def _exclusive(facts: ModelFacts, better: str) -> _Mismatch:
     )
 
 
-def _of_sum(e: Evidence, facts: ModelFacts) -> Iterator[_Mismatch]:
-    """Yield a loss that is a sum over the batch."""
-    if e.data.summed:
-        yield _Mismatch(
-            of_data(
-                "loss of a doubled batch divided by the loss",
-                2,
-                1,
-                "the loss of a batch doubles with the batch size",
-                facts.last_layer,
-            ),
-            "The loss adds up over the batch instead of averaging, so the gradients, and with SGD "
-            "the steps, grow with the batch size.",
-            "Average over the batch: keras.ops.mean in place of keras.ops.sum.",
-            tries=("learning rate ×0.01", "learning rate ×0.1"),
-            soft=True,
-        )
+def _of_sum(head: Head) -> _Mismatch:
+    """Return what a loss that is a sum over the batch does."""
+    return _Mismatch(
+        of_data(
+            "loss of a doubled batch divided by the loss",
+            2,
+            1,
+            "the loss of a batch doubles with the batch size",
+            head.layer,
+        ),
+        "The loss adds up over the batch instead of averaging, so the gradients, and with SGD "
+        "the steps, grow with the batch size.",
+        "Average over the batch: keras.ops.mean in place of keras.ops.sum.",
+        tries=("learning rate ×0.01", "learning rate ×0.1"),
+        soft=True,
+    )
 
 
 def is_one_hot(y: np.ndarray) -> bool:
@@ -440,11 +446,10 @@ def _are_shares(y: np.ndarray) -> bool:
     return is_table and bool((y >= 0).all() and np.allclose(y.sum(axis=1), 1, atol=1e-4))
 
 
-def _classes(e: Evidence) -> int:
+def _classes(y: np.ndarray | None) -> int:
     """Return the number of classes that the targets name; 0 if they are numbers or unknown."""
-    if not e.data.targets:
+    if y is None:
         return 0
-    y = e.data.targets[-1]
     if is_one_hot(y):
         return int(y.shape[-1])
     values = np.unique(y)
@@ -452,8 +457,8 @@ def _classes(e: Evidence) -> int:
     return len(values) if whole and len(values) <= 100 and values.min() >= -1 else 0
 
 
-def _cross_entropy(e: Evidence) -> str:
-    one_hot = bool(e.data.targets) and is_one_hot(e.data.targets[-1])
+def _cross_entropy(y: np.ndarray | None) -> str:
+    one_hot = y is not None and is_one_hot(y)
     return "categorical_crossentropy" if one_hot else "sparse_categorical_crossentropy"
 
 
@@ -580,3 +585,44 @@ def too_strong_penalty(e: Evidence, t: ThresholdValues) -> Observation | None:
     )
     found = of_data("share of the penalties in the loss", share, t.penalty_share, sentence)
     return Observation([], len(e.epochs) - 1, [found, *fall_of_loss(e, t.falls_well)])
+
+
+@Rule(
+    severity="warning",
+    thresholds=(
+        Threshold(
+            "skill_at_inference",
+            0.1,
+            "skill of the predictions, as a share of that of the training steps, below which batch "
+            "normalization has not settled",
+        ),
+    ),
+    explanation="The training steps normalize by the moments of the batch, predictions by moving "
+    "averages. These are still near where they started, or follow batches that differ too much, so "
+    "the predictions are far worse than the training loss says.",
+    remedies=(
+        Remedy(
+            "Let the averages follow faster: BatchNormalization(momentum=0.9).",
+            ("batch normalization, momentum 0.9",),
+        ),
+        Remedy("Train for more steps, or with larger batches.", ()),
+        Remedy("Use LayerNormalization, which is the same in training and in prediction.", ()),
+    ),
+    reference="Wu & Johnson, Rethinking 'batch' in BatchNorm (2021), section 3",
+    needs=(MODEL, INPUTS, TARGETS),
+)
+def unsettled_batchnorm(e: Evidence, t: ThresholdValues) -> Observation | None:
+    """Detect batch normalization whose moving averages make predictions useless."""
+    if not e.has_batchnorm or e.data.inference_loss is None or not e.skill > 0.3:
+        return None
+    loss = e.data.inference_loss()
+    skill = (e.data.constant_loss - loss) / (e.data.constant_loss - e.data.perfect_loss)
+    if not skill < t.skill_at_inference * e.skill:
+        return None
+    sentence = (
+        f"the loss of predictions for the sample is {number(loss)}, that of the best constant "
+        f"prediction {number(e.data.constant_loss)}, that of the last training steps "
+        f"{number(e.last_loss)}"
+    )
+    found = of_data("skill of the predictions", skill, t.skill_at_inference * e.skill, sentence)
+    return Observation([], len(e.epochs) - 1, [found])

@@ -239,7 +239,7 @@ class Rule:
             self.name,
             "note" if found.harmless else self.severity,
             tuple(found.layers),
-            int(e.epochs[found.record]),
+            int(e.epochs[found.record]) if len(e.epochs) else 0,  # before training
             tuple(found.evidence),
             found.explanation or self.explanation,
             tuple(remedy.text for remedy in open_ones or remedies),

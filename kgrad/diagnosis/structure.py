@@ -78,6 +78,10 @@ class Structure:
         first = {one for node in inputs for one in self._graph.successors(node)}
         return bool(first) and all(self._kinds[one] in kinds for one in first)
 
+    def has(self, kind: str) -> bool:
+        """Return whether a layer is of this class; False if the graph is unknown."""
+        return kind in self._kinds.values()
+
     def ends_with(self, kind: str) -> bool:
         """Return whether all outputs are those of a layer of this class."""
         last = [node for node in self._graph if not self._graph.out_degree(node)]

@@ -63,6 +63,29 @@ _CLIPPED = Quantity(
 )
 
 
+_STILL_FALLING = Quantity(
+    "fall of the loss in the second half of the records",
+    "the loss fell by {value} in the second half of the records (threshold {threshold})",
+    percent,
+)
+_OVERFIT = Quantity(
+    "validation loss divided by its smallest value",
+    "the validation loss is {value} times its smallest value (threshold {threshold})",
+)
+_VALIDATION_FAR = Quantity(
+    "smallest validation loss divided by the training loss at its start",
+    "even the smallest validation loss is {value} times the training loss at its start (threshold "
+    "{threshold})",
+)
+_OTHER_DATA = (
+    "The validation data seem to have another scale, other preprocessing or other labels than the "
+    "training data."
+)
+_SAME_PREPROCESSING = Remedy(
+    "Compare mean and standard deviation of both inputs and both targets; scale both by those of "
+    "the training data.",
+    (),
+)
 _POSITIVE = ("learning rate ×-1",)
 
 
@@ -204,6 +227,8 @@ def _equal_units(e: Evidence) -> Observation | None:
         CLIP,
     ),
     reference="Karpathy, CS231n notes: ratio of updates to weights about 1e-3 a step",
+    needs=(KERNELS_OR_MODEL,),
+    before_training=True,
 )
 def moving_too_far(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect kernels that change by more than their own size while the loss jumps or stays."""
@@ -219,7 +244,7 @@ def moving_too_far(e: Evidence, t: ThresholdValues) -> Observation | None:
     harmful = e.rises | e.falls_less(t.falls_hardly)
     if not e.falls_by(t.falls_well):  # a single large step may have been one in the right direction
         lasting = [np.mean(movement[r:] > t.far) >= t.persistent for r in range(len(movement))]
-        harmful |= np.array(lasting)
+        harmful |= np.array(lasting, bool)
     for threshold, where in ((t.very_far, True), (t.far, harmful)):
         far = (movement > threshold) & where
         if far.any():
@@ -345,6 +370,90 @@ def always_clipped(e: Evidence, t: ThresholdValues) -> Observation | None:
         *fall_of_loss(e, t.falls_well),
     ]
     return Observation([], r, evidence)
+
+
+@Rule(
+    severity="warning",
+    thresholds=(
+        Threshold(
+            "still_falling",
+            0.1,
+            "share by which the loss fell in the second half of the records, above which more "
+            "epochs would help; noted unless the loss falls well",
+        ),
+    ),
+    explanation="Nothing seems wrong, but training ended while the loss was still falling.",
+    remedies=(
+        Remedy("Train for more epochs.", ()),
+        Remedy("Try a learning rate that is three times larger.", ()),
+    ),
+    reference="Goodfellow, Bengio & Courville, Deep Learning (2016), section 11.4",
+    needs=(LOSS,),
+    fallback=True,
+)
+def too_few_steps(e: Evidence, t: ThresholdValues) -> Observation | None:
+    """Note a loss that was still falling when training ended."""
+    if e.loss is None or len(e.loss) < 4 or e.falls_by(t.falls_well) or np.isnan(e.floor):
+        return None
+    half = len(e.loss) // 2
+    before, last = e.loss[half] - e.floor, e.loss[-1] - e.floor
+    fallen = (before - last) / before if before > 0 else 0.0
+    if not fallen > t.still_falling:
+        return None
+    r = len(e.loss) - 1
+    found = measured(e, r, _STILL_FALLING, fallen, t.still_falling)
+    return Observation([], r, [found], harmless=True)
+
+
+@Rule(
+    severity="warning",
+    thresholds=(
+        Threshold(
+            "overfit",
+            1.2,
+            "validation loss at the end divided by its smallest value, from which it counts as "
+            "overfitting if the training loss fell on by a fifth",
+        ),
+        Threshold(
+            "validation_far",
+            3.0,
+            "smallest validation loss divided by the training loss's first value, or that of a "
+            "constant, above which the validation data seem to be of another kind",
+        ),
+    ),
+    explanation="The model fits the training data better and better, and other data worse.",
+    remedies=(
+        Remedy(
+            "Keep the best epoch: keras.callbacks.EarlyStopping(patience=3, "
+            "restore_best_weights=True).",
+            (),
+        ),
+        Remedy("Use more data, augmentation, dropout of 0.2 to 0.5, or weight decay.", ()),
+    ),
+    reference="Goodfellow, Bengio & Courville, Deep Learning (2016), sections 5.2 and 7.8",
+    needs=(LOSS,),
+)
+def validation_differs(e: Evidence, t: ThresholdValues) -> Observation | None:
+    """Note a validation loss that rises while the training loss falls, or is far above it."""
+    validation = e.history.logs.get("val_loss")
+    if validation is None or e.loss is None or np.isnan(e.floor):
+        return None
+    known = np.flatnonzero(np.isfinite(validation))
+    if len(known) < 3:
+        return None
+    best = int(known[np.argmin(validation[known])])
+    last = int(known[-1])
+    smallest, now = validation[best] - e.floor, validation[last] - e.floor
+    usual = e.first_loss - e.floor
+    if usual > 0 and smallest > t.validation_far * usual and e.falls_by(t.falls_well):
+        found = measured(e, best, _VALIDATION_FAR, smallest / usual, t.validation_far)
+        return Observation([], best, [found], _OTHER_DATA, [_SAME_PREPROCESSING], harmless=True)
+    fell_on = e.loss[last] - e.floor < 0.8 * (e.loss[best] - e.floor)
+    if smallest <= 0 or not fell_on or not now > t.overfit * smallest:
+        return None
+    found = measured(e, last, _OVERFIT, now / smallest, t.overfit)
+    sentence = f"{found.sentence[:-1]}, at epoch {int(e.epochs[best])}."
+    return Observation([], best, [found._replace(sentence=sentence)], harmless=True)
 
 
 @Rule(

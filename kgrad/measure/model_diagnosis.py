@@ -65,7 +65,7 @@ def diagnose(
         if X is not None or y is not None:
             data = read_data(model, X, y)
             if not _has_weights_of(model, history):
-                data = data._replace(predict=None)
+                data = data._replace(predict=None, inference_loss=None)
     elif X is not None or y is not None:
         raise ValueError(
             "X and y are compared with the model, received them without a model: call "

@@ -19,6 +19,7 @@ from typing_extensions import Self
 from kgrad.diagnosis import ModelFacts
 from kgrad.diagnosis.diagnosing import Watch
 from kgrad.measure.backends.current import backend
+from kgrad.measure.keras_models.data import read_data
 from kgrad.measure.keras_models.facts import read_facts
 from kgrad.measure.keras_models.weights import Selection, checked_selection, describe_weights
 from kgrad.measure.probe import Probe
@@ -85,15 +86,17 @@ class GradientTracker(keras.callbacks.Callback):
         log_dir: folder for TensorBoard to which every record is also written; needs
             `pip install "kgrad[tensorboard]"`.
         diagnose: whether to log a warning to "kgrad" when a finding first appears, one line each.
-        stop_on: rules whose findings end the `fit`: `("nonfinite", "exploding")`.
+            What shows in the model and in the data of the probe is logged before the first step.
+        stop_on: rules whose findings end the `fit`: `("nonfinite", "exploding")`. A finding before
+            the first step is an error: `("output_loss_mismatch", "wrong_embedding_inputs")`.
         metadata: entries for the history's metadata besides versions and settings.
 
     Raises:
         ModuleNotFoundError: if `log_dir` is given and the package tensorboard is missing.
         TypeError: if an argument has the wrong type.
         ValueError: if an argument is not as described. Errors that depend on the model or the
-            optimizer are raised by `fit` and `attach`, before they train; OSError if the journal or
-            the folder cannot be written.
+            optimizer are raised by `fit` and `attach`, before they train, and so is a finding that
+            `stop_on` names; OSError if the journal or the folder cannot be written.
 
     Example:
         >>> from kgrad import create_model, make_dataset
@@ -313,6 +316,13 @@ class GradientTracker(keras.callbacks.Callback):
             self._probe = Probe(self.model, *self._probe_data)
         self._open_writer(self.model)
         self._follow_model()
+        if self._watch is not None and self.model.built and self._read_facts is not None:
+            data = None if self._probe_data is None else read_data(self.model, *self._probe_data)
+            try:
+                self._watch.look_before_training(self._read_facts(), data)
+            except BaseException:  # a refused model must be left as it was
+                self._end()
+                raise
         self._stop_fit = listen_to_fit(self.model, self)
 
     def carried(self) -> list[tuple[keras.optimizers.Optimizer, backend.Totals]]:
@@ -415,7 +425,7 @@ class GradientTracker(keras.callbacks.Callback):
         self._end()
 
     def _follow_model(self) -> None:
-        # Read only once per fit, when the first record is diagnosed.
+        # Read only once per fit.
         self._read_facts = cache(partial(read_facts, self.model))
         outputs = () if self._probe is None else self._probe.outputs
         now = {id(variable) for variable in self.model.trainable_variables}

@@ -7,19 +7,21 @@ import pytest
 from diagnosis.test_diagnosing import FALLING, FLAT, ROOT, history_of
 
 from kgrad.diagnosis import ModelFacts, diagnose
-from kgrad.diagnosis.evidence import Data, Dropout, Evidence
+from kgrad.diagnosis.evidence import Data, Dropout, Evidence, Head
+from kgrad.records.history import GradientHistory
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(200, 3))
-REGRESSION = ModelFacts("last", "linear", 1, "mean_squared_error")
-BINARY = ModelFacts("last", "sigmoid", 1, "binary_crossentropy")
-CLASSES = ModelFacts("last", "softmax", 3, "categorical_crossentropy")
+REGRESSION = Head("last", "linear", 1, "mean_squared_error")
+BINARY = Head("last", "sigmoid", 1, "binary_crossentropy")
+CLASSES = Head("last", "softmax", 3, "categorical_crossentropy")
 ONE_HOT = np.eye(3)[RANDOM.integers(3, size=200)]
 LABELS = ONE_HOT.argmax(1)
 
 
 def first(facts, data=None, loss=FLAT, update=ROOT, **options):
     """The first finding's rule, its layers, and the first measurement's value and sentence."""
+    facts = ModelFacts((facts,)) if isinstance(facts, Head) else facts
     found = diagnose(history_of(1.0, loss, update=update, **options), facts, data)
     if not found:
         return None
@@ -86,7 +88,7 @@ def test_without_data_the_size_is_read_off_the_gradients(normalized):
     ],
 )
 def test_an_embedding_takes_integers_for_which_it_has_rows(x, sentence):
-    facts = REGRESSION._replace(embeddings=10)
+    facts = ModelFacts((REGRESSION,), embeddings=10)
     found = first(facts, Data(inputs=(np.array(x, float),)))
     assert (found and found[3]) == sentence
     assert found is None or found[0] == "wrong_embedding_inputs"
@@ -174,7 +176,7 @@ def test_a_hard_mismatch_is_found_even_if_the_loss_falls(facts, y, words):
 def test_a_soft_mismatch_is_a_note_if_the_loss_falls(facts, data):
     data = data._replace(constant_loss=0.7, perfect_loss=0.0)
     assert first(facts, data)[0] == "output_loss_mismatch"
-    found = diagnose(history_of(1.0, FALLING), facts, data)
+    found = diagnose(history_of(1.0, FALLING), ModelFacts((facts,)), data)
     assert found.rules == ()
     assert [(note.rule, note.severity) for note in found.notes] == [
         ("output_loss_mismatch", "note")
@@ -191,7 +193,8 @@ def test_what_fits_is_no_finding():
         (REGRESSION, X[:, 0]),
         (REGRESSION._replace(loss="poisson"), np.abs(X[:, 0])),
     ):
-        found = diagnose(history_of(1.0, FLAT, update=ROOT), facts, Data(targets=(np.asarray(y),)))
+        data = Data(targets=(np.asarray(y),))
+        found = diagnose(history_of(1.0, FLAT, update=ROOT), ModelFacts((facts,)), data)
         assert "output_loss_mismatch" not in found.rules and found.notes == (), (facts, found)
 
 
@@ -199,23 +202,25 @@ def test_what_fits_is_no_finding():
 
 
 def test_hidden_layers_without_an_activation_are_named():
-    facts = REGRESSION._replace(activations=(("a", "linear"), ("b", "relu"), ("c", "linear")))
+    facts = ModelFacts((REGRESSION,), activations=(("a", "linear"), ("b", "relu"), ("c", "linear")))
     assert first(facts)[:3] == ("no_nonlinearity", ("a", "c"), 2 / 3)
     assert first(facts, loss=FALLING) is None
-    half = REGRESSION._replace(activations=(("a", "linear"), ("b", "relu")))
+    half = ModelFacts((REGRESSION,), activations=(("a", "linear"), ("b", "relu")))
     assert first(half) is None
 
 
 def test_too_much_dropout_and_dropout_of_the_outputs_are_named():
-    facts = REGRESSION._replace(dropouts=(Dropout("a", 0.5), Dropout("b", 0.7), Dropout("c", 0.8)))
+    facts = ModelFacts(
+        (REGRESSION,), dropouts=(Dropout("a", 0.5), Dropout("b", 0.7), Dropout("c", 0.8))
+    )
     assert first(facts)[:3] == ("too_much_dropout", ("b", "c"), 0.8)
     assert first(facts, loss=FALLING) is None
-    last = REGRESSION._replace(dropouts=(Dropout("a", 0.5), Dropout("b", 0.1, True)))
+    last = ModelFacts((REGRESSION,), dropouts=(Dropout("a", 0.5), Dropout("b", 0.1, True)))
     assert first(last)[:3] == ("too_much_dropout", ("b",), 0.1)
 
 
 def test_penalties_that_are_most_of_the_loss_are_found():
-    facts = BINARY._replace(penalties=(("hidden_2/kernel", 2 / ROOT**2),))  # 2 at each record
+    facts = ModelFacts((BINARY,), penalties=(("hidden_2/kernel", 2 / ROOT**2),))  # 2 at each record
     loss = [2 + share * np.log(2) for share in (1.2, 1, 1, 0.99, 0.99, 0.99)]
     data = Data(targets=(np.arange(200) % 2.0,), constant_loss=np.log(2), perfect_loss=0.0)
     found = first(facts, data, loss)
@@ -227,7 +232,7 @@ def test_penalties_that_are_most_of_the_loss_are_found():
 
 
 def test_a_negative_learning_rate_is_found():
-    found = first(REGRESSION._replace(learning_rate=-0.001))
+    found = first(ModelFacts((REGRESSION,), learning_rate=-0.001))
     assert found[0] == "moving_too_far" and found[3] == "The learning rate is -0.001."
 
 
@@ -249,27 +254,27 @@ def test_a_constant_added_to_the_loss_changes_nothing(added):
     data = Data(targets=(X[:, :1],), constant_loss=0.7 + added, perfect_loss=added)
     for loss in (FALLING, FLAT):
         history = history_of(np.array([1e-6, 1e-6, 1, 1, 1]), np.array(loss) + added)
-        e = Evidence(history, REGRESSION._replace(loss="my_loss"), data)
+        e = Evidence(history, ModelFacts((REGRESSION._replace(loss="my_loss"),)), data)
         assert e.fall == pytest.approx(1 - loss[-1] / 0.7)
-        rules = diagnose(history, REGRESSION._replace(loss="my_loss"), data).rules
+        rules = diagnose(history, ModelFacts((REGRESSION._replace(loss="my_loss"),)), data).rules
         assert rules == (() if loss is FALLING else ("vanishing",))
-        rules = diagnose(history, REGRESSION._replace(loss="my_loss")).rules
+        rules = diagnose(history, ModelFacts((REGRESSION._replace(loss="my_loss"),))).rules
         assert rules == (() if loss is FALLING else ("vanishing",))
 
 
 def test_a_sum_over_the_batch_is_compared_with_that_of_a_constant_over_a_batch():
     """Ten steps an epoch of 200 rows are batches of 20; 100 rows were sampled."""
     data = Data(targets=(X[:100, :1],), samples=200, constant_loss=50.0, perfect_loss=0.0)
-    e = Evidence(history_of(1.0, (20.0, 10.0, 5.0, 5.0, 5.0, 5.0)), REGRESSION, data)
+    e = Evidence(history_of(1.0, (20.0, 10.0, 5.0, 5.0, 5.0, 5.0)), ModelFacts((REGRESSION,)), data)
     assert e.constant_loss == 50
-    e = Evidence(e.history, REGRESSION, data._replace(summed=True))
+    e = Evidence(e.history, ModelFacts((REGRESSION,)), data._replace(summed=True))
     assert e.constant_loss == 10 and e.skill == 0.5
 
 
 def test_skill_is_the_coefficient_of_determination():
     y = X[:, :1]
     data = Data(targets=(y,), constant_loss=float(y.var()), perfect_loss=0.0)
-    e = Evidence(history_of(1.0, (2.0, 1.0, 0.6, 0.4, 0.3, 0.3)), REGRESSION, data)
+    e = Evidence(history_of(1.0, (2.0, 1.0, 0.6, 0.4, 0.3, 0.3)), ModelFacts((REGRESSION,)), data)
     assert e.skill == pytest.approx(1 - 0.3 / y.var())
 
 
@@ -285,3 +290,117 @@ def test_a_loss_that_is_still_falling_fast_is_given_time():
     data = Data(targets=(X[:, :1],), constant_loss=1.0, perfect_loss=0.0)
     assert first(REGRESSION, data, (1.2, 1.05, 0.98)) is None
     assert first(REGRESSION, data, (1.2, 0.9805, 0.98))[0] == "not_improving"
+
+
+def test_each_head_is_compared_with_its_own_targets():
+    """The mismatch that harms comes before one that the second head can live with."""
+    facts = ModelFacts((REGRESSION._replace(layer="a"), BINARY._replace(layer="b")))
+    fits = Data(targets=(X[:, :1], LABELS == 0))
+    assert "output_loss_mismatch" not in diagnose(history_of(1.0, FLAT), facts, fits).rules
+    found = first(facts, Data(targets=(X[:, :1], LABELS)), FALLING)
+    assert found[:2] == ("output_loss_mismatch", ("b",))
+    found = first(facts, Data(targets=(1000 * X[:, :1], LABELS == 0)))
+    assert found[:2] == ("targets_out_of_scale", ("a",))
+    soft = ModelFacts((REGRESSION._replace(loss="mean_absolute_percentage_error"), BINARY))
+    data = Data(targets=(np.maximum(X[:, :1], 0), LABELS))
+    assert first(soft, data, FALLING)[3].startswith("last: 38 % of the targets are outside 0 to 1")
+
+
+# Notes.
+
+
+def notes(history, facts=None, data=None):
+    found = diagnose(history, facts, data)
+    assert found.rules == ()
+    return {note.rule: str(note.evidence[0]) for note in found.notes}
+
+
+def test_constant_and_copied_columns_are_noted():
+    facts = ModelFacts((REGRESSION,))
+
+    def noted(x):
+        return notes(history_of(1.0, FALLING), facts, Data(inputs=(x,))).get("idle_columns")
+
+    assert noted(X) is None
+    constant = np.column_stack([X, np.full(len(X), 7.0), np.zeros(len(X))])
+    assert noted(constant) == "Column 4 is always 7, and 1 more are constant."
+    assert noted(np.column_stack([X, X[:, 1]])) == "Column 4 is the same as column 2."
+
+
+def with_validation(loss, validation):
+    before = history_of(1.0, loss)
+    history = GradientHistory(before.weights, before.statistics)
+    for i, value in enumerate(validation):
+        record = before.record(i)
+        logs = record["logs"] | {"val_loss": value}
+        history.append(record["epoch"], record["step"], record["values"], logs)
+    return history
+
+
+def test_a_validation_loss_that_rises_while_the_loss_falls_is_noted():
+    falling = [1.0, 0.8, 0.5, 0.3, 0.1, 0.05]
+    overfit = notes(with_validation(falling, [np.nan, 0.8, 0.6, 0.7, 0.8, 0.9]))
+    assert overfit == {
+        "validation_differs": "Epoch 5: the validation loss is 1.5 times its smallest value "
+        "(threshold 1.2), at epoch 2."
+    }
+    assert notes(with_validation(falling, [np.nan, 0.8, 0.6, 0.4, 0.3, 0.33])) == {}
+    # A loss that rises with the training loss is not overfitting.
+    assert (
+        notes(with_validation([1.0, 0.5, 0.1, 0.2, 0.3, 0.3], [1, 0.6, 0.2, 0.3, 0.4, 0.4])) == {}
+    )
+
+
+def test_a_validation_set_of_another_scale_is_noted():
+    falling = [1.0, 0.8, 0.5, 0.3, 0.1, 0.05]
+    far = notes(with_validation(falling, [np.nan, 9.0, 8.0, 8.0, 8.5, 9.0]))
+    assert far == {
+        "validation_differs": "Epoch 2: even the smallest validation loss is 8 times the training "
+        "loss at its start (threshold 3)."
+    }
+
+
+def test_a_loss_that_still_falls_is_noted_unless_there_is_a_finding():
+    slowly = [1.0, 0.95, 0.9, 0.83, 0.76, 0.7]
+    assert notes(history_of(1.0, slowly)) == {
+        "too_few_steps": "Epoch 5: the loss fell by 16 % in the second half of the records "
+        "(threshold 10 %)."
+    }
+    assert notes(history_of(1.0, [1.0, 0.8, 0.75, 0.75, 0.75, 0.74])) == {}
+    assert diagnose(history_of(1e-6, slowly)).notes == ()
+
+
+def test_one_hot_rows_for_an_embedding_are_found():
+    facts = ModelFacts((BINARY,), embeddings=10)
+    rows = np.eye(6)[np.arange(200) % 6]
+    found = first(facts, Data(inputs=(rows,)))
+    assert found[0] == "wrong_embedding_inputs"
+    assert found[3].startswith("Each row has one 1 among 6 columns")
+    assert first(facts, Data(inputs=(rows,)), FALLING) is None
+
+
+def test_batch_normalization_that_has_not_settled_is_found():
+    """Training reaches a loss of 0.2 of at most 1; predictions are no better than a constant."""
+    graph = {
+        "nodes": [
+            {"id": "input", "kind": "InputLayer", "layers": []},
+            *({"id": f"hidden_{k}", "kind": "Dense"} for k in range(1, 5)),
+            {"id": "norm", "kind": "BatchNormalization", "layers": []},
+        ],
+        "edges": [
+            ["input", "hidden_1"], ["hidden_1", "norm"], ["norm", "hidden_2"],
+            ["hidden_2", "hidden_3"], ["hidden_3", "hidden_4"],
+        ],
+        "assumed": False,
+    }  # fmt: skip
+    data = Data(inputs=(X,), targets=(X[:, :1],), constant_loss=1.0, perfect_loss=0.0)
+    facts = ModelFacts((REGRESSION,))
+    history = history_of(1.0, FALLING, metadata={"graph": graph})
+    settled = data._replace(inference_loss=lambda: 0.3)
+    assert diagnose(history, facts, settled).rules == ()
+    useless = data._replace(inference_loss=lambda: 1.3)
+    (finding,) = diagnose(history, facts, useless)
+    assert finding.rule == "unsettled_batchnorm"
+    assert finding.evidence[0].value == pytest.approx(-0.3)
+    without = history_of(1.0, FALLING)
+    assert diagnose(without, facts, useless).rules == ()

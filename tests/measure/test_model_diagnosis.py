@@ -13,6 +13,7 @@ from diagnosis.test_diagnosing import FALLING, FLAT, ROOT, history_of
 import kgrad
 from kgrad import GradientTracker, create_model, diagnose
 from kgrad.diagnosis import ModelFacts
+from kgrad.diagnosis.evidence import Head
 from kgrad.measure import tracker as tracker_module
 from kgrad.measure.keras_models.facts import read_facts
 
@@ -117,7 +118,7 @@ def nested():
 @pytest.mark.parametrize(
     ("model", "expected"),
     [
-        (two_outputs, ()),
+        (two_outputs, ("output_loss_mismatch",)),
         (nested, ("output_loss_mismatch",)),
         (lambda: keras.Sequential([keras.layers.Dense(3)]), ()),
         (keras.Sequential, ()),
@@ -147,7 +148,7 @@ def test_models_of_all_kinds_can_be_read(model, expected):
 def test_the_activation_of_the_last_operation_is_read(operation, activation):
     inputs = keras.Input((4,))
     model = keras.Model(inputs, operation(dense(2)(inputs)))
-    assert read_facts(model).activation == activation
+    assert read_facts(model).head.activation == activation
 
 
 def test_targets_are_compared_only_if_the_loss_compares_them():
@@ -177,18 +178,26 @@ def test_the_facts_about_a_model_are_read():
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
     model = compiled(hidden, dense(5, "tanh"), loss=loss)
     assert read_facts(model) == ModelFacts(
-        last_layer="last",
-        activation="tanh",
-        units=5,
-        loss="sparse_categorical_crossentropy",
-        from_logits=True,
-        ignored_class=-1,
+        heads=(
+            Head(
+                layer="last",
+                activation="tanh",
+                units=5,
+                loss="sparse_categorical_crossentropy",
+                from_logits=True,
+                ignored_class=-1,
+            ),
+        ),
         equal_units=("same",),
         activations=(("same", "linear"),),
         penalties=((hidden.kernel.path, 0.01),),
         learning_rate=pytest.approx(0.01),
     )
-    assert read_facts(two_outputs()) == ModelFacts()
+    heads = read_facts(two_outputs()).heads
+    assert [(one.layer, one.activation, one.units, one.loss) for one in heads] == [
+        ("last", "softmax", 1, "mean_squared_error"),
+        (heads[1].layer, "linear", 2, "mean_squared_error"),
+    ]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

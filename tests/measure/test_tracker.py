@@ -516,7 +516,7 @@ def test_steps_that_overflowed_are_counted_and_in_no_mean(every):
         np.testing.assert_array_equal(history["nonfinite_steps"][record], bad)
         if folded:
             means = [np.mean([np.mean(np.abs(s[w])) for s in folded]) for w in range(4)]
-            np.testing.assert_allclose(history["mean_abs"][record], means, 3e-3)
+            np.testing.assert_allclose(history["mean_abs"][record], means, 3e-3, atol=3e-4)
         else:
             assert np.isnan(history["mean_abs"][record]).all()
 

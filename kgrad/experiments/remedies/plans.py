@@ -66,6 +66,7 @@ CHANGES = (
     ),
     Change("normalization", "normalization batch", {"normalization": "batch"}),
     Change("normalization", "normalization layer", {"normalization": "layer"}),
+    Change("normalization", "batch normalization, momentum 0.9", {"momentum": 0.9}),
     Change("skip_connections", "skip connections", {"skip_connections": True}),
     Change("clipping", "clipping, norm 1", {"global_clipnorm": 1.0}),
     Change("clipping", "no clipping", {"global_clipnorm": None}),
@@ -120,6 +121,8 @@ def plan_change(
         return _skipping(graph)
     if "output" in settings:
         return _fitting_output(graph, loss, tasks)
+    if "momentum" in settings:
+        return _faster_averages(graph, settings["momentum"])
     if "dropout" in settings:
         return _less_dropout(graph, settings["dropout"])
     if "penalties" in settings:
@@ -166,6 +169,16 @@ def _fitting_output(graph: LayerGraph, loss: Any, tasks: Sequence[Task]) -> Plan
     configs: dict[int, dict[str, Any]] = {id(one): {"activation": "linear"} for one in behind}
     configs[id(last)] = {"units": units, "activation": wanted}
     return Plan(configs, words=f"{last.name}: {units} {wanted} outputs, {better}", loss=better)
+
+
+def _faster_averages(graph: LayerGraph, momentum: float) -> Plan:
+    layers = [layer for _, layer in graph.hidden_inside(everything=True)]
+    found = [one for one in layers if isinstance(one, keras.layers.BatchNormalization)]
+    changing = [one for one in found if one.momentum > momentum]
+    if not changing:
+        raise ValueError(f"no batch normalization has a momentum above {momentum:g}")
+    words = f"momentum {momentum:g} in {_named(changing)}"
+    return Plan({id(one): {"momentum": momentum} for one in changing}, words=words)
 
 
 def _less_dropout(graph: LayerGraph, rate: float) -> Plan:

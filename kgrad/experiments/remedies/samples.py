@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from kgrad.experiments.remedies.skill import Task, read_task
-from kgrad.measure.keras_models.facts import read_facts
+from kgrad.measure.keras_models.facts import losses_of, read_facts
 
 # Standardizing changes little if every column is already this near to mean 0 and deviation 1.
 _NEAR = 0.25
@@ -61,10 +61,10 @@ def read_samples(model: keras.Model, X: Any, y: Any) -> Samples:
             "X and y must have the same number of samples, at least 1, received "
             f"{', '.join(map(str, lengths))}"
         )
-    facts = read_facts(model)
-    losses = _losses(model, len(targets))
-    tasks = [read_task(*pair, facts.activation) for pair in zip(targets, losses, strict=True)]
-    return Samples(X, y, targets, tasks, facts.from_logits)
+    head = read_facts(model).head
+    losses = losses_of(model, len(targets))
+    tasks = [read_task(*pair, head.activation) for pair in zip(targets, losses, strict=True)]
+    return Samples(X, y, targets, tasks, head.from_logits)
 
 
 def _arrays(name: str, value: Any) -> Any:
@@ -85,15 +85,6 @@ def _array(name: str, value: Any) -> np.ndarray:
             "a few thousand samples"
         )
     return array.astype(keras.config.floatx()) if array.dtype.kind == "f" else array
-
-
-def _losses(model: keras.Model, count: int) -> list[Any]:
-    """Return the compiled loss of each output; None where it is unknown."""
-    loss = getattr(model, "loss", None)
-    if isinstance(loss, Mapping):
-        loss = [loss.get(name) for name in getattr(model, "output_names", loss)]
-    losses = list(loss) if isinstance(loss, list | tuple) else [loss] * count
-    return losses if len(losses) == count else [None] * count
 
 
 def changed_samples(

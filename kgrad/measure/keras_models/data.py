@@ -57,7 +57,10 @@ def read_data(model: keras.Model, X: Any = None, y: Any = None) -> Data:
         targets = [_numbers("y", array) for array in targets]
     data = Data(tuple(inputs), tuple(targets), samples)
     if inputs:
-        data = data._replace(predict=_predictor(model, inputs))
+        predict = _predictor(model, inputs)
+        data = data._replace(
+            predict=predict, inference_loss=_inference_loss(model, targets, predict)
+        )
     return data._replace(**_simple_losses(model, targets))
 
 
@@ -139,6 +142,20 @@ def _predictor(
         return tuple(np.asarray(output, np.float64) for output in outputs)
 
     return predict
+
+
+def _inference_loss(
+    model: keras.Model, targets: list[np.ndarray], predict: Callable[[], tuple[np.ndarray, ...]]
+) -> Callable[[], float] | None:
+    heads = _heads(model, len(targets))
+    if heads is None:
+        return None
+
+    def loss_now() -> float:
+        parts = zip(heads, targets, predict(), strict=True)
+        return sum(weight * _value(loss, y, output) for (loss, weight, _), y, output in parts)
+
+    return loss_now
 
 
 def _simple_losses(model: keras.Model, targets: list[np.ndarray]) -> dict[str, Any]:

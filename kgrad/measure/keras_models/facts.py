@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from kgrad.diagnosis import ModelFacts
-from kgrad.diagnosis.evidence import Dropout
+from kgrad.diagnosis.evidence import Dropout, Head
 from kgrad.measure.keras_models.graph import LayerGraph
 from kgrad.measure.keras_models.layers import (
     activation_name,
@@ -42,35 +42,13 @@ def read_facts(model: Any) -> ModelFacts:
         raise TypeError(f"model must be a Keras model, received {type(model).__name__}")
     names = name_layers(model)
     equal_units = tuple(names[id(layer)] for layer in _layers_with_equal_units(model))
-    last = _last_operation(model)
-    if last is None:
-        return ModelFacts(equal_units=equal_units)
-    shape = getattr(model, "output_shape", None)
-    if isinstance(shape, tuple) and shape and isinstance(shape[-1], int):
-        units = shape[-1]
-    else:
-        units = int(getattr(last, "units", 0) or 0)
-    loss = getattr(model, "loss", None)
-    if isinstance(loss, list | tuple | dict) and len(loss) == 1:
-        loss = next(iter(loss.values() if isinstance(loss, dict) else loss))
-    options = getattr(loss, "_fn_kwargs", {})
-    activation = _activation(last)
     optimizer = getattr(model, "optimizer", None)
     return ModelFacts(
-        last_layer=names.get(id(last), last.name),
-        activation=activation,
-        units=units,
-        loss=loss_name(loss),
-        from_logits=bool(options.get("from_logits", False)),
-        ignored_class=getattr(loss, "ignore_class", options.get("ignore_class")),
+        heads=_heads(model, names),
         regularized=any(
             _regularizer(w) and not _is_l2(_regularizer(w)) for w in model.trainable_weights
         ),
         equal_units=equal_units,
-        # Keras's TensorFlow backend computes these losses from what enters the activation.
-        from_activation=keras.backend.backend() == "tensorflow"
-        and activation in ("sigmoid", "softmax")
-        and not isinstance(last, keras.layers.Softmax),
         activations=tuple(_hidden_activations(model, names)),
         dropouts=tuple(_dropouts(model, names)),
         penalties=_penalties(model),
@@ -79,20 +57,80 @@ def read_facts(model: Any) -> ModelFacts:
     )
 
 
-def _last_operation(model: keras.Model) -> Any:
-    """Return the layer or operation that produces the model's only output; None if unknown.
+def _heads(model: keras.Model, names: dict[int, str]) -> tuple[Head, ...]:
+    """Return the outputs of a model with their losses; none if one of them is unknown."""
+    last = _last_operations(model)
+    losses = losses_of(model, len(last))
+    shapes = getattr(model, "output_shape", None)
+    shapes = list(shapes.values()) if isinstance(shapes, dict) else shapes
+    shapes = shapes if isinstance(shapes, list) else [shapes]
+    heads = []
+    for i, (operation, loss) in enumerate(zip(last, losses, strict=True)):
+        shape = shapes[i] if len(shapes) == len(last) else None
+        if isinstance(shape, tuple) and shape and isinstance(shape[-1], int):
+            units = shape[-1]
+        else:
+            units = int(getattr(operation, "units", 0) or 0)
+        options = getattr(loss, "_fn_kwargs", {})
+        activation = _activation(operation)
+        heads.append(
+            Head(
+                layer=names.get(id(operation), operation.name),
+                activation=activation,
+                units=units,
+                loss=loss_name(loss),
+                from_logits=bool(options.get("from_logits", False)),
+                ignored_class=getattr(loss, "ignore_class", options.get("ignore_class")),
+                # Keras's TensorFlow backend computes these losses from what enters the activation.
+                from_activation=keras.backend.backend() == "tensorflow"
+                and activation in ("sigmoid", "softmax")
+                and not isinstance(operation, keras.layers.Softmax),
+            )
+        )
+    return tuple(heads)
 
-    It is unknown for subclassed models, whose order of layers is not the order of their calls.
+
+def losses_of(model: keras.Model, count: int) -> list[Any]:
+    """Return the compiled loss of each output; None where it is unknown."""
+    loss = getattr(model, "loss", None)
+    if isinstance(loss, dict):
+        names = getattr(model, "output_names", None) or list(loss)
+        loss = [loss.get(name) for name in names] if count > 1 else list(loss.values())
+    losses = list(loss) if isinstance(loss, list | tuple) else [loss] * count
+    return losses if len(losses) == count else [None] * count
+
+
+def _last_operations(model: keras.Model) -> list[Any]:
+    """Return the layer or operation that produces each output of a model; none if unknown.
+
+    They are unknown for subclassed models, whose order of layers is not the order of their calls.
     """
-    last: Any = model
-    while isinstance(last, keras.Model):
-        parts = last.layers if isinstance(last, keras.Sequential) else []
-        parts = getattr(last, "operations", parts)
-        if not parts or len(getattr(last, "outputs", None) or [last]) != 1:
-            return None
-        arranged = [one for one in parts if type(one).__name__ not in _ARRANGING]
-        last = (arranged or parts)[-1]
-    return last
+    if isinstance(model, keras.Sequential):
+        one = _last_of(model.layers)
+        return _last_operations(one) if isinstance(one, keras.Model) else [one] if one else []
+    outputs = getattr(model, "outputs", None)
+    if not outputs or not hasattr(model, "operations"):
+        return []
+    if len(outputs) == 1:
+        last = [_last_of(model.operations)]
+    else:
+        last = [_arranged(tensor) for tensor in outputs]
+    found = [_last_operations(one) if isinstance(one, keras.Model) else [one] for one in last]
+    return [one[0] for one in found] if all(len(one) == 1 for one in found) else []
+
+
+def _last_of(parts: list[Any]) -> Any:
+    """Return the last of a chain of layers that does more than arrange values."""
+    kept = [one for one in parts if type(one).__name__ not in _ARRANGING]
+    return (kept or parts or [None])[-1]
+
+
+def _arranged(tensor: keras.KerasTensor) -> Any:
+    """Return the operation that produces a tensor, before layers that only arrange values."""
+    operation, node, _ = tensor._keras_history
+    if type(operation).__name__ in _ARRANGING:
+        return _arranged(operation._inbound_nodes[node].input_tensors[0])
+    return operation
 
 
 def _graph(model: keras.Model) -> LayerGraph | None:
