@@ -17,6 +17,7 @@ if not __package__:  # run as a file
 
 from benchmarks.diagnosis import gallery, score
 from benchmarks.diagnosis.recipes import FAMILIES, HALVES
+from kgrad.diagnosis import calibration as diagnosis_calibration
 
 HEADER = """\
 # Scores of the diagnosis
@@ -30,6 +31,12 @@ of their fault, and {unclear} runs that are neither clearly ill nor clearly heal
 
 The published rules use their authors' thresholds on kgrad's measurements. If a history lacks what
 a rule needs, the rule reports nothing.
+"""
+
+
+CALIBRATION = """\
+Counted on the half "choose", a first finding of a rule was right in so many runs; the probability
+is (right + 1) / (runs + 2). On the half "report" it is checked.
 """
 
 
@@ -49,6 +56,11 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--tool", help="tool for the misses and the confusion table (default: the first)"
     )
+    parser.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="also write kgrad/diagnosis/calibration.py from the half choose",
+    )
     parser.add_argument("--workers", type=int, default=2, help="number of training processes")
     return parser.parse_args()
 
@@ -67,7 +79,29 @@ def tables(rows: Sequence[dict[str, Any]], found: Any, halves: Sequence[str], to
         parts.append(score.by_family(members, found) + "\n")
         parts.append(f"Families named by *{tool}*, in number of runs (row: the run's family):\n")
         parts.append(score.confusion_table(members, found[tool]) + "\n")
+    if len(halves) > 1 and score.WITH_MODEL in found:
+        parts.append("## How often the first finding is right\n")
+        parts.append(CALIBRATION)
+        of_halves = [
+            score.first_right((row for row in rows if row["half"] == half), found[score.WITH_MODEL])
+            for half in HALVES
+        ]
+        parts.append(score.calibration(*of_halves) + "\n")
     return "\n".join(parts)
+
+
+def write_calibration(rows: Sequence[dict[str, Any]], found: Any) -> None:
+    """Write kgrad's table of how often each first finding is right on the half "choose"."""
+    rows = [row for row in rows if row["half"] == "choose"]
+    path = Path(diagnosis_calibration.__file__)
+    text = path.read_text(encoding="utf-8")
+    text = text[: text.index("HISTORY_ALONE")]
+    tools = {"HISTORY_ALONE": score.HISTORY_ALONE, "WITH_DATA": score.WITH_MODEL}
+    for name, tool in tools.items():
+        counts = score.first_right(rows, found[tool])
+        lines = "".join(f'    "{rule}": {counts[rule]},\n' for rule in sorted(counts))
+        text += f"{name}: dict[str, tuple[int, int]] = {{\n{lines}}}\n"
+    path.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
@@ -87,6 +121,8 @@ def main() -> None:
     halves = HALVES if arguments.half == "both" else (arguments.half,)
     text = tables(rows, found, halves, tool)
     print(text)
+    if arguments.calibrate:
+        write_calibration(rows, found)
     if arguments.output:
         arguments.output.write_text(text, encoding="utf-8")
 

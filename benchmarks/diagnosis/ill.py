@@ -266,8 +266,9 @@ ROWS: dict[str, list[Row]] = {
         )
     ],
     "too_strong_penalty": [
-        Row(f"penalty-{penalty:g}", base, {"network": "penalized_mlp", **net(penalty=penalty)},
-             None, ("vanishing", "dead_units"))
+        Row(f"penalty-{penalty:g}", base,  # whose loss has the penalty, which is not to be judged
+             {"network": "penalized_mlp", "by": "accuracy", **net(penalty=penalty)}, None,
+             ("vanishing", "dead_units"))
         for base, penalty in (
             ("relu-moons", 0.3), ("relu-digits", 0.3), ("relu-adam", 0.1), ("deep-adam", 0.1),
             ("momentum-moons", 0.3), ("rmsprop-circles", 0.1), ("tanh-moons", 0.3),

@@ -3,6 +3,7 @@
 import re
 import string
 import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,40 +12,51 @@ if TYPE_CHECKING:
 _MARKS = re.compile(f"([{re.escape(string.punctuation)}])")
 
 
-def heading(finding: "Finding", seeds: int = 1, runs: int = 1) -> str:
-    """Return a finding's rule, layers and first epoch in one line.
+def heading(finding: "Finding", seeds: int = 1, runs: int = 1, *, place: int = 0) -> str:
+    """Return a finding's role, rule, layers and first epoch in one line.
 
     Args:
         finding: the finding.
         seeds: the number of runs with this finding.
         runs: the number of runs, which differ in the seed alone; of a single run it is not said.
+        place: its place among the findings, which begin with the most likely cause.
     """
     share = f", with {seeds} of {runs} seeds" if runs > 1 else ""
+    role = "may follow from it" if place else "the cause, most likely"
     rule = finding.rule.replace("_", " ")
-    return f"{rule} in {finding.where()}, since epoch {finding.first_epoch}{share}"
+    return f"{role}: {rule} in {finding.where()}, since epoch {finding.first_epoch}{share}"
 
 
-def to_text(finding: "Finding", seeds: int = 1, runs: int = 1) -> str:
-    """Return a finding as lines for a terminal: heading, first evidence, explanation, first remedy.
+def to_text(finding: "Finding", seeds: int = 1, runs: int = 1, *, place: int = 0) -> str:
+    """Return a finding as lines for a terminal.
+
+    They are the heading and the first evidence, and for the cause its explanation and first remedy.
 
     Args:
         finding: the finding.
         seeds: as in `heading`.
         runs: as in `heading`.
+        place: as in `heading`.
     """
     indented = textwrap.TextWrapper(98, initial_indent=" " * 4, subsequent_indent=" " * 4)
-    return "\n".join(
-        [
-            heading(finding, seeds, runs),
-            indented.fill(str(finding.evidence[0])),
-            indented.fill(finding.explanation),
-            f"    → {finding.remedies[0]}",
-        ]
-    )
+    lines = [heading(finding, seeds, runs, place=place), indented.fill(str(finding.evidence[0]))]
+    if not place:
+        lines += [indented.fill(finding.explanation), f"    → {finding.remedies[0]}"]
+    return "\n".join(lines)
+
+
+def consequences_to_markdown(findings: Sequence["Finding"]) -> str:
+    """Return findings that may follow from the cause as Markdown, a line for each."""
+    lines = [
+        f"- {escape_markdown(finding.rule.replace('_', ' '))} in "
+        f"{escape_markdown(finding.where())}: {escape_markdown(finding.evidence[0])}"
+        for finding in findings
+    ]
+    return "\n".join(["**What may follow from it**\n", *lines])
 
 
 def to_markdown(finding: "Finding") -> str:
-    """Return a finding as Markdown: heading, explanation, first evidence and all remedies."""
+    """Return the cause as Markdown: heading, explanation, first evidence and all remedies."""
     title = heading(finding)
     remedies = "\n".join(f"- {escape_markdown(remedy)}" for remedy in finding.remedies)
     return (

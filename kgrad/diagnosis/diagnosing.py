@@ -12,9 +12,9 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from kgrad.diagnosis import data_rules, gradient_rules, model_rules, weight_rules
+from kgrad.diagnosis import calibration, data_rules, gradient_rules, model_rules, weight_rules
 from kgrad.diagnosis.evidence import Data, Evidence, ModelFacts
-from kgrad.diagnosis.findings import Diagnosis, Finding
+from kgrad.diagnosis.findings import Confidence, Diagnosis, Finding
 from kgrad.diagnosis.rules import SHARED, Rule, ThresholdValues
 from kgrad.records.checks import did_you_mean
 from kgrad.records.history import GradientHistory, Weight, require_history
@@ -90,6 +90,8 @@ CAUSES_FIRST = (
     "too_few_steps",
     "idle_columns",
 )
+# Runs of the gallery from which a share of them says something.
+_FEWEST_RUNS = 5
 _NEEDED = ("l2_norm", "weight_l2", "update_l2", "nonfinite_steps")
 # Up to this many records every record is diagnosed, later every tenth: the time per diagnosis grows
 # with the history, and problems of a long run persist for more than a record.
@@ -149,7 +151,16 @@ def diagnose(
     if any(not DECLARED[finding.rule].fallback for finding in findings):
         findings = [finding for finding in findings if not DECLARED[finding.rule].fallback]
     findings.sort(key=lambda finding: CAUSES_FIRST.index(finding.rule))
-    return Diagnosis(findings, _missing(history, evidence), notes)
+    sure = _confidence(findings[0], data) if findings and thresholds is None else None
+    return Diagnosis(findings, _missing(history, evidence), notes, sure)
+
+
+def _confidence(cause: Finding, data: Data | None) -> Confidence | None:
+    """Return how often such a cause was right on the gallery; None with too few runs."""
+    has_data = data is not None and bool(data.inputs and data.targets)
+    counts = calibration.WITH_DATA if has_data else calibration.HISTORY_ALONE
+    found = Confidence(*counts.get(cause.rule, (0, 0)))
+    return found if found.runs >= _FEWEST_RUNS else None
 
 
 def diagnose_before_training(facts: ModelFacts, data: Data | None = None) -> Diagnosis:

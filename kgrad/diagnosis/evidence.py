@@ -249,10 +249,17 @@ class Evidence:
 
     @cached_property
     def penalty(self) -> np.ndarray:
-        """The sum of the L2 penalties at each record, (R,)."""
+        """The mean sum of the L2 penalties over the steps of each record, (R,).
+
+        Between two records they are taken to shrink or grow exponentially, as penalties that
+        outweigh the loss do: the mean of a and b is then (a − b) / log(a / b).
+        """
         factors = [self._penalties.get(weight.path, 0.0) for weight in self.history.weights]
         with np.errstate(all="ignore"):
-            return self.history["weight_l2"] ** 2 @ np.array(factors)
+            end = self.history["weight_l2"] ** 2 @ np.array(factors)
+            start = np.concatenate([end[:1], end[:-1]])
+            changes = np.abs(np.log(start / end)) > 1e-6
+            return np.where(changes, (start - end) / np.log(start / end), end)
 
     @cached_property
     def floor(self) -> float:
@@ -264,7 +271,7 @@ class Evidence:
             return self._of_batch * self.data.perfect_loss
         named = self._loss_name not in ("", "as compiled")
         known = self._loss_name in _ZERO_AT_BEST if named else True
-        # An epoch's mean loss minus the penalty at its end may be a little below 0.
+        # The mean loss of an epoch minus the penalty's estimated mean may be a little below 0.
         below = 0.0 if self.loss is None else np.fmin.reduce(self.loss, initial=0.0)
         negative = below < -1e-3 * float(self.penalty.max(initial=0.0)) and below < 0
         return 0.0 if known and not negative else math.nan

@@ -79,31 +79,73 @@ class Finding:
         return fields | {key: list(fields[key]) for key in ("layers", "remedies", "tries")}
 
 
+class Confidence(NamedTuple):
+    """How often a first finding was right, on the runs of the gallery that thresholds come from.
+
+    Attributes:
+        right: runs of the gallery with this first finding that had the fault it names.
+        runs: runs of the gallery with this first finding.
+    """
+
+    right: int
+    runs: int
+
+    @property
+    def probability(self) -> float:
+        """The probability that the finding is right, (right + 1) / (runs + 2), Laplace's rule."""
+        return (self.right + 1) / (self.runs + 2)
+
+    def __str__(self) -> str:
+        return f"{self.right} of {self.runs} gallery runs with this first finding had this fault"
+
+
 class Diagnosis(Listing[Finding]):
     """The findings on a training run, causes before their consequences; empty for a healthy run.
 
-    Prints as a table, in a terminal and in a notebook.
+    Prints in at most five lines, in a terminal and in a notebook; `details` prints everything.
 
     Attributes:
         missing: what could not be checked because data are missing; empty if nothing.
         notes: what does not fit, but does no visible harm in this run.
+        confidence: how often such a cause was right on the gallery; None if too few of its runs
+            are like this one, or there is no finding.
 
     Args:
         findings: the findings, the most likely cause first.
         missing: what could not be checked because data are missing; empty if nothing.
         notes: what does not fit, but does no visible harm in this run.
+        confidence: how often such a cause was right; None if it is unknown.
     """
 
     def __init__(
-        self, findings: Iterable[Finding], missing: str = "", notes: Iterable[Finding] = ()
+        self,
+        findings: Iterable[Finding],
+        missing: str = "",
+        notes: Iterable[Finding] = (),
+        confidence: Confidence | None = None,
     ) -> None:
-        self.missing, self.notes = missing, tuple(notes)
+        self.missing, self.notes, self.confidence = missing, tuple(notes), confidence
         super().__init__(findings)
+
+    @property
+    def cause(self) -> Finding | None:
+        """The first finding: the cause, most likely; None for a healthy run."""
+        return self[0] if self else None
+
+    @property
+    def consequences(self) -> tuple[Finding, ...]:
+        """The other findings, which may follow from the cause."""
+        return self[1:]
 
     @property
     def rules(self) -> tuple[str, ...]:
         """The names of the rules that found a problem."""
         return tuple(finding.rule for finding in self)
+
+    @property
+    def details(self) -> "Details":
+        """All findings with all evidence, explanations and remedies; prints as a table."""
+        return Details(self)
 
     def to_dict(self) -> list[dict[str, Any]]:
         """Return the findings in JSON's types, except for numbers that are not finite."""
@@ -125,17 +167,65 @@ class Diagnosis(Listing[Finding]):
         return pd.DataFrame(rows, columns=["rule", "severity", "first_epoch", *columns])
 
     def __rich__(self) -> Any:
+        """Return the lines that rich prints."""
+        from rich.text import Text
+
+        cause = self.cause
+        if cause is None:
+            return self._without_findings()
+        sure = f" ({self.confidence})" if self.confidence else ""
+        severe = cause.severity == "critical"
+        # As Text: names of layers must not be read as markup.
+        lines = [
+            Text(
+                f"The cause, most likely: {cause.rule} in {cause.where()}, since epoch "
+                f"{cause.first_epoch}{sure}.",
+                style="bold red" if severe else "bold yellow",
+            ),
+            Text(f"{cause.evidence[0]}"),
+            Text(f"→ {cause.remedies[0]}", style="bold"),
+        ]
+        if self.consequences:
+            others = "; ".join(f"{one.rule} in {one.where()}" for one in self.consequences)
+            lines.append(Text(f"May follow from it: {others}."))
+        more = [f"{len(self.notes)} note{'s' * (len(self.notes) > 1)}"] if self.notes else []
+        more += [self.missing] if self.missing else []
+        lines.append(Text("; ".join([*more, "print(diagnosis.details) shows everything."])))
+        return Text("\n").join(lines)
+
+    def _without_findings(self) -> Any:
+        from rich.text import Text
+
+        healthy = "No findings: the gradients look healthy."
+        first = f"No findings, but {self.missing}." if self.missing else healthy
+        notes = [f"Note: {note.evidence[0]} {note.explanation}" for note in self.notes]
+        return Text("\n".join([first, *notes]), style="yellow" if self.missing else "green")
+
+    def __repr__(self) -> str:
+        return f"Diagnosis([{', '.join(map(str, self))}])"
+
+
+class Details(Listing[Finding]):
+    """All findings of a diagnosis, with everything that is known about them; prints as a table.
+
+    Args:
+        diagnosis: the diagnosis.
+    """
+
+    def __init__(self, diagnosis: Diagnosis) -> None:
+        super().__init__(diagnosis)
+        self._diagnosis = diagnosis
+
+    def __rich__(self) -> Any:
         """Return the table that rich prints."""
         from rich.table import Table
         from rich.text import Text
 
-        notes = [f"Note: {note.evidence[0]} {note.explanation}" for note in self.notes]
-        if not self and self.missing:
-            return Text("\n".join([f"No findings, but {self.missing}.", *notes]), style="yellow")
-        if not self:
-            healthy = "No findings: the gradients look healthy."
-            return Text("\n".join([healthy, *notes]), style="green")
-        notes += [f"Note: {self.missing}."] if self.missing else []
+        diagnosis = self._diagnosis
+        if not diagnosis:
+            return diagnosis
+        notes = [f"Note: {note.evidence[0]} {note.explanation}" for note in diagnosis.notes]
+        notes += [f"Note: {diagnosis.missing}."] if diagnosis.missing else []
         caption = Text("\n".join(notes)) if notes else None
         table = Table(show_lines=True, expand=False, caption=caption, caption_justify="left")
         for column in ("finding", "layers", "evidence", "meaning and remedies"):
@@ -144,15 +234,12 @@ class Diagnosis(Listing[Finding]):
             style = "bold red" if finding.severity == "critical" else "bold yellow"
             remedies = "\n".join(f"→ {remedy}" for remedy in finding.remedies)
             role = "the cause, most likely" if place == 0 else "may follow from it"
-            role = f"\n{role}" if len(self) > 1 else ""
-            # As Text: names of layers must not be read as markup.
+            if place == 0 and diagnosis.confidence:
+                role += f": {diagnosis.confidence}"
             table.add_row(
-                Text(f"{finding.rule}\n({finding.severity}){role}", style=style),
+                Text(f"{finding.rule}\n({finding.severity})\n{role}", style=style),
                 Text(f"{finding.where()}\nsince epoch {finding.first_epoch}"),
                 Text("\n".join(map(str, finding.evidence))),
                 Text(f"{finding.explanation}\n{remedies}"),
             )
         return table
-
-    def __repr__(self) -> str:
-        return f"Diagnosis([{', '.join(map(str, self))}])"

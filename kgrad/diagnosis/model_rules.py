@@ -547,7 +547,7 @@ def too_much_dropout(e: Evidence, t: ThresholdValues) -> Observation | None:
         ),
         Threshold(
             "weights_left",
-            0.1,
+            0.2,
             "share of the initial norm of a layer's weights that penalties leave, reported in the "
             "same case",
         ),

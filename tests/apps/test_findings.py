@@ -4,7 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from kgrad.apps.findings import escape_markdown, heading, to_markdown, to_text
+from kgrad.apps.findings import (
+    consequences_to_markdown,
+    escape_markdown,
+    heading,
+    to_markdown,
+    to_text,
+)
 from kgrad.apps.report.html import render
 from kgrad.diagnosis import diagnose
 from kgrad.experiments import Experiment, run_experiment
@@ -23,10 +29,11 @@ def finding():
 def test_all_media_name_the_rule_the_layers_and_the_epoch(finding):
     layers = "hidden_1 … hidden_3, 3 layers"
     finding = replace(finding, layers=("hidden_1", "hidden_2", "hidden_3"), first_epoch=2)
-    assert heading(finding) == f"vanishing in {layers}, since epoch 2"
+    assert heading(finding) == f"the cause, most likely: vanishing in {layers}, since epoch 2"
+    assert heading(finding, place=1) == f"may follow from it: vanishing in {layers}, since epoch 2"
     text = to_text(finding, 2, 3)
-    assert text.startswith(f"vanishing in {layers}, since epoch 2, with 2 of 3 seeds\n")
-    assert to_markdown(finding).startswith(f"**{escape_markdown('V' + heading(finding)[1:])}**\n")
+    assert text.startswith(heading(finding) + ", with 2 of 3 seeds\n")
+    assert to_markdown(finding).startswith(f"**{escape_markdown('T' + heading(finding)[1:])}**\n")
 
 
 def test_a_finding_comes_with_evidence_explanation_and_remedies(finding):
@@ -37,6 +44,14 @@ def test_a_finding_comes_with_evidence_explanation_and_remedies(finding):
     for part in (finding.evidence[0], finding.explanation, *finding.remedies):
         assert escape_markdown(part) in markdown
     assert max(map(len, to_text(finding).splitlines())) <= 98
+
+
+def test_what_may_follow_is_a_line_with_its_evidence(finding):
+    lines = to_text(finding, place=1).splitlines()
+    assert lines == [heading(finding, place=1), f"    {finding.evidence[0]}"]
+    markdown = consequences_to_markdown([finding, finding])
+    assert markdown.count(escape_markdown(finding.evidence[0])) == 2
+    assert finding.remedies[0] not in markdown
 
 
 def test_names_of_layers_are_no_markup(finding):

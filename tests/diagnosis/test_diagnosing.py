@@ -11,9 +11,18 @@ import pytest
 import rich.console
 
 from kgrad import GradientHistory, Weight
-from kgrad.diagnosis import Diagnosis, Finding, Measurement, Thresholds, diagnose
+from kgrad.diagnosis import (
+    Diagnosis,
+    Finding,
+    Measurement,
+    ModelFacts,
+    Thresholds,
+    calibration,
+    diagnose,
+)
 from kgrad.diagnosis.diagnosing import Watch
-from kgrad.diagnosis.evidence import Evidence
+from kgrad.diagnosis.evidence import Data, Evidence, Head
+from kgrad.diagnosis.findings import Confidence
 from kgrad.experiments import Experiment, run_experiment
 from kgrad.records.statistics import STATISTICS
 
@@ -428,11 +437,68 @@ def test_a_diagnosis_can_be_printed_and_converted():
     assert list(frame["rule"]) == ["vanishing"] * len(frame)
     assert set(frame["quantity"]) == {m.quantity for m in diagnosis[0].evidence}
     console = rich.console.Console(width=80, record=True, file=io.StringIO())
-    console.print(diagnosis)
+    console.print(diagnosis.details)
     shown = console.export_text()
     assert "vanishing" in shown and "1e-6" in shown and "→" in shown
     assert isinstance(diagnosis, Diagnosis) and isinstance(diagnosis[0], Finding)
     assert isinstance(diagnosis[0].evidence[0], Measurement)
+
+
+def finding(rule, severity="critical", remedies=("Do this.", "Or that.")):
+    evidence = Measurement("size", 2.0, 1.0, "a", 0, f"Epoch 0: {rule} is 2 (threshold 1).")
+    return Finding(rule, severity, ("a",), 1, (evidence,), "It matters.", remedies, "Someone")
+
+
+def test_a_diagnosis_prints_its_cause_evidence_remedy_and_consequences():
+    several = [finding("first"), finding("second", "warning"), finding("third")]
+    diagnosis = Diagnosis(
+        several, "the loss was not recorded", [finding("a_note")], Confidence(9, 11)
+    )
+    lines = str(diagnosis).replace(" \n", "\n").splitlines()
+    assert lines == [
+        "The cause, most likely: first in a, since epoch 1 (9 of 11 gallery runs with this first "
+        "finding had this",
+        "fault).",
+        "Epoch 0: first is 2 (threshold 1).",
+        "→ Do this.",
+        "May follow from it: second in a; third in a.",
+        "1 note; the loss was not recorded; print(diagnosis.details) shows everything.",
+    ]
+    assert diagnosis.cause.rule == "first"
+    assert [one.rule for one in diagnosis.consequences] == ["second", "third"]
+    table = str(diagnosis.details)
+    for words in ("the cause, most", "may follow from it", "→ Or that.", "It matters.", "Note: "):
+        assert words in table
+    alone = Diagnosis([finding("only")])
+    assert str(alone).splitlines() == [
+        "The cause, most likely: only in a, since epoch 1.",
+        "Epoch 0: only is 2 (threshold 1).",
+        "→ Do this.",
+        "print(diagnosis.details) shows everything.",
+    ]
+    healthy = Diagnosis([], "", [finding("a_note")])
+    assert healthy.cause is None and healthy.consequences == ()
+    assert str(healthy).splitlines() == [
+        "No findings: the gradients look healthy.",
+        "Note: Epoch 0: a_note is 2 (threshold 1). It matters.",
+    ]
+    assert str(healthy.details) == str(healthy)
+
+
+def test_the_confidence_is_that_of_the_gallery(monkeypatch):
+    """(right + 1) / (runs + 2); for other thresholds, and with few runs, it is unknown."""
+    history = history_of(1e-6, FLAT)
+    for runs, known in ((4, None), (12, Confidence(11, 12))):
+        monkeypatch.setitem(calibration.HISTORY_ALONE, "vanishing", (11, runs))
+        assert diagnose(history).confidence == known
+    assert diagnose(history).confidence.probability == pytest.approx(12 / 14)
+    assert diagnose(history, thresholds=Thresholds()).confidence is None
+    facts = ModelFacts((Head("last", "linear", 1, "mean_squared_error"),))
+    data = Data((np.ones((30, 2)),), (np.arange(30.0)[:, None] / 30,))
+    monkeypatch.setitem(calibration.WITH_DATA, "vanishing", (7, 8))
+    assert diagnose(history, facts, data).confidence == (7, 8)
+    assert diagnose(history, facts).confidence == (11, 12)
+    assert diagnose(history_of()).confidence is None
 
 
 def test_a_long_and_deep_history_is_diagnosed_in_a_moment(random):
@@ -544,8 +610,8 @@ def test_ill_runs_of_five_epochs_are_named(changes, rule):
         (lambda: history_of(1.0, (0.7,)), "No findings, but one record is too few"),
         (lambda: history_of(1.0, (0.7, 0.7)), "No findings, but two records are too few"),
         (lambda: history_of(1.0, (np.nan,) * 6), "No findings, but the loss was not recorded"),
-        (lambda: history_of(1e-6, (0.7,)), "Note: one record is too few"),
-        (unwatched, "Note: no weight with two or more axes is watched"),
+        (lambda: history_of(1e-6, (0.7,)), "one record is too few"),
+        (unwatched, "no weight with two or more axes is watched"),
     ],
 )
 def test_what_could_not_be_looked_at_is_said(history, said):

@@ -3,17 +3,19 @@
 import ast
 import json
 import math
+import re
 import sys
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # the benchmarks are no part of the package
 
-from benchmarks.diagnosis import gallery, reference_rules, score, tasks  # noqa: E402
+from benchmarks.diagnosis import gallery, healthy, reference_rules, score, tasks  # noqa: E402
 from benchmarks.diagnosis.recipes import FAMILIES, Case, Recipe, changed  # noqa: E402
 from kgrad import GradientHistory, Weight  # noqa: E402
 
@@ -307,13 +309,76 @@ def test_a_confusion_by_hand():
 
 
 def test_the_tables_show_the_shares_and_counts():
-    assert "| a tool | 50.0 % | 75.0 % | 33.3 % | 75.0 % |" in score.overview(
-        ROWS, {"a tool": FOUND}
+    assert (
+        "| a tool | 50.0 % (6.8 to 93.2) | 75.0 % (19.4 to 99.4) | 33.3 % (0.8 to 90.6) | 75.0 % |"
+        in score.overview(ROWS, {"a tool": FOUND})
     )
     families = score.by_family(ROWS, {"a tool": FOUND})
     assert "| vanishing | 2 | 2 |" in families
     assert "| saturated | 2 | 0 |" in families
     assert "| saturated | 2 | 1 |  |  | 1 |" in score.confusion_table(ROWS, FOUND)
+
+
+@pytest.mark.parametrize(
+    ("right", "count", "low", "high"), [(0, 92, 0, 3.93), (10, 10, 69.15, 100), (2, 4, 6.76, 93.24)]
+)
+def test_the_interval_of_a_share(right, count, low, high):
+    """Its ends are where a tail of the binomial distribution has 2.5 %."""
+    text = score.with_interval(right / count, count)
+    shown = re.findall(r"[0-9.]+", text)
+    assert [float(number) for number in shown] == pytest.approx(
+        [100 * right / count, low, high], abs=0.06
+    )
+    for end, tail in ((low, binom.sf(right - 1, count, low / 100)),
+                      (high, binom.cdf(right, count, high / 100))):  # fmt: skip
+        assert end in (0, 100) or tail == pytest.approx(0.025, rel=0.02)
+
+
+def test_how_often_the_first_finding_is_right_by_hand():
+    """Right is the first finding of a, wrong are those of b and f; h, which is harmless, is out."""
+    found = {
+        "a": ["vanishing", "saturated"], "b": ["saturated"], "c": ["saturated"], "d": [],
+        "e": [], "f": ["saturated"], "g": [], "h": ["saturated"],
+    }  # fmt: skip
+    counts = score.first_right(ROWS, found)
+    assert counts == {"vanishing": (1, 1), "saturated": (1, 3)}
+    text = score.calibration(counts, {"vanishing": (3, 4)})
+    assert "| vanishing | 1 of 1 | 67 % | 3 of 4 |" in text
+    assert "Expected on the half report: 3 of 4 right. Seen: 3." in text
+
+
+def test_the_gains_of_losses_by_hand():
+    """0 for the best constant prediction, 1 for a perfect one."""
+    y = np.array([[1.0], [1], [0], [0]])
+    share = np.array([[0.05], [0.95]])
+    smooth = float(-(share * np.log(share)).sum())
+    unit = np.array([[1.0, 0], [0, 1]])
+    for loss, targets, constant, best in (
+        ("mean_squared_error", y, 0.25, 0),
+        ("hinge", 2 * y - 1, 1, 0),
+        ("binary_crossentropy", np.hstack([y, y]), math.log(2), 0),
+        ("smoothed", y, math.log(2), smooth),
+        ("cosine_similarity", unit, -math.sqrt(0.5), -1),
+        ("poisson", y + 1, 1.5 - 1.5 * math.log(1.5), 0.5 * (2 - 2 * math.log(2) + 1)),
+        ("binary_focal_crossentropy", y, math.log(2) / 4, 0),
+        ("huber", np.array([0.0, 1]), 0.125, 0),
+        (["mean_squared_error", "binary_crossentropy"], [y, y], 0.25 + math.log(2), 0),
+    ):
+        assert tasks.gained(loss, targets, constant) == pytest.approx(0, abs=1e-4), loss
+        assert tasks.gained(loss, targets, best) == pytest.approx(1, abs=1e-4), loss
+    normal = np.array([-1.0, 1.0])  # variance 1: ½ (log 1 + 1); a tenth of the deviation gains 99 %
+    assert tasks.gained("gaussian", normal, 0.5) == pytest.approx(0)
+    assert tasks.gained("gaussian", normal, 0.5 + math.log(0.1)) == pytest.approx(0.99)
+
+
+def test_the_variants_of_healthy_runs_differ_in_one_setting():
+    base = Recipe(1000, "moons", optimizer_options={"learning_rate": 0.1}, batch_size=8, epochs=5)
+    half, slow, large = (healthy.varied(base, v) for v in (1, 2, 3))
+    assert healthy.varied(base, 0) == base
+    assert [one.seed for one in (half, slow, large)] == [2000, 3000, 4000]
+    assert half.batch_size == 4
+    assert (slow.optimizer_options["learning_rate"], slow.epochs) == (0.05, 10)
+    assert large.task_options == {"samples": 768}
 
 
 def test_the_misses_are_listed_for_whoever_tunes_the_rules():

@@ -132,7 +132,7 @@ VALUES = {
     "linear_share": 0.5,
     "dropout_rate": 0.6,
     "penalty_share": 0.5,
-    "weights_left": 0.1,
+    "weights_left": 0.2,
     "large_input": 10.0,
     "small_input": 0.03,
     "large_input_by_gradient": 30.0,

@@ -257,6 +257,69 @@ def test_the_tracker_stops_the_training_at_the_rules_in_stop_on(caplog):
     assert len(fit(other, epochs=3).epoch) == 3
 
 
+def test_what_shows_in_the_model_is_said_before_the_first_step(caplog):
+    model = compiled(dense(1, "tanh"), loss="binary_crossentropy")
+    seen = []
+    watching = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: seen.append(len(caplog.messages))
+    )
+    with caplog.at_level(logging.WARNING, "kgrad"):
+        callbacks = [GradientTracker(diagnose=True), watching]
+        model.fit(np.ones((8, 4)), np.ones((8, 1)), verbose=0, callbacks=callbacks)
+    assert caplog.messages[0].startswith("before training: output_loss_mismatch (last, since epoch")
+    assert seen[0] == 1
+    assert sum("output_loss_mismatch" in message for message in caplog.messages) == 1
+
+
+def test_the_data_of_the_probe_are_looked_at_before_the_first_step(caplog):
+    model = compiled(keras.layers.Embedding(10, 4), keras.layers.Flatten(), dense(1), loss="mse")
+    X, y = np.full((8, 4), 0.5), np.ones((8, 1))
+    tracker = GradientTracker(stop_on=["wrong_embedding_inputs"], probe=(X, y))
+    weights = model.get_weights()
+    with pytest.raises(
+        ValueError,
+        match=r"^training was not started, because stop_on has 'wrong_embedding_inputs': .* 100 % "
+        r"of the inputs are not integers, such as 0\.5\. Pass integers",
+    ):
+        model.fit(X, y, verbose=0, callbacks=[tracker])
+    assert all(map(np.array_equal, model.get_weights(), weights))
+    later = GradientTracker()  # the model was left as it was
+    model.fit(np.ones((8, 4)), y, verbose=0, callbacks=[later])
+    assert len(later.history) == 2
+
+
+def test_a_healthy_model_is_not_warned_of_before_training(caplog):
+    model = create_model(3, "relu", "he", input_shape=(4,))
+    model.compile("sgd", "binary_crossentropy")
+    X, y = np.full((8, 4), 300.0), np.arange(8.0)[:, None] % 2  # large inputs may train well
+    with caplog.at_level(logging.WARNING, "kgrad"):
+        tracker = GradientTracker(diagnose=True, probe=(X, y))
+        tracker.set_model(model)
+        tracker.on_train_begin()
+    assert caplog.messages == []
+    tracker.detach()
+
+
+def test_batch_normalization_that_has_not_settled_is_found_with_the_model():
+    """Three steps move averages of inputs with mean 50 by 3 %: predictions are far off."""
+    random = np.random.default_rng(0)
+    X = random.normal(50, 5, size=(192, 3)).astype("float32")
+    y = ((X[:, :1] - 50) / 5).astype("float32")
+    norm = keras.layers.BatchNormalization(momentum=0.999)
+    model = keras.Sequential([keras.Input((3,)), norm, keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    tracker = GradientTracker()
+    model.fit(X, y, epochs=8, batch_size=32, verbose=0, callbacks=[tracker])
+    found = diagnose(tracker.history, model, X, y)
+    assert found.rules == ("unsettled_batchnorm",)
+    wanted = 1 - model.evaluate(X, y, batch_size=192, verbose=0) / y.var()
+    assert found[0].evidence[0].value == pytest.approx(wanted, rel=1e-3)
+    model.fit(X, y, epochs=30, batch_size=8, verbose=0, callbacks=[tracker])
+    norm.moving_mean.assign(X.mean(axis=0))
+    norm.moving_variance.assign(X.var(axis=0))
+    assert diagnose(tracker.history, model, X, y).rules == ()
+
+
 def test_stop_on_must_name_known_rules_and_works_only_in_fit():
     with pytest.raises(ValueError, match="received 'non_finite'; did you mean 'nonfinite'"):
         kgrad.GradientTracker(stop_on=["non_finite"])

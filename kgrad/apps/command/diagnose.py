@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def main(arguments: Sequence[str], program: str) -> int:
-    """Print a table of findings for each run.
+    """Print the findings for each run.
 
     Returns:
         0 if no run has a finding, 1 if one has, as a linter does.
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str], program: str) -> int:
         found += len(diagnosis)
         # As Text: brackets in a file name are not markup.
         console.print(Text(f"{path}: {len(history)} records", style="bold"))
-        console.print(diagnosis)
+        console.print(diagnosis.details if options.details else diagnosis)
     return 1 if found else 0
 
 
@@ -40,4 +40,7 @@ def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
         "runs", nargs="+", type=Path, metavar="RUN",
         help="a .jsonl history or journal, or a folder of them",
     )  # fmt: skip
+    parser.add_argument(
+        "--details", action="store_true", help="print all evidence, explanations and remedies"
+    )
     return parser.parse_args(arguments)

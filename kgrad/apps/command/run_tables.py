@@ -65,8 +65,9 @@ def print_findings(groups: Sequence[RunGroup]) -> None:
         found = group.findings()
         if not found:
             print(f"  {group.name}: nothing is wrong")
-        for finding, seeds in found:
-            print(f"  {group.name}: {findings.to_text(finding, seeds, len(group.histories))}")
+        for place, (finding, seeds) in enumerate(found):
+            text = findings.to_text(finding, seeds, len(group.histories), place=place)
+            print(f"  {group.name}: {text}")
 
 
 def print_reasons(groups: Sequence[RunGroup]) -> None:

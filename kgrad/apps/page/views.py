@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from kgrad.apps.findings import escape_markdown, to_markdown
+from kgrad.apps.findings import consequences_to_markdown, escape_markdown, to_markdown
 from kgrad.apps.page.downloads import downloads
 from kgrad.apps.page.figures import draw, profiles
 from kgrad.apps.page.runs import Run, drawable_predictions
@@ -74,10 +74,13 @@ def observations(history: GradientHistory) -> Iterator[tuple[str, str]]:
     if reason:
         yield "info", escape_markdown(f"This run cannot be diagnosed: {reason}")
         return
-    for finding in diagnoses[0]:
-        yield "error" if finding.severity == "critical" else "warning", to_markdown(finding)
-    if not diagnoses[0]:
+    cause, consequences = diagnoses[0].cause, diagnoses[0].consequences
+    if cause is None:
         yield "success", "Nothing is wrong with the gradients of this run."
+    else:
+        yield "error" if cause.severity == "critical" else "warning", to_markdown(cause)
+    if consequences:
+        yield "info", consequences_to_markdown(consequences)
     summary = _summary(history)
     if summary:
         yield "info", escape_markdown(summary)

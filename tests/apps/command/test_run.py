@@ -80,7 +80,7 @@ def test_findings_are_printed_in_words_and_written(tmp_path, capsys):
     presets = ["--preset", "vanishing", "healthy"]
     assert script.main([*long_enough, *presets, "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr().out.split("\nfindings\n")[1]
-    assert "vanishing: vanishing in hidden_1 …" in printed
+    assert "vanishing: the cause, most likely: vanishing in hidden_1 …" in printed
     assert "since epoch 0, with 2 of 2 seeds" in printed
     assert "→ Match the initializer to the activation" in printed
     assert "healthy: nothing is wrong" in printed
