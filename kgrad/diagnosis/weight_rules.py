@@ -4,7 +4,7 @@ import numpy as np
 
 from kgrad.diagnosis.evidence import Evidence, ModelFacts
 from kgrad.diagnosis.findings import Measurement
-from kgrad.diagnosis.gradient_rules import vanishing
+from kgrad.diagnosis.gradient_rules import dead_units, vanishing
 from kgrad.diagnosis.rules import (
     CLIP,
     CLIPPING,
@@ -85,6 +85,10 @@ _SAME_PREPROCESSING = Remedy(
     "Compare mean and standard deviation of both inputs and both targets; scale both by those of "
     "the training data.",
     (),
+)
+_COLLAPSED = (
+    "The gradients were healthy at first. After updates as large as these, most units are flat or "
+    "0 for every sample, and the gradients do not recover."
 )
 _POSITIVE = ("learning rate ×-1",)
 
@@ -218,6 +222,12 @@ def _equal_units(e: Evidence) -> Observation | None:
             "fall well",
         ),
         Threshold("very_far", 2.5, "the same ratio, reported whatever the loss does"),
+        Threshold(
+            "far_before_collapse",
+            0.25,
+            "the same ratio, reported if the gradients were healthy, vanished or died soon after, "
+            "and the loss hardly fell",
+        ),
     ),
     explanation="Updates are so large that successive gradients are unrelated, so the loss jumps "
     "instead of falling.",
@@ -253,7 +263,28 @@ def moving_too_far(e: Evidence, t: ThresholdValues) -> Observation | None:
             evidence = [measured(e, r, _MOVED, movement[r], threshold, e.layers[k])]
             evidence += fall_of_loss(e, t.falls_well)
             return Observation(affected_layers(e.layers, walked[r] > threshold), r, evidence)
-    return None
+    return _before_collapse(e, t, walked)
+
+
+def _before_collapse(e: Evidence, t: ThresholdValues, walked: np.ndarray) -> Observation | None:
+    """Detect large steps after which gradients that were healthy vanish for good."""
+    if not e.falls_less(t.falls_hardly):
+        return None
+    collapses = [rule.check(e, t) for rule in (vanishing, dead_units)]
+    record = min((found.record for found in collapses if found is not None), default=0)
+    healthy = np.nanmin(e.level[:2], initial=np.inf) > t.vanishing_level
+    far = np.where(np.isfinite(walked), walked, 0)[: record + 1].max(axis=1, initial=0)
+    if record < 2 or not healthy or not (far > t.far_before_collapse).any():
+        return None
+    r = int(np.argmax(far))
+    k = int(np.nanargmax(walked[r]))
+    evidence = [
+        measured(e, r, _MOVED, far[r], t.far_before_collapse, e.layers[k]),
+        *fall_of_loss(e, t.falls_well),
+    ]
+    return Observation(
+        affected_layers(e.layers, walked[r] > t.far_before_collapse), r, evidence, _COLLAPSED
+    )
 
 
 @Rule(

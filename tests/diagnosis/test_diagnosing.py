@@ -408,6 +408,23 @@ def test_changes_are_per_update():
     assert "moving_too_far" in diagnose(with_updates(history, 2)).rules
 
 
+def test_large_steps_before_a_collapse_are_its_cause():
+    """Gradients are healthy for two records, weights move by a third of their norm, then nothing.
+
+    0.3 × √10 in ten updates is 0.3 per √update.
+    """
+    level = np.array([1, 1, 1, 1e-3, 1e-3, 1e-3])[:, None]
+    update = np.array([0.1, 0.1, 0.3 * np.sqrt(10) * ROOT, 0.01, 0.01, 0.01])[:, None]
+    found = diagnose(with_updates(history_of(level, FLAT, update=update), 10))
+    assert found.rules == ("moving_too_far", "vanishing")
+    assert found[0].first_epoch == 2 and found[0].evidence[0].value == pytest.approx(0.3, rel=1e-2)
+    assert "healthy at first" in found[0].explanation
+    small = diagnose(with_updates(history_of(level, FLAT, update=update / 2), 10))
+    assert small.rules == ("vanishing",)
+    from_the_start = with_updates(history_of(np.full((6, 1), 1e-3), FLAT, update=update), 10)
+    assert diagnose(from_the_start).rules == ("vanishing",)
+
+
 def test_clipping_that_leaves_little_at_every_step_is_found():
     history = history_of(1.0, FLAT, statistics=("clipped_l2", "clipped_steps"))
     for r in range(len(history)):
