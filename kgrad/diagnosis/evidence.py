@@ -35,6 +35,8 @@ _CONSTANT = 0.95
 _FEW_STEPS = 100
 # Share of the first loss below which a network may stop learning because nothing is left to learn.
 _PERFECT = 0.01
+# Optimizers whose first update changes each weight by about the learning rate.
+_UNIT_STEPS = ("Adam", "AdamW", "Nadam", "Adamax", "Lion")
 # Activations that are flat for large inputs of either sign.
 FLAT = ("tanh", "sigmoid", "hard_sigmoid", "hard_tanh", "softsign", "softmax", "relu6")
 # Losses of Keras that are 0 for perfect predictions and never below.
@@ -109,6 +111,7 @@ class ModelFacts(NamedTuple):
         dropouts: the dropout layers.
         penalties: (path, factor) of each weight with an L2 penalty, factor times its squared norm.
         learning_rate: the optimizer's learning rate; NaN if unknown.
+        optimizer: name of the optimizer's class; empty if unknown.
         embeddings: the number of rows of the embedding that takes the model's input; 0 without one.
     """
 
@@ -119,6 +122,7 @@ class ModelFacts(NamedTuple):
     dropouts: tuple[Dropout, ...] = ()
     penalties: tuple[tuple[str, float], ...] = ()
     learning_rate: float = math.nan
+    optimizer: str = ""
     embeddings: int = 0
 
     @property
@@ -574,7 +578,28 @@ class Evidence:
         """
         before = np.concatenate([self.weight[:1], self.weight[:-1]])
         with np.errstate(invalid="ignore", over="ignore"):
-            return self.update / np.maximum(before, np.sqrt(0.02 * self._sizes / self.fan_in))
+            return self.update / np.maximum(before, self._least_norm)
+
+    @cached_property
+    def _least_norm(self) -> np.ndarray:
+        return np.sqrt(0.02 * self._sizes / self.fan_in)
+
+    @cached_property
+    def first_step(self) -> np.ndarray:
+        """‖ΔW‖ of the first update over ‖W‖, (K,), as the optimizer makes it; NaN if unknown.
+
+        SGD moves by the learning rate times the gradient. Adam and its relatives move each entry by
+        about the learning rate.
+        """
+        facts = self.facts or ModelFacts()
+        if facts.optimizer == "SGD":
+            step = self.gradient[0]
+        elif facts.optimizer in _UNIT_STEPS:
+            step = np.sqrt(self._sizes)
+        else:
+            return np.full(len(self.kernels), np.nan)
+        with np.errstate(invalid="ignore", over="ignore"):
+            return facts.learning_rate * step / np.maximum(self.weight[0], self._least_norm)
 
     @cached_property
     def bias_size(self) -> np.ndarray:

@@ -86,6 +86,10 @@ _SAME_PREPROCESSING = Remedy(
     "the training data.",
     (),
 )
+_FIRST_STEP = Quantity(
+    "first update divided by the weight norm",
+    "the first update is {value} times the norm of the weights (threshold {threshold})",
+)
 _COLLAPSED = (
     "The gradients were healthy at first. After updates as large as these, most units are flat or "
     "0 for every sample, and the gradients do not recover."
@@ -223,6 +227,12 @@ def _equal_units(e: Evidence) -> Observation | None:
         ),
         Threshold("very_far", 2.5, "the same ratio, reported whatever the loss does"),
         Threshold(
+            "first_step",
+            1.0,
+            "size of the first update divided by the weight norm, by the learning rate; reported "
+            "if the run breaks down or the loss hardly falls",
+        ),
+        Threshold(
             "far_before_collapse",
             0.25,
             "the same ratio, reported if the gradients were healthy, vanished or died soon after, "
@@ -248,6 +258,8 @@ def moving_too_far(e: Evidence, t: ThresholdValues) -> Observation | None:
         explanation = "With a negative learning rate, every update raises the loss."
         better = Remedy(f"Set the learning rate to {rate.removeprefix('-')}.", _POSITIVE)
         return Observation([], 0, [found, *fall_of_loss(e, t.falls_well)], explanation, [better])
+    if not len(e.epochs):  # before training
+        return None
     # Updates in random directions add up like a random walk.
     walked = np.where(e.is_normalized, np.nan, e.movement / np.sqrt(e.updates))
     movement = np.where(np.isfinite(walked), walked, 0).max(axis=1, initial=0)
@@ -263,7 +275,28 @@ def moving_too_far(e: Evidence, t: ThresholdValues) -> Observation | None:
             evidence = [measured(e, r, _MOVED, movement[r], threshold, e.layers[k])]
             evidence += fall_of_loss(e, t.falls_well)
             return Observation(affected_layers(e.layers, walked[r] > threshold), r, evidence)
-    return _before_collapse(e, t, walked)
+    return _first_step(e, t) or _before_collapse(e, t, walked)
+
+
+def _first_step(e: Evidence, t: ThresholdValues) -> Observation | None:
+    """Detect a learning rate with which the very first update is larger than the weights.
+
+    It finds runs that break down before the second record. Gradients that explode by themselves are
+    a finding of their own.
+    """
+    step = np.where(np.isfinite(e.first_step) & ~e.is_normalized, e.first_step, 0)
+    breaks_down = e.fall == -np.inf or e.falls_less(t.falls_hardly)
+    level = np.fmax.reduce(e.level_by_bias[:1], axis=1)
+    if not (step > t.first_step).any() or clips(e) or not breaks_down:
+        return None
+    if e.facts is None or not (level < t.exploding_level).all():
+        return None
+    k = int(np.argmax(step))
+    rate = number(e.facts.learning_rate)
+    found = measured(e, 0, _FIRST_STEP, step[k], t.first_step, e.layers[k])
+    found = found._replace(sentence=f"{found.sentence[:-1]}, at a learning rate of {rate}.")
+    layers = affected_layers(e.layers, step > t.first_step)
+    return Observation(layers, 0, [found, *fall_of_loss(e, t.falls_well)])
 
 
 def _before_collapse(e: Evidence, t: ThresholdValues, walked: np.ndarray) -> Observation | None:

@@ -408,6 +408,27 @@ def test_changes_are_per_update():
     assert "moving_too_far" in diagnose(with_updates(history, 2)).rules
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "rate", "size"),
+    [("SGD", 30.0, 30.0), ("SGD", 0.9, None), ("Adam", 0.3, 2.4), ("Adam", 0.1, None)],
+)
+def test_a_first_update_larger_than_the_weights_breaks_a_run_down(optimizer, rate, size):
+    """Gradients of norm 8, as the weights; entries of size 1/8, so that Adam moves by 8 × rate."""
+    history = history_of(1.0, (0.7, np.nan, np.nan))
+    facts = ModelFacts(learning_rate=rate, optimizer=optimizer)
+    found = diagnose(history, facts)
+    if size is None:
+        assert found.rules == ("nonfinite",)
+        return
+    assert found.rules == ("moving_too_far", "nonfinite")
+    assert found[0].evidence[0].value == pytest.approx(size)
+    assert str(found[0].evidence[0]).endswith(f"(threshold 1), at a learning rate of {rate:g}.")
+    falling = history_of(1.0, FALLING)
+    assert diagnose(falling, facts).rules == ()
+    exploding = history_of(500.0, (0.7, np.nan, np.nan))
+    assert "moving_too_far" not in diagnose(exploding, facts).rules
+
+
 def test_large_steps_before_a_collapse_are_its_cause():
     """Gradients are healthy for two records, weights move by a third of their norm, then nothing.
 

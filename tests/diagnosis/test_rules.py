@@ -121,6 +121,7 @@ VALUES = {
     "still": 1e-4,
     "far": 0.5,
     "very_far": 2.5,
+    "first_step": 1.0,
     "far_before_collapse": 0.25,
     "clipped_share": 0.9,
     "clipped_left": 0.1,

@@ -192,6 +192,7 @@ def test_the_facts_about_a_model_are_read():
         activations=(("same", "linear"),),
         penalties=((hidden.kernel.path, 0.01),),
         learning_rate=pytest.approx(0.01),
+        optimizer="SGD",
     )
     heads = read_facts(two_outputs()).heads
     assert [(one.layer, one.activation, one.units, one.loss) for one in heads] == [

@@ -53,6 +53,7 @@ def read_facts(model: Any) -> ModelFacts:
         dropouts=tuple(_dropouts(model, names)),
         penalties=_penalties(model),
         learning_rate=_learning_rate(optimizer),
+        optimizer="" if optimizer is None else type(_unscaled(optimizer)).__name__,
         embeddings=_embeddings(model),
     )
 
@@ -177,8 +178,14 @@ def _regularizer(weight: Any) -> Any:
     return getattr(weight, "regularizer", None)
 
 
+def _unscaled(optimizer: Any) -> Any:
+    """Return the optimizer inside one that scales the loss."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
 def _learning_rate(optimizer: Any) -> float:
     """Return the learning rate; NaN if it follows a schedule or is unknown."""
+    optimizer = _unscaled(optimizer)
     if isinstance(getattr(optimizer, "_learning_rate", None), keras.Variable):
         return float(optimizer.learning_rate)
     return math.nan
