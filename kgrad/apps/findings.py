@@ -22,7 +22,8 @@ def heading(finding: "Finding", seeds: int = 1, runs: int = 1, *, place: int = 0
         place: its place among the findings, which begin with the most likely cause.
     """
     share = f", with {seeds} of {runs} seeds" if runs > 1 else ""
-    role = "may follow from it" if place else "the cause, most likely"
+    role = "also wrong" if finding.independent else "may follow from it"
+    role = role if place else "the cause, most likely"
     rule = finding.rule.replace("_", " ")
     return f"{role}: {rule} in {finding.where()}, since epoch {finding.first_epoch}{share}"
 
@@ -30,7 +31,8 @@ def heading(finding: "Finding", seeds: int = 1, runs: int = 1, *, place: int = 0
 def to_text(finding: "Finding", seeds: int = 1, runs: int = 1, *, place: int = 0) -> str:
     """Return a finding as lines for a terminal.
 
-    They are the heading and the first evidence, and for the cause its explanation and first remedy.
+    They are the heading and the first evidence, and unless it may follow from the cause, the
+    explanation and the first remedy.
 
     Args:
         finding: the finding.
@@ -40,7 +42,7 @@ def to_text(finding: "Finding", seeds: int = 1, runs: int = 1, *, place: int = 0
     """
     indented = textwrap.TextWrapper(98, initial_indent=" " * 4, subsequent_indent=" " * 4)
     lines = [heading(finding, seeds, runs, place=place), indented.fill(str(finding.evidence[0]))]
-    if not place:
+    if not place or finding.independent:
         lines += [indented.fill(finding.explanation), f"    → {finding.remedies[0]}"]
     return "\n".join(lines)
 
@@ -55,9 +57,9 @@ def consequences_to_markdown(findings: Sequence["Finding"]) -> str:
     return "\n".join(["**What may follow from it**\n", *lines])
 
 
-def to_markdown(finding: "Finding") -> str:
-    """Return the cause as Markdown: heading, explanation, first evidence and all remedies."""
-    title = heading(finding)
+def to_markdown(finding: "Finding", place: int = 0) -> str:
+    """Return a finding as Markdown: heading, explanation, first evidence and all remedies."""
+    title = heading(finding, place=place)
     remedies = "\n".join(f"- {escape_markdown(remedy)}" for remedy in finding.remedies)
     return (
         f"**{escape_markdown(title[0].upper() + title[1:])}**\n\n"

@@ -58,6 +58,15 @@ class RunGroup:
         each = [(f, sum(rule in d.rules for d in self.diagnoses)) for rule, f in found.items()]
         return sorted(each, key=lambda one: CAUSES_FIRST.index(one[0].rule))
 
+    def causes(self) -> list[tuple[Finding, int]]:
+        """Return the most likely cause, and other findings that follow from no other."""
+        found = self.findings()
+        return [one for place, one in enumerate(found) if not place or one[0].independent]
+
+    def consequences(self) -> list[tuple[Finding, int]]:
+        """Return the findings that may follow from the cause."""
+        return [one for one in self.findings()[1:] if not one[0].independent]
+
     def rows(self) -> list[dict[str, Any]]:
         """Return one row per run: name, seed, and the numbers of its summary that are known."""
         expected: dict[str, Any] = {}

@@ -33,6 +33,21 @@ from kgrad.diagnosis.rules import (
 _SCALING = ("Normalization", "BatchNormalization", "LayerNormalization", "Rescaling", "Embedding")
 
 
+_STANDARDIZE = Remedy(
+    "Standardize the inputs: layer = keras.layers.Normalization(); layer.adapt(X); make it the "
+    "first layer.",
+    ("inputs", "data"),
+)
+_LOGARITHM = Remedy("Take the logarithm of columns that span orders of magnitude.", ())
+_PIXELS = Remedy(
+    "Divide the pixels by 255: keras.layers.Rescaling(1 / 255) as the first layer.",
+    ("inputs", "data"),
+)
+_TOO_SMALL = Remedy(
+    "Look for a division that is made twice, such as that of pixels by 255.", ("inputs", "data")
+)
+
+
 @Rule(
     severity="warning",
     thresholds=(
@@ -57,16 +72,10 @@ _SCALING = ("Normalization", "BatchNormalization", "LayerNormalization", "Rescal
     ),
     explanation="Initializers and learning rates are made for inputs of size 1. Larger inputs make "
     "the first layer's outputs and gradients as much larger; smaller ones hide behind its bias.",
-    remedies=(
-        Remedy(
-            "Standardize the inputs: layer = keras.layers.Normalization(); layer.adapt(X); make it "
-            "the first layer. Divide the pixels of images by 255.",
-            ("inputs", "data"),
-        ),
-        Remedy("Take the logarithm of columns that span orders of magnitude.", ()),
-    ),
+    remedies=(_STANDARDIZE, _LOGARITHM),
     reference="LeCun, Bottou, Orr & Müller, Efficient BackProp (1998), section 4.3",
     needs=(),
+    independent=True,
 )
 def inputs_out_of_scale(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect inputs far from size 1, in the data or by the gradients of the first layer."""
@@ -97,21 +106,26 @@ def _inputs_by_data(e: Evidence, t: ThresholdValues) -> Observation | None:
         c = int(np.argmax(size))
         name = f"input {place + 1}, " if len(e.data.inputs) > 1 else ""
         if size[c] > t.large_input:
-            which = f"{name}column {c + 1}" if len(size) > 1 else f"{name}X"
+            which = f"{name}column {c} (from 0)" if len(size) > 1 else f"{name}X"
+            more = int((size > t.large_input).sum()) - 1
             sentence = (
                 f"{which} has a root mean square of {number(size[c])} (threshold "
                 f"{number(t.large_input)}); it goes from {number(columns[:, c].min())} to "
                 f"{number(columns[:, c].max())}"
-            )
+            ) + f"; {more} more columns are above the threshold" * (more > 0)
             found = of_data("root mean square of an input column", size[c], t.large_input, sentence)
-            return Observation(layers, 0, [found, *fall_of_loss(e, t.falls_well)])
+            is_image = x.ndim >= 3 and columns.min() >= 0 and 200 < columns.max() <= 255
+            remedies = [_PIXELS] if is_image else [_STANDARDIZE, _LOGARITHM]
+            evidence = [found, *fall_of_loss(e, t.falls_well)]
+            return Observation(layers, 0, evidence, "", remedies)
         if 0 < whole < t.small_input:
             sentence = (
                 f"{name}X has a root mean square of {number(whole)} (threshold "
                 f"{number(t.small_input)})"
             )
             found = of_data("root mean square of the inputs", whole, t.small_input, sentence)
-            return Observation(layers, 0, [found, *fall_of_loss(e, t.falls_well)])
+            evidence = [found, *fall_of_loss(e, t.falls_well)]
+            return Observation(layers, 0, evidence, "", [_TOO_SMALL, _STANDARDIZE])
     return None
 
 
@@ -144,6 +158,7 @@ def _inputs_by_data(e: Evidence, t: ThresholdValues) -> Observation | None:
     ),
     reference="LeCun, Bottou, Orr & Müller, Efficient BackProp (1998), section 4.5",
     needs=(MODEL, TARGETS),
+    independent=True,
 )
 def targets_out_of_scale(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect targets of a linear output that are far from size 1."""
@@ -200,6 +215,7 @@ _ONE_HOT = (
     reference="Keras documentation: Embedding turns positive integers (indexes) into vectors",
     needs=(MODEL, INPUTS),
     before_training=True,
+    independent=True,
 )
 def wrong_embedding_inputs(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect inputs of an Embedding that are not integers, or that it has no row for."""
@@ -250,12 +266,12 @@ def idle_columns(e: Evidence, t: ThresholdValues) -> Observation | None:
             continue
         if constant.size:
             c = int(constant[0])
-            sentence = f"{name} {c + 1} is always {number(float(x[0, c]))}"
+            sentence = f"{name} {c} (from 0) is always {number(float(x[0, c]))}"
             sentence += f", and {constant.size - 1} more are constant" * (constant.size > 1)
         else:
             c = int(copies[0])
             original = int(np.flatnonzero((x == x[:, [c]]).all(axis=0))[0])
-            sentence = f"{name} {c + 1} is the same as column {original + 1}"
+            sentence = f"{name} {c} (from 0) is the same as column {original}"
             sentence += f", and {copies.size - 1} more are copies" * (copies.size > 1)
         value = float(constant.size + copies.size)
         found = of_data("constant or copied columns", value, 0, sentence)
@@ -330,16 +346,17 @@ def imbalanced_classes(e: Evidence, t: ThresholdValues) -> Observation | None:
             "seems unrelated to X",
         ),
     ),
-    explanation="Neither this model nor the nearest neighbors of a sample predict the targets: "
-    "they may be shuffled against the inputs, be noise, or need inputs that are not there. Nearest "
-    "neighbors cannot see every relation, such as parity or objects that move in an image.",
+    explanation="The nearest neighbors of a sample say nothing about its target, and this model "
+    "learned little or by heart. The targets may be shuffled against the inputs, be noise, or need "
+    "inputs that are not there. Nearest neighbors cannot see every relation, such as parity or "
+    "objects that move in an image.",
     remedies=(
         Remedy(
             "Look at ten inputs with their targets, after all preprocessing and shuffling: are "
             "they pairs?",
             (),
         ),
-        Remedy("Train on ten samples until the model fits them exactly.", ()),
+        Remedy("Compare the loss with that on samples the model was not trained on.", ()),
     ),
     reference="Karpathy, A recipe for training neural networks (2019): become one with the data",
     needs=(INPUTS, TARGETS),

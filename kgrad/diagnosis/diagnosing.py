@@ -150,7 +150,7 @@ def diagnose(
         notes = [note for note in notes if not DECLARED[note.rule].fallback]
     if any(not DECLARED[finding.rule].fallback for finding in findings):
         findings = [finding for finding in findings if not DECLARED[finding.rule].fallback]
-    findings.sort(key=lambda finding: CAUSES_FIRST.index(finding.rule))
+    findings.sort(key=lambda finding: (not finding.leads, CAUSES_FIRST.index(finding.rule)))
     sure = _confidence(findings[0], data) if findings and thresholds is None else None
     return Diagnosis(findings, _missing(history, evidence), notes, sure)
 

@@ -111,6 +111,7 @@ class ModelFacts(NamedTuple):
         dropouts: the dropout layers.
         penalties: (path, factor) of each weight with an L2 penalty, factor times its squared norm.
         learning_rate: the optimizer's learning rate; NaN if unknown.
+        usual_rate: the default learning rate of the optimizer's class; NaN if unknown.
         optimizer: name of the optimizer's class; empty if unknown.
         embeddings: the number of rows of the embedding that takes the model's input; 0 without one.
     """
@@ -122,6 +123,7 @@ class ModelFacts(NamedTuple):
     dropouts: tuple[Dropout, ...] = ()
     penalties: tuple[tuple[str, float], ...] = ()
     learning_rate: float = math.nan
+    usual_rate: float = math.nan
     optimizer: str = ""
     embeddings: int = 0
 
@@ -673,6 +675,8 @@ class Evidence:
         if "zero_fraction" in self.history.statistics:
             # Without the first kernel, because inputs may be sparse.
             share = self.history["zero_fraction"][:, self.kernels[1:]]
+            if any(one.rate > 0.5 for one in (self.facts or ModelFacts()).dropouts):
+                return signs  # dropout makes entries 0, too
             return [*signs, (self.layers[1:], share, "entries")]
         share = np.where(self.present, self.gradient == 0, np.nan)
         return [*signs, (self.layers, share, "updates")]

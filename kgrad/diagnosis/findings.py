@@ -49,6 +49,9 @@ class Finding:
         remedies: possible changes, the most likely one first.
         reference: the literature on the problem.
         tries: the changes with which `try_remedies` tries the remedies, in their order.
+        independent: whether it lies in the model or the data themselves, so that it follows from no
+            other finding.
+        leads: whether its evidence is so strong that it is the cause, whatever else was found.
     """
 
     rule: str
@@ -60,6 +63,8 @@ class Finding:
     remedies: tuple[str, ...]
     reference: str
     tries: tuple[str, ...] = ()
+    independent: bool = False
+    leads: bool = False
 
     def __str__(self) -> str:
         return f"{self.rule} ({self.where()}, since epoch {self.first_epoch}): {self.evidence[0]}"
@@ -133,9 +138,14 @@ class Diagnosis(Listing[Finding]):
         return self[0] if self else None
 
     @property
+    def also_wrong(self) -> tuple[Finding, ...]:
+        """Other findings about the model or the data themselves, which follow from no other."""
+        return tuple(finding for finding in self[1:] if finding.independent)
+
+    @property
     def consequences(self) -> tuple[Finding, ...]:
-        """The other findings, which may follow from the cause."""
-        return self[1:]
+        """The findings that may follow from the cause."""
+        return tuple(finding for finding in self[1:] if not finding.independent)
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -185,9 +195,15 @@ class Diagnosis(Listing[Finding]):
             Text(f"{cause.evidence[0]}"),
             Text(f"→ {cause.remedies[0]}", style="bold"),
         ]
-        if self.consequences:
-            others = "; ".join(f"{one.rule} in {one.where()}" for one in self.consequences)
-            lines.append(Text(f"May follow from it: {others}."))
+        others = [
+            f"{role}: {'; '.join(f'{one.rule} in {one.where()}' for one in found)}."
+            for role, found in (
+                ("Also wrong", self.also_wrong),
+                ("May follow from it", self.consequences),
+            )
+            if found
+        ]
+        lines += [Text(" ".join(others))] if others else []
         more = [f"{len(self.notes)} note{'s' * (len(self.notes) > 1)}"] if self.notes else []
         more += [self.missing] if self.missing else []
         lines.append(Text("; ".join([*more, "print(diagnosis.details) shows everything."])))
@@ -233,9 +249,12 @@ class Details(Listing[Finding]):
         for place, finding in enumerate(self):
             style = "bold red" if finding.severity == "critical" else "bold yellow"
             remedies = "\n".join(f"→ {remedy}" for remedy in finding.remedies)
-            role = "the cause, most likely" if place == 0 else "may follow from it"
-            if place == 0 and diagnosis.confidence:
-                role += f": {diagnosis.confidence}"
+            role = "also wrong" if finding.independent else "may follow from it"
+            if place == 0:
+                role = "the cause, most likely"
+                role += f": {diagnosis.confidence}" if diagnosis.confidence else ""
+            elif not finding.independent:
+                remedies = "If it follows from the cause, it ends with it."
             table.add_row(
                 Text(f"{finding.rule}\n({finding.severity})\n{role}", style=style),
                 Text(f"{finding.where()}\nsince epoch {finding.first_epoch}"),

@@ -4,6 +4,8 @@ No rule judges a gradient by its size alone. It is compared with a healthy netwo
 shape, over several records, and together with the fall of the loss.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from kgrad.diagnosis.evidence import Evidence
@@ -26,6 +28,7 @@ from kgrad.diagnosis.rules import (
     has_usual_inputs,
     is_initialized_well,
     measured,
+    number,
     percent,
 )
 
@@ -43,7 +46,7 @@ _GROWTH = Quantity(
 )
 _BAD_STEPS = Quantity(
     "updates with a NaN or infinity",
-    "updates with a NaN or infinity in the gradient: {value}",
+    "the gradient of {value} of the updates has a NaN or infinity",
     count,
 )
 _FIRST_BAD_STEP = Quantity(
@@ -86,6 +89,13 @@ _FOR_A_FLAT_START = (
     Remedy("Keep the output linear and pass from_logits=True to the loss.", ()),
     Remedy("Standardize the inputs to mean 0 and variance 1.", ("inputs",)),
 )
+_START_ANEW = Remedy(
+    "Start biases at 0 and kernels with he: bias_initializer='zeros', "
+    "kernel_initializer='he_normal'.",
+    ("initializer",),
+)
+_OPEN_UNITS = Remedy("Replace relu with leaky_relu, elu or gelu.", ("activation gelu",))
+_SMALL_BIASES = Remedy("Start the biases at 0: bias_initializer='zeros'.", ())
 _STANDS = Quantity(
     "loss since every gradient is 0",
     "every gradient is exactly 0 from here on, and the loss stays at {value}",
@@ -100,6 +110,9 @@ _BIAS = Quantity(
     "the biases have a root mean square of {value} (threshold {threshold})",
 )
 
+# Activations that grow so fast that a few layers overflow.
+_GROWING = ("exponential",)
+_CHECK_LOSS = Remedy("Check the loss for logarithms of 0 and divisions by 0.", ())
 _CHECK_DATA = Remedy(
     "Check the data for NaN and very large numbers, and the loss for logarithms and divisions.", ()
 )
@@ -143,12 +156,33 @@ def nonfinite(e: Evidence, t: ThresholdValues) -> Observation | None:
     if e.loss is not None and not np.isfinite(e.loss[r]):
         evidence.append(measured(e, r, _LOSS, e.loss[r], np.inf))
     if before_training:
-        explanation = (
-            "The gradient has a NaN or an infinity before the first update, so it comes from the "
-            "data, the loss or the initial weights, and not from the size of the steps."
-        )
-        return Observation(layers, r, evidence, explanation, [_CHECK_DATA])
+        return Observation(layers, r, evidence, *_before_the_first_update(e))
     return Observation(layers, r, evidence)
+
+
+def _before_the_first_update(e: Evidence) -> tuple[str, list[Remedy]]:
+    """Return where a NaN comes from that no update can have caused, and what to do."""
+    start = "The gradient of the very first batch has a NaN or an infinity, so no update caused it"
+    arrays = [*e.data.inputs, *e.data.targets]
+    finite = all(np.isfinite(one).all() for one in arrays)
+    overflowing = [layer for layer, f in (e.facts.activations if e.facts else ()) if f in _GROWING]
+    if arrays and not finite:
+        return f"{start}: the data have NaN or infinity.", [_CHECK_DATA]
+    if overflowing:
+        named = ", ".join(overflowing[:3])
+        remedy = Remedy(
+            f"Use relu in {named}.", ("activation relu", "activation relu, initializer he")
+        )
+        return f"{start}. Activations such as exponential overflow from layer to layer.", [remedy]
+    if arrays:
+        largest = max(float(np.abs(one).max(initial=0)) for one in arrays)
+        known = f"the data that were looked at are finite, the largest number is {number(largest)}"
+        remedies = [
+            _CHECK_LOSS,
+            Remedy("Scale inputs, targets and initial weights to 1.", ("inputs",)),
+        ]
+        return f"{start}: {known}. It comes from the loss or the initial weights.", remedies
+    return f"{start}: it comes from the data, the loss or the initial weights.", [_CHECK_DATA]
 
 
 @Rule(
@@ -282,8 +316,22 @@ def vanishing(e: Evidence, t: ThresholdValues) -> Observation | None:
                 measured(e, r, _SMALL_LEVEL, e.level[r, k], threshold, e.layers[k]),
                 *fall_of_loss(e, fall),
             ]
-            return Observation(affected_layers(e.layers, e.level[r] < threshold), r, evidence)
+            layers = affected_layers(e.layers, e.level[r] < threshold)
+            return Observation(layers, r, evidence, *_of_hidden_softmax(e))
     return None
+
+
+def _of_hidden_softmax(e: Evidence) -> tuple[str, list[Remedy]]:
+    """Return the meaning of, and the remedy for, softmax in hidden layers, if there is any."""
+    layers = [layer for layer, f in (e.facts.activations if e.facts else ()) if f == "softmax"]
+    if not layers:
+        return "", []
+    named = ", ".join(layers[:3])
+    return (
+        "Softmax in hidden layers shares out a total of 1 among the units, so that signals and "
+        "gradients shrink from layer to layer.",
+        [Remedy(f"Use relu in {named}; keep softmax for the output.", ("activation relu",))],
+    )
 
 
 @Rule(
@@ -300,8 +348,8 @@ def vanishing(e: Evidence, t: ThresholdValues) -> Observation | None:
     "them, so they do not recover.",
     remedies=(
         Remedy("Reduce the learning rate, or warm it up.", LOWER_RATE),
-        Remedy("Replace relu with leaky_relu, elu or gelu.", ("activation gelu",)),
-        Remedy("Initialize biases with 0 and kernels with he.", ("initializer",)),
+        _OPEN_UNITS,
+        _START_ANEW,
     ),
     reference="Lu et al., Dying ReLU and initialization (2019)",
 )
@@ -322,9 +370,11 @@ def dead_units(e: Evidence, t: ThresholdValues) -> Observation | None:
         layers = [name for name, is_dead in zip(names, dead[r], strict=True) if is_dead]
         evidence = [measured(e, r, _DEAD[counted_in], share[r, worst], t.dead_share, names[worst])]
         explanation = "" if counted_in == "units" else _DEAD_OR_UNUSED
+        remedies: Sequence[Remedy] = ()
         if e.zero_from == 0:
-            explanation = _FLAT_FROM_THE_START
-        remedies = _FOR_A_FLAT_START if e.zero_from == 0 else ()
+            explanation, remedies = _FLAT_FROM_THE_START, _FOR_A_FLAT_START
+        elif r == 0:  # before any update, so that the learning rate is not the cause
+            remedies = [_START_ANEW, _OPEN_UNITS]
         if e.falls_by(t.falls_well) and e.loss is not None and e.zero_from is not None:
             evidence.append(measured(e, e.zero_from, _STANDS, e.loss[e.zero_from], np.inf))
         else:
@@ -354,6 +404,7 @@ def dead_units(e: Evidence, t: ThresholdValues) -> Observation | None:
     reference="Baydin et al., Automatic differentiation in machine learning: a survey (2018), "
     "section 3.2: the gradient follows the operations between a weight and the loss",
     needs=(),
+    independent=True,
 )
 def no_path_to_loss(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect weights that are updated, but have no gradient in any update."""
@@ -436,5 +487,7 @@ def saturated(e: Evidence, t: ThresholdValues) -> Observation | None:
             worst = int(np.nanargmax(sizes[r]))
             layers = [name for name, is_flat in zip(names, flat[r], strict=True) if is_flat]
             evidence = [measured(e, r, quantity, sizes[r, worst], threshold, names[worst])]
-            return Observation(layers, r, evidence + fall_of_loss(e, t.falls_well))
+            large_biases = r == 0 and e.bias_size[0, :-1].max(initial=0) > t.saturating_bias
+            remedies = [_SMALL_BIASES] if large_biases else []
+            return Observation(layers, r, evidence + fall_of_loss(e, t.falls_well), "", remedies)
     return None

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kgrad.diagnosis.evidence import Evidence, Head
+from kgrad.diagnosis.evidence import Evidence, Head, ModelFacts
 from kgrad.diagnosis.findings import Measurement
 from kgrad.diagnosis.rules import (
     INPUTS,
@@ -82,6 +82,7 @@ class _Mismatch(NamedTuple):
     reference="Goodfellow, Bengio & Courville, Deep Learning (2016), section 6.2.2",
     needs=(MODEL,),
     before_training=True,
+    independent=True,
 )
 def output_loss_mismatch(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect a loss that does not suit the last layer or the targets."""
@@ -120,12 +121,13 @@ def _of_units(head: Head, y: np.ndarray | None) -> Iterator[_Mismatch]:
     categorical = head.loss.startswith(("categorical", "sparse_cat"))
     if head.activation != "softmax" and not categorical:
         return
+    needy = "softmax" if head.activation == "softmax" else head.loss
     classes = _classes(y)
     better = (
         f"Use Dense({classes}, 'softmax') with loss='{_cross_entropy(y)}'."
-        if classes > 2
+        if classes > 2 and head.loss.endswith("crossentropy")
         else "Use Dense(1, 'sigmoid') with loss='binary_crossentropy'."
-        if head.loss.endswith("crossentropy")
+        if classes == 2 or head.loss.endswith("crossentropy")
         else "Use a linear output: Dense(1)."
     )
     yield _Mismatch(
@@ -133,10 +135,10 @@ def _of_units(head: Head, y: np.ndarray | None) -> Iterator[_Mismatch]:
             "output units",
             1,
             2,
-            "there is 1 output unit; softmax and categorical cross-entropy need at least 2",
+            f"there is 1 output unit; {needy} needs at least 2",
             head.layer,
         ),
-        "With one output unit softmax is always 1, so nothing can be learned."
+        "Softmax over one unit is always 1, so every prediction is the same."
         if head.activation == "softmax"
         else f"With one output unit {head.loss} has a single class, so nothing can be learned.",
         better,
@@ -160,7 +162,7 @@ def _of_range(head: Head, y: np.ndarray | None) -> Iterator[_Mismatch]:
                 f"smallest output of {activation}",
                 low,
                 0,
-                f"{activation} outputs can be as small as {number(low)}, probabilities only 0",
+                f"{activation} outputs can be below 0, probabilities cannot",
                 head.layer,
             ),
             f"{loss} takes the logarithm of probabilities, but receives values below 0.",
@@ -172,7 +174,7 @@ def _of_range(head: Head, y: np.ndarray | None) -> Iterator[_Mismatch]:
                 f"largest output of {activation}",
                 high,
                 1,
-                f"{activation} outputs can be as large as {number(high)}, probabilities only 1",
+                f"{activation} outputs can be larger than 1, probabilities cannot",
                 head.layer,
             ),
             f"{loss} takes the logarithm of probabilities, but receives values above 1.",
@@ -479,6 +481,7 @@ def _cross_entropy(y: np.ndarray | None) -> str:
     ),
     reference="Goodfellow, Bengio & Courville, Deep Learning (2016), section 6.1",
     needs=(MODEL,),
+    independent=True,
 )
 def no_nonlinearity(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect hidden layers without an activation function."""
@@ -514,6 +517,7 @@ def no_nonlinearity(e: Evidence, t: ThresholdValues) -> Observation | None:
     reference="Srivastava et al., Dropout: a simple way to prevent neural networks from "
     "overfitting (2014), section A.4",
     needs=(MODEL,),
+    independent=True,
 )
 def too_much_dropout(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect dropout with a high rate, or of the model's outputs."""
@@ -562,6 +566,7 @@ def too_much_dropout(e: Evidence, t: ThresholdValues) -> Observation | None:
     ),
     reference="Goodfellow, Bengio & Courville, Deep Learning (2016), section 7.1",
     needs=(MODEL,),
+    independent=True,
 )
 def too_strong_penalty(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect penalties that outweigh the loss of the predictions."""
@@ -575,7 +580,9 @@ def too_strong_penalty(e: Evidence, t: ThresholdValues) -> Observation | None:
         layers = affected_layers(e.layers, left < t.weights_left)
         k, r = int(np.nanargmin(left)), len(e.epochs) - 1
         evidence = measured(e, r, _LEFT, left[k], t.weights_left, e.layers[k])
-        return Observation(layers, r, [evidence, *fall_of_loss(e, t.falls_well)])
+        return Observation(
+            layers, 0, [evidence, *fall_of_loss(e, t.falls_well)], "", [_smaller_penalty(e.facts)]
+        )
     whole = e.loss[-1] + e.penalty[-1]
     share = e.penalty[-1] / whole if whole > 0 else 0.0
     if not share > t.penalty_share:
@@ -584,7 +591,15 @@ def too_strong_penalty(e: Evidence, t: ThresholdValues) -> Observation | None:
         f"the penalties are {percent(share)} of the loss (threshold {percent(t.penalty_share)})"
     )
     found = of_data("share of the penalties in the loss", share, t.penalty_share, sentence)
-    return Observation([], len(e.epochs) - 1, [found, *fall_of_loss(e, t.falls_well)])
+    remedies = [_smaller_penalty(e.facts)]
+    return Observation([], 0, [found, *fall_of_loss(e, t.falls_well)], "", remedies)
+
+
+def _smaller_penalty(facts: ModelFacts) -> Remedy:
+    path, factor = max(facts.penalties, key=lambda one: one[1])
+    place = path.rpartition("/")[0] or path
+    words = f"L2({number(factor)}) of {place} to L2({number(factor / 100)})"
+    return Remedy(f"Reduce the penalties a hundredfold, such as {words}.", ("penalties",))
 
 
 @Rule(

@@ -63,6 +63,7 @@ class Observation(NamedTuple):
         explanation: a more specific explanation than the rule's; empty for the rule's.
         remedies: the remedies that can help here; empty for all of the rule's.
         harmless: whether the run trains well all the same, so that this is a note.
+        leads: whether the evidence is so strong that this is the cause, whatever else was found.
     """
 
     layers: Sequence[str]
@@ -71,6 +72,7 @@ class Observation(NamedTuple):
     explanation: str = ""
     remedies: Sequence[Remedy] = ()
     harmless: bool = False
+    leads: bool = False
 
 
 class ThresholdValues:
@@ -103,6 +105,33 @@ def clips(e: Evidence) -> bool:
 # Remedies that several rules have, and the changes that try them.
 LOWER_RATE = ("learning rate ×0.1", "default learning rate", "learning rate ×0.01")
 HIGHER_RATE = ("learning rate ×10", "default learning rate", "learning rate ×100", "optimizer")
+
+
+def lower_rate(e: Evidence) -> Remedy:
+    """Return the advice to reduce the learning rate, with both numbers if they are known."""
+    now, usual = _rates(e)
+    to = usual if now > 10 * usual else now / 10
+    words = (
+        f" from {number(now)} to {number(to)}" if math.isfinite(to) else "; start with 10× smaller"
+    )
+    return Remedy(f"Reduce the learning rate{words}.", LOWER_RATE)
+
+
+def higher_rate(e: Evidence) -> Remedy:
+    """Return the advice to increase the learning rate, with both numbers if they are known."""
+    now, usual = _rates(e)
+    to = usual if 10 * now < usual else 10 * now
+    words = (
+        f" from {number(now)} to {number(to)}" if math.isfinite(to) else "; start with 10× larger"
+    )
+    return Remedy(f"Increase the learning rate{words}.", HIGHER_RATE)
+
+
+def _rates(e: Evidence) -> tuple[float, float]:
+    """Return the learning rate and the default of the optimizer; NaN if unknown."""
+    return (math.nan, math.nan) if e.facts is None else (e.facts.learning_rate, e.facts.usual_rate)
+
+
 CLIP = Remedy(
     "Clip the gradients: set global_clipnorm=1 in the optimizer.", ("clipping, norm 1",), clips
 )
@@ -196,6 +225,8 @@ class Rule:
         needs: the data without which the rule cannot be applied.
         fallback: whether to report the problem only if no other rule applies.
         before_training: whether the problem shows before the first update, in the model alone.
+        independent: whether the problem lies in the model or the data themselves, so that it
+            follows from no other.
 
     Raises:
         TypeError: if a part is left out.
@@ -210,6 +241,7 @@ class Rule:
     needs: tuple[Need, ...] = (KERNELS,)
     fallback: bool = False
     before_training: bool = False
+    independent: bool = False
     name: str = field(init=False, default="")
     check: Check = field(init=False)
 
@@ -245,6 +277,8 @@ class Rule:
             tuple(remedy.text for remedy in open_ones or remedies),
             self.reference,
             tuple(dict.fromkeys(name for one in open_ones or remedies for name in one.tries)),
+            self.independent,
+            found.leads,
         )
 
 

@@ -23,6 +23,8 @@ from kgrad.diagnosis.rules import (
     clips,
     fall_of_loss,
     first_lasting,
+    higher_rate,
+    lower_rate,
     measured,
     number,
     of_data,
@@ -31,7 +33,8 @@ from kgrad.diagnosis.rules import (
 
 _OUT_OF_LINE = Quantity(
     "factor between σ_w² and its median over the layers",
-    "σ_w² differs from the median of all layers by a factor of {value} (threshold {threshold})",
+    "σ_w², fan-in times the mean square of the weights, is {value} times DIRECTION than the median "
+    "of all layers (threshold {threshold})",
 )
 _SIGMA_W2 = Quantity(
     "σ_w², fan-in times the mean square of the weights",
@@ -39,7 +42,8 @@ _SIGMA_W2 = Quantity(
 )
 _MOVED = Quantity(
     "change divided by the weight norm and by the square root of the updates",
-    "the weights' change divided by their norm and by √updates is {value} (threshold {threshold})",
+    "the weights changed by {value} times their norm, divided by the square root of the number of "
+    "updates (threshold {threshold})",
 )
 _STEP = Quantity(
     "largest change per update divided by the weight norm",
@@ -91,8 +95,14 @@ _FIRST_STEP = Quantity(
     "the first update is {value} times the norm of the weights (threshold {threshold})",
 )
 _COLLAPSED = (
-    "The gradients were healthy at first. After updates as large as these, most units are flat or "
-    "0 for every sample, and the gradients do not recover."
+    "The gradients were healthy at first. After updates as large as these they collapse, and they "
+    "do not recover."
+)
+WARM_UP = Remedy("Warm up the learning rate over the first epochs.", ())
+_SCHEDULE = Remedy("Check the learning rate schedule: it may decay too early.", ())
+_COPIES = (
+    "Units that begin with the same weights get the same gradients, so they stay copies of one "
+    "unit."
 )
 _POSITIVE = ("learning rate ×-1",)
 
@@ -117,6 +127,7 @@ _POSITIVE = ("learning rate ×-1",)
         ),
     ),
     reference="Glorot & Bengio (2010): equal variances in all layers",
+    independent=True,
 )
 def layer_out_of_line(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect a layer whose initial weights are on a different scale from the others'."""
@@ -131,8 +142,10 @@ def layer_out_of_line(e: Evidence, t: ThresholdValues) -> Observation | None:
     if not out.any() or out.sum() > len(out) // 3 or e.falls_by(t.falls_well):
         return None
     k = int(np.argmax(np.where(np.isnan(factor), 0, factor)))
+    found = measured(e, 0, _OUT_OF_LINE, factor[k], t.out_of_line, e.layers[k])
+    direction = "larger" if sigma_w2[k] > np.nanmedian(sigma_w2) else "smaller"
     evidence = [
-        measured(e, 0, _OUT_OF_LINE, factor[k], t.out_of_line, e.layers[k]),
+        found._replace(sentence=found.sentence.replace("DIRECTION", direction)),
         *fall_of_loss(e, t.falls_well),
     ]
     return Observation(affected_layers(e.layers, out), 0, evidence)
@@ -161,14 +174,10 @@ def layer_out_of_line(e: Evidence, t: ThresholdValues) -> Observation | None:
     "across units.",
     remedies=(
         Remedy("Use he for relu, xavier for tanh and sigmoid, lecun for selu.", ("initializer",)),
-        Remedy(
-            "Do not initialize a kernel with one constant: all units of the layer would stay "
-            "equal.",
-            ("initializer",),
-        ),
     ),
     reference="He et al., Delving deep into rectifiers (2015), section 2.2",
     needs=(KERNELS_OR_MODEL,),
+    independent=True,
 )
 def badly_scaled_weights(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect initial weights that are too small or too large, or equal across units."""
@@ -204,6 +213,7 @@ def _equal_units(e: Evidence) -> Observation | None:
     if not equal:
         return None
     first = equal[0]
+    remedy = Remedy("Draw the weights at random: kernel_initializer='he_normal'.", ("initializer",))
     evidence = Measurement(
         "largest difference between the incoming weights of two units",
         0.0,
@@ -212,7 +222,7 @@ def _equal_units(e: Evidence) -> Observation | None:
         int(e.epochs[0]),
         f"{first}: all units have the same incoming weights.",
     )
-    return Observation(equal, 0, [evidence])
+    return Observation(equal, 0, [evidence], _COPIES, [remedy])
 
 
 @Rule(
@@ -243,7 +253,7 @@ def _equal_units(e: Evidence) -> Observation | None:
     "instead of falling.",
     remedies=(
         Remedy("Reduce the learning rate; start with 10× smaller.", LOWER_RATE),
-        Remedy("Warm up the learning rate over the first epochs.", ()),
+        WARM_UP,
         CLIP,
     ),
     reference="Karpathy, CS231n notes: ratio of updates to weights about 1e-3 a step",
@@ -274,7 +284,8 @@ def moving_too_far(e: Evidence, t: ThresholdValues) -> Observation | None:
             k = int(np.nanargmax(walked[r]))
             evidence = [measured(e, r, _MOVED, movement[r], threshold, e.layers[k])]
             evidence += fall_of_loss(e, t.falls_well)
-            return Observation(affected_layers(e.layers, walked[r] > threshold), r, evidence)
+            layers = affected_layers(e.layers, walked[r] > threshold)
+            return Observation(layers, r, evidence, remedies=[lower_rate(e), WARM_UP, CLIP])
     return _first_step(e, t) or _before_collapse(e, t, walked)
 
 
@@ -286,7 +297,7 @@ def _first_step(e: Evidence, t: ThresholdValues) -> Observation | None:
     """
     step = np.where(np.isfinite(e.first_step) & ~e.is_normalized, e.first_step, 0)
     breaks_down = e.fall == -np.inf or e.falls_less(t.falls_hardly)
-    level = np.fmax.reduce(e.level_by_bias[:1], axis=1)
+    level = np.fmax.reduce(e.level_by_bias[:1], axis=1, initial=-np.inf)
     if not (step > t.first_step).any() or clips(e) or not breaks_down:
         return None
     if e.facts is None or not (level < t.exploding_level).all():
@@ -296,7 +307,8 @@ def _first_step(e: Evidence, t: ThresholdValues) -> Observation | None:
     found = measured(e, 0, _FIRST_STEP, step[k], t.first_step, e.layers[k])
     found = found._replace(sentence=f"{found.sentence[:-1]}, at a learning rate of {rate}.")
     layers = affected_layers(e.layers, step > t.first_step)
-    return Observation(layers, 0, [found, *fall_of_loss(e, t.falls_well)])
+    evidence = [found, *fall_of_loss(e, t.falls_well)]
+    return Observation(layers, 0, evidence, remedies=[lower_rate(e), WARM_UP, CLIP])
 
 
 def _before_collapse(e: Evidence, t: ThresholdValues, walked: np.ndarray) -> Observation | None:
@@ -315,9 +327,8 @@ def _before_collapse(e: Evidence, t: ThresholdValues, walked: np.ndarray) -> Obs
         measured(e, r, _MOVED, far[r], t.far_before_collapse, e.layers[k]),
         *fall_of_loss(e, t.falls_well),
     ]
-    return Observation(
-        affected_layers(e.layers, walked[r] > t.far_before_collapse), r, evidence, _COLLAPSED
-    )
+    layers = affected_layers(e.layers, walked[r] > t.far_before_collapse)
+    return Observation(layers, r, evidence, _COLLAPSED, [lower_rate(e), WARM_UP, CLIP])
 
 
 @Rule(
@@ -339,7 +350,7 @@ def _before_collapse(e: Evidence, t: ThresholdValues, walked: np.ndarray) -> Obs
     "weights that training would take thousands of epochs.",
     remedies=(
         Remedy("Increase the learning rate; start with 10× larger.", HIGHER_RATE),
-        Remedy("Check the learning rate schedule: it may decay too early.", ()),
+        _SCHEDULE,
     ),
     reference="Karpathy, CS231n notes: ratio of updates to weights about 1e-3 a step",
 )
@@ -354,6 +365,8 @@ def _hardly_moved(e: Evidence, t: ThresholdValues) -> Observation | None:
         return None
     if vanishing.check(e, t) or (clips(e) and always_clipped.check(e, t)):
         return None
+    if e.zero_from is not None:  # nothing moves without a gradient, whatever the rate
+        return None
     largest = np.fmax.reduce(np.nansum(e.movement, axis=0))
     if not largest < t.hardly_moved:
         return None
@@ -366,7 +379,10 @@ def _hardly_moved(e: Evidence, t: ThresholdValues) -> Observation | None:
         "The updates add up to so little that the network at the end is nearly the one at the "
         "start: the learning rate is too small for this number of steps."
     )
-    return Observation([], 1, evidence, explanation)
+    # Far below the usual rate, this is the cause of what else is left undone.
+    leads = e.facts is not None and 10 * e.facts.learning_rate <= e.facts.usual_rate
+    remedies = [higher_rate(e), _SCHEDULE]
+    return Observation([], 1, evidence, explanation, remedies, leads=leads)
 
 
 def _still(e: Evidence, t: ThresholdValues) -> Observation | None:
@@ -388,7 +404,7 @@ def _still(e: Evidence, t: ThresholdValues) -> Observation | None:
     evidence = [measured(e, r, _STEP, largest[r], t.still, e.layers[k])]
     if not e.falls_by(t.falls_hardly):  # a fall above that would seem to speak against it
         evidence += fall_of_loss(e, t.falls_hardly)
-    return Observation([], r, evidence)
+    return Observation([], r, evidence, remedies=[higher_rate(e), _SCHEDULE])
 
 
 @Rule(

@@ -39,7 +39,7 @@ def test_a_large_column_is_named_with_its_size_and_range():
     assert found[:2] == ("inputs_out_of_scale", ("hidden_1",))
     assert found[2] == pytest.approx(size)
     assert found[3] == (
-        "Column 2 has a root mean square of 354 (threshold 10); it goes from -400 to 300."
+        "Column 1 (from 0) has a root mean square of 354 (threshold 10); it goes from -400 to 300."
     )
 
 
@@ -138,6 +138,36 @@ def test_shuffled_targets_are_found_and_related_ones_are_not():
     assert first(REGRESSION, constant)[3] == (
         "All 200 targets that were looked at are the same, such as 7."
     )
+
+
+def test_what_to_do_depends_on_the_data():
+    """Pixels of 0 to 255, tables of large numbers, and pixels that were divided twice."""
+    pixels = np.arange(200.0 * 16).reshape(200, 4, 4, 1) % 256
+    for x, words in (
+        (pixels, "Divide the pixels by 255"),
+        (1000 * X, "Standardize the inputs"),
+        (pixels / 255**2, "Look for a division that is made twice"),
+    ):
+        found = diagnose(history_of(1.0, FLAT), ModelFacts((REGRESSION,)), Data(inputs=(x,)))
+        assert found[0].rule == "inputs_out_of_scale"
+        assert found[0].remedies[0].startswith(words)
+    assert "2 more columns are above" in str(first(REGRESSION, Data(inputs=(1000 * X,)))[3])
+
+
+def test_a_rate_far_below_the_usual_one_comes_before_the_targets():
+    """The weights moved by 5 % in all; the targets are 100 times too large."""
+    history = history_of(1.0, FLAT, update=0.01 * ROOT)
+    data = Data(targets=(100 * X[:, :1],), constant_loss=0.7, perfect_loss=0.0)
+    for rate, rules in (
+        (1e-5, ("not_moving", "targets_out_of_scale")),
+        (1e-3, ("targets_out_of_scale", "not_moving")),
+    ):
+        facts = ModelFacts((REGRESSION,), learning_rate=rate, usual_rate=1e-3)
+        found = diagnose(history, facts, data)
+        assert found.rules == rules
+        assert [one.rule for one in found.also_wrong] == ["targets_out_of_scale"] * (rate == 1e-5)
+    slow = diagnose(history, ModelFacts(learning_rate=1e-5, usual_rate=1e-3), data)
+    assert slow[0].remedies[0] == "Increase the learning rate from 1e-5 to 0.001."
 
 
 # The loss against the targets.
@@ -323,8 +353,8 @@ def test_constant_and_copied_columns_are_noted():
 
     assert noted(X) is None
     constant = np.column_stack([X, np.full(len(X), 7.0), np.zeros(len(X))])
-    assert noted(constant) == "Column 4 is always 7, and 1 more are constant."
-    assert noted(np.column_stack([X, X[:, 1]])) == "Column 4 is the same as column 2."
+    assert noted(constant) == "Column 3 (from 0) is always 7, and 1 more are constant."
+    assert noted(np.column_stack([X, X[:, 1]])) == "Column 3 (from 0) is the same as column 1."
 
 
 def with_validation(loss, validation):

@@ -285,8 +285,8 @@ FELL = "The loss fell by 0.1 % by epoch 5; a healthy run at least halves it."
         (
             lambda: history_of(1.0, FLAT, weight=np.array([1, 1, 1e-2, 1, 1]) * ROOT),
             [
-                "hidden_3, epoch 0: σ_w² differs from the median of all layers by a factor of "
-                "10,000 (threshold 100).",
+                "hidden_3, epoch 0: σ_w², fan-in times the mean square of the weights, is 10,000 "
+                "times smaller than the median of all layers (threshold 100).",
                 FELL,
             ],
         ),
@@ -309,8 +309,8 @@ FELL = "The loss fell by 0.1 % by epoch 5; a healthy run at least halves it."
         (
             lambda: history_of(1.0, (0.7, 0.9, 3.0, 2.0, 4.0, 3.0), update=3 * ROOT),
             [
-                "hidden_1, epoch 1: the weights' change divided by their norm and by √updates is "
-                "0.949 (threshold 0.5).",
+                "hidden_1, epoch 1: the weights changed by 0.949 times their norm, divided by the "
+                "square root of the number of updates (threshold 0.5).",
                 "The loss rose to 2.22 times its first value by epoch 5; a healthy run at least "
                 "halves it.",
             ],
@@ -342,7 +342,7 @@ FELL = "The loss fell by 0.1 % by epoch 5; a healthy run at least halves it."
         (
             infinite_loss,
             [
-                "hidden_2, epoch 3: updates with a NaN or infinity in the gradient: 1.",
+                "hidden_2, epoch 3: the gradient of 1 of the updates has a NaN or infinity.",
                 "hidden_2, epoch 3: the first NaN or infinity occurred in training step 30.",
                 "Epoch 3: the loss is inf.",
             ],
@@ -365,13 +365,13 @@ def test_a_loss_that_falls_well_is_not_compared_with_a_healthy_run():
         (
             ModelFacts((Head("last", "softmax", 1, "mean_squared_error"),)),
             None,
-            "last: there is 1 output unit; softmax and categorical cross-entropy need at least 2.",
-            "With one output unit softmax is always 1, so nothing can be learned.",
+            "last: there is 1 output unit; softmax needs at least 2.",
+            "Softmax over one unit is always 1, so every prediction is the same.",
         ),
         (
             ModelFacts((Head("last", "tanh", 1, "binary_crossentropy"),)),
             None,
-            "last: tanh outputs can be as small as -1, probabilities only 0.",
+            "last: tanh outputs can be below 0, probabilities cannot.",
             "binary_crossentropy takes the logarithm of probabilities, but receives values below "
             "0.",
         ),
@@ -386,7 +386,8 @@ def test_a_loss_that_falls_well_is_not_compared_with_a_healthy_run():
             ModelFacts(equal_units=("hidden_2", "hidden_3")),
             None,
             "hidden_2: all units have the same incoming weights.",
-            DECLARED["badly_scaled_weights"].explanation,
+            "Units that begin with the same weights get the same gradients, so they stay copies of "
+            "one unit.",
         ),
     ],
 )

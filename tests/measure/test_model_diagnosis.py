@@ -192,6 +192,7 @@ def test_the_facts_about_a_model_are_read():
         activations=(("same", "linear"),),
         penalties=((hidden.kernel.path, 0.01),),
         learning_rate=pytest.approx(0.01),
+        usual_rate=pytest.approx(0.01),
         optimizer="SGD",
     )
     heads = read_facts(two_outputs()).heads
@@ -370,4 +371,4 @@ def test_a_nan_before_the_first_update_is_not_blamed_on_the_steps():
     assert finding.rule == "nonfinite"
     assert {e.quantity: e.value for e in finding.evidence}["first such step"] == 1
     assert len(finding.remedies) == 1 and finding.remedies[0].startswith("Check the data")
-    assert "before the first update" in finding.explanation
+    assert "of the very first batch" in finding.explanation

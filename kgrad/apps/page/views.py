@@ -74,13 +74,13 @@ def observations(history: GradientHistory) -> Iterator[tuple[str, str]]:
     if reason:
         yield "info", escape_markdown(f"This run cannot be diagnosed: {reason}")
         return
-    cause, consequences = diagnoses[0].cause, diagnoses[0].consequences
-    if cause is None:
+    diagnosis = diagnoses[0]
+    if not diagnosis:
         yield "success", "Nothing is wrong with the gradients of this run."
-    else:
-        yield "error" if cause.severity == "critical" else "warning", to_markdown(cause)
-    if consequences:
-        yield "info", consequences_to_markdown(consequences)
+    for place, finding in enumerate([*diagnosis[:1], *diagnosis.also_wrong]):
+        yield "error" if finding.severity == "critical" else "warning", to_markdown(finding, place)
+    if diagnosis.consequences:
+        yield "info", consequences_to_markdown(diagnosis.consequences)
     summary = _summary(history)
     if summary:
         yield "info", escape_markdown(summary)

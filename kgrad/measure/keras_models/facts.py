@@ -53,6 +53,7 @@ def read_facts(model: Any) -> ModelFacts:
         dropouts=tuple(_dropouts(model, names)),
         penalties=_penalties(model),
         learning_rate=_learning_rate(optimizer),
+        usual_rate=_usual_rate(optimizer),
         optimizer="" if optimizer is None else type(_unscaled(optimizer)).__name__,
         embeddings=_embeddings(model),
     )
@@ -189,6 +190,13 @@ def _learning_rate(optimizer: Any) -> float:
     if isinstance(getattr(optimizer, "_learning_rate", None), keras.Variable):
         return float(optimizer.learning_rate)
     return math.nan
+
+
+def _usual_rate(optimizer: Any) -> float:
+    """Return the default learning rate of an optimizer's class; NaN for a user's class."""
+    kind = type(_unscaled(optimizer))
+    known = getattr(keras.optimizers, kind.__name__, None)
+    return float(known().learning_rate) if known is kind else math.nan
 
 
 def _embeddings(model: keras.Model) -> int:

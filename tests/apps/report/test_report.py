@@ -144,7 +144,10 @@ def test_findings_come_with_evidence_and_remedies(tmp_path):
     assert re.search(r"critical: the cause, most likely: nonfinite in .*since epoch 3", text)
     assert "A NaN or an infinity entered the gradients" in text
     assert "Reduce the learning rate" in text
-    assert "Measured: dense_2, epoch 3: updates with a NaN or infinity in the gradient: 1." in text
+    assert (
+        "Measured: dense_2, epoch 3: the gradient of 1 of the updates has a NaN or infinity."
+        in text
+    )
 
 
 def test_the_table_has_a_row_a_run_with_its_numbers(report, runs):
