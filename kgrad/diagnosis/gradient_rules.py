@@ -114,7 +114,8 @@ _BIAS = Quantity(
 _GROWING = ("exponential",)
 _CHECK_LOSS = Remedy("Check the loss for logarithms of 0 and divisions by 0.", ())
 _CHECK_DATA = Remedy(
-    "Check the data for NaN and very large numbers, and the loss for logarithms and divisions.", ()
+    "Check the data for NaN and very large numbers, and the loss for logarithms and divisions.",
+    ("samples",),
 )
 
 

@@ -103,8 +103,21 @@ def clips(e: Evidence) -> bool:
 
 
 # Remedies that several rules have, and the changes that try them.
-LOWER_RATE = ("learning rate ×0.1", "default learning rate", "learning rate ×0.01")
-HIGHER_RATE = ("learning rate ×10", "default learning rate", "learning rate ×100", "optimizer")
+LOWER_RATE = (
+    "constant learning rate",
+    "learning rate ×0.1",
+    "learning rate for updates of 0.3 %",
+    "default learning rate",
+    "learning rate ×0.01",
+)
+HIGHER_RATE = (
+    "constant learning rate",
+    "learning rate for updates of 0.3 %",
+    "default learning rate",
+    "learning rate ×10",
+    "learning rate ×100",
+    "optimizer",
+)
 
 
 def lower_rate(e: Evidence) -> Remedy:

@@ -21,7 +21,15 @@ from kgrad.measure.keras_models.graph import LayerGraph
 from kgrad.measure.keras_models.layers import is_activation
 
 # Settings that leave the layers of a model as they are.
-_OUTSIDE = {"global_clipnorm", "learning_rate", "optimizer", "inputs", "targets", "class_weights"}
+_OUTSIDE = {
+    "global_clipnorm",
+    "learning_rate",
+    "optimizer",
+    "inputs",
+    "targets",
+    "class_weights",
+    "samples",
+}
 
 
 @contextmanager
@@ -183,6 +191,13 @@ def _optimizer(
         inner["global_clipnorm"] = settings["global_clipnorm"]
     if "learning_rate" in settings:
         rate = inner["learning_rate"]
+        if settings["learning_rate"] == "constant":
+            if isinstance(rate, int | float):
+                raise ValueError(f"the learning rate is constant: {rate:.3g}")
+            schedule = keras.optimizers.schedules.deserialize(rate)
+            inner["learning_rate"] = float(schedule(0))
+            words = f"{type(schedule).__name__} → constant {inner['learning_rate']:.3g}"
+            return type(optimizer).from_config(config), words
         if not isinstance(rate, int | float):
             raise ValueError("the learning rate follows a schedule")
         kind = keras.optimizers.get(inner_kind)

@@ -48,6 +48,7 @@ class Change(NamedTuple):
 
 CHANGES = (
     Change("output", "output and loss that fit", {"output": True}),
+    Change("samples", "samples with NaN left out", {"samples": "finite"}),
     Change("inputs", "inputs standardized", {"inputs": True}),
     Change("targets", "targets standardized", {"targets": True}),
     Change("data", "inputs and targets standardized", {"inputs": True, "targets": True}),
@@ -70,6 +71,8 @@ CHANGES = (
     Change("skip_connections", "skip connections", {"skip_connections": True}),
     Change("clipping", "clipping, norm 1", {"global_clipnorm": 1.0}),
     Change("clipping", "no clipping", {"global_clipnorm": None}),
+    Change("learning_rate", "constant learning rate", {"learning_rate": "constant"}),
+    Change("learning_rate", "learning rate for updates of 0.3 %", {"learning_rate": "fitting"}),
     Change("learning_rate", "learning rate ×0.1", {"learning_rate": 0.1}),
     Change("learning_rate", "learning rate ×10", {"learning_rate": 10.0}),
     Change("learning_rate", "default learning rate", {"learning_rate": "default"}),
@@ -78,6 +81,7 @@ CHANGES = (
     Change("learning_rate", "learning rate ×-1", {"learning_rate": -1.0}),
     Change("optimizer", "optimizer Adam", {"optimizer": "adam"}),
     Change("dropout", "dropout 0.2", {"dropout": 0.2}),
+    Change("dropout", "no dropout", {"dropout": 0.0}),
     Change("penalties", "penalties ×0.01", {"penalties": 0.01}),
     Change("class_weights", "classes weighted alike", {"class_weights": True}),
 )

@@ -184,7 +184,22 @@ def _weighted(model: keras.Model, samples: Samples) -> tuple[Samples, str]:
     return replace(samples, weights=weights.astype(keras.config.floatx())), words
 
 
+def _finite(model: keras.Model, samples: Samples) -> tuple[Samples, str]:
+    arrays = [*keras.tree.flatten(samples.X), *samples.targets]
+    rows = [np.isfinite(array.reshape(len(array), -1)).all(axis=1) for array in arrays]
+    keep = np.logical_and.reduce(rows)
+    if keep.all():
+        raise ValueError("no sample has a NaN or an infinity")
+    if not keep.any():
+        raise ValueError("every sample has a NaN or an infinity")
+    X, y = (keras.tree.map_structure(lambda a: a[keep], one) for one in (samples.X, samples.y))
+    words = f"without {len(keep) - keep.sum()} of {len(keep)} samples"
+    original = [array[keep] for array in samples.original]
+    return replace(samples, X=X, y=y, original=original), words
+
+
 _CHANGES: dict[str, Callable[[keras.Model, Samples], tuple[Samples, str]]] = {
+    "samples": _finite,
     "inputs": _standardized_inputs,
     "targets": _standardized_targets,
     "class_weights": _weighted,

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from kgrad.diagnosis import Diagnosis
+from kgrad.diagnosis.evidence import Evidence
 from kgrad.experiments.engines import prepare
 from kgrad.experiments.experiment import Experiment
 from kgrad.experiments.remedies.changes import changed_clone, random_state_kept, seed_all
@@ -30,6 +31,9 @@ REMEDIES = tuple(dict.fromkeys(change.remedy for change in CHANGES))
 _STEPS, _LEAST_EPOCHS = 500, 3
 # The time is divided among the unchanged run and this many changes; more are tried if it is left.
 _TRIALS = 8
+# Change of a kernel per update and norm: Karpathy calls 0.1 % healthy; to train well within a few
+# hundred steps takes a little more.
+_UPDATE = 3e-3
 
 
 class Trainable(NamedTuple):
@@ -83,10 +87,10 @@ def try_remedies(
             least 3, or fewer if the time is too short.
         seed: seed of initial weights and of the order of samples; default: 0, or the experiment's.
         batch_size: samples per step, 32 by default; omit it for an experiment.
-        remedies: the remedies to try, in this order: "output", "inputs", "targets", "data" (several
-            of these three), "initializer", "activation", "normalization", "skip_connections",
-            "clipping", "learning_rate", "optimizer", "dropout", "penalties", "class_weights", or
-            the name of a single change, such as "learning rate ×0.1"; a `Diagnosis` for those of
+        remedies: the remedies to try, in this order: "output", "samples", "inputs", "targets",
+            "data" (several of output, inputs and targets), "initializer", "activation",
+            "normalization", "skip_connections", "clipping", "learning_rate", "optimizer",
+            "dropout", "penalties", "class_weights", or the name of a single change, such as "learning rate ×0.1"; a `Diagnosis` for those of
             its findings; None for all, those of the unchanged run's findings first.
         seconds: time after which no further run is started. The unchanged run and one change are
             always finished.
@@ -149,6 +153,7 @@ class _Trying:
         self._model, self._samples = model, read_samples(model, X, y)
         self._loss = self._chosen_loss()
         self._batch_size, self._seed = int(batch_size), int(seed)
+        self._baseline_run: GradientHistory | None = None
         self._seconds, self._started = float(seconds), time.monotonic()
         console = Console()
         shows = verbose and (console.is_terminal or console.is_jupyter)
@@ -170,6 +175,7 @@ class _Trying:
             )
             unchanged = self._trainable(None)
             baseline, epochs = self._baseline(unchanged, epochs)
+            self._baseline_run = baseline
             progress.advance(bar)
             changes = self._ordered(baseline, unchanged.model) if chosen is None else chosen
             try:
@@ -205,7 +211,7 @@ class _Trying:
             return f"training raised {type(error).__name__}: {_one_line(error)}"
 
     def _trainable(self, change: Change | None) -> Trainable:
-        change = None if change is None else self._without_idle_parts(change)
+        change = None if change is None else self._made_concrete(change)
         settings = {} if change is None else change.settings
         samples, of_data = changed_samples(self._model, self._samples, settings)
         clone, of_model = changed_clone(
@@ -214,12 +220,14 @@ class _Trying:
         words = "; ".join(part for part in (of_data, of_model) if part)
         return Trainable(clone, samples, words)
 
-    def _without_idle_parts(self, change: Change) -> Change:
-        """Return a change without the parts that would change nothing; keeps at least two.
+    def _made_concrete(self, change: Change) -> Change:
+        """Return a change with the factor of its learning rate, and without parts that are idle.
 
         Raises:
-            ValueError: if fewer than two parts are left.
+            ValueError: if the factor is unknown, or fewer than two parts are left of several.
         """
+        if change.settings.get("learning_rate") == "fitting":
+            return change._replace(settings={"learning_rate": _fitting_factor(self._baseline_run)})
         if len(change.settings) < 2 or change.remedy != "data":
             return change
         settings, reason = {}, ""
@@ -348,6 +356,25 @@ class _TimeLimit(keras.callbacks.Callback):
         )
         if self._ends[-1] - self._ends[0] > self._seconds:
             self.model.stop_training = True
+
+
+def _fitting_factor(history: GradientHistory | None) -> float:
+    """Return the factor of the learning rate with which an update changes the weights by 0.3 %.
+
+    It is a power of ten, from the largest change of a kernel per update in the first epoch.
+
+    Raises:
+        ValueError: if the changes are unknown or about as large already.
+    """
+    e = None if history is None else Evidence(history)
+    steps = np.zeros(0) if e is None or len(e.epochs) < 2 else e.movement[1] / e.updates[1]
+    largest = float(np.fmax.reduce(steps, initial=0))
+    if not 0 < largest < np.inf:
+        raise ValueError("the weights of the unchanged run do not move, or become NaN")
+    factor = 10.0 ** round(math.log10(_UPDATE / largest))
+    if 0.1 < factor < 10:
+        raise ValueError(f"the updates of the unchanged run are {100 * largest:.2g} % already")
+    return factor
 
 
 def _chosen(remedies: Iterable[str] | Diagnosis) -> list[Change]:
