@@ -90,8 +90,9 @@ def try_remedies(
         remedies: the remedies to try, in this order: "output", "samples", "inputs", "targets",
             "data" (several of output, inputs and targets), "initializer", "activation",
             "normalization", "skip_connections", "clipping", "learning_rate", "optimizer",
-            "dropout", "penalties", "class_weights", or the name of a single change, such as "learning rate ×0.1"; a `Diagnosis` for those of
-            its findings; None for all, those of the unchanged run's findings first.
+            "dropout", "penalties", "class_weights", or the name of a single change, such as
+            "learning rate ×0.1"; a `Diagnosis` for those of its findings; None for all, those of
+            the unchanged run's findings first.
         seconds: time after which no further run is started. The unchanged run and one change are
             always finished.
         verbose: 0 for silence, 1 for a progress bar in a terminal or notebook.

@@ -328,6 +328,8 @@ def test_dropout_is_lowered_and_taken_from_the_outputs():
     rates = {name: copy.get_layer(name).rate for name in ("much", "little", "last")}
     assert rates == {"much": 0.2, "little": 0.1, "last": 0.0}
     assert words == "much 0.9 → 0.2, last 0.1 → 0"
+    copy, _ = clone(keras.Model(inputs, outputs), "no dropout")
+    assert [copy.get_layer(name).rate for name in ("much", "little", "last")] == [0, 0, 0]
 
 
 def test_penalties_are_a_hundredth():
@@ -405,6 +407,13 @@ def test_what_the_optimizer_cannot_change_is_said_in_one_sentence():
     model.compile(keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 9)), "mse")
     assert refusal(model, "learning rate ×10") == "the learning rate follows a schedule"
     model.compile(keras.optimizers.Adam(0.0015), "mse")
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.3, 10, 0.1)
+    model.compile(keras.optimizers.SGD(schedule), "mse")
+    copy, words = clone(model, "constant learning rate")
+    assert float(copy.optimizer.learning_rate) == pytest.approx(0.3)
+    assert words == "ExponentialDecay → constant 0.3"
+    model.compile(keras.optimizers.Adam(0.0015), "mse")
+    assert refusal(model, "constant learning rate") == "the learning rate is constant: 0.0015"
     near = "the learning rate 0.0015 is near the default, 0.001"
     assert refusal(model, "default learning rate") == near
     assert refusal(model, "learning rate ×-1") == "the learning rate 0.0015 is not negative"

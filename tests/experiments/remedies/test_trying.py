@@ -106,13 +106,13 @@ def test_a_learning_rate_that_diverges_is_fixed_by_a_tenth_of_it(random):
     first, second, third = trials[0].history.logs["loss"][1:4]
     assert second / first == pytest.approx(81, rel=1e-3) == third / second
     assert trials[0].loss == np.inf and len(trials[0].history) < 31  # it ends where it broke down
-    assert [trial.name for trial in trials[1:4]] == [
-        "learning rate ×0.1", "learning rate ×0.01", "default learning rate",
-    ]  # fmt: skip
-    assert {trial.name for trial in trials[4:]} == {"learning rate ×10", "learning rate ×100"}
-    assert trials[1].loss < 1e-9 and trials[1].skill == pytest.approx(1)
-    assert trials[1].note == "large improvement: training no longer breaks down"
-    assert trials[4].note == "training breaks down, as in the baseline"
+    names = [trial.name for trial in trials]
+    assert set(names[-2:]) == {"learning rate ×10", "learning rate ×100"}
+    best = trials.best
+    assert best.name == "learning rate ×0.1" and best.loss < 1e-9
+    assert best.skill == pytest.approx(1)
+    assert best.note == "large improvement: training no longer breaks down"
+    assert trials[-1].note == "training breaks down, as in the baseline"
 
 
 def test_a_trial_of_a_model_is_the_training_of_a_model_built_by_hand(random):
@@ -218,7 +218,9 @@ def test_a_convolutional_and_a_recurrent_network(random):
         "activation relu", "activation relu, initializer he", "skip connections", "no clipping",
         "inputs standardized", "targets standardized", "inputs and targets standardized",
         "data standardized, output and loss that fit", "default learning rate",
-        "learning rate ×-1", "dropout 0.2", "penalties ×0.01", "classes weighted alike",
+        "learning rate ×-1", "constant learning rate", "learning rate for updates of 0.3 %",
+        "samples with NaN left out", "dropout 0.2", "no dropout", "penalties ×0.01",
+        "batch normalization, momentum 0.9", "classes weighted alike",
     }  # fmt: skip
     lstm = keras.Sequential([keras.Input((5, 1)), layers.LSTM(3, name="lstm"), layers.Dense(1)])
     trials = try_remedies(lstm, random.normal(size=(32, 5, 1)), y, 1, remedies=["normalization"])
@@ -271,8 +273,9 @@ def test_a_diagnosis_chooses_and_orders_the_remedies():
     names = [change.name for change in module._chosen(diagnosis)]
     assert names == [
         "learning rate ×0.1", "clipping, norm 1", "no clipping", "normalization batch",
-        "normalization layer", "learning rate ×10", "default learning rate", "learning rate ×0.01",
-        "learning rate ×100", "learning rate ×-1",
+        "normalization layer", "batch normalization, momentum 0.9", "constant learning rate",
+        "learning rate for updates of 0.3 %", "learning rate ×10", "default learning rate",
+        "learning rate ×0.01", "learning rate ×100", "learning rate ×-1",
     ]  # fmt: skip
     assert module._chosen(Diagnosis([])) == []
 
@@ -315,6 +318,36 @@ def test_a_skill_compares_runs_whose_losses_mean_something_else(random):
     # R² in the units of the targets, of which 1 − MSE of standardized targets is an estimate.
     assert best.skill == pytest.approx(1 - best.loss, abs=0.03)
     assert trials[0].skill < -1
+
+
+def test_samples_with_nan_are_left_out(random):
+    X, y = regression(random)
+    X[3, 1], y[7] = np.nan, np.inf
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    trials = try_remedies(model, X, y, epochs=20, remedies=["samples"])
+    assert trials.best.change == "without 2 of 128 samples" and trials.best.skill > 0.99
+    assert trials.best.note == "large improvement: training no longer breaks down"
+    clean = np.delete(X, [3, 7], axis=0), np.delete(y, [3, 7], axis=0)
+    reasons = dict(try_remedies(model, *clean, epochs=1, remedies=["samples"]).not_possible)
+    assert reasons == {"samples with NaN left out": "no sample has a NaN or an infinity"}
+
+
+@pytest.mark.parametrize(("rate", "wanted"), [(1e-7, 1e-3), (30.0, 1e-3), (2e-3, None)])
+def test_the_rate_that_the_movement_of_the_weights_suggests(random, rate, wanted):
+    """Adam moves each of 4 × 16 weights of size 0.5 by its rate: 0.3 % of them is 1.5e-3."""
+    X, y = regression(random)
+    start = keras.initializers.RandomNormal(stddev=0.5)
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(16, "tanh", kernel_initializer=start), layers.Dense(1)]
+    )
+    model.compile(keras.optimizers.Adam(rate), "mse")
+    trials = try_remedies(model, X, y, 1, remedies=["learning rate for updates of 0.3 %"])
+    if wanted is None:
+        assert "already" in trials.not_possible[0][1]
+        return
+    found = float(trials[1].change.split("→")[1])
+    assert wanted / 4 < found < wanted * 4
 
 
 def test_epochs_fit_into_the_time(random):
@@ -369,7 +402,7 @@ def _interrupt():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"remedies": ["clip"]}, "remedies must be among output, inputs, targets, data, "
+        ({"remedies": ["clip"]}, "remedies must be among output, samples, inputs, targets, data, "
          "initializer, activation, normalization, skip_connections, clipping, learning_rate, "
          "optimizer, dropout, penalties, class_weights, received 'clip'; did you mean 'clipping'?"),
         ({"seconds": 0}, "seconds must be a number above 0, received 0"),
