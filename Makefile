@@ -48,9 +48,10 @@ benchmark: $(READY)
 validate: $(READY)
 	$(BIN)/python benchmarks/validation.py
 
-# Trains the gallery of runs and scores the diagnosis (a quarter of an hour).
+# Trains the gallery of runs and scores the diagnosis and the remedies (an hour and a half).
 diagnosis: $(READY)
-	$(BIN)/python -m benchmarks.diagnosis --output docs/diagnosis_score.md
+	$(BIN)/python -m benchmarks.diagnosis --calibrate --output docs/diagnosis_score.md
+	$(BIN)/python -m benchmarks.diagnosis.remedies --output docs/remedies_score.md
 
 # Redraws the figures of docs/ and prints the numbers in its pages.
 docs: $(READY) .venv-jax-torch/ready

@@ -80,7 +80,8 @@ for name, diagnosis in diagnoses.items():
 
 # %% [markdown]
 # Each finding also suggests remedies. To learn which of them helps *this* network, we have to try:
-# with the same data, seed and number of epochs, and one change at a time.
+# with the same data, seed and number of epochs, and one change at a time. The runs are compared by
+# their *skill*: 0 for the best constant answer, 1 for a perfect one.
 
 # %%
 trials = {
@@ -89,7 +90,7 @@ trials = {
 }
 for name, tried in trials.items():
     for trial in tried:
-        print(f"{name}: {trial.name:<33} loss {trial.loss:.3g}")
+        print(f"{name}: {trial.name:<35} skill {trial.skill:5.2f}")
 
 # %%
 kgrad.plot_remedies(trials["A"])
