@@ -1,4 +1,4 @@
-"""How often a first finding named the fault; written by `python -m benchmarks.diagnosis`.
+"""Counts of first findings that named the fault; written by `python -m benchmarks.diagnosis`.
 
 Counted on the half of the gallery on which the thresholds were chosen: rule → (runs with this first
 finding that had the fault it names, all runs with this first finding).

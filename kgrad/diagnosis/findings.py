@@ -85,7 +85,7 @@ class Finding:
 
 
 class Confidence(NamedTuple):
-    """How often a first finding was right, on the runs of the gallery that thresholds come from.
+    """Counts of first findings that were right, on the runs that the thresholds were chosen on.
 
     Attributes:
         right: runs of the gallery with this first finding that had the fault it names.

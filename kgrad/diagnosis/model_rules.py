@@ -597,7 +597,7 @@ def too_strong_penalty(e: Evidence, t: ThresholdValues) -> Observation | None:
 
 def _smaller_penalty(facts: ModelFacts) -> Remedy:
     path, factor = max(facts.penalties, key=lambda one: one[1])
-    place = path.rpartition("/")[0] or path
+    place = path.rpartition("/")[0].rpartition("/")[2] or path
     words = f"L2({number(factor)}) of {place} to L2({number(factor / 100)})"
     return Remedy(f"Reduce the penalties a hundredfold, such as {words}.", ("penalties",))
 

@@ -1,4 +1,4 @@
-"""What a model's outputs are asked for, and how well they answer, in the units of the targets.
+"""Skill: how well a model's outputs answer what they are asked for, in the units of the targets.
 
 A loss cannot rank runs of which one has another loss. Skill can: it is 0 for the best constant
 answer and 1 for a perfect one, whatever the loss, the activation or the scale of the targets.
@@ -26,7 +26,7 @@ _ROWS, _CHUNK = 1024, 256
 
 
 class Task(NamedTuple):
-    """What one output is asked for.
+    """The question that one output answers.
 
     Attributes:
         kind: "class" for one class per sample, "labels" for several yes-or-no labels, "numbers".
