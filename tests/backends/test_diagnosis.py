@@ -36,7 +36,7 @@ def test_the_losses_of_a_constant_and_of_perfect_predictions_are_those_of_numpy(
     outputs = data.predict()
     np.testing.assert_allclose(outputs[0], model.predict(X, verbose=0), 1e-5)
     takes_logits = keras.backend.backend() == "tensorflow"
-    assert read_facts(model).from_activation == takes_logits
+    assert read_facts(model).head.from_activation == takes_logits
 
 
 def test_a_healthy_run_has_no_findings_and_unscaled_data_are_found():
