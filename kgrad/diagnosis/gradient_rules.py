@@ -112,6 +112,10 @@ _BIAS = Quantity(
 
 # Activations that grow so fast that a few layers overflow.
 _GROWING = ("exponential",)
+_BAD_DATA = (
+    "The data have a NaN or an infinity. Every batch that contains it has such a gradient, and "
+    "every later update spreads it through the weights."
+)
 _CHECK_LOSS = Remedy("Check the loss for logarithms of 0 and divisions by 0.", ())
 _CHECK_DATA = Remedy(
     "Check the data for NaN and very large numbers, and the loss for logarithms and divisions.",
@@ -156,6 +160,8 @@ def nonfinite(e: Evidence, t: ThresholdValues) -> Observation | None:
         evidence.append(measured(e, r, _WEIGHT_NORM, norms[bad][0], np.inf, layers[0]))
     if e.loss is not None and not np.isfinite(e.loss[r]):
         evidence.append(measured(e, r, _LOSS, e.loss[r], np.inf))
+    if not all(np.isfinite(one).all() for one in (*e.data.inputs, *e.data.targets)):
+        return Observation(layers, r, evidence, _BAD_DATA, [_CHECK_DATA])
     if before_training:
         return Observation(layers, r, evidence, *_before_the_first_update(e))
     return Observation(layers, r, evidence)
@@ -165,10 +171,7 @@ def _before_the_first_update(e: Evidence) -> tuple[str, list[Remedy]]:
     """Return where a NaN comes from that no update can have caused, and what to do."""
     start = "The gradient of the very first batch has a NaN or an infinity, so no update caused it"
     arrays = [*e.data.inputs, *e.data.targets]
-    finite = all(np.isfinite(one).all() for one in arrays)
     overflowing = [layer for layer, f in (e.facts.activations if e.facts else ()) if f in _GROWING]
-    if arrays and not finite:
-        return f"{start}: the data have NaN or infinity.", [_CHECK_DATA]
     if overflowing:
         named = ", ".join(overflowing[:3])
         remedy = Remedy(

@@ -154,6 +154,33 @@ def test_what_to_do_depends_on_the_data():
     assert "2 more columns are above" in str(first(REGRESSION, Data(inputs=(1000 * X,)))[3])
 
 
+def test_nan_in_the_data_is_named_before_the_learning_rate():
+    history = history_of(1.0, (0.7, 0.7, np.nan, np.nan))
+    clean = diagnose(history, ModelFacts((REGRESSION,)), Data(inputs=(X,)))
+    assert clean[0].remedies[0].startswith("Reduce the learning rate")
+    bad = X.copy()
+    bad[5, 1] = np.nan
+    (finding,) = diagnose(history, ModelFacts((REGRESSION,)), Data(inputs=(bad,)))
+    assert finding.rule == "nonfinite" and finding.tries == ("samples",)
+    assert finding.explanation.startswith("The data have a NaN")
+
+
+@pytest.mark.parametrize(
+    ("activations", "words"),
+    [
+        ((("a", "exponential"),), "Activations such as exponential overflow"),
+        ((("a", "relu"),), "the data that were looked at are finite, the largest number is"),
+    ],
+)
+def test_where_a_nan_of_the_very_first_gradient_comes_from(activations, words):
+    history = history_of(1.0, (np.nan, np.nan))
+    values = history.record(0)["values"]
+    values["nonfinite_steps"][0] = values["first_nonfinite_step"][0] = 1
+    facts = ModelFacts((REGRESSION,), activations=activations)
+    found = diagnose(history, facts, Data(inputs=(X,)))
+    assert found[-1].rule == "nonfinite" and words in found[-1].explanation
+
+
 def test_a_rate_far_below_the_usual_one_comes_before_the_targets():
     """The weights moved by 5 % in all; the targets are 100 times too large."""
     history = history_of(1.0, FLAT, update=0.01 * ROOT)
