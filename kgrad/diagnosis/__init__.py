@@ -1,13 +1,16 @@
 """Diagnosis of a recorded training run: findings with evidence, thresholds and remedies."""
 
 from kgrad.diagnosis.diagnosing import RULES, Thresholds, diagnose
-from kgrad.diagnosis.evidence import ModelFacts
-from kgrad.diagnosis.findings import Diagnosis, Finding, Measurement
+from kgrad.diagnosis.evidence import Data, Head, ModelFacts
+from kgrad.diagnosis.findings import Confidence, Diagnosis, Finding, Measurement
 
 __all__ = [
     "RULES",
+    "Confidence",
+    "Data",
     "Diagnosis",
     "Finding",
+    "Head",
     "Measurement",
     "ModelFacts",
     "Thresholds",

@@ -151,7 +151,8 @@ def diagnose(
     if any(not DECLARED[finding.rule].fallback for finding in findings):
         findings = [finding for finding in findings if not DECLARED[finding.rule].fallback]
     findings.sort(key=lambda finding: (not finding.leads, CAUSES_FIRST.index(finding.rule)))
-    sure = _confidence(findings[0], data) if findings and thresholds is None else None
+    as_on_the_gallery = rules is None and thresholds is None
+    sure = _confidence(findings[0], data) if findings and as_on_the_gallery else None
     return Diagnosis(findings, _missing(history, evidence), notes, sure)
 
 

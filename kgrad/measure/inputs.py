@@ -22,8 +22,9 @@ def require_built(model: Any) -> None:
             f"model {model.name!r} must have a call method, received one without: pass the model "
             "that computes the output, perhaps a part of this one"
         )
-    # A layer that the model does not use is never built.
-    if not model.built or not (model._called or all_built(model)):
+    # A layer that the model does not use is never built, and a TextVectorization never says it is.
+    has_graph = bool(getattr(model, "inputs", None))
+    if not model.built or not (model._called or has_graph or all_built(model)):
         raise ValueError(
             f"model {model.name!r} must be built, received one without weights: "
             "give it a keras.Input, or call it once on a batch"

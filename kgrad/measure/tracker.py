@@ -9,6 +9,7 @@ those of an untracked run bit for bit.
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -317,7 +318,10 @@ class GradientTracker(keras.callbacks.Callback):
         self._open_writer(self.model)
         self._follow_model()
         if self._watch is not None and self.model.built and self._read_facts is not None:
-            data = None if self._probe_data is None else read_data(self.model, *self._probe_data)
+            data = None
+            with suppress(TypeError):  # of inputs that are no numbers, such as texts
+                if self._probe_data is not None:
+                    data = read_data(self.model, *self._probe_data)
             try:
                 self._watch.look_before_training(self._read_facts(), data)
             except BaseException:  # a refused model must be left as it was

@@ -8,6 +8,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from diagnosis.test_diagnosing import FALLING, FLAT, ROOT, history_of
 
 import kgrad
@@ -372,3 +373,17 @@ def test_a_nan_before_the_first_update_is_not_blamed_on_the_steps():
     assert {e.quantity: e.value for e in finding.evidence}["first such step"] == 1
     assert len(finding.remedies) == 1 and finding.remedies[0].startswith("Check the data")
     assert "of the very first batch" in finding.explanation
+
+
+def test_texts_in_the_probe_are_no_data_to_look_at():
+    words = keras.layers.TextVectorization(max_tokens=20, output_sequence_length=4)
+    words.adapt(["a b c", "b c d"])
+    inputs = keras.Input((1,), dtype="string")
+    x = keras.layers.Flatten()(keras.layers.Embedding(20, 4)(words(inputs)))
+    model = keras.Model(inputs, dense(1, "sigmoid")(x))
+    model.compile("sgd", "binary_crossentropy")
+    texts, y = np.array([["a b"], ["c d"]]), np.array([[0.0], [1.0]])
+    tracker = GradientTracker(diagnose=True, probe=(texts, y))
+    dataset = tf.data.Dataset.from_tensors((tf.constant(texts), y))
+    model.fit(dataset, shuffle=False, verbose=0, callbacks=[tracker])
+    assert len(tracker.history) == 2

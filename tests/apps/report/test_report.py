@@ -141,7 +141,7 @@ def test_findings_come_with_evidence_and_remedies(tmp_path):
     values[3:, 2] = np.nan
     write_report([make_run(values)], tmp_path / "r.html")
     text = structure(tmp_path / "r.html").text
-    assert re.search(r"critical: the cause, most likely: nonfinite in .*since epoch 3", text)
+    assert re.search(r"critical: may follow from it: nonfinite in .*since epoch 3", text)
     assert "A NaN or an infinity entered the gradients" in text
     assert "Reduce the learning rate" in text
     assert (
