@@ -164,8 +164,9 @@ class Evidence:
 
     Kernels are the weights with two or more axes. Excluded are biases, which have two axes in some
     recurrent and attention layers, embedding tables, whose rows have a gradient only if they
-    occur in the batch, and weights that have no gradient in any record. Below, R is the number of
-    records and K the number of kernels. A gradient that is missing in a record is NaN.
+    occur in the batch, recurrent kernels of series of one step, whose gradient is always 0, and
+    weights that have no gradient in any record. Below, R is the number of records and K the number
+    of kernels. A gradient that is missing in a record is NaN.
 
     Args:
         history: the history.
@@ -216,6 +217,7 @@ class Evidence:
             and w.size
             and not w.name.endswith(("bias", "embeddings"))
             and present[:, i].any()
+            and not (w.name == "recurrent_kernel" and (history["l2_norm"][:, i] == 0).all())
         ]
         self.layers = tuple(weights[i].layer for i in self.kernels)
         self.structure = Structure(history.metadata.get("graph"), self.layers)

@@ -312,6 +312,18 @@ def test_biases_embeddings_and_empty_weights_are_no_kernels():
     assert found.layers == ("d",)
 
 
+@pytest.mark.parametrize(("gradient", "judged"), [(0.0, ["kernel"]), (1.0, ["kernel"] * 2)])
+def test_the_recurrent_kernel_of_series_of_one_step_is_no_kernel(gradient, judged):
+    weights = [
+        Weight("r", "kernel", "r/kernel", (4, 4)),
+        Weight("r", "recurrent_kernel", "r/recurrent_kernel", (4, 4)),
+    ]
+    history = GradientHistory(weights, ALWAYS)
+    history.append(0, 1, {name: np.array([1.0, gradient]) for name in ALWAYS})
+    found = [weights[k].name.removeprefix("recurrent_") for k in Evidence(history).kernels]
+    assert found == judged
+
+
 def test_the_fall_of_the_loss_is_from_the_larger_of_the_first_two_to_the_least_of_the_last_three():
     def fall(*loss):
         return Evidence(history_of(1.0, loss)).fall
