@@ -168,9 +168,9 @@ def test_the_history_the_graph_the_probe_and_the_diagnosis_use_the_same_names():
     assert {"block_0", "block_1", "block_2", "head"} <= set(folded.nodes)
     facts = read_facts(model)
     assert set(facts.equal_units) == {"block_1/ffn", "block_2/inner/ffn"}
-    assert facts.last_layer == "head"
+    assert facts.head.layer == "head"
     whole = keras.Sequential([keras.Input((4,)), model])
-    assert read_facts(whole).last_layer == "net/head"
+    assert read_facts(whole).head.layer == "net/head"
 
 
 def test_what_is_built():
