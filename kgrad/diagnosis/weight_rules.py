@@ -99,6 +99,7 @@ _COLLAPSED = (
     "do not recover."
 )
 WARM_UP = Remedy("Warm up the learning rate over the first epochs.", ())
+_LONGER = Remedy("Train for more epochs, or with smaller batches.", ())
 _SCHEDULE = Remedy("Check the learning rate schedule: it may decay too early.", ())
 _COPIES = (
     "Units that begin with the same weights get the same gradients, so they stay copies of one "
@@ -345,6 +346,12 @@ def _before_collapse(e: Evidence, t: ThresholdValues, walked: np.ndarray) -> Obs
             "sum of ‖ΔW‖/‖W‖ over the records below which a run ends as it began; reported if the "
             "loss is no better than a constant's",
         ),
+        Threshold(
+            "few_updates",
+            50,
+            "number of updates below which too few of them are the reason, unless the learning rate "
+            "is ten times smaller than the optimizer's default",
+        ),
     ),
     explanation="The gradients have a healthy size, but the updates are so small compared with the "
     "weights that training would take thousands of epochs.",
@@ -382,6 +389,10 @@ def _hardly_moved(e: Evidence, t: ThresholdValues) -> Observation | None:
     # Far below the usual rate, this is the cause of what else is left undone.
     leads = e.facts is not None and 10 * e.facts.learning_rate <= e.facts.usual_rate
     remedies = [higher_rate(e), _SCHEDULE]
+    updates = int(e.history.steps[-1])
+    if updates < t.few_updates and not leads:
+        explanation = f"Training has hardly begun: {updates} updates were made."
+        remedies = [_LONGER, higher_rate(e)]
     return Observation([], 1, evidence, explanation, remedies, leads=leads)
 
 

@@ -154,6 +154,25 @@ def test_what_to_do_depends_on_the_data():
     assert "2 more columns are above" in str(first(REGRESSION, Data(inputs=(1000 * X,)))[3])
 
 
+def test_a_run_that_has_hardly_begun_is_to_be_continued():
+    """The weights moved by 5 % in all, in 50 updates or in 5."""
+    data = Data(targets=(X[:, :1],), constant_loss=0.7, perfect_loss=0.0)
+    long = history_of(1.0, FLAT, update=0.01 * ROOT)
+    short = GradientHistory(long.weights, long.statistics)
+    for i in range(len(long)):
+        record = long.record(i)
+        short.append(record["epoch"], i, record["values"], record["logs"])
+    usual = ModelFacts((REGRESSION,), learning_rate=0.01, usual_rate=0.01)
+    slow = usual._replace(learning_rate=1e-5)
+    for history, facts, words in (
+        (long, usual, "Increase the learning rate from 0.01 to 0.1."),
+        (short, usual, "Train for more epochs, or with smaller batches."),
+        (short, slow, "Increase the learning rate from 1e-5 to 0.01."),
+    ):
+        (finding,) = diagnose(history, facts, data)
+        assert finding.rule == "not_moving" and finding.remedies[0] == words
+
+
 def test_nan_in_the_data_is_named_before_the_learning_rate():
     history = history_of(1.0, (0.7, 0.7, np.nan, np.nan))
     clean = diagnose(history, ModelFacts((REGRESSION,)), Data(inputs=(X,)))

@@ -131,6 +131,7 @@ VALUES = {
     "saturating_sigma_w2": 100.0,
     "persistent": 0.6,
     "hardly_moved": 0.2,
+    "few_updates": 50,
     "linear_share": 0.5,
     "dropout_rate": 0.6,
     "penalty_share": 0.5,

@@ -81,8 +81,8 @@ def _array(name: str, value: Any) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind not in "fiub" or not array.ndim:
         raise TypeError(
-            f"{name} must be an array of numbers, received {type(value).__name__}: pass arrays of "
-            "a few thousand samples"
+            f"{name} must be an array of numbers, received {type(value).__name__} of "
+            f"{array.dtype.name}: pass arrays of a few thousand samples"
         )
     return array.astype(keras.config.floatx()) if array.dtype.kind == "f" else array
 

@@ -104,7 +104,8 @@ def try_remedies(
 
     Raises:
         TypeError: if the model or the data have an unsupported type.
-        ValueError: if an argument is not accepted, or the model cannot be rebuilt from its config.
+        ValueError: if an argument is not accepted, the model cannot be rebuilt from its config, or
+            the unchanged model cannot be trained on the data.
 
     Example:
         >>> from kgrad.experiments import Experiment
@@ -175,7 +176,13 @@ class _Trying:
                 "unchanged", total=1 + len(CHANGES if chosen is None else chosen)
             )
             unchanged = self._trainable(None)
-            baseline, epochs = self._baseline(unchanged, epochs)
+            try:
+                baseline, epochs = self._baseline(unchanged, epochs)
+            except Exception as error:  # such as TensorFlow's of a label without an output unit
+                raise ValueError(
+                    f"the unchanged model must train, but raised {type(error).__name__}: "
+                    f"{_one_line(error)}"
+                ) from error
             self._baseline_run = baseline
             progress.advance(bar)
             changes = self._ordered(baseline, unchanged.model) if chosen is None else chosen
@@ -384,6 +391,8 @@ def _chosen(remedies: Iterable[str] | Diagnosis) -> list[Change]:
         remedies = [name for finding in remedies for name in finding.tries]
     elif isinstance(remedies, str):
         remedies = [remedies]
+    elif not isinstance(remedies, Iterable):
+        raise TypeError(f"remedies must be names of remedies or a Diagnosis, received {remedies!r}")
     single = {change.name: [change] for change in CHANGES}
     known = single | {
         kind: [change for change in CHANGES if change.remedy == kind] for kind in REMEDIES

@@ -49,6 +49,8 @@ def read_data(model: keras.Model, X: Any = None, y: Any = None) -> Data:
                 "data of the training"
             )
         samples = max(counts, default=0)
+        if counts and not samples:
+            raise ValueError("X and y must have at least one row, received none")
         width = max((math.prod(one.shape[1:]) for one in (*inputs, *targets)), default=1)
         rows = min(_ROWS, max(_NUMBERS // max(width, 1), 16))
         step = max(1, math.ceil(samples / rows))

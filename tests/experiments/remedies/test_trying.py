@@ -419,6 +419,21 @@ def test_bad_arguments_are_refused_in_one_sentence(arguments, sentence):
     assert sentence in str(refusal.value) and "\n" not in str(refusal.value)
 
 
+def test_a_model_that_cannot_be_trained_is_refused_in_one_sentence(random):
+    X = random.normal(size=(8, 4)).astype("float32")
+    model = create_model(1, "relu", "he", input_shape=(4,), output_units=3)
+    model.compile("sgd", "categorical_crossentropy")
+    with pytest.raises(
+        ValueError, match=r"^the unchanged model must train, but raised ValueError"
+    ) as e:
+        try_remedies(model, X, np.ones((8, 1)), 1)
+    assert "\n" not in str(e.value)
+    with pytest.raises(TypeError, match=r"^remedies must be names of remedies or a Diagnosis, rec"):
+        try_remedies(SMALL, remedies=3)
+    with pytest.raises(TypeError, match=r"^y must be an array of numbers, received list of str32"):
+        try_remedies(model, X, ["a"] * 8)
+
+
 def test_a_model_needs_its_data():
     with pytest.raises(
         ValueError, match=r"^X and y must be given with a model, received None: pass both$"
