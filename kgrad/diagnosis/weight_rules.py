@@ -349,8 +349,8 @@ def _before_collapse(e: Evidence, t: ThresholdValues, walked: np.ndarray) -> Obs
         Threshold(
             "few_updates",
             50,
-            "number of updates below which too few of them are the reason, unless the learning rate "
-            "is ten times smaller than the optimizer's default",
+            "number of updates below which they are too few, unless the learning rate is ten times "
+            "smaller than the optimizer's default",
         ),
     ),
     explanation="The gradients have a healthy size, but the updates are so small compared with the "
