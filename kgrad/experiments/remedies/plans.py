@@ -329,10 +329,8 @@ def _skipping(graph: LayerGraph) -> Plan:
         return _joined(start[0], x, pairs[j][1].kernel_initializer, j + 1)
 
     first, last = pairs[0][0].name, pairs[-1][1].name
-    words = f"around {pairs[0][0].name} and {pairs[0][1].name}"
-    if len(pairs) > 1:
-        words = f"around {len(pairs)} pairs of layers, {first} … {last}"
-    return Plan({}, call, words)
+    several = f"{len(pairs)} pairs of layers, {first} … {last}"
+    return Plan({}, call, f"around {several if len(pairs) > 1 else f'{first} and {last}'}")
 
 
 def _joined(start: Any, x: Any, initializer: Any, j: int) -> Any:

@@ -106,7 +106,7 @@ def _r2(y: np.ndarray, outputs: np.ndarray) -> float:
 def _chosen(
     task: Task, outputs: np.ndarray, shape: tuple[int, ...], from_logits: bool
 ) -> np.ndarray:
-    """Return the value of the class that each output stands for."""
+    """Return the label of the class that the model predicts for each sample."""
     if outputs.shape[:-1] == shape and outputs.shape[-1] > 1:
         return outputs.argmax(axis=-1)
     outputs = outputs.reshape(_without_last_1(outputs.shape))

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import keras
@@ -95,7 +96,7 @@ def try_remedies(
             the unchanged run's findings first.
         seconds: time after which no further run is started. The unchanged run and one change are
             always finished.
-        verbose: 0 for silence, 1 for a progress bar in a terminal or notebook.
+        verbose: 0 for silence, 1 for a progress bar in a terminal or a notebook with ipywidgets.
 
     Returns:
         The trials, the baseline first and then the best. Changes that cannot be made to this model,
@@ -158,7 +159,9 @@ class _Trying:
         self._baseline_run: GradientHistory | None = None
         self._seconds, self._started = float(seconds), time.monotonic()
         console = Console()
-        shows = verbose and (console.is_terminal or console.is_jupyter)
+        # In a notebook rich draws the bar with ipywidgets, and warns if it is missing.
+        in_notebook = console.is_jupyter and find_spec("ipywidgets") is not None
+        shows = verbose and (console.is_terminal or in_notebook)
         self._progress = Progress(
             TextColumn("{task.description:<40.40}"),
             BarColumn(),
