@@ -287,6 +287,158 @@ _COLUMNS = 50
     severity="warning",
     thresholds=(
         Threshold(
+            "column_is_target",
+            0.999,
+            "squared correlation of an input column with the target from which the column gives "
+            "the answer away",
+        ),
+        Threshold(
+            "copied_share",
+            0.05,
+            "share of the samples that are copies of others above which a random split puts copies "
+            "of training samples among the validation samples",
+        ),
+    ),
+    explanation="This column alone gives the target. If it is known only when the target is, the "
+    "model looks the answer up and is of no use on new data.",
+    remedies=(
+        Remedy(
+            "Remove the column, unless it is known before the target when the model is used.", ()
+        ),
+    ),
+    reference="Kaufman, Rosset & Perlich, Leakage in data mining (2011)",
+    needs=(INPUTS, TARGETS),
+)
+def leakage(e: Evidence, t: ThresholdValues) -> Observation | None:
+    """Note an input column that is the target, and samples that occur several times."""
+    if len(e.data.inputs) != 1 or len(e.data.targets) != 1:
+        return None
+    x, y = e.data.inputs[0], e.data.targets[0]
+    if len(x) != len(y) or len(x) < 20:
+        return None
+    x, y = x.reshape(len(x), -1), y.reshape(len(y), -1).astype(float)
+    if e.data.inputs[0].ndim == 2 and 2 <= x.shape[1] <= 1000 and y.shape[1] <= 20:
+        with np.errstate(all="ignore"):
+            squared = np.nan_to_num(_correlations(x.astype(float), y) ** 2)
+        c, k = np.unravel_index(int(squared.argmax()), squared.shape)
+        if squared[c, k] > t.column_is_target:
+            column = f" column {k}" if y.shape[1] > 1 else ""
+            sentence = (
+                f"column {c} (from 0) of X alone explains {percent(squared[c, k], 4)} of the "
+                f"variance of y{column} (threshold {percent(t.column_is_target)})"
+            )
+            value = float(squared[c, k])
+            found = of_data("squared correlation", value, t.column_is_target, sentence)
+            return Observation([], 0, [found], harmless=True)
+    # Rows of few integers are often the same; fractions hardly ever.
+    if np.mean(x != np.floor(x)) < 0.1:
+        return None
+    different = {a.tobytes() + b.tobytes() for a, b in zip(x, y, strict=True)}
+    share = 1 - len(different) / len(x)
+    if not share > t.copied_share:
+        return None
+    sentence = (
+        f"{percent(share)} of the {len(x)} samples that were looked at are copies of others "
+        f"(threshold {percent(t.copied_share)})"
+    )
+    found = of_data("share of copied samples", share, t.copied_share, sentence)
+    return Observation([], 0, [found], _COPIES, [_SPLIT_BY_GROUP], harmless=True)
+
+
+_COPIES = (
+    "A random split puts copies of training samples among the validation samples. The validation "
+    "loss then shows what the model remembers, not what it understands."
+)
+_SPLIT_BY_GROUP = Remedy(
+    "Split first and oversample then, or keep all copies of a sample on one side: "
+    "sklearn.model_selection.GroupShuffleSplit.",
+    (),
+)
+
+
+def _correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the correlation of each column of x with each of y; NaN for constant columns."""
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    return (x.T @ y) / np.outer(np.linalg.norm(x, axis=0), np.linalg.norm(y, axis=0))
+
+
+@Rule(
+    severity="warning",
+    thresholds=(
+        Threshold(
+            "explained_by_codes",
+            0.2,
+            "share of the variance of y that an integer column explains as names, beyond what it "
+            "explains as a number, from which its integers seem to name categories",
+        ),
+    ),
+    explanation="The targets jump from integer to integer, so the integers seem to be names. "
+    "Dense layers take them as sizes: category 4 as twice category 2.",
+    remedies=(
+        Remedy(
+            "One-hot encode the column: keras.layers.CategoryEncoding(num_tokens=..., "
+            "output_mode='one_hot').",
+            (),
+        ),
+        Remedy("For many categories, use keras.layers.Embedding.", ()),
+    ),
+    reference="Hastie, Tibshirani & Friedman, The elements of statistical learning (2009), "
+    "section 2.2",
+    needs=(INPUTS, TARGETS),
+)
+def categories_as_numbers(e: Evidence, t: ThresholdValues) -> Observation | None:
+    """Note a column of integers that name categories, in a table of numbers."""
+    if len(e.data.inputs) != 1 or len(e.data.targets) != 1 or e.structure.begins_with(_CODED):
+        return None
+    x, y = e.data.inputs[0], e.data.targets[0]
+    if x.ndim != 2 or len(x) != len(y) or x.shape[1] > _COLUMNS:
+        return None
+    labels = _labels(e)
+    if labels is not None:
+        y = (labels[:, None] == np.unique(labels)).astype(float)
+    y = y.reshape(len(y), -1).astype(float)
+    if not np.isfinite(y).all() or not np.ptp(y, axis=0).any():
+        return None
+    for c, column in enumerate(x.T.astype(float)):
+        values, places, counts = np.unique(column, return_inverse=True, return_counts=True)
+        if not (5 <= len(values) <= 100 and (values == np.floor(values)).all()):
+            continue
+        if len(y) < 10 * len(values):
+            continue
+        sums = np.stack([np.bincount(places, weights=one) for one in y.T], axis=1)
+        named = _explained(y, (sums / counts[:, None])[places], len(values))
+        powers = np.vander((column - column.mean()) / column.std(), 4)
+        ordered = _explained(y, powers @ np.linalg.lstsq(powers, y, rcond=None)[0], 4)
+        if not named - ordered > t.explained_by_codes:
+            continue
+        sentence = (
+            f"column {c} (from 0) has {len(values)} different integers; as names they explain "
+            f"{percent(named)} of the variance of y, as a number (up to its cube) "
+            f"{percent(max(ordered, 0))}"
+        )
+        gain = named - ordered
+        found = of_data("variance explained by names", gain, t.explained_by_codes, sentence)
+        return Observation([], 0, [found], harmless=True)
+    return None
+
+
+# Layers that take integers as names.
+_CODED = ("Embedding", "CategoryEncoding", "IntegerLookup", "Hashing", "HashedCrossing")
+
+
+def _explained(y: np.ndarray, fit: np.ndarray, parameters: int) -> float:
+    """Return the share of the variance of y that a fit explains, adjusted for its parameters.
+
+    The adjusted R², 1 − (1 − R²)(n − 1) / (n − p), is 0 on average for a fit to noise.
+    """
+    left = ((y - fit) ** 2).sum() / ((y - y.mean(axis=0)) ** 2).sum()
+    return float(1 - left * (len(y) - 1) / (len(y) - parameters))
+
+
+@Rule(
+    severity="warning",
+    thresholds=(
+        Threshold(
             "majority",
             0.7,
             "share of the largest class above which classes count as imbalanced",

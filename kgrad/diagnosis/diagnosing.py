@@ -88,6 +88,8 @@ CAUSES_FIRST = (
     "not_improving",
     "validation_differs",
     "too_few_steps",
+    "leakage",
+    "categories_as_numbers",
     "idle_columns",
 )
 # Runs of the gallery from which a share of them says something.

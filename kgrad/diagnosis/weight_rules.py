@@ -81,6 +81,20 @@ _VALIDATION_FAR = Quantity(
     "even the smallest validation loss is {value} times the training loss at its start (threshold "
     "{threshold})",
 )
+_BELOW = Quantity(
+    "validation loss divided by the training loss of the next epoch",
+    "over the second half of the run, the validation loss is {value} of the training loss of the "
+    "next epoch (median, threshold {threshold})",
+    percent,
+)
+_EASIER = (
+    "The validation samples are much easier than the training samples. They may be few, of one "
+    "kind, or hold something that gives the answer away. Class weights, sample weights and "
+    "augmentation of the training data do the same."
+)
+_SAME_KIND = Remedy(
+    "Shuffle before splitting: validation_split of fit takes the last samples as they are.", ()
+)
 _OTHER_DATA = (
     "The validation data seem to have another scale, other preprocessing or other labels than the "
     "training data."
@@ -506,6 +520,12 @@ def too_few_steps(e: Evidence, t: ThresholdValues) -> Observation | None:
             "overfitting if the training loss fell on by a fifth",
         ),
         Threshold(
+            "validation_easier",
+            0.5,
+            "validation loss divided by the training loss of the next epoch, below which the "
+            "validation samples are easier; not judged with layers that work in training only",
+        ),
+        Threshold(
             "validation_far",
             3.0,
             "smallest validation loss divided by the training loss's first value, or that of a "
@@ -525,7 +545,7 @@ def too_few_steps(e: Evidence, t: ThresholdValues) -> Observation | None:
     needs=(LOSS,),
 )
 def validation_differs(e: Evidence, t: ThresholdValues) -> Observation | None:
-    """Note a validation loss that rises while the training loss falls, or is far above it."""
+    """Note a validation loss that rises while the training loss falls, or is far from it."""
     validation = e.history.logs.get("val_loss")
     if validation is None or e.loss is None or np.isnan(e.floor):
         return None
@@ -539,12 +559,41 @@ def validation_differs(e: Evidence, t: ThresholdValues) -> Observation | None:
     if usual > 0 and smallest > t.validation_far * usual and e.falls_by(t.falls_well):
         found = measured(e, best, _VALIDATION_FAR, smallest / usual, t.validation_far)
         return Observation([], best, [found], _OTHER_DATA, [_SAME_PREPROCESSING], harmless=True)
+    below = _far_below(e, t, validation)
+    if below is not None:
+        return Observation([], last, [below], _EASIER, [_SAME_KIND], harmless=True)
     fell_on = e.loss[last] - e.floor < 0.8 * (e.loss[best] - e.floor)
     if smallest <= 0 or not fell_on or not now > t.overfit * smallest:
         return None
     found = measured(e, last, _OVERFIT, now / smallest, t.overfit)
     sentence = f"{found.sentence[:-1]}, at epoch {int(e.epochs[best])}."
     return Observation([], best, [found._replace(sentence=sentence)], harmless=True)
+
+
+# Layers whose work in training makes the training loss larger.
+_IN_TRAINING_ONLY = ("Dropout", "Noise", "BatchNormalization", "Random", "MixUp", "CutMix")
+
+
+def _far_below(e: Evidence, t: ThresholdValues, validation: np.ndarray) -> Measurement | None:
+    """Return the evidence of a validation loss far below the training loss, if it is.
+
+    The training loss of an epoch is a mean over its steps. That of the next epoch belongs to
+    weights that are at least as good as those of the validation.
+    """
+    loss = e.loss
+    if loss is None or e.facts is None or e.facts.regularized or e.facts.penalties:
+        return None
+    if not e.structure.is_known or e.structure.has_part(_IN_TRAINING_ONLY):
+        return None
+    with np.errstate(all="ignore"):
+        left = (loss[1:] - e.floor) / (e.first_loss - e.floor)
+        ratio = (validation[:-1] - e.floor) / (loss[1:] - e.floor)
+    ratio = np.where(left > 0.01, ratio, np.nan)[len(ratio) // 2 :]  # not of two tiny losses
+    known = ratio[np.isfinite(ratio)]
+    if len(known) < 3 or not (np.median(known) < t.validation_easier and known.max() < 0.8):
+        return None
+    r = len(loss) - 2
+    return measured(e, r, _BELOW, float(np.median(known)), t.validation_easier)
 
 
 @Rule(

@@ -84,6 +84,8 @@ def test_the_rules_are_applied_in_the_order_of_their_declarations():
         "targets_out_of_scale",
         "wrong_embedding_inputs",
         "idle_columns",
+        "leakage",
+        "categories_as_numbers",
         "imbalanced_classes",
         "unrelated_targets",
     )
@@ -146,6 +148,10 @@ VALUES = {
     "still_falling": 0.1,
     "overfit": 1.2,
     "validation_far": 3.0,
+    "validation_easier": 0.5,
+    "column_is_target": 0.999,
+    "copied_share": 0.05,
+    "explained_by_codes": 0.2,
     "skill_at_inference": 0.1,
 }
 
