@@ -210,7 +210,8 @@ class Scale:
             row = STATISTICS.get(self.statistic)
             locator = MaxNLocator(most - 1, integer=row is not None and row.whole)
             ticks = np.array(locator.tick_values(self.low, self.high))
-            return ticks[(ticks >= self.low) & (ticks <= self.high)]
+            slack = 1e-9 * (self.high - self.low)  # the locator's 1 may be 1.0000000000000002
+            return ticks[(ticks >= self.low - slack) & (ticks <= self.high + slack)]
         slack = 1e-9
         first = np.ceil(np.log10(self.low) - slack)
         last = np.floor(np.log10(self.high) + slack)

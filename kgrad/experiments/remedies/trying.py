@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from kgrad.diagnosis import Diagnosis
+from kgrad.diagnosis.diagnosing import diagnose_before_training
 from kgrad.diagnosis.evidence import Evidence
 from kgrad.experiments.engines import prepare
 from kgrad.experiments.experiment import Experiment
@@ -20,6 +21,8 @@ from kgrad.experiments.remedies.plans import CHANGES, Change, plan_change
 from kgrad.experiments.remedies.samples import Samples, changed_samples, read_samples
 from kgrad.experiments.remedies.skill import metric_name, predicted, skill
 from kgrad.measure.inputs import choose_loss, require_built
+from kgrad.measure.keras_models.data import read_data
+from kgrad.measure.keras_models.facts import read_facts
 from kgrad.measure.keras_models.graph import LayerGraph
 from kgrad.measure.model_diagnosis import diagnose
 from kgrad.measure.tracker import GradientTracker
@@ -184,7 +187,7 @@ class _Trying:
             except Exception as error:  # such as TensorFlow's of a label without an output unit
                 raise ValueError(
                     f"the unchanged model must train, but raised {type(error).__name__}: "
-                    f"{_one_line(error)}"
+                    f"{_one_line(error)}{self._why_not(unchanged.model)}"
                 ) from error
             self._baseline_run = baseline
             progress.advance(bar)
@@ -295,6 +298,12 @@ class _Trying:
         if tracker.history.metadata.get("interrupted"):
             raise KeyboardInterrupt
         return tracker.history
+
+    def _why_not(self, model: keras.Model) -> str:
+        """Return the end of the error of a model that cannot train: the cause, if it is seen."""
+        data = read_data(model, self._samples.X, self._samples.y)
+        found = diagnose_before_training(read_facts(model), data)
+        return "" if not found else f"; {found[0].evidence[0]} {found[0].remedies[0]}"
 
     def _ordered(self, baseline: GradientHistory, model: keras.Model) -> list[Change]:
         """Return all changes, those of the unchanged run's findings first."""
