@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 9. Normalization: effects of batch and layer normalization on gradients
 #
+# **Part:** What helps · **Level:** intermediate · **After:** lesson 7
+#
 # **Question.** Batch normalization is known as a remedy for vanishing gradients. What does it do to
 # a gradient that did not vanish in the first place?
 #
@@ -76,7 +78,7 @@ for name, kind in KINDS.items():
     drawn = [[norms(depth, "relu", kind, seed) for seed in seeds] for depth in depths]
     relu[name] = np.array([[g[0] / g[-1] for g in some] for some in drawn])
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, marker in zip(KINDS, "o^s", strict=True):
     axes.semilogy(depths, np.exp(np.log(relu[name]).mean(axis=1)), marker=marker, label=name)
@@ -86,6 +88,7 @@ axes.set(xlabel="ReLU layers", ylabel="gradient norm, first ÷ last", title="ReL
 axes.legend()
 plt.show()
 
+# %%
 for name in KINDS:
     print(f"20 ReLU layers, {name}: first ÷ last", np.round(relu[name][depths.index(20)], 2))
 
@@ -155,7 +158,7 @@ for name, kind in KINDS.items():
 # ReLU network grow at the predicted rate. Layer normalization does neither. Only batch
 # normalization helps the sigmoid network to learn.
 
-# %%
+# %% tags=["checks"] jupyter={"source_hidden": true}
 assert sigmoid["none"] < 1e-4 and 0.1 < sigmoid["batch"] < 10 and sigmoid["layer"] < 1e-2
 assert relu["batch"][depths.index(20)].min() > 8 and relu["none"][-1].max() < 3
 assert abs(factors["relu", "batch"] / growth - 1) < 0.08

@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 10. Skip connections: a second path around every pair of layers
 #
+# **Part:** What helps · **Level:** intermediate · **After:** lesson 7
+#
 # **Question.** A residual network adds a second path around every pair of layers. How does this
 # change the gradient and the training as the network gets deeper?
 #
@@ -61,7 +63,7 @@ ratios = {
     for name, skip in KINDS.items()
 }
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for (activation, name), some in ratios.items():
     color = {"sigmoid": "tab:red", "tanh": "tab:blue"}[activation]
@@ -91,7 +93,7 @@ losses = {
     for name, skip in KINDS.items()
 }
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, marker in zip(KINDS, "os", strict=True):
     axes.plot(depths, losses[name], marker=marker, label=f"tanh, {name}")
@@ -124,7 +126,7 @@ plt.show()
 # With skip connections, the gradient of the sigmoid network does not vanish at any depth, and a
 # deeper tanh network reaches a much lower loss. Without them, it does not.
 
-# %%
+# %% tags=["checks"] jupyter={"source_hidden": true}
 assert ratios["sigmoid", "plain"][-1] < 1e-20 and ratios["sigmoid", "residual"].min() > 0.01
 assert min(ratios["tanh", "plain"]) > 0.1 and max(ratios["tanh", "residual"]) < 10
 assert losses["plain"][-1] > 0.6 * losses["plain"][0]

@@ -37,6 +37,8 @@ SECTIONS = [
 TINY = r"""# %% [markdown]
 # # 1. Tiny: a lesson for a test
 #
+# **Part:** Practice · **Level:** basic · **After:** lesson 2
+#
 # **Question.** How long is
 # a line?
 #
@@ -53,6 +55,9 @@ print("I0000 00:00:1.2 3 port.cc:1] noise", file=sys.stderr)
 plt.figure(figsize=(6, 4))
 plt.plot([0, 3], [0, 4])
 plt.show()
+
+# %% tags=["figure"] jupyter={"source_hidden": true}
+print("drawn")
 
 # %% [markdown]
 # ## What it shows, and why
@@ -77,6 +82,8 @@ print(6 * 7)
 """
 BROKEN = """# %% [markdown]
 # # 2. Broken: it fails
+#
+# **Part:** Start here · **Level:** advanced
 #
 # **Question.** Does it?
 
@@ -165,6 +172,12 @@ def faults(text, name):
     ]
     found = {
         "its number and name": re.match(rf"# {int(name[:2])}\. [^:\n]+: .+", words),
+        "its part and level": re.search(
+            rf"^\*\*Part:\*\* ({'|'.join(render.PARTS)}) · \*\*Level:\*\* "
+            r"(basic|intermediate|advanced)( · \*\*After:\*\* lessons? \d+( and \d+)?)?$",
+            words,
+            re.MULTILINE,
+        ),
         "a question": "**Question.** " in words,
         "a prediction": "**Predict first.** " in words,
         "the sections": re.findall(rf"^## ({'|'.join(SECTIONS)})", words, re.MULTILINE) == SECTIONS,
@@ -175,9 +188,15 @@ def faults(text, name):
         "solutions that close": all(one.rstrip().endswith("</details>") for one in folded),
         "an assertion": asserted,
         "hidden code": all(
-            cell.metadata.get("jupyter", {}).get("source_hidden")
-            for cell in solutions
+            cell.metadata.get("jupyter", {}).get("source_hidden", False)
+            == bool({"solution", *render.FOLDED} & set(cell.metadata.get("tags", [])))
+            for cell in cells
             if cell.cell_type == "code"
+        ),
+        "folded figures": all(
+            "figure" in cell.metadata.get("tags", [])
+            for cell in cells
+            if cell.cell_type == "code" and "plt.subplots(" in cell.source and cell not in solutions
         ),
     }
     shown = [cell for cell in cells if cell.cell_type == "code" and cell not in solutions]
@@ -251,7 +270,11 @@ def test_a_lesson_stands_alone(lesson):
 def test_the_page_of_a_lesson_is_that_of_this_lesson(lesson):
     page = (PAGES / f"{lesson.stem}.md").read_text(encoding="utf-8")
     for cell in jupytext.read(lesson).cells:
-        assert cell.source in page, f"run lessons/render.py {lesson.stem[:2]}"
+        source = cell.source
+        if cell.cell_type == "code":
+            source = render.without_short_settings(source)
+        assert source in page, f"run lessons/render.py {lesson.stem[:2]}"
+    assert "FAST" not in page
 
 
 def test_every_page_and_figure_is_of_a_lesson_and_small():
@@ -395,6 +418,8 @@ def test_a_lesson_becomes_markdown_with_small_figures(rendered):
     _, pages, _ = rendered
     page = (pages / "01_tiny.md").read_text(encoding="utf-8")
     assert "```text\nfast False\n```\n\n![Figure 1 of lesson 1](figures/01_tiny_1.png)" in page
+    figure = "<details><summary>The code of the figure</summary>"
+    assert f'{figure}\n\n```python\nprint("drawn")\n```\n\n</details>\n\n```text\ndrawn' in page
     assert "<details><summary>The code</summary>\n\n```python\nprint(6 * 7)\n```" in page
     assert "noise\n" not in page
     assert [figure.name for figure in (pages / "figures").iterdir()] == ["01_tiny_1.png"]
@@ -431,9 +456,30 @@ def test_the_index_is_made_from_the_lessons(rendered):
     _, pages, _ = rendered
     index = (pages / "README.md").read_text(encoding="utf-8")
     assert "old" not in index
-    assert "| 1 | [Tiny](01_tiny.md): a lesson for a test | How long is a line? |" in index
-    assert "| Euclid, Heath 1482 |\n| 2 | [Broken]" in index
+    assert (
+        "| 1 | [Tiny](01_tiny.md): a lesson for a test | How long is a line? | basic, 1 min"
+        in index
+    )
+    assert "| Euclid, Heath 1482 |\n" in index
+    # In the order of the parts.
+    assert index.index("## Start here") < index.index("[Broken]") < index.index("## Practice")
     assert "| Nobody et al. 2000 |\n" in index
+
+
+def test_pages_do_not_show_the_shorter_settings_of_the_tests():
+    shown = render.without_short_settings(
+        'import os\n\nimport kgrad\n\nFAST = "KGRAD_FAST" in os.environ  # short\n'
+        "seeds = range(3 if FAST else 8)\na, b = (1, 2) if FAST else (3, 4 if x else 5)\n"
+    )
+    assert shown == "import kgrad\n\nseeds = range(8)\na, b = (3, 4 if x else 5)"
+    assert render.without_short_settings("os.getcwd()") == "os.getcwd()"
+
+
+def test_reading_takes_a_minute_per_150_words_or_10_lines():
+    text = "# %% [markdown]\n# " + "word " * 300 + "\n\n# %%\n" + "x = 1\n" * 30
+    folded = '\n# %% tags=["figure"]\n' + "y = 1\n" * 100
+    cells = jupytext.reads(text + folded, "py:percent").cells
+    assert render.minutes_to_read(cells) == 5
 
 
 def test_a_page_is_one_file_with_formulas_as_mathml(rendered):
@@ -496,7 +542,7 @@ def test_a_telephone_shows_the_formula_the_figure_and_the_folded_solution(render
     assert not answer.is_visible()
     assert not code.is_visible()
     page.get_by_text("Solution 1").click()
-    page.get_by_text("The code").click()
+    page.get_by_text("The code", exact=True).click()
     assert answer.is_visible()
     assert code.is_visible()
     page.get_by_text("2. Broken: as it was").click()
