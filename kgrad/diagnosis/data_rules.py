@@ -90,7 +90,7 @@ def inputs_out_of_scale(e: Evidence, t: ThresholdValues) -> Observation | None:
     if r is None:
         return None
     evidence = [measured(e, r, INPUT_SIZE, sizes[r, 0], t.large_input_by_gradient, e.layers[0])]
-    return Observation(e.layers[:1], r, evidence + fall_of_loss(e, t.falls_well))
+    return Observation(e.layers[:1], r, evidence + fall_of_loss(e, t))
 
 
 def _inputs_by_data(e: Evidence, t: ThresholdValues) -> Observation | None:
@@ -116,7 +116,7 @@ def _inputs_by_data(e: Evidence, t: ThresholdValues) -> Observation | None:
             found = of_data("root mean square of an input column", size[c], t.large_input, sentence)
             is_image = x.ndim >= 3 and columns.min() >= 0 and 200 < columns.max() <= 255
             remedies = [_PIXELS] if is_image else [_STANDARDIZE, _LOGARITHM]
-            evidence = [found, *fall_of_loss(e, t.falls_well)]
+            evidence = [found, *fall_of_loss(e, t)]
             return Observation(layers, 0, evidence, "", remedies)
         if 0 < whole < t.small_input:
             sentence = (
@@ -124,7 +124,7 @@ def _inputs_by_data(e: Evidence, t: ThresholdValues) -> Observation | None:
                 f"{number(t.small_input)})"
             )
             found = of_data("root mean square of the inputs", whole, t.small_input, sentence)
-            evidence = [found, *fall_of_loss(e, t.falls_well)]
+            evidence = [found, *fall_of_loss(e, t)]
             return Observation(layers, 0, evidence, "", [_TOO_SMALL, _STANDARDIZE])
     return None
 
@@ -171,7 +171,7 @@ def targets_out_of_scale(e: Evidence, t: ThresholdValues) -> Observation | None:
             continue
         found = _far_from_1(y.astype(float), t, head.layer)
         if found is not None:
-            return Observation([head.layer], 0, [found, *fall_of_loss(e, t.falls_well)])
+            return Observation([head.layer], 0, [found, *fall_of_loss(e, t)])
     return None
 
 
@@ -485,7 +485,7 @@ def imbalanced_classes(e: Evidence, t: ThresholdValues) -> Observation | None:
         f"({counts[rarest]} samples looked at)"
     )
     found = of_data("share of the largest class", share, t.majority, sentence)
-    return Observation([], 0, [found, *fall_of_loss(e, t.falls_well)])
+    return Observation([], 0, [found, *fall_of_loss(e, t)])
 
 
 @Rule(
@@ -532,7 +532,7 @@ def unrelated_targets(e: Evidence, t: ThresholdValues) -> Observation | None:
         f"{percent(max(gain, 0))} of the variance of y (threshold {percent(t.neighbors_gain)})"
     )
     found = of_data("variance of y that neighbors explain", gain, t.neighbors_gain, sentence)
-    return Observation([], 0, [found, *fall_of_loss(e, t.falls_well)])
+    return Observation([], 0, [found, *fall_of_loss(e, t)])
 
 
 _NEIGHBORS = 500

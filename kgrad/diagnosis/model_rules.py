@@ -98,7 +98,7 @@ def _observed(e: Evidence, t: ThresholdValues, head: Head, found: _Mismatch) -> 
     harmless = (found.equal and not e.falls_less(t.falls_hardly)) or (
         found.soft and not e.falls_less(t.falls_well)
     )
-    shown = fall_of_loss(e, t.falls_well) if found.soft or found.equal else []
+    shown = fall_of_loss(e, t) if found.soft or found.equal else []
     return Observation(
         [head.layer],
         0,
@@ -469,7 +469,7 @@ def no_nonlinearity(e: Evidence, t: ThresholdValues) -> Observation | None:
     share = len(linear) / len(hidden)
     sentence = f"{len(linear)} of {len(hidden)} hidden layers have no activation"
     found = of_data("share of hidden layers without an activation", share, t.linear_share, sentence)
-    return Observation(linear, 0, [found, *fall_of_loss(e, t.falls_well)])
+    return Observation(linear, 0, [found, *fall_of_loss(e, t)])
 
 
 @Rule(
@@ -510,7 +510,7 @@ def too_much_dropout(e: Evidence, t: ThresholdValues) -> Observation | None:
     text = sentence.format(rate=percent(worst.rate), limit=percent(limit))
     evidence = of_data("rate of dropout", worst.rate, limit, text, worst.layer)
     layers = [one.layer for one in found]
-    return Observation(layers, 0, [evidence, *fall_of_loss(e, t.falls_well)])
+    return Observation(layers, 0, [evidence, *fall_of_loss(e, t)])
 
 
 @Rule(
@@ -554,7 +554,7 @@ def too_strong_penalty(e: Evidence, t: ThresholdValues) -> Observation | None:
         k, r = int(np.nanargmin(left)), len(e.epochs) - 1
         evidence = measured(e, r, _LEFT, left[k], t.weights_left, e.layers[k])
         return Observation(
-            layers, 0, [evidence, *fall_of_loss(e, t.falls_well)], "", [_smaller_penalty(e.facts)]
+            layers, 0, [evidence, *fall_of_loss(e, t)], "", [_smaller_penalty(e.facts)]
         )
     whole = e.loss[-1] + e.penalty[-1]
     share = e.penalty[-1] / whole if whole > 0 else 0.0
@@ -565,7 +565,7 @@ def too_strong_penalty(e: Evidence, t: ThresholdValues) -> Observation | None:
     )
     found = of_data("share of the penalties in the loss", share, t.penalty_share, sentence)
     remedies = [_smaller_penalty(e.facts)]
-    return Observation([], 0, [found, *fall_of_loss(e, t.falls_well)], "", remedies)
+    return Observation([], 0, [found, *fall_of_loss(e, t)], "", remedies)
 
 
 def _smaller_penalty(facts: ModelFacts) -> Remedy:

@@ -161,7 +161,7 @@ def layer_out_of_line(e: Evidence, t: ThresholdValues) -> Observation | None:
     direction = "larger" if sigma_w2[k] > np.nanmedian(sigma_w2) else "smaller"
     evidence = [
         found._replace(sentence=found.sentence.replace("DIRECTION", direction)),
-        *fall_of_loss(e, t.falls_well),
+        *fall_of_loss(e, t),
     ]
     return Observation(affected_layers(e.layers, out), 0, evidence)
 
@@ -213,7 +213,7 @@ def _badly_scaled(e: Evidence, t: ThresholdValues) -> Observation | None:
     limit = t.small_sigma_w2 if sigma_w2[k] < t.small_sigma_w2 else t.large_sigma_w2
     evidence = [
         measured(e, 0, _SIGMA_W2, sigma_w2[k], limit, e.layers[k]),
-        *fall_of_loss(e, t.falls_well),
+        *fall_of_loss(e, t),
     ]
     return Observation(affected_layers(e.layers, out), 0, evidence)
 
@@ -282,7 +282,7 @@ def moving_too_far(e: Evidence, t: ThresholdValues) -> Observation | None:
         found = of_data("learning rate", e.facts.learning_rate, 0, f"the learning rate is {rate}")
         explanation = "With a negative learning rate, every update raises the loss."
         better = Remedy(f"Set the learning rate to {rate.removeprefix('-')}.", _POSITIVE)
-        return Observation([], 0, [found, *fall_of_loss(e, t.falls_well)], explanation, [better])
+        return Observation([], 0, [found, *fall_of_loss(e, t)], explanation, [better])
     if not len(e.epochs):  # before training
         return None
     # Updates in random directions add up like a random walk.
@@ -298,7 +298,7 @@ def moving_too_far(e: Evidence, t: ThresholdValues) -> Observation | None:
             r = int(np.argmax(far))
             k = int(np.nanargmax(walked[r]))
             evidence = [measured(e, r, _MOVED, movement[r], threshold, e.layers[k])]
-            evidence += fall_of_loss(e, t.falls_well)
+            evidence += fall_of_loss(e, t)
             layers = affected_layers(e.layers, walked[r] > threshold)
             return Observation(layers, r, evidence, remedies=[lower_rate(e), WARM_UP, CLIP])
     return _first_step(e, t) or _before_collapse(e, t, walked)
@@ -322,7 +322,7 @@ def _first_step(e: Evidence, t: ThresholdValues) -> Observation | None:
     found = measured(e, 0, _FIRST_STEP, step[k], t.first_step, e.layers[k])
     found = found._replace(sentence=f"{found.sentence[:-1]}, at a learning rate of {rate}.")
     layers = affected_layers(e.layers, step > t.first_step)
-    evidence = [found, *fall_of_loss(e, t.falls_well)]
+    evidence = [found, *fall_of_loss(e, t)]
     return Observation(layers, 0, evidence, remedies=[lower_rate(e), WARM_UP, CLIP])
 
 
@@ -340,7 +340,7 @@ def _before_collapse(e: Evidence, t: ThresholdValues, walked: np.ndarray) -> Obs
     k = int(np.nanargmax(walked[r]))
     evidence = [
         measured(e, r, _MOVED, far[r], t.far_before_collapse, e.layers[k]),
-        *fall_of_loss(e, t.falls_well),
+        *fall_of_loss(e, t),
     ]
     layers = affected_layers(e.layers, walked[r] > t.far_before_collapse)
     return Observation(layers, r, evidence, _COLLAPSED, [lower_rate(e), WARM_UP, CLIP])
@@ -394,7 +394,7 @@ def _hardly_moved(e: Evidence, t: ThresholdValues) -> Observation | None:
     k = int(np.argmax(np.nansum(e.movement, axis=0)))
     evidence = [
         measured(e, len(e.epochs) - 1, _TOTAL, largest, t.hardly_moved, e.layers[k]),
-        *fall_of_loss(e, t.falls_hardly),
+        *fall_of_loss(e, t, t.falls_hardly),
     ]
     explanation = (
         "The updates add up to so little that the network at the end is nearly the one at the "
@@ -428,7 +428,7 @@ def _still(e: Evidence, t: ThresholdValues) -> Observation | None:
     k = int(np.nanargmax(step[r]))
     evidence = [measured(e, r, _STEP, largest[r], t.still, e.layers[k])]
     if not e.falls_by(t.falls_hardly):  # a fall above that would seem to speak against it
-        evidence += fall_of_loss(e, t.falls_hardly)
+        evidence += fall_of_loss(e, t, t.falls_hardly)
     return Observation([], r, evidence, remedies=[higher_rate(e), _SCHEDULE])
 
 
@@ -472,7 +472,7 @@ def always_clipped(e: Evidence, t: ThresholdValues) -> Observation | None:
     evidence = [
         measured(e, r, _LEFT, left[r], t.clipped_left),
         measured(e, r, _CLIPPED, share[r], t.clipped_share),
-        *fall_of_loss(e, t.falls_well),
+        *fall_of_loss(e, t),
     ]
     return Observation([], r, evidence)
 
@@ -620,4 +620,4 @@ def not_improving(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect a loss that is hardly better than that of the best constant prediction."""
     if not e.fails or np.isnan(e.fall) or e.fall > t.falls_hardly:
         return None
-    return Observation([], min(1, len(e.epochs) - 1), fall_of_loss(e, t.falls_hardly))
+    return Observation([], min(1, len(e.epochs) - 1), fall_of_loss(e, t, t.falls_hardly))
