@@ -46,6 +46,24 @@ BASES: dict[str, tuple[Fields, Fields, Fields]] = {
     "slow-digits": (
      {"task": "digits", "epochs": 6, "batch_size": 16, **opt("sgd", 0.01)},
      net(depth=6, units=48), net(depth=7, units=64)),
+    "bag-of-words": (
+     {"task": "tokens", "network": "bag_of_words", "epochs": 8, **opt("adam", 0.01)},
+     net(width=8), net(width=12)),
+    "next-words": (
+     {"task": "next_tokens", "network": "tagger", "epochs": 10, **opt("adam", 0.01)},
+     net(width=16), net(width=24)),
+    "factorization": (
+     {"task": "ratings", "network": "factorization", "epochs": 30, **data(words=20),
+      **opt("adam", 0.03)},
+     net(width=8), net(width=6)),
+    "narrow-digits": ({"task": "digits", "network": "narrow_mlp", "epochs": 12,
+     **opt("adam", 0.005)}, net(narrow=4), net(narrow=5)),
+    "narrow-images": ({"task": "digits", "network": "narrow_mlp", "epochs": 12,
+     **opt("sgd", 0.1, momentum=0.9)}, net(narrow=3), net(narrow=3, units=48)),
+    "narrow-regression": ({"task": "regression", "network": "narrow_mlp", "epochs": 15,
+     **opt("adam", 0.01)}, net(narrow=3), net(narrow=2, units=24)),
+    "narrow-classes": ({"task": "classification", "network": "narrow_mlp", "epochs": 12,
+     **opt("adam", 0.005)}, net(narrow=2), net(narrow=1, units=48)),
 }  # fmt: skip
 
 

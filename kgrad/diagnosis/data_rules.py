@@ -219,28 +219,33 @@ _ONE_HOT = (
 )
 def wrong_embedding_inputs(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect inputs of an Embedding that are not integers, or that it has no row for."""
-    if e.facts is None:
+    if e.facts is None or len(e.facts.embeddings) != len(e.data.inputs):
         return None
-    rows, x = e.facts.embeddings, e.data.inputs[0]
-    if not rows:
-        return None
+    for rows, x in zip(e.facts.embeddings, e.data.inputs, strict=True):
+        found = _not_rows(e, t, x, rows) if rows else None
+        if found is not None:
+            return found
+    return None
+
+
+def _not_rows(e: Evidence, t: ThresholdValues, x: np.ndarray, rows: int) -> Observation | None:
     fractions = float(np.mean(x != np.floor(x)))
     outside = float(np.mean((x < 0) | (x >= rows)))
     if is_one_hot(x) and x.shape[-1] > 2 and not e.falls_by(t.falls_well):
         sentence = f"each row has one 1 among {x.shape[-1]} columns, as one-hot rows have"
         found = of_data("sum of each row of the inputs", 1, np.inf, sentence)
         return Observation([], 0, [found], _ONE_HOT, [Remedy("Pass X.argmax(axis=-1).", ())])
-    if not fractions and not outside:
-        return None
     if fractions:
         sentence = f"{percent(fractions)} of the inputs are not integers, such as "
         sentence += number(float(x[x != np.floor(x)][0]), 6)
         found = of_data("share of inputs that are not integers", fractions, 0, sentence)
-    else:
+    elif outside:
         beyond = x[(x < 0) | (x >= rows)]
         sentence = f"{percent(outside)} of the inputs are outside 0 to {rows - 1}, such as "
         sentence += number(float(beyond[0]))
         found = of_data("share of inputs without a row", outside, 0, sentence)
+    else:
+        return None
     return Observation([], 0, [found])
 
 

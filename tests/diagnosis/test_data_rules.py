@@ -88,10 +88,13 @@ def test_without_data_the_size_is_read_off_the_gradients(normalized):
     ],
 )
 def test_an_embedding_takes_integers_for_which_it_has_rows(x, sentence):
-    facts = ModelFacts((REGRESSION,), embeddings=10)
+    facts = ModelFacts((REGRESSION,), embeddings=(10,))
     found = first(facts, Data(inputs=(np.array(x, float),)))
     assert (found and found[3]) == sentence
     assert found is None or found[0] == "wrong_embedding_inputs"
+    # Each input is compared with its own embedding; one that other layers take is not.
+    two = facts._replace(embeddings=(0, 10))
+    assert first(two, Data(inputs=(np.array([[0.5, 1], [2, 3]]), np.array(x, float)))) == found
 
 
 # Targets.
@@ -537,7 +540,7 @@ def test_a_loss_that_still_falls_is_noted_unless_there_is_a_finding():
 
 
 def test_one_hot_rows_for_an_embedding_are_found():
-    facts = ModelFacts((BINARY,), embeddings=10)
+    facts = ModelFacts((BINARY,), embeddings=(10,))
     rows = np.eye(6)[np.arange(200) % 6]
     found = first(facts, Data(inputs=(rows,)))
     assert found[0] == "wrong_embedding_inputs"
