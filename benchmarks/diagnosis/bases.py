@@ -52,6 +52,18 @@ BASES: dict[str, tuple[Fields, Fields, Fields]] = {
     "next-words": (
      {"task": "next_tokens", "network": "tagger", "epochs": 10, **opt("adam", 0.01)},
      net(width=16), net(width=24)),
+    "sentences": (
+     {"task": "tokens", "network": "transformer", "epochs": 6, **data(length=24),
+      **opt("adam", 0.003)},
+     net(blocks=1), net(blocks=2, width=8)),
+    "reviews": (
+     {"task": "tokens", "network": "bag_of_words", "epochs": 10, **data(words=80),
+      **opt("rmsprop", 0.01)},
+     net(words=80, width=8), net(words=80, width=16)),
+    "letters": (
+     {"task": "next_tokens", "network": "tagger", "epochs": 10, **data(words=12),
+      **opt("adam", 0.01)},
+     net(words=12, width=12), net(words=12, width=16)),
     "factorization": (
      {"task": "ratings", "network": "factorization", "epochs": 30, **data(words=20),
       **opt("adam", 0.03)},

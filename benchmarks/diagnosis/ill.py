@@ -285,8 +285,8 @@ ROWS: dict[str, list[Row]] = {
     "wrong_embedding_inputs": [  # fractions, of which an Embedding keeps the integer part
         Row(f"divided-by-{divisor}", base, data(input_scale=1 / divisor))
         for base, divisor in (
-            ("transformer", 50), ("transformer", 255), ("bag-of-words", 50), ("bag-of-words", 100),
-            ("next-words", 20), ("next-words", 255), ("factorization", 20), ("factorization", 7),
+            ("transformer", 50), ("sentences", 50), ("bag-of-words", 50), ("reviews", 80),
+            ("next-words", 20), ("letters", 12), ("factorization", 20), ("factorization", 7),
         )
     ],
     "no_path_to_loss": [
