@@ -97,4 +97,4 @@ $(READY): pyproject.toml constraints.txt
 	$(create_environment)
 
 clean:
-	rm -rf .venv .venv-jax-torch .venv-oldest gradient_output build *.egg-info
+	rm -rf .venv .venv-jax-torch .venv-oldest gradient_output* build *.egg-info

@@ -65,8 +65,8 @@ def print_findings(groups: Sequence[RunGroup]) -> None:
         found = group.findings()
         if not found:
             print(f"  {group.name}: nothing is wrong")
-        for place, (finding, seeds) in enumerate(found):
-            text = findings.to_text(finding, seeds, len(group.histories), place=place)
+        for place, (finding, seeds, run) in enumerate(found):
+            text = findings.to_text(finding, seeds, len(group.histories), place=place, run=run)
             print(f"  {group.name}: {text}")
 
 
