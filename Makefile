@@ -56,6 +56,7 @@ diagnosis: $(READY)
 # Redraws the figures of docs/ and prints the numbers in its pages.
 docs: $(READY) .venv-jax-torch/ready
 	$(BIN)/python docs/reference.py
+	$(BIN)/python docs/lesson_ideas.py
 	$(BIN)/python docs/readme_figure.py
 	$(BIN)/python docs/make_figures.py
 	$(BIN)/python docs/remedies_figure.py

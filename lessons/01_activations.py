@@ -3,6 +3,16 @@
 #
 # **Part:** Start here · **Level:** basic
 #
+# **The idea.** Walk along the curve of an activation function as along a hillside. On a slope, a
+# small step changes your height; on flat ground it does not. A gradient asks just this of every
+# unit: how much does your output change if your input changes a little? A unit on flat ground
+# answers "hardly" or "not at all", and so it passes hardly any of the gradient, or nothing, on to
+# the layers below.
+#
+# ![Two curves drawn as hillsides. The sigmoid is flat on the left and on the right, with a slope in
+# between; a person stands on its flat left end. ReLU is flat on the left and a straight slope on
+# the right, where another person stands.](../docs/lessons/figures/01_idea.svg)
+#
 # **Question.** In the backward pass, the gradient is multiplied by the slope of every activation
 # function that it passes through. How large are these slopes, and for which inputs are they close
 # to zero?

@@ -3,6 +3,17 @@
 #
 # **Part:** Start here · **Level:** basic · **After:** lesson 1
 #
+# **The idea.** When the first gear turns once, the second makes half a turn, and the third makes
+# three times as many turns as the second. The last gear turns by the product of these factors. For
+# small changes, the network of this lesson is such a chain from each weight to the loss, and the
+# product is the gradient. The backward pass multiplies from the loss on, because all chains end
+# with the same factors.
+#
+# ![Three gears in a row with 12, 24 and 8 teeth. While the first one, called weight, makes one
+# turn, the second makes half a turn (times ½), and the third, called loss, one and a half (times
+# 3). An arrow from right to left says: the backward pass multiplies 3 × ½ =
+# 1½.](../docs/lessons/figures/02_idea.svg)
+#
 # **Question.** What does a backward pass compute? Can we compute the same numbers by hand as
 # TensorFlow does?
 #

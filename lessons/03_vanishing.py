@@ -3,6 +3,15 @@
 #
 # **Part:** Start here · **Level:** basic · **After:** lesson 2
 #
+# **The idea.** A message goes down a line of people, and each of them repeats it at no more than a
+# quarter of the volume. Nobody makes a mistake, but after a few people there is nothing to hear. In
+# the network of this lesson, the message is the gradient. It starts at the last layer, and the
+# first layer hears it last.
+#
+# ![Bars for six layers. The bar of the last layer, on the right, has height 1. To the left, each
+# bar is a quarter of its neighbor: ¼, 1/16, 1/64, and then too low to be seen. An arrow points from
+# the last layer to the first.](../docs/lessons/figures/03_idea.svg)
+#
 # **Question.** In a deep sigmoid network all hidden layers have the same form. How much smaller is
 # the gradient of the first layer than that of the last, and what determines this ratio?
 #

@@ -3,6 +3,16 @@
 #
 # **Part:** What goes wrong · **Level:** basic · **After:** lesson 3
 #
+# **The idea.** Fold a sheet of paper in half, again and again. A fold only doubles the thickness,
+# but after 42 folds the stack would reach the moon. If the weights are too large, every layer
+# multiplies the signal that travels back from the loss in the same way. Each factor looks harmless,
+# but their product is enormous.
+#
+# ![Bars for six layers. The bar of the last layer, on the right, is low and has the number 1. To
+# the left, each bar is three times as high as its neighbor: 3, 9, 27. The bars of 81 and 243 leave
+# the picture at the top. An arrow points from the last layer to the
+# first.](../docs/lessons/figures/04_idea.svg)
+#
 # **Question.** If the weights are too large, gradients grow on their way back to the input. Does
 # the first layer then have the largest gradient? And what happens in the first steps of training?
 #

@@ -3,6 +3,15 @@
 #
 # **Part:** What goes wrong · **Level:** basic · **After:** lesson 3
 #
+# **The idea.** On a long production line, only the last workers hear the customer's complaint
+# clearly. To the first workers it is a whisper, so they go on almost as before. The last ones do
+# what they can, but they cannot bring back what was lost at the start of the line. If gradients
+# vanish, the early layers of a network are these first workers.
+#
+# ![A row of six layers with faces. The loss, on the right, sends back a wedge that becomes thinner
+# from layer to layer. The last two layers are awake and smile. The first four layers are
+# asleep.](../docs/lessons/figures/05_idea.svg)
+#
 # **Question.** A vanishing gradient is a very small number. What does the network lose because of
 # it?
 #

@@ -3,6 +3,15 @@
 #
 # **Part:** What goes wrong · **Level:** basic · **After:** lessons 3 and 4
 #
+# **The idea.** An architect draws a house as a floor plan, as a view from the street, and as a cut
+# through the middle. None of these drawings is wrong, and none shows everything. It is the same
+# with gradients: choose the drawing that can show what you are looking for, and know what it hides.
+#
+# ![The same small set of gradients, drawn in six ways: as numbers, as lines over time, as a
+# heatmap, as a depth profile, as a distribution with a bar for the zeros, and as a graph of layers
+# with a path around one of them. One of the four layers is marked; its gradients are the
+# smallest.](../docs/lessons/figures/06_idea.svg)
+#
 # **Question.** The same gradients can be drawn as lines, as a heatmap, against depth, as a
 # distribution, or as a graph. Which figure answers which question?
 #

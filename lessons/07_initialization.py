@@ -3,6 +3,16 @@
 #
 # **Part:** What helps · **Level:** intermediate · **After:** lesson 3
 #
+# **The idea.** The more singers a choir has, the softer each of them has to sing if the choir is to
+# sound as loud as before. A unit of a network adds up one number from each of its inputs, and the
+# same holds for its weights: the more inputs there are, the smaller the weights should be. If they
+# are a little too small or too large, this repeats itself from layer to layer, and a deep network
+# of ReLU layers fades to silence or grows to a roar.
+#
+# ![Two units that add up their inputs. The left one has 4 inputs and weights of size 1. The right
+# one has 16 inputs and weights of size ½. The arrows that leave the two units are equally
+# thick.](../docs/lessons/figures/07_idea.svg)
+#
 # **Question.** How large should the weights be at the start? Xavier's answer and He's answer differ
 # by a factor of √2 in the standard deviation of the weights. Does that matter?
 #

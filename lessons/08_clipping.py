@@ -3,6 +3,15 @@
 #
 # **Part:** What helps · **Level:** basic · **After:** lesson 4
 #
+# **The idea.** Your goal lies 90 steps east and 30 steps north, but you may not go that far. You
+# can walk straight towards it and stop early: then the direction is right. Or you can limit east
+# and north to 30 steps each: then you go 30 steps east and 30 north, in another direction. Clipping
+# by norm does the first, and clipping by value the second.
+#
+# ![The same long step, clipped in two ways. By norm: the step ends at a circle, and keeps its
+# direction. By value: the step ends in the corner of a square, and has turned. Both clipped steps
+# have the same length.](../docs/lessons/figures/08_idea.svg)
+#
 # **Question.** A recurrent network applies the same matrix fifty times. What does a single step
 # with an enormous gradient do to such a network, and what do the two kinds of clipping change?
 #

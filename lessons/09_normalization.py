@@ -3,6 +3,17 @@
 #
 # **Part:** What helps · **Level:** intermediate · **After:** lesson 7
 #
+# **The idea.** A photo app with automatic brightness and contrast turns a dim room and a bright
+# beach into pictures of the same brightness and contrast. Normalization does this to the numbers
+# inside a network: wherever they lie and however far they spread, it shifts and scales them to the
+# same center and the same width. So on the way forward, their size can neither fade nor explode.
+# But what does this do to the gradient on the way back?
+#
+# ![Two heaps of numbers before and after normalization. The first one is narrow and lies left of 0;
+# it is shifted and stretched. The second one is wide and lies right of 0; it is shifted and shrunk.
+# After that, both have the same center, 0, and the same
+# width.](../docs/lessons/figures/09_idea.svg)
+#
 # **Question.** Batch normalization is known as a remedy for vanishing gradients. What does it do to
 # a gradient that did not vanish in the first place?
 #

@@ -3,6 +3,16 @@
 #
 # **Part:** What helps · **Level:** intermediate · **After:** lesson 7
 #
+# **The idea.** In a plain network the layers are rooms in a row, and the gradient has to pass
+# through the door of each. A skip connection is a corridor beside two rooms, in which nothing gets
+# smaller. The corridors join, so there is a way back that leads through no room at all. However
+# narrow the doors are, the gradient arrives.
+#
+# ![Three rooms in a row, with two layers in each, and a straight corridor beside them. The gradient
+# comes from the loss, on the right. A thick arrow leads through the corridor to the first layer. In
+# each room, an arrow comes in through a narrow door and becomes thin. Between the rooms there are
+# openings to the corridor.](../docs/lessons/figures/10_idea.svg)
+#
 # **Question.** A residual network adds a second path around every pair of layers. How does this
 # change the gradient and the training as the network gets deeper?
 #

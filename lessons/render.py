@@ -8,6 +8,7 @@ import argparse
 import ast
 import base64
 import itertools
+import mimetypes
 import os
 import re
 import subprocess
@@ -47,10 +48,13 @@ FIRST_CELL = re.compile(  # spaces for line breaks
     r"\*\*Question\.\*\* (.+?)(?: \*\*|$)"
 )
 PARTS = ("Start here", "What goes wrong", "What helps", "Theory", "Practice")
+PICTURE = re.compile(r"!\[[^]]*\]\(\S+\)")
 NUMBERED = "[0-9][0-9]_*"
 DPI = 110  # 6 inches are 660 pixels: sharp on a phone, and small enough to commit
 WIDE = 700  # pixels; the labels of wider figures are too small when a phone shrinks them
 SECONDS_PER_CELL = 600
+# A lesson links a drawing from its own folder, so that Jupyter shows it; its page has it closer by.
+FROM_LESSON, FROM_PAGE = "](../docs/lessons/figures/", "](figures/"
 # Tags of cells whose code a reader opens on demand.
 FOLDED = {"figure": "The code of the figure", "checks": "The checks"}
 
@@ -126,7 +130,7 @@ def as_markdown(notebook: NotebookNode, name: str) -> tuple[str, dict[str, bytes
     parts = []
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            parts.append(cell.source)
+            parts.append(cell.source.replace(FROM_LESSON, FROM_PAGE))
             continue
         tags = cell.metadata.get("tags", [])
         shown = [f"```python\n{without_short_settings(cell.source)}\n```"]
@@ -154,7 +158,8 @@ def write_page(lesson: Path, pages: Path) -> None:
     """Run the lesson and replace its page and figures; if it fails, the old ones stay."""
     for cell in jupytext.read(lesson).cells:
         if cell.cell_type == "markdown":
-            as_html(cell.source, pages, pages)  # finds bad formulas before the long run
+            # Finds bad formulas and missing drawings before the long run.
+            as_html(cell.source.replace(FROM_LESSON, FROM_PAGE), pages, pages)
     page, figures = as_markdown(execute(lesson), lesson.stem)
     folder = pages / "figures"
     folder.mkdir(parents=True, exist_ok=True)
@@ -202,7 +207,7 @@ def minutes_to_read(cells: list[NotebookNode]) -> int:
     for cell in cells:
         tags = cell.metadata.get("tags", [])
         if cell.cell_type == "markdown":
-            minutes += len(cell.source.split()) / 150
+            minutes += len(PICTURE.sub("", cell.source).split()) / 150
         elif not {"solution", *FOLDED} & set(tags):
             minutes += len(without_short_settings(cell.source).splitlines()) / 10
     return max(1, round(minutes))
@@ -238,8 +243,9 @@ def as_html(text: str, pages: Path, build: Path) -> str:
         source, target = token.attrGet("src"), token.attrGet("href")
         if source is not None:
             picture = (pages / str(source)).read_bytes()
-            token.attrSet("src", f"data:image/png;base64,{base64.b64encode(picture).decode()}")
-            if Image.open(BytesIO(picture)).width > WIDE:
+            kind, _ = mimetypes.guess_type(str(source))
+            token.attrSet("src", f"data:{kind};base64,{base64.b64encode(picture).decode()}")
+            if kind == "image/png" and Image.open(BytesIO(picture)).width > WIDE:
                 token.attrSet("class", "wide")
         if target is not None and not re.match(r"#|\w+:", str(target)):
             path, mark, place = str(target).partition("#")
