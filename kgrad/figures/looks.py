@@ -25,6 +25,8 @@ INK, INK_ON_DARK = "#222", "#e8e8ee"  # of text on a light and on a dark page
 STRIP_SHADE = 0.07  # opacity of the black that shades the strips of 0, NaN and infinity
 PREDICTED, MEASURED = "#262626", DEPTH(0.35)
 BAND, PREDICTED_BAND = 0.25, 0.2  # opacity of the bands of several runs and of a prediction
+LOSS = "#262626"
+FINDING = "#d55e00"  # of what a finding is about
 # Colors of a few runs in one panel: a baseline, then others that differ in grayscale, too.
 RUNS = ("#404040", "#0072b2", "#117733", "#aa4499", "#8a5a00")
 

@@ -9,12 +9,14 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import NullLocator
 
 from kgrad.figures.looks import (
     BAND,
     BAND_LABEL,
     BY_DEPTH,
     DEPTH,
+    LOSS,
     MAGNITUDE,
     MEASURED,
     PREDICTED,
@@ -63,6 +65,28 @@ def draw_over_time(
     note_blank(ax, scale)
 
 
+def draw_loss(
+    ax: Axes, losses: np.ndarray, times: np.ndarray, scale: Scale, time: str = ""
+) -> None:
+    """Draw a run's loss as a slim strip, to stand above what it trained.
+
+    Args:
+        ax: where to draw.
+        losses: (records,).
+        times: when each record was made, (records,).
+        scale: the scale of the y axis.
+        time: name of the x axis.
+    """
+    magnitude_axis_of(ax, scale, most=3)
+    ax.yaxis.set_minor_locator(NullLocator())  # the strips are too slim for names
+    lonely = without_neighbors(scale.ordinary(losses))
+    ax.plot(times, losses, color=LOSS, linewidth=1.8, marker="o", markersize=4, markevery=lonely)
+    draw_strips(ax, losses[:, None], times, scale)
+    time_axis_of(ax, time)
+    ax.set_ylabel("loss")
+    note_blank(ax, scale)
+
+
 def draw_heatmap(
     ax: Axes,
     values: np.ndarray,
@@ -81,7 +105,8 @@ def draw_heatmap(
         layers: names of the layers.
         scale: the scale of the colors.
         time: name of the x axis.
-        most: about the largest number of layers to name, and of special values to mark per side.
+        most: about the largest number of layers to name; half as many special values are marked
+            per side.
 
     Returns:
         The mesh, for a color bar.
@@ -94,12 +119,12 @@ def draw_heatmap(
         flat = np.ma.masked_array(np.zeros(found.shape), ~found)
         ax.pcolormesh(x, y, flat, cmap=ListedColormap([special.color]), rasterized=True)
         # Unlike a color, a marker survives grayscale; unlike a cell, it stays visible if narrow.
-        rows, columns = sampled_cells(found, most)
-        marker = special_style(special)
+        rows, columns = sampled_cells(found, max(2, most // 2))
+        marker = special_style(special) | {"markersize": 8}
         ax.plot(times[columns], rows, label=special.name, **marker)
     ax.set_ylim(y[-1], y[0])
     named = evenly_spaced(len(layers), most)
-    ax.set_yticks(named, [shortened(layers[i]) for i in named])
+    ax.set_yticks(named, [shortened(layers[i]) for i in named], parse_math=False)
     time_axis_of(ax, time)
     ax.grid(False)
     return mesh
@@ -235,6 +260,7 @@ def label_lines(
             textcoords="axes fraction",
             verticalalignment="center",
             annotation_clip=False,
+            parse_math=False,
             arrowprops={
                 "arrowstyle": "-",
                 "color": color,
