@@ -5,6 +5,7 @@ import io
 import keras
 import numpy as np
 import pytest
+from notebooks import run_cell
 from rich.console import Console
 
 import kgrad
@@ -129,9 +130,7 @@ def test_nothing_is_drawn_if_the_output_is_neither_a_notebook_nor_a_terminal(cap
     assert capsys.readouterr().out == ""
 
 
-def test_a_notebook_has_one_picture_that_is_replaced():
-    nbformat = pytest.importorskip("nbformat")
-    nbclient = pytest.importorskip("nbclient")
+def test_a_notebook_has_one_picture_that_is_replaced(tmp_path):
     code = """
 import kgrad
 data = kgrad.make_dataset("moons", 96)
@@ -141,9 +140,7 @@ tracker = kgrad.GradientTracker(live=True)
 model.fit(data.X, data.y, epochs=3, verbose=0, callbacks=[tracker])
 tracker.history
 """
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    nbclient.NotebookClient(notebook, timeout=120).execute()
-    outputs = [one for one in notebook.cells[0].outputs if one.output_type != "stream"]
+    outputs = [one for one in run_cell(code, tmp_path) if one.output_type != "stream"]
     assert [one.output_type for one in outputs] == ["display_data", "execute_result"]
     assert "epoch 3, step 9" in outputs[0].data["text/html"]
     assert "4 records of 4 layers" in outputs[1].data["text/html"]
