@@ -245,16 +245,38 @@ def label_lines(
         layers: names of the layers, few enough to fit above each other.
         scale: the scale of the y axis.
     """
+    names = [shortened(name) for name in layers]
+    label_ends(ax, values, time, names, ramp(DEPTH, len(names)), scale)
+
+
+def label_ends(
+    ax: Axes,
+    values: np.ndarray,
+    at: float,
+    names: Sequence[str],
+    colors: Sequence[str | Color],
+    scale: Scale,
+) -> None:
+    """Write each line's name beside its end, moved apart if names would collide.
+
+    Args:
+        ax: where the lines are drawn.
+        values: where they end, (lines,).
+        at: the end's place on the x axis.
+        names: few enough to fit above each other.
+        colors: of the lines; more than enough.
+        scale: the scale of the y axis.
+    """
     ends = scale.heights(values)
     height = ax.get_window_extent().height * 72 / ax.figure.dpi
-    gap = min(1.3 * float(ax.yaxis.label.get_fontsize()) / height, 1 / len(layers))
+    gap = min(1.3 * float(ax.yaxis.label.get_fontsize()) / height, 1 / len(names))
     order = np.argsort(ends, kind="stable")
-    places = np.empty(len(layers))
+    places = np.empty(len(names))
     places[order] = _apart(ends[order], gap)
-    for name, color, end, place in zip(layers, ramp(DEPTH, len(layers)), ends, places, strict=True):
+    for name, color, end, place in zip(names, colors, ends, places, strict=False):
         ax.annotate(
-            shortened(name),
-            xy=(time, end),
+            name,
+            xy=(at, end),
             xycoords=ax.get_xaxis_transform(),
             xytext=(1.06, place),
             textcoords="axes fraction",

@@ -160,9 +160,9 @@ def draw_strips(
     """Mark each x at which any of its values, (x, …), is special, in that value's strip."""
     for special in scale.special:
         height = scale.height(special)
-        draw_strip(ax, height - STRIP / 2, STRIP)
-        found = special.found(values).any(axis=1)
-        where = x[found]
+        where = x[special.found(values).any(axis=1)]
+        if len(where):  # a strip without marks would need an explanation
+            draw_strip(ax, height - STRIP / 2, STRIP)
         ax.plot(
             where,
             np.full(where.shape, height),
