@@ -22,7 +22,7 @@ STRIP = 0.07  # height of the strip of one special value, as a fraction of the a
 MARGIN = 0.03
 SMALLEST, LARGEST = -323.0, 307.9  # log10 of what float64 and a color bar hold
 STRANDED = 10.0  # decades from its neighbor at which a lone value is left outside the scale
-OUTSIDE = 0.02  # the largest share of the values that may be left outside
+OUTSIDE = 0.05  # the largest share of the values that may be left outside
 EXTEND = {
     (False, False): "neither",
     (True, False): "min",

@@ -592,6 +592,25 @@ def compared_values(
     return name, values, [at[1:] for at in times], scale
 
 
+class Losses(NamedTuple):
+    """The losses of some runs.
+
+    Attributes:
+        values: of each run, (records,).
+        scale: the scale of all of them.
+    """
+
+    values: list[np.ndarray]
+    scale: Scale
+
+
+def losses_of(histories: Iterable[GradientHistory]) -> Losses | None:
+    """Return the losses to draw above the gradients; None if a run has none."""
+    logs = [history.logs.get("loss") for history in histories]
+    losses = [one for one in logs if one is not None]
+    return Losses(losses, loss_scale(losses)) if losses and len(losses) == len(logs) else None
+
+
 def loss_scale(losses: Sequence[np.ndarray]) -> Scale:
     """Return the scale of several runs' losses: logarithmic if they span decades.
 

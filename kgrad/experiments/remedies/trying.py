@@ -3,13 +3,13 @@
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.util import find_spec
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import MofNCompleteColumn, TimeElapsedColumn
 
 from kgrad.diagnosis import Diagnosis
 from kgrad.diagnosis.diagnosing import diagnose_before_training
@@ -25,6 +25,7 @@ from kgrad.measure.keras_models.data import read_data
 from kgrad.measure.keras_models.facts import read_facts
 from kgrad.measure.keras_models.graph import LayerGraph
 from kgrad.measure.model_diagnosis import diagnose
+from kgrad.measure.progress import progress_bar
 from kgrad.measure.tracker import GradientTracker
 from kgrad.records.checks import did_you_mean, require_integer, require_seed
 from kgrad.records.history import GradientHistory
@@ -99,7 +100,7 @@ def try_remedies(
             the unchanged run's findings first.
         seconds: time after which no further run is started. The unchanged run and one change are
             always finished.
-        verbose: 0 for silence, 1 for a progress bar in a terminal or a notebook with ipywidgets.
+        verbose: 0 for silence, 1 for a progress bar in a terminal or a notebook.
 
     Returns:
         The trials, the baseline first and then the best. Changes that cannot be made to this model,
@@ -162,25 +163,15 @@ class _Trying:
         self._baseline_run: GradientHistory | None = None
         self._seconds, self._started = float(seconds), time.monotonic()
         console = Console()
-        # In a notebook rich draws the bar with ipywidgets, and warns if it is missing.
-        in_notebook = console.is_jupyter and find_spec("ipywidgets") is not None
-        shows = verbose and (console.is_terminal or in_notebook)
-        self._progress = Progress(
-            TextColumn("{task.description:<40.40}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-            disable=not shows,
-        )
+        self._shows = bool(verbose) and (console.is_jupyter or console.is_terminal)
 
     def run(self, epochs: int | None, chosen: Sequence[Change] | None) -> Trials:
         finished: list[tuple[str, str, GradientHistory]] = []
         not_possible: list[tuple[str, str]] = []
-        with self._progress as progress:
-            bar = progress.add_task(
-                "unchanged", total=1 + len(CHANGES if chosen is None else chosen)
-            )
+        total = 1 + len(CHANGES if chosen is None else chosen)
+        columns = MofNCompleteColumn(), TimeElapsedColumn()
+        with progress_bar(total, self._shows, *columns) as show:
+            show(0, lambda: "unchanged")
             unchanged = self._trainable(None)
             try:
                 baseline, epochs = self._baseline(unchanged, epochs)
@@ -190,17 +181,16 @@ class _Trying:
                     f"{_one_line(error)}{self._why_not(unchanged.model)}"
                 ) from error
             self._baseline_run = baseline
-            progress.advance(bar)
             changes = self._ordered(baseline, unchanged.model) if chosen is None else chosen
             try:
-                for change in changes:
-                    progress.update(bar, description=change.name)
+                for done, change in enumerate(changes, start=1):
+                    show(done, partial(str, change.name))
                     result = self._tried(change, epochs, is_first=not finished)
                     if isinstance(result, str):
                         not_possible.append((change.name, result))
                     else:
                         finished.append((change.name, *result))
-                    progress.advance(bar)
+                show(total, lambda: "done")
             except KeyboardInterrupt:
                 known = {name for name, *_ in finished} | {name for name, _ in not_possible}
                 rest = [change.name for change in changes if change.name not in known]

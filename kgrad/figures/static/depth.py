@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from kgrad.figures.looks import BY_DEPTH, TIME, ramp, spread_label
+from kgrad.figures.looks import BY_DEPTH, SERIES, TIME, ramp, spread_label
 from kgrad.figures.scale import Scale
 from kgrad.figures.selection import (
     Panels,
@@ -27,6 +28,7 @@ from kgrad.figures.static.panels import (
     draw_by_depth,
     draw_predicted,
     draw_prediction,
+    label_ends,
     measured_key,
     predicted_keys,
 )
@@ -169,6 +171,8 @@ def depth_figure(
         predicted: name → prediction, for some panels.
     """
     predicted = predicted or {}
+    if _fit_one_panel(panels) and not predicted and not band:
+        return _one_panel(panels, title, scale)
     colors = ramp(TIME, len(next(iter(panels.values()))[1]))
     with style():
         figure, axes, columns = panel_grid(title, list(panels), sharey=True)
@@ -192,4 +196,28 @@ def depth_figure(
         if predicted:
             handles += predicted_keys()
         add_legend(figure, scale.special, handles)
+    return figure
+
+
+def _fit_one_panel(panels: Panels) -> bool:
+    """Return whether the panels are a few lines of one moment over the same layers."""
+    same = len({layers for layers, _ in panels.values()}) == 1
+    lines = all(len(some) == 1 and len(some[0].values) == 1 for _, some in panels.values())
+    return 1 < len(panels) <= len(SERIES) + 1 and same and lines
+
+
+def _one_panel(panels: Panels, title: str, scale: Scale) -> Figure:
+    """Draw each run as a line that is named where it ends."""
+    colors = [*SERIES, "#8a8a8a"]
+    layers, ((moment, _),) = next(iter(panels.values()))
+    with style():
+        figure, axes, _ = panel_grid(title, [""])
+        ax = axes[""]
+        for color, (name, (_, (profile,))) in zip(colors, panels.items(), strict=False):
+            draw_by_depth(ax, profile.values, layers, scale, color, str(name))
+        ends = np.array([some[0].values[0, -1] for _, some in panels.values()])
+        label_ends(ax, ends, len(layers), list(map(str, panels)), colors, scale)
+        ax.set(xlabel=BY_DEPTH, ylabel=scale.label, title=moment)
+        note_blank(ax, scale)
+        add_legend(figure, scale.special)
     return figure

@@ -402,3 +402,23 @@ def test_one_record_with_a_prediction_is_one_panel():
 def test_a_prediction_of_another_model_is_refused():
     with pytest.raises(ValueError, match="gradients_history must have the layers of prediction"):
         visualize_gradients(make_history(slope(5)[None]), "", prediction=make_prediction(slope()))
+
+
+def test_a_few_runs_of_one_moment_are_named_lines_in_one_panel():
+    values = {f"run {i}": 10.0 ** -np.array([i, i + 1.0, i + 2.0]) for i in range(7)}
+    runs = {name: make_run(row[None]) for name, row in values.items()}
+    figure = plot_gradient_by_depth(runs)
+    figure.canvas.draw()
+    (ax,) = figure.axes
+    lines = [line for line in ax.lines if line.get_label() in values]
+    assert [line.get_label() for line in lines] == list(values)
+    for line, row in zip(lines, values.values(), strict=True):
+        assert_allclose(line.get_ydata(), row)
+    assert len({line.get_color() for line in lines}) == 7
+    names = {text.get_text(): text for text in ax.texts}
+    assert set(names) == set(values)
+    heights = [names[name].get_position()[1] for name in values]
+    assert heights == sorted(heights, reverse=True)  # as the lines end
+    assert ax.get_title() == "epoch 0"
+    many = runs | {f"more {i}": one for i, one in enumerate(list(runs.values())[:3])}
+    assert len(plot_gradient_by_depth(many).axes) == 10
