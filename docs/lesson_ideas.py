@@ -323,7 +323,7 @@ def clipped(s: Sketch) -> None:
 def recentered(s: Sketch) -> None:
     """Lesson 9: two heaps of numbers, before and after; all heaps hold equally many."""
     for ground, middle, spread in ((82, 46, 9), (172, 126, 22)):
-        for start, center, width in ((14, middle, spread), (302, 384, 14)):
+        for start, center, width in ((14, middle, spread), (294, 376, 14)):
             offsets = [k * width / 4 for k in range(-11, 12)]
             heap = [(z, 540 / width * math.exp(-((z / width) ** 2) / 2)) for z in offsets]
             s.line((start, ground), (start + 172, ground), pen=1.5)
@@ -331,13 +331,13 @@ def recentered(s: Sketch) -> None:
             zero = start + 82
             s.line((zero, ground), (zero, ground + 6))
             s.words(zero, ground + 24, "0")
-        s.arrow((198, ground - 22), (290, ground - 22), color=GRAY, pen=3)
-    s.words(243, 50, "shift", GRAY)
-    s.words(243, 140, "shift", GRAY)
-    s.words(243, 82, "stretch", GRAY)
-    s.words(243, 172, "shrink", GRAY)
+        s.arrow((198, ground - 22), (284, ground - 22), color=GRAY, pen=3)
+    s.words(240, 50, "shift", GRAY)
+    s.words(240, 140, "shift", GRAY)
+    s.words(240, 82, "stretch", GRAY)
+    s.words(240, 172, "shrink", GRAY)
     s.words(100, 224, "before")
-    s.words(388, 224, "after")
+    s.words(380, 224, "after")
 
 
 def corridor(s: Sketch) -> None:
