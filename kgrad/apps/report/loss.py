@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import plotly.graph_objects as go
 
 from kgrad.figures.interactive.parts import (
@@ -20,7 +21,7 @@ from kgrad.figures.interactive.parts import (
 from kgrad.figures.looks import RUNS
 from kgrad.figures.scale import STRIP
 from kgrad.figures.selection import loss_scale, time_axis
-from kgrad.figures.thinning import Columns
+from kgrad.figures.thinning import Columns, without_neighbors
 from kgrad.records.history import GradientHistory
 
 MARK = "#aa4499"  # the marked moment, in all figures
@@ -54,12 +55,15 @@ def add_loss(figure: go.Figure, histories: Mapping[str, GradientHistory], most: 
     axes = {"xaxis": f"x{_AXIS}", "yaxis": f"y{_AXIS}"}
     for number, (name, (loss, at)) in enumerate(recorded.items()):
         columns = Columns.of(loss[:, None], at, scale, most)
+        # A value between two that are not finite, such as the last before a NaN, has no line.
+        lonely = without_neighbors(~np.isnan(columns.values[:, 0]))
         color = _COLORS[number % len(_COLORS)]
         dash = _DASHES[number // len(_COLORS) % len(_DASHES)]
         figure.add_scatter(
             x=compact(columns.centers),
             y=compact(columns.values[:, 0]),
-            mode="lines+markers" if len(loss) == 1 else "lines",
+            mode="lines+markers",
+            marker={"size": np.where(lonely, 6, 0), "color": color, "opacity": 1},
             line={"color": color, "width": 2.5, "dash": dash},
             name=f"loss of {plain(name)}",
             showlegend=len(histories) > 1,

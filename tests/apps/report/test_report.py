@@ -272,6 +272,8 @@ def test_a_loss_of_nan_has_a_mark_and_a_run_without_a_loss_has_no_panel(tmp_path
         if one.get("yaxis") == "y99" and one["name"] == "NaN"
     ]  # fmt: skip
     assert [numbers(one["x"]) for one in marks] == [[1.0]]
+    (line,) = (one for one in opening["figure"]["data"] if one.get("name") == "loss of history 1")
+    assert [size > 0 for size in numbers(line["marker"]["size"])] == [True, False, True]
     write_report([bare], tmp_path / "bare.html")
     for one in data_of(structure(tmp_path / "bare.html"))["figures"]:
         assert "yaxis99" not in one["figure"]["layout"]
