@@ -74,6 +74,11 @@ class RunGroup:
         known = None not in self.seeds and len(set(map(str, self.seeds))) == count
         return f"{count} {'seed' if known else 'run'}{'s' * (count > 1)}"
 
+    @property
+    def missing(self) -> str:
+        """What could not be checked in some of the runs; empty if nothing."""
+        return next((one.missing for one in self.diagnoses if one.missing), "")
+
     def run(self, number: int) -> str:
         """Return which run it is, in words: "seed 0", or "run 1 of 3"; empty for the only one."""
         if len(self.histories) == 1:
@@ -170,6 +175,12 @@ def read_groups(
         group.diagnoses, group.no_diagnosis = diagnose_runs(group.histories)
         groups.append(group)
     return groups
+
+
+def kind_of_layers(groups: Sequence[RunGroup]) -> str:
+    """Return what the first and last layers in `rows` are: only `create_model` has hidden ones."""
+    layers = [layer for group in groups for layer in group.histories[0].layers]
+    return "hidden layer" if any(one.startswith("hidden_") for one in layers) else "layer"
 
 
 def diagnose_runs(histories: Sequence[GradientHistory]) -> tuple[list[Diagnosis], str]:

@@ -98,8 +98,7 @@ def _verdict(group: "RunGroup") -> str:
         return f" cannot be diagnosed: {group.no_diagnosis}"
     if group.findings():
         return ""
-    missing = next((one.missing for one in group.diagnoses if one.missing), "")
-    return f": no findings, but {missing}" if missing else ": nothing is wrong"
+    return f": no findings, but {group.missing}" if group.missing else ": nothing is wrong"
 
 
 def _lines(group: "RunGroup", width: int) -> list[tuple[str, str]]:

@@ -5,10 +5,12 @@ It is also the program `ann_gradient_visualization.py`.
 
 import argparse
 import itertools
+import os
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,14 +125,25 @@ def train(
         runs = run_replicates(
             replicates, journals, int(sys.stderr.isatty()), journal_mode="replace"
         )
-        for label, history in zip(labels, runs, strict=True):
+        started = datetime.now(timezone.utc)
+        for label, journal, history in zip(labels, journals, runs, strict=True):
             histories.append(history)
             loss, seconds = history.logs["loss"], time.perf_counter() - start
+            history.metadata["started"] = started.isoformat(timespec="seconds")
+            history.metadata["seconds"] = round(seconds, 2)
+            replace_file(journal, history)
             print(f"{label}: loss {loss[0]:.4g} → {loss[-1]:.4g} in {seconds:.1f} s", flush=True)
             if history.metadata.get("interrupted"):
                 return histories, folder, by_name, True
-            start = time.perf_counter()
+            start, started = time.perf_counter(), datetime.now(timezone.utc)
     return histories, folder, by_name, False
+
+
+def replace_file(path: Path, history: "GradientHistory") -> None:
+    """Save a history in place of a file, which stays as it was if that fails."""
+    new = path.with_suffix(".new")
+    history.save(new)
+    os.replace(new, path)
 
 
 def draw(groups: "Sequence[RunGroup]") -> "dict[str, Figure]":

@@ -4,6 +4,7 @@ import csv
 import subprocess
 import sys
 from dataclasses import fields
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -67,6 +68,11 @@ def test_the_main_job_leaves_figures_a_table_and_histories(tmp_path, capsys):
         "findings.csv",
         "report.html",
     }
+    history = GradientHistory.load(tmp_path / "healthy-seed-1.jsonl")
+    started = datetime.fromisoformat(history.metadata["started"])
+    assert timedelta(0) <= datetime.now(timezone.utc) - started < timedelta(minutes=5)
+    assert 0 < history.metadata["seconds"] < 300
+    assert "s of training" in (tmp_path / "report.html").read_text(encoding="utf-8")
     rows = read_table(tmp_path)
     assert len(rows) == 8
     assert float(rows[0]["loss_first"]) > 0
@@ -103,6 +109,8 @@ def test_a_history_that_cannot_be_diagnosed_is_drawn_all_the_same(tmp_path, caps
     assert script.main(["--load", str(tmp_path), "--output", folder]) == 0
     printed = capsys.readouterr().out
     assert "no findings for of_others: history must have l2_norm" in printed
+    assert "first layer" in printed
+    assert "hidden" not in printed
 
 
 def test_the_predicted_ratio_stands_beside_the_measured_one(tmp_path, capsys):
