@@ -145,7 +145,7 @@ def plot_prediction(
         figure, axes, columns = panel_grid(title, list(groups), sharey=True)
         for number, (name, (some, one)) in enumerate(groups.items()):
             measured, predicted = at_epoch_0(some, statistic), Predicted.of(one, statistic)
-            most = 12 if columns == 1 else 5
+            most = 12 if columns < 3 else 5
             draw_prediction(axes[name], measured, one.layers, predicted, scale, most)
             axes[name].set_ylabel("" if number % columns else scale.label)
         replicates = max(len(some) for some, _ in groups.values())
@@ -182,7 +182,7 @@ def depth_figure(
                 depth = predicted[name].dense.nonzero()[0] + 1
                 draw_predicted(ax, predicted[name], depth, scale)
             for color, profile in zip(colors, some, strict=True):
-                most = 5 if columns > 1 else 12
+                most = 12 if columns < 3 else 5
                 draw_by_depth(ax, profile.values, layers, scale, color, profile.label, most)
             ax.set(xlabel=BY_DEPTH, ylabel="" if number % columns else scale.label)
             note_blank(ax, scale)
@@ -195,6 +195,9 @@ def depth_figure(
             handles.append(Patch(color="0.8", label=band))
         if predicted:
             handles += predicted_keys()
+        if scale.special and len(colors) > 1:
+            note = "a mark's edge is the color of its line:"
+            handles.append(Line2D([], [], linestyle="none", label=note))
         add_legend(figure, scale.special, handles)
     return figure
 

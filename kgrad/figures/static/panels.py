@@ -154,9 +154,11 @@ def draw_by_depth(
     magnitude_axis_of(ax, scale)
     low, middle, high = range_of(values, scale.logarithmic)
     if len(values) > 1:
-        low, high = np.clip([low, high], *scale.limits)
+        # Where the line is a mark, a band would be a wedge from there to its neighbors.
+        low, high = np.where(scale.ordinary(middle), np.clip([low, high], *scale.limits), np.nan)
         ax.fill_between(depth, low, high, color=color, alpha=BAND, linewidth=0)
     size = float(np.interp(len(layers), [10, 60], [6, 2.5]))
+    size *= 0.6 if len(values) > 1 else 1  # a large marker would hide the band
     ax.plot(depth, middle, color=color, linewidth=2, marker="o", markersize=size, label=label)
     draw_strips(ax, values.T, depth, scale, edge=color)
     layer_axis_of(ax, layers, 1, most)
@@ -209,7 +211,7 @@ def draw_prediction(
     depth = np.arange(1, len(names) + 1)
     magnitude_axis_of(ax, scale)
     draw_predicted(ax, predicted, depth, scale)
-    size = float(np.interp(len(names), [10, 60], [7, 3.5]))
+    size = float(np.interp(len(names), [10, 60], [5, 3]))  # a large point would hide the band
     points = measured[:, predicted.dense]
     for one in points:
         ax.plot(depth, one, **_point_style(size), label="measured")

@@ -138,7 +138,8 @@ def test_depth_profiles_of_several_runs_share_the_scale():
 def test_special_values_are_marked_by_depth():
     figure = plot_gradient_by_depth(make_run(with_special()), epochs=[2, 5, 7])
     figure.canvas.draw()
-    assert legend_names(figure) == ["epoch 2", "epoch 5", "epoch 7", *SPECIAL]
+    edges = "a mark's edge is the color of its line:"
+    assert legend_names(figure) == ["epoch 2", "epoch 5", "epoch 7", edges, *SPECIAL]
     found = {
         (str(line.get_label()), depth)
         for line in figure.axes[0].lines
@@ -210,7 +211,7 @@ def test_spread_of_special_values_is_drawn(number):
     values[1][1] = number
     figure = plot_seed_spread([make_run(one) for one in values])
     figure.canvas.draw()
-    assert len(legend_names(figure)) == 4
+    assert len(legend_names(figure)) == 5
 
 
 # --- plot_prediction
@@ -422,3 +423,12 @@ def test_a_few_runs_of_one_moment_are_named_lines_in_one_panel():
     assert ax.get_title() == "epoch 0"
     many = runs | {f"more {i}": one for i, one in enumerate(list(runs.values())[:3])}
     assert len(plot_gradient_by_depth(many).axes) == 10
+
+
+def test_a_band_ends_where_its_line_does():
+    replicates = [make_run(np.array([[1.0, 0.5, 0.0, 0.5]]) * k) for k in (1, 2, 4)]
+    figure = plot_seed_spread(replicates, epochs=[0])
+    (band,) = [c for c in figure.axes[0].collections if isinstance(c, FillBetweenPolyCollection)]
+    corners = np.concatenate([path.vertices for path in band.get_paths()])
+    assert_allclose(sorted(set(corners[:, 0].tolist())), [1, 2, 4])  # none at the zeros
+    assert corners[:, 1].min() >= 0.5
