@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from kgrad.records.requirements import saying_what_to_install
+from kgrad.records.requirements import how_to_install, saying_what_to_install
 
 _MOST_UPLOADED = 64  # MB
 
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str], program: str) -> int:
     """
     options = parse(arguments, program)
     if find_spec("streamlit") is None:
-        raise ModuleNotFoundError('the app needs streamlit: pip install "kgrad[app]"')
+        raise ModuleNotFoundError(f"the app needs streamlit: {how_to_install('app')}")
     with saying_what_to_install("the app"):
         for name in ("keras", os.environ.get("KERAS_BACKEND", "keras")):
             if find_spec(name) is None:
@@ -58,7 +58,7 @@ def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=program,
         description="Change a network in the browser, see its gradients predicted, and train it.",
-        epilog='Needs: pip install "kgrad[app]".',
+        epilog=f"Needs streamlit: {how_to_install('app')}.",
     )
     parser.add_argument(
         "run", nargs="?", type=Path, metavar="RUN",
