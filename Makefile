@@ -2,14 +2,17 @@
 # make test            sets up, lints, checks types and runs the tests, on TensorFlow
 # make test-backends   tests JAX and PyTorch, in an environment without TensorFlow
 # make test-oldest     tests the tracker with the oldest versions supported
+# make site            builds the documentation into build/site, to read offline or put on a host
+# make test-package    builds the wheel and uses it in clean environments, oldest and newest Python
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # Python 3.10 if it runs: pyenv has a program of this name for every version that it knows.
 OLDEST_PYTHON ?= $(shell PYENV_VERSION=3.10 python3.10 -c 'import sys; print(sys.executable)' 2>/dev/null || command -v python3)
+NEWEST_PYTHON ?= $(shell PYENV_VERSION=3.13 python3.13 -c 'import sys; print(sys.executable)' 2>/dev/null || command -v python3)
 BIN := .venv/bin
 READY := .venv/ready
 PYTEST := -m pytest -n logical --dist worksteal
 
-.PHONY: demo test test-backends test-jax test-torch test-oldest lint benchmark validate diagnosis docs lessons clean
+.PHONY: demo test test-backends test-jax test-torch test-oldest test-package lint benchmark validate diagnosis docs site lessons clean
 
 demo: $(READY)
 	$(BIN)/python ann_gradient_visualization.py
@@ -32,6 +35,9 @@ test-jax test-torch: test-%: .venv-jax-torch/ready
 
 test-oldest: .venv-oldest/ready
 	.venv-oldest/bin/python $(PYTEST) tests/measure/test_tracker*.py tests/measure/test_event_files.py
+
+test-package: $(READY)
+	PYTHONS="$(sort $(OLDEST_PYTHON) $(NEWEST_PYTHON))" $(BIN)/python -m pytest tests/package.py
 
 lint: $(READY)
 	$(BIN)/ruff check
@@ -57,6 +63,7 @@ diagnosis: $(READY)
 docs: $(READY) .venv-jax-torch/ready
 	$(BIN)/python docs/reference.py
 	$(BIN)/python docs/lesson_ideas.py
+	$(BIN)/python docs/gallery.py
 	$(BIN)/python docs/readme_figure.py
 	$(BIN)/python docs/make_figures.py
 	$(BIN)/python docs/remedies_figure.py
@@ -65,6 +72,11 @@ docs: $(READY) .venv-jax-torch/ready
 	$(BIN)/python docs/app_figures.py
 	cd docs/figures && for example in ../../examples/*.py; do ../../$(BIN)/python $$example; done
 	cd docs/figures && ../../.venv-jax-torch/bin/python ../../examples/any_backend.py
+
+# Without the words on the end of MkDocs, which are for those who choose a generator.
+site: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	$(BIN)/python -m pytest -n 0 tests/site.py
 
 # Runs the lessons and writes docs/lessons and, for reading offline, build/lessons.
 lessons: $(READY)

@@ -15,7 +15,7 @@ Draw: `visualize_gradients`, `plot_…`, the same interactive in `interactive`, 
 Understand: `diagnose`, `try_remedies`, `predict_gradients`, `recommend_initializer`, `theory`.
 
 Histories are read, drawn and diagnosed without Keras. Training, recording and predicting need Keras
-with a backend: `pip install 'kgrad[tensorflow]'`, `'kgrad[jax]'` or `'kgrad[torch]'`.
+with a backend, the extra `tensorflow`, `jax` or `torch`: `docs/install.md` has the commands.
 """
 
 import sys

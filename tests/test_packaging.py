@@ -2,11 +2,14 @@
 
 import ast
 import re
+import runpy
 import sys
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+
+import kgrad
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -70,6 +73,18 @@ def test_the_versions_tested_are_allowed(name):
             assert requirement.specifier.contains(version.version), requirement
             compared += 1
     assert compared >= 2
+
+
+def test_the_design_lists_what_a_core_install_adds():
+    namespace = runpy.run_path(str(ROOT / "docs" / "dependencies.py"), run_name="dependencies")
+    table = "\n".join(namespace["table"]())
+    assert table in (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+
+
+def test_the_citation_is_of_this_version():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {kgrad.__version__}\n" in citation
+    assert f"\nlicense: {PROJECT['license']}\n" in citation
 
 
 PLAIN = ["records", "theory", "diagnosis", "figures", "apps"]

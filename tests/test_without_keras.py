@@ -22,7 +22,7 @@ NEED_KERAS = {
     "train_and_track_gradients",
     "try_remedies",
 }
-INSTALL = "pip install 'kgrad[tensorflow]' (or 'kgrad[jax]', 'kgrad[torch]')"
+INSTALL = 'pip install -e ".[tensorflow]" (or ".[jax]", ".[torch]") in your checkout of kgrad'
 
 
 # Not `sys.modules[name] = None`: SciPy takes what is there for the package.
@@ -138,8 +138,8 @@ def test_a_backend_that_keras_is_set_to_but_is_missing_is_named(backend, others)
     done = apart(code, absent=[backend], KERAS_BACKEND=backend)
     assert done.stderr.splitlines()[-1] == (
         f"ModuleNotFoundError: kgrad.GradientTracker needs Keras's backend {backend}, which is not "
-        f"installed: pip install 'kgrad[{backend}]', or set the environment variable KERAS_BACKEND "
-        f"to {others}"
+        f'installed: pip install -e ".[{backend}]" in your checkout of kgrad, or set the '
+        f"environment variable KERAS_BACKEND to {others}"
     )
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from kgrad.records.distributions import LOG10_EDGES
 from kgrad.records.files import write_whole
+from kgrad.records.requirements import how_to_install
 
 try:
     from tensorboard.compat.proto.event_pb2 import Event
@@ -28,7 +29,7 @@ try:
     from tensorboard.util.tensor_util import make_tensor_proto
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        'log_dir needs tensorboard: pip install "kgrad[tensorboard]"', name=error.name
+        f"log_dir needs tensorboard: {how_to_install('tensorboard')}", name=error.name
     ) from error
 
 

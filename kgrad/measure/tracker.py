@@ -86,7 +86,7 @@ class GradientTracker(keras.callbacks.Callback):
         probe: (X, y): a fixed batch on which the activations and the signals that come back to
             them are measured at each record, in `history.activations`.
         log_dir: folder for TensorBoard to which every record is also written; needs
-            `pip install "kgrad[tensorboard]"`.
+            the extra `tensorboard`.
         diagnose: whether to log a warning to "kgrad" when a finding first appears, one line each.
             What shows in the model and in the data of the probe is logged before the first step.
         stop_on: rules whose findings end the `fit`: `("nonfinite", "exploding")`. A finding before

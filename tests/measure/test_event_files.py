@@ -291,7 +291,9 @@ def test_a_tracker_without_the_package_says_what_to_install(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(TREE)}
     command = [sys.executable, "-c", NO_TENSORBOARD, str(tmp_path)]
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    assert done.stdout == 'log_dir needs tensorboard: pip install "kgrad[tensorboard]"\n'
+    assert done.stdout == (
+        'log_dir needs tensorboard: pip install -e ".[tensorboard]" in your checkout of kgrad\n'
+    )
     assert list(tmp_path.iterdir()) == []
 
 

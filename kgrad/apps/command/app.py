@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from kgrad.apps.command.main import Parser, integer
-from kgrad.records.requirements import saying_what_to_install
+from kgrad.records.requirements import how_to_install, saying_what_to_install
 
 _MOST_UPLOADED = 64  # MB
 
@@ -32,7 +32,7 @@ def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
     parser = Parser(
         prog=program,
         description="Change a network in the browser, see its gradients predicted, and train it.",
-        epilog='Needs: pip install "kgrad[app]".',
+        epilog=f"Needs streamlit: {how_to_install('app')}.",
     )
     parser.add_argument(
         "run", nargs="?", type=Path, metavar="RUN",
@@ -59,7 +59,7 @@ def require_app() -> None:
         ModuleNotFoundError: if not; it says what to install.
     """
     if find_spec("streamlit") is None:
-        raise ModuleNotFoundError('the app needs streamlit: pip install "kgrad[app]"')
+        raise ModuleNotFoundError(f"the app needs streamlit: {how_to_install('app')}")
     with saying_what_to_install("the app"):
         for name in ("keras", os.environ.get("KERAS_BACKEND", "keras")):
             if find_spec(name) is None:

@@ -1,1 +1,1 @@
-"""The Streamlit app, `kgrad app`. It needs streamlit: `pip install "kgrad[app]"`."""
+"""The Streamlit app, `kgrad app`. It needs streamlit, the extra `app`."""

@@ -176,7 +176,7 @@ def test_without_the_extra_the_command_says_what_to_install(monkeypatch, capsys)
     )
     assert kgrad_main(["app"]) == 2
     assert capsys.readouterr().err.strip() == (
-        'kgrad app: the app needs streamlit: pip install "kgrad[app]"'
+        'kgrad app: the app needs streamlit: pip install -e ".[app]" in your checkout of kgrad'
     )
 
 
