@@ -76,7 +76,7 @@ class RunGroup:
 
     @property
     def missing(self) -> str:
-        """What could not be checked in some of the runs; empty if nothing."""
+        """The reason why some run could not be checked whole; empty if all could."""
         return next((one.missing for one in self.diagnoses if one.missing), "")
 
     def run(self, number: int) -> str:
@@ -178,7 +178,7 @@ def read_groups(
 
 
 def kind_of_layers(groups: Sequence[RunGroup]) -> str:
-    """Return what the first and last layers in `rows` are: only `create_model` has hidden ones."""
+    """Return the name of the layers in `rows`; only `create_model` has hidden ones."""
     layers = [layer for group in groups for layer in group.histories[0].layers]
     return "hidden layer" if any(one.startswith("hidden_") for one in layers) else "layer"
 

@@ -110,7 +110,7 @@ def chosen_folder(
 
 def remove_runs(folder: Path, runs: Mapping[Path, str]) -> None:
     """Remove recorded runs with the figures that `kgrad run` made of them."""
-    stems = [*SHARED_FIGURES]
+    stems = [*SHARED_FIGURES] if runs else []
     for path, name in runs.items():
         path.unlink()
         stems += [slug(f"{name} {kind}") for kind in ("", *FIGURE_KINDS)]

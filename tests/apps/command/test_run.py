@@ -269,6 +269,12 @@ def test_bad_input_removes_nothing_with_overwrite(tmp_path):
     assert histories_in(tmp_path) == before
 
 
+def test_a_folder_without_other_runs_keeps_what_is_not_of_this_run(tmp_path):
+    (tmp_path / "comparison.svg").write_text("mine")
+    assert script.main([*HEALTHY, "--output", str(tmp_path), "--overwrite"]) == 0
+    assert (tmp_path / "comparison.svg").read_text() == "mine"
+
+
 def test_loading_overwrites_figures_and_no_history(tmp_path):
     script.main([*HEALTHY, "--output", str(tmp_path)])
     before = histories_in(tmp_path)
