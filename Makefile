@@ -73,9 +73,9 @@ docs: $(READY) .venv-jax-torch/ready
 	cd docs/figures && for example in ../../examples/*.py; do ../../$(BIN)/python $$example; done
 	cd docs/figures && ../../.venv-jax-torch/bin/python ../../examples/any_backend.py
 
-# Without the words on the end of MkDocs, which are for those who choose a generator.
+# Not --quiet, which also makes --strict let warnings pass. The variable hides an advertisement.
 site: $(READY)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	$(BIN)/python -m pytest -n 0 tests/site.py
 
 # Runs the lessons and writes docs/lessons and, for reading offline, build/lessons.

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kgrad.apps.command.main import COMMANDS, main
+from kgrad.figures import static
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -81,3 +82,13 @@ def test_the_reference_is_that_of_this_package():
     written = runpy.run_path(str(ROOT / "docs" / "reference.py"), run_name="reference")["page"]()
     page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
     assert page == written, "run python docs/reference.py"
+
+
+def test_the_gallery_has_every_figure_and_is_that_of_its_script():
+    gallery = runpy.run_path(str(ROOT / "docs" / "gallery.py"), run_name="gallery")
+    written = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    assert written == gallery["page"](), "run python docs/gallery.py"
+    functions = [example.function for example in gallery["EXAMPLES"]]
+    assert set(functions) == {*static.__all__} - {"show"}
+    for function in functions:
+        assert (ROOT / "docs" / "figures" / "gallery" / f"{function}.png").exists()

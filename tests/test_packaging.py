@@ -87,6 +87,12 @@ def test_the_citation_is_of_this_version():
     assert f"\nlicense: {PROJECT['license']}\n" in citation
 
 
+def test_the_page_on_installing_names_the_wheel_of_this_version():
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"kgrad-[\d.]+-py3-none-any\.whl", page))
+    assert named == {f"kgrad-{kgrad.__version__}-py3-none-any.whl"}
+
+
 PLAIN = ["records", "theory", "diagnosis", "figures", "apps"]
 WITH_BACKEND = ["measure", "experiments"]
 
