@@ -1,6 +1,8 @@
 """Measure the app's response times in Chromium: first page, change of a setting, training.
 
-Every round measures each of the three, together with its baseline. The table shows medians over the
+Also measured are the time from *Train* to the first measured point, how far the page moves
+meanwhile, and predictions of random configurations. Every round measures each of the three,
+together with its baseline. The table shows medians over the
 rounds.
 
     python benchmarks/app.py --rounds 9
@@ -23,7 +25,8 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from kgrad.apps.page.configuration import Configuration
+from kgrad.apps.page.configuration import KNOBS, Configuration
+from kgrad.apps.page.predicting import predicted
 from kgrad.apps.page.processes import Worker
 
 TRAINED = Configuration(activation="relu", initializer="he")  # ten layers of 64, 30 epochs
@@ -34,6 +37,18 @@ SETTINGS = {
     "31 to 35 layers": "layers=30",
 }
 CHANGES = 5
+FIRST_POINTS = {10: 2, 30: 4}  # layers → seconds from *Train* to the first measured point
+MOST_SHIFT = 0.05
+RANDOM = 200  # configurations of the knobs
+# Adds up the layout shifts that no input explains, as Chromium's CLS does.
+SHIFTS = """() => {
+  window.shifted = 0;
+  new PerformanceObserver((list) => list.getEntries().forEach((entry) => {
+    if (!entry.hadRecentInput) window.shifted += entry.value;
+  })).observe({ type: "layout-shift" });
+}"""
+MEASURED = """() => [...document.querySelectorAll(".js-plotly-plot")].some(
+  (plot) => plot.data?.some((trace) => trace.name?.startsWith("epoch")))"""
 # Milliseconds from the key press to the first frame in which the figure shows new numbers.
 REDRAWN = """() => {
   const drawn = () => {
@@ -125,7 +140,7 @@ def seconds_of(journal: Path) -> float:
 def trained_alone(worker: Worker, folder: Path) -> float:
     """Return the seconds of a training in the same kind of process, without a browser."""
     journal = Path(tempfile.mkdtemp(dir=folder)) / "run.jsonl"
-    worker.start([TRAINED.experiment()], [journal])
+    worker.start([TRAINED.experiment()], [journal], "play")
     while worker.running:
         time.sleep(0.05)
     return seconds_of(journal)
@@ -142,6 +157,41 @@ def trained_in_app(page: Page, folder: Path) -> float:
     return seconds_of(journal)
 
 
+def first_point(page: Page) -> tuple[float, float]:
+    """Return the seconds from *Train* to the first measured point, and the layout shift so far."""
+    train = page.get_by_role("button", name="Train", exact=True)
+    page.evaluate(SHIFTS)
+    start = time.perf_counter()
+    train.click()
+    page.wait_for_function(MEASURED, polling=20)
+    seconds = time.perf_counter() - start
+    page.wait_for_timeout(3000)
+    shift = float(page.evaluate("window.shifted"))
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(train).to_be_enabled()
+    return seconds, shift
+
+
+def random_predictions(count: int) -> list[float]:
+    """Return the milliseconds that predictions of random configurations take, without a browser."""
+    random = np.random.default_rng(0)
+    predicted(TRAINED)
+    times = []
+    for _ in range(count):
+        values = {}
+        for name, knob in KNOBS.items():
+            if knob.choices:
+                values[name] = knob.choices[random.integers(len(knob.choices))]
+            elif name in ("layers", "units"):
+                values[name] = int(random.integers(knob.low, knob.high + 1))
+            elif name == "skip":
+                values[name] = bool(random.integers(2))
+        start = time.perf_counter()
+        predicted(Configuration(**values))
+        times.append(1000 * (time.perf_counter() - start))
+    return times
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=9, help="number of rounds (default: 9)")
@@ -153,6 +203,7 @@ def main() -> None:
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
         opened = np.array([[bare_import(), *first_page(browser)] for _ in range(rounds)])
+        points: dict[int, list[tuple[float, float]]] = {layers: [] for layers in FIRST_POINTS}
         changes: dict[str, list[float]] = {name: [] for name in SETTINGS}
         worker = Worker()
         worker.ready.wait()
@@ -170,6 +221,16 @@ def main() -> None:
                     # Predictions are cached, so each round needs another number of units.
                     link = f"{address}?{query}&units={64 - i}"
                     changes[name] += change_setting(browser, link)
+            for layers, found in points.items():
+                link = f"{address}?{LINK}&dataset=moons&layers={layers}"
+                with page_at(browser, link) as page:
+                    page.locator(".js-plotly-plot .main-svg").first.wait_for()
+                    first_point(page)  # its process may still import TensorFlow
+                for seed in range(rounds):
+                    with page_at(browser, f"{link}&seed={seed}") as page:
+                        page.locator(".js-plotly-plot .main-svg").first.wait_for()
+                        page.wait_for_timeout(15_000)  # until there is a spare process
+                        found.append(first_point(page))
         worker.close()
         browser.close()
     tensorflow, page_shown, prediction = np.median(opened, axis=0)
@@ -181,6 +242,18 @@ def main() -> None:
     print(f"| command to first prediction | {prediction:.1f} s, {ratio:.2f} × the import | |")
     for name, found in changes.items():
         print(f"| change to prediction, {name} | {np.median(found):.0f} ms | ≤ 300 ms |")
+    for layers, measured in points.items():
+        seconds, shift = np.median(measured, axis=0)
+        print(
+            f"| *Train* to the first measured point, {layers} layers | {seconds:.1f} s | "
+            f"≤ {FIRST_POINTS[layers]} s |"
+        )
+        print(f"| layout shift meanwhile | {shift:.3f} | ≤ {MOST_SHIFT} |")
+    middle, slow = np.quantile(random_predictions(RANDOM), [0.5, 0.95])
+    print(
+        f"| prediction of {RANDOM} random configurations, without the browser | {middle:.0f} ms, "
+        f"95 % within {slow:.0f} ms | |"
+    )
     alone, watched = np.median(trained, axis=0)
     ratio = np.median(trained[:, 1] / trained[:, 0])
     print(f"| 10×64, 30 epochs: alone {alone:.2f} s, in the app {watched:.2f} s | "

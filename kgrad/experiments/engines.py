@@ -14,7 +14,7 @@ from kgrad.experiments.data import Dataset, make_dataset, require_recipe
 from kgrad.experiments.experiment import Experiment
 from kgrad.experiments.models import create_model, without_initial_values
 from kgrad.experiments.prediction.predict import predict_gradients
-from kgrad.measure.loop import Training, TrainingSettings
+from kgrad.measure.loop import Pieces, Training, TrainingSettings
 from kgrad.records.checks import require_integer
 from kgrad.records.history import GradientHistory
 from kgrad.records.journal import JournalMode
@@ -96,7 +96,7 @@ def run_replicates(
         ValueError: if the experiments differ in another field than the seed, or a journal already
             has records that must not be overwritten.
     """
-    first, dataset, model, optimizer = prepared[0]
+    first, _, model, _ = prepared[0]
     for other in prepared:
         differing = [
             field.name
@@ -109,21 +109,7 @@ def run_replicates(
                 "prepared must hold experiments that differ only in seed, received some that "
                 f"differ in {', '.join(differing)}: run them one by one"
             )
-    batch = slice(first.batch_size)
-    settings = TrainingSettings(
-        epochs=first.epochs,
-        batch_size=first.batch_size,
-        optimizer=optimizer,
-        loss=dataset.loss,
-        statistics=first.statistics,
-        clipped=None,
-        distributions=first.distributions,
-        probe=(dataset.X[batch], dataset.y[batch]) if first.probe else None,
-        every=first.every,
-        shuffle=True,
-        jit_compile=first.jit_compile,
-    )
-    training = Training(model, dataset.X, dataset.y, settings)
+    training = _training(prepared[0])
     for parts, journal in zip(prepared, journals, strict=True):
         for variable, start in zip(model.variables, parts.model.variables, strict=True):
             variable.assign(start)
@@ -134,6 +120,40 @@ def run_replicates(
             verbose=verbose,
             metadata={"experiment": asdict(parts.experiment)},
         )
+
+
+def run_in_pieces(prepared: Prepared, journal: str | os.PathLike[str]) -> Pieces:
+    """Train as `run_experiment` does, with pauses; see `Training.run_in_pieces`.
+
+    Args:
+        prepared: the result of `prepare`; its model is trained.
+        journal: as in `run_experiment`.
+    """
+    return _training(prepared).run_in_pieces(
+        prepared.experiment.seed,
+        journal=journal,
+        metadata={"experiment": asdict(prepared.experiment)},
+    )
+
+
+def _training(prepared: Prepared) -> Training:
+    """Return the training of an experiment's model."""
+    experiment, dataset, model, optimizer = prepared
+    batch = slice(experiment.batch_size)
+    settings = TrainingSettings(
+        epochs=experiment.epochs,
+        batch_size=experiment.batch_size,
+        optimizer=optimizer,
+        loss=dataset.loss,
+        statistics=experiment.statistics,
+        clipped=None,
+        distributions=experiment.distributions,
+        probe=(dataset.X[batch], dataset.y[batch]) if experiment.probe else None,
+        every=experiment.every,
+        shuffle=True,
+        jit_compile=experiment.jit_compile,
+    )
+    return Training(model, dataset.X, dataset.y, settings)
 
 
 def run_all(

@@ -10,10 +10,10 @@ import os
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, cast
 
 import keras
 import numpy as np
@@ -38,6 +38,9 @@ from kgrad.records.journal import JOURNAL_MODES, JournalMode, JournalWriter
 
 # Python handles a Ctrl-C only between calls of the compiled function.
 _SECONDS_BETWEEN_CALLS = 0.2
+
+Pieces: TypeAlias = Generator[GradientHistory, int | None, GradientHistory]
+"""A training in pieces, see `Training.run_in_pieces`."""
 
 
 def train_and_track_gradients(
@@ -241,6 +244,47 @@ class Training:
         verbose: int = 0,
     ) -> GradientHistory:
         """Train from the weights as they are; see `train_and_track_gradients`."""
+        pieces = self._pieces(seed, journal, journal_mode, metadata, verbose, pauses=False)
+        try:
+            next(pieces)
+        except StopIteration as end:
+            return cast(GradientHistory, end.value)
+        raise RuntimeError("a training without pauses paused")
+
+    def run_in_pieces(
+        self,
+        seed: int | None = None,
+        *,
+        journal: str | os.PathLike[str] | None = None,
+        journal_mode: JournalMode = "refuse",
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Pieces:
+        """Train as `run` does, but pause before each piece, which takes 0.2 seconds or less.
+
+        A piece ends at a record at the latest, and never changes what is trained. Close the
+        generator to end the training between two pieces.
+
+        Yields:
+            The history so far.
+
+        Receives:
+            None; or with `send` the number of steps after which a record is made, in addition to
+            the regular ones.
+
+        Returns:
+            The history.
+        """
+        return self._pieces(seed, journal, journal_mode, metadata, 0, pauses=True)
+
+    def _pieces(
+        self,
+        seed: int | None,
+        journal: str | os.PathLike[str] | None,
+        journal_mode: JournalMode,
+        metadata: Mapping[str, Any] | None,
+        verbose: int,
+        pauses: bool,
+    ) -> Pieces:
         require_seed(seed)
         seed = int(np.random.randint(2**31)) if seed is None else int(seed)  # noqa: NPY002 (Keras's seed)
         require_one_of("journal_mode", journal_mode, JOURNAL_MODES)
@@ -257,9 +301,9 @@ class Training:
                 # Copied, as JAX's steps take the arrays away from the variables.
                 variable.assign(keras.ops.copy(start))
             if self._workers.count == 1:
-                return self._record_training(seed, verbose)
+                return (yield from self._record_training(seed, verbose, pauses))
             with interrupts_collected() as interrupted:
-                history = self._record_training(seed, verbose, interrupted)
+                history = yield from self._record_training(seed, verbose, pauses, interrupted)
                 if interrupted():
                     history.metadata["interrupted"] = True
                 return history
@@ -286,13 +330,18 @@ class Training:
             )
 
     def _record_training(
-        self, seed: int | None, verbose: int, interrupted: Callable[[], bool] | None = None
-    ) -> GradientHistory:
+        self,
+        seed: int | None,
+        verbose: int,
+        pauses: bool,
+        interrupted: Callable[[], bool] | None = None,
+    ) -> Pieces:
         """Run the loop; between its calls make the records and move the progress bar.
 
         Args:
             seed: seed of the order of the samples; None for no shuffling.
             verbose: whether to show the progress bar.
+            pauses: whether to pause before each call of the compiled loop.
             interrupted: whether Ctrl-C was pressed in this worker; if any reports it, all stop.
         """
         loop, recorder = self._loop, self._recorder
@@ -305,18 +354,23 @@ class Training:
         done = 0
         epochs_before, steps_before = recorder.last  # of a journal that is continued
         begun = bool(len(recorder.history))
+        asked = None  # the number of steps after which the caller asked for a record
+        extra = 0  # the steps since the last regular record that other records hold
         seconds_per_step = math.inf  # the first call compiles: its time means nothing
         with progress_bar(steps, verbose) as show:
             try:
                 while done < steps:
+                    if pauses:
+                        asked = yield recorder.history
                     epoch, first = divmod(done, loop.steps_per_epoch)
                     if first == 0 and random is not None:
                         loop.set_order(random.permutation(loop.samples))
                     start = time.perf_counter()
                     pending = steps_before + done - recorder.last[1]
+                    due = steps_per_record - extra - pending
                     most = min(
                         max(1, int(_SECONDS_BETWEEN_CALLS / seconds_per_step)),
-                        steps_per_record - pending,
+                        due if asked is None else min(due, asked),
                         STEPS_BETWEEN_READINGS - pending % STEPS_BETWEEN_READINGS,
                     )
                     if interrupted is not None:
@@ -342,7 +396,8 @@ class Training:
                                 before_training=True,
                                 activations=activations_before,
                             )
-                        if pending + count == steps_per_record:
+                        if count in (due, asked):
+                            extra = 0 if count == due else extra + pending + count
                             recorder.record(
                                 epochs_before + epoch + 1,
                                 steps_before + done,

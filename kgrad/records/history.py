@@ -6,6 +6,7 @@ they were requested, the distributions of the gradients' entries and the statist
 outputs. `kgrad.records.files` describes the file.
 """
 
+import copy
 import math
 import os
 from collections import Counter
@@ -123,6 +124,12 @@ class GradientHistory(Shown):
             f"GradientHistory({len(self)} records of {len(self.weights)} weights in "
             f"{len(self.layers)} layers; statistics: {', '.join(self.statistics)})"
         )
+
+    def first(self, count: int) -> Self:
+        """Return a history of the first `count` records, which it shares with this one."""
+        cut = copy.copy(self)
+        cut._records = self._records[:count]
+        return cut
 
     @property
     def layers(self) -> tuple[str, ...]:

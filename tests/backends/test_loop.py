@@ -154,3 +154,40 @@ def test_an_error_of_a_loss_is_raised():
 
     with pytest.raises(ArithmeticError, match="of the loss"):
         train_and_track_gradients(dense(), X, Y, EPOCHS, loss=failing)
+
+
+def test_a_training_in_pieces_is_the_same_and_records_where_it_is_asked_to():
+    model = dense()
+    start = model.get_weights()
+    settings = TrainingSettings(
+        epochs=2,
+        batch_size=8,
+        optimizer=keras.optimizers.SGD(0.1),
+        loss="binary_crossentropy",
+        statistics=(),
+        clipped=None,
+        distributions=False,
+        probe=None,
+        every="epoch",
+        shuffle=True,
+        jit_compile="auto",
+    )
+    training = Training(model, X, Y, settings)
+    whole, weights = training.run(3), model.get_weights()
+    model.set_weights(start)
+    pieces, asked = training.run_in_pieces(3), [1, 2]
+    next(pieces)
+    while True:
+        try:
+            history = pieces.send(asked.pop(0) if asked else None)
+        except StopIteration as end:
+            history = end.value
+            break
+    for one, other in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    per_epoch = -(-len(X) // 8)
+    assert whole.steps.tolist() == [0, per_epoch, 2 * per_epoch]
+    assert history.steps.tolist() == [0, 1, 3, per_epoch, 2 * per_epoch]
+    assert history.epochs.tolist() == [0, 1, 1, 1, 2]
+    np.testing.assert_array_equal(history["l2_norm"][[0, -1]], whole["l2_norm"][[0, -1]])
+    training.run_in_pieces(3).close()

@@ -115,6 +115,16 @@ def test_names_of_outputs_are_unique_and_may_be_none():
         GradientHistory(WEIGHTS, ["mean_abs"], outputs=["a", "b", "a"])
 
 
+def test_the_first_records_are_a_history_that_the_whole_does_not_lengthen():
+    history = make_history(4)
+    cut = history.first(2)
+    history.append(4, 20, {name: [1, 2, 3, 4] for name in STATISTICS})
+    assert (len(cut), len(history)) == (2, 5)
+    assert cut.epochs.tolist() == [0, 1]
+    np.testing.assert_array_equal(cut["mean_abs"], history["mean_abs"][:2])
+    assert cut.logs["loss"].tolist() == [0.5, -0.5]
+
+
 def test_what_is_read_is_a_copy():
     history = make_history()
     values = np.ones(4)

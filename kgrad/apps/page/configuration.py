@@ -19,6 +19,10 @@ INITIALIZERS = (
 )  # fmt: skip
 NORMALIZATIONS = ("none", "batch", "layer")
 OPTIMIZERS = ("sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad")
+# The marks of the logarithmic slider; a link may have any rate between.
+LEARNING_RATES = tuple(float(f"{digit}e{power}") for power in range(-6, 3) for digit in (1, 2, 5))[
+    :-2
+]
 BATCH_SIZES = (8, 16, 32, 64, 128, 256)
 SECOND = "b_"  # prefix of the second configuration's parameters in a link
 _MOST_SHOWN = 40  # characters of a link's value in an error

@@ -1,8 +1,11 @@
-"""The figures of the page: gradient against depth side by side on one scale, and the loss.
+"""The figures of the page: gradient against depth side by side on one scale, the loss, the map.
 
 They change in place, because Streamlit removes its own figures and draws them anew at every change.
 """
 
+import colorsys
+import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -12,12 +15,16 @@ import numpy as np
 import plotly
 import plotly.graph_objects as go
 import streamlit as st
+from matplotlib.colors import to_rgb
 from streamlit.components.v1 import declare_component
 
+from kgrad.apps.page.snapshots import GRID, Snapshot, map_of
+from kgrad.experiments.data import Dataset
 from kgrad.figures.interactive.depth import depth_figure, prediction_figure
 from kgrad.figures.interactive.parts import (
     add_special_points,
     add_strips,
+    axis_title,
     compact,
     magnitude_axis_of,
     marks_over_time,
@@ -27,7 +34,6 @@ from kgrad.figures.interactive.parts import (
     time_axis_of,
     when,
 )
-from kgrad.figures.looks import INK, INK_ON_DARK
 from kgrad.figures.scale import Scale
 from kgrad.figures.selection import shared_scale, time_axis
 from kgrad.figures.thinning import Columns
@@ -35,6 +41,8 @@ from kgrad.records.history import GradientHistory
 from kgrad.records.prediction import Prediction
 
 COLORS = ("#1b6ca8", "#c8553d")  # of the two configurations; they also differ in grayscale
+_CLASSES = ("#c8553d", "#1b6ca8", "#3a8f5c")  # of the data's classes
+_MOMENT = "moment"  # name of the line that marks the moment on show
 _SCRIPT = """
 const loaded = () => window.kgradPlotly ??= new Promise((done, failed) => {
   const script = document.createElement("script");
@@ -65,8 +73,12 @@ def draw(figure: go.Figure, key: str) -> None:
         figure: the figure; its layout sets the height.
         key: unique in the page.
     """
-    dark = st.context.theme.type == "dark"
-    _component()(key=key, data=themed(figure, dark).to_json())
+    _component()(key=key, data=themed(figure, is_dark()))
+
+
+def is_dark() -> bool:
+    """Return whether the page has a dark theme."""
+    return st.context.theme.type == "dark"
 
 
 @cache
@@ -82,14 +94,86 @@ def _component() -> Any:
     )
 
 
-def themed(figure: go.Figure, dark: bool) -> go.Figure:
-    """Make the text outside of a figure's white panels legible on a light or a dark page."""
-    figure.update_layout(
-        font_color=INK_ON_DARK if dark else INK,
-        legend_font_color=INK,
-        hoverlabel={"bgcolor": "white", "font": {"color": INK}},
-    )
+def themed(figure: go.Figure, dark: bool) -> str:
+    """Return a figure as JSON, with colors for a light or a dark page."""
+    text = figure.to_json()
+    if not dark:
+        return text
+    content = json.loads(text)
+    # The panels are as dark as the page. Heatmaps keep their colors: these fill their panels.
+    for part in (content["layout"], *content["data"]):
+        _darken(part)
+    content["layout"]["plot_bgcolor"] = "rgba(255,255,255,0.03)"
+    content["layout"].setdefault("legend", {})["bgcolor"] = "rgba(0,0,0,0)"
+    return json.dumps(content)
+
+
+def _darken(part: dict[str, Any]) -> None:
+    """Replace the colors of a figure's part by colors for a dark page, in place."""
+    for key, value in part.items():
+        if key in ("colorscale", "coloraxis", "template"):
+            continue
+        if isinstance(value, dict):
+            if "bdata" not in value:  # numbers
+                _darken(value)
+        elif key.endswith("color") and isinstance(value, str):
+            part[key] = on_dark(value)
+        elif key == "color" and isinstance(value, list):
+            part[key] = [on_dark(one) if isinstance(one, str) else one for one in value]
+        elif key == "shadow" and isinstance(value, str):
+            part[key] = value.replace("white", "#111")
+        elif key in ("annotations", "shapes"):
+            for one in value:
+                _darken(one)
+
+
+@cache
+def on_dark(color: str) -> str:
+    """Return the color that on a dark page stands for a color on white.
+
+    Grays are inverted. Other colors keep their hue and the order of their lightness, and become
+    light enough to be seen.
+    """
+    rgba = re.fullmatch(r"rgba\((\d+), ?(\d+), ?(\d+), ?([\d.]+)\)", color)
+    if rgba:
+        red, green, blue = (int(one) / 255 for one in rgba.groups()[:3])
+    else:
+        red, green, blue = to_rgb(color)
+    hue, lightness, saturation = colorsys.rgb_to_hls(red, green, blue)
+    is_gray = max(red, green, blue) - min(red, green, blue) < 0.06
+    lightness = 0.07 + 0.86 * (1 - lightness) if is_gray else 0.48 + 0.4 * lightness
+    parts = [round(255 * one) for one in colorsys.hls_to_rgb(hue, lightness, saturation)]
+    opacity = rgba.group(4) if rgba else "1"
+    return f"rgba({parts[0]},{parts[1]},{parts[2]},{opacity})"
+
+
+def mark_moment(figure: go.Figure, time: float | None) -> go.Figure:
+    """Mark a time in all panels of a figure over time, in place of the time marked before."""
+    shapes = [one for one in figure.layout.shapes if one.name != _MOMENT]
+    if time is not None:
+        axes = {trace.xaxis or "x" for trace in figure.data}
+        for axis in sorted(axes):
+            shapes.append(
+                go.layout.Shape(
+                    name=_MOMENT,
+                    type="line",
+                    xref=axis,
+                    yref=f"y{axis[1:]} domain",
+                    x0=time,
+                    x1=time,
+                    y0=0,
+                    y1=1,
+                    line={"color": "#777", "width": 1.5, "dash": "dot"},
+                )
+            )
+    figure.layout.shapes = shapes
     return figure
+
+
+def time_of(history: GradientHistory, others: Sequence[GradientHistory], record: int) -> float:
+    """Return the time of a record on an axis that several histories share."""
+    _, times = time_axis([history, *others])
+    return float(times[0][min(record, len(times[0]) - 1)])
 
 
 def profiles(
@@ -97,8 +181,8 @@ def profiles(
     predictions: Mapping[str, Prediction],
     statistic: str,
     *,
+    record: int | None = None,
     epochs: Sequence[int] | None = None,
-    ends_only: bool = False,
 ) -> dict[str, go.Figure]:
     """Draw gradient against depth for each run, on one scale: measured, or only predicted.
 
@@ -106,8 +190,8 @@ def profiles(
         histories: name → the run; None before it has a record.
         predictions: name → the prediction, if there is one.
         statistic: the statistic that is drawn.
+        record: number of the record to draw, beside the first one.
         epochs: the epochs to draw; by default as in `plot_gradient_by_depth`.
-        ends_only: draw only the first and the last epoch, as during training.
 
     Returns:
         A figure for each run that has a record or a prediction.
@@ -119,7 +203,8 @@ def profiles(
         prediction = predictions.get(name)
         if history is not None:
             chosen = epochs
-            if ends_only:
+            if record is not None:
+                history = history.first(record + 1)
                 chosen = sorted({int(history.epochs[0]), int(history.epochs[-1])})
             drawn[name] = depth_figure(
                 history, statistic, epochs=chosen, prediction=prediction, scale=scale
@@ -129,13 +214,18 @@ def profiles(
     return drawn
 
 
-def losses(histories: Mapping[str, GradientHistory], epochs: int = 0) -> go.Figure:
+def losses(
+    histories: Mapping[str, GradientHistory], epochs: int = 0, record: int | None = None
+) -> go.Figure:
     """Draw the loss of each run on a logarithmic scale; NaN and infinity are markers.
 
     Args:
-        histories: name → the run.
+        histories: name → the run; empty before there is a record.
         epochs: the number of epochs there will be, so that the axis does not move.
+        record: number of the record that is marked.
     """
+    if not histories:
+        return _no_losses(epochs)
     time, times = time_axis(histories.values())
     known = {name: _loss_of(history)[:, None] for name, history in histories.items()}
     scale = Scale.of("loss", list(known.values()))
@@ -157,8 +247,81 @@ def losses(histories: Mapping[str, GradientHistory], epochs: int = 0) -> go.Figu
         )
         add_special_points(figure, scale, marks_over_time(columns, time, ()), color)
     note_blank(figure, scale)
+    if record is not None:
+        longest = max(times, key=len)
+        mark_moment(figure, float(longest[min(record, len(longest) - 1)]))
+    return figure
+
+
+def _no_losses(epochs: int) -> go.Figure:
+    """Draw the axes of the losses before there is one."""
+    edges = np.array([-0.5, epochs + 0.5])
+    y_axis = {"title": axis_title("loss"), "showticklabels": False, "zeroline": False}
+    figure = new_figure("", 380, xaxis=time_axis_of("epoch", edges), yaxis=y_axis)
+    figure.update_yaxes(range=[0, 1], gridcolor="rgba(0,0,0,0.1)", automargin=True)
+    figure.add_annotation(
+        text="The loss appears here<br>while the network trains.",
+        x=0.5, y=0.5, xref="x domain", yref="y domain", showarrow=False, font_color="#777",
+    )  # fmt: skip
     return figure
 
 
 def _loss_of(history: GradientHistory) -> np.ndarray:
     return history.logs.get("loss", np.full(len(history), np.nan))
+
+
+def boundary(data: Dataset, snapshot: Snapshot | None, dark: bool = False) -> go.Figure:
+    """Draw data with two features, over what the network says of every point of the plane.
+
+    Args:
+        data: the data set, with two classes or more.
+        snapshot: the network; None to draw the data alone.
+        dark: whether the page is dark.
+    """
+    x, y = map_of(data.X)
+    colors = _CLASSES[: max(2, data.output_units)]
+    axis = {"zeroline": False, "showgrid": False, "automargin": True, "nticks": 5}
+    figure = new_figure(
+        "",
+        380,
+        xaxis=axis | {"range": [x[0], x[-1]], "title": axis_title("feature 1")},
+        yaxis=axis | {"range": [y[0], y[-1]], "title": axis_title("feature 2")},
+        hovermode=False,
+    )
+    if snapshot is not None and snapshot.outputs is not None:
+        figure.add_image(
+            z=_colored(snapshot.outputs, colors, 24 if dark else 255),
+            hoverinfo="skip",
+            x0=x[0], dx=(x[-1] - x[0]) / (GRID - 1), y0=y[0], dy=(y[-1] - y[0]) / (GRID - 1),
+        )  # fmt: skip
+        figure.update_yaxes(scaleanchor=False)  # an image would keep its pixels square
+    labels = data.y.ravel().astype(int)
+    shown = slice(400)
+    for label, color in enumerate(colors):
+        mine = labels[shown] == label
+        figure.add_scatter(
+            x=compact(data.X[shown][mine, 0]),
+            y=compact(data.X[shown][mine, 1]),
+            mode="markers",
+            marker={"size": 6, "color": color, "line": {"color": "white", "width": 0.8}},
+            name=f"class {label}",
+        )
+    return figure
+
+
+def _colored(outputs: np.ndarray, colors: Sequence[str], even_gray: int) -> np.ndarray:
+    """Return the color of each point of the map: gray where the classes are equally likely.
+
+    Args:
+        outputs: from 0 to 255, (rows, columns, 1) for two classes or (rows, columns, classes).
+        colors: color of each class.
+        even_gray: lightness where the classes are equally likely, from 0 to 255.
+    """
+    p = outputs / 255
+    if p.shape[-1] == 1:
+        p = np.concatenate([1 - p, p], axis=-1)
+    even = 1 / p.shape[-1]
+    sure = np.clip((p.max(axis=-1, keepdims=True) - even) / (1 - even), 0, 1)
+    full = 255 * np.array([to_rgb(one) for one in colors])
+    most = full[p.argmax(axis=-1)]
+    return np.asarray(even_gray + 0.6 * sure * (most - even_gray), np.uint8)

@@ -4,7 +4,7 @@ from typing import Any
 
 import streamlit as st
 
-from kgrad.apps.page.configuration import KNOBS, Configuration, checked
+from kgrad.apps.page.configuration import KNOBS, LEARNING_RATES, Configuration, checked
 
 
 def read_knobs(letter: str, before: Configuration) -> Configuration:
@@ -35,7 +35,12 @@ def draw_knobs(letter: str, configuration: Configuration) -> None:
 def put_knobs(letter: str, configuration: Configuration) -> None:
     """Set the widgets of a configuration before they are drawn."""
     for name in KNOBS:
-        st.session_state[_key(letter, name)] = getattr(configuration, name)
+        put_knob(letter, name, getattr(configuration, name))
+
+
+def put_knob(letter: str, name: str, value: Any) -> None:
+    """Set one widget of a configuration before it is drawn."""
+    st.session_state[_key(letter, name)] = value
 
 
 def _value(letter: str, name: str, before: Configuration) -> Any:
@@ -58,6 +63,10 @@ def _draw_knob(letter: str, name: str, value: Any) -> None:
             st.error(f"{error} You can also type normal:STDDEV, such as normal:0.3.")
     elif name == "batch_size":
         st.select_slider(options=knob.choices, **named)
+    elif name == "learning_rate":
+        # A link or a remedy may have set a rate between two marks.
+        rates = sorted({*LEARNING_RATES, st.session_state[key]})
+        st.select_slider(options=rates, format_func=lambda rate: f"{rate:g}", **named)
     elif knob.choices:
         st.selectbox(options=knob.choices, **named)
     elif isinstance(value, bool):
@@ -71,7 +80,7 @@ def _draw_knob(letter: str, name: str, value: Any) -> None:
             min_value=knob.low,
             max_value=knob.high,
             value=None if knob.optional else "min",
-            step=0.01 if name == "learning_rate" else 0.5,
+            step=0.5,
             format="%g",
             placeholder="no clipping",
             **named,

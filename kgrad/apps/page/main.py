@@ -58,6 +58,7 @@ def page() -> None:
     st.set_page_config("kgrad", "📉", layout="wide", initial_sidebar_state="auto")
     if "begun" not in st.session_state:
         _begin()
+    _put_comparison()
     st.html(_STYLE)
     st.title("Gradients, layer by layer", anchor=False)
     st.markdown(_ABOUT)
@@ -108,6 +109,7 @@ def _begin() -> None:
     state.compare = compare == "on"
     state.configurations = [first, second]
     state.runs = []
+    state.to_compare, state.race, state.held, state.was_busy = None, False, None, False
     paths = [one.removeprefix("--open=") for one in sys.argv if one.startswith("--open=")]
     state.to_follow = paths[0] if paths else ""
     state.begun = True
@@ -137,6 +139,15 @@ def _apply_preset() -> None:
     if chosen is not None:
         state.compare = chosen.second is not None
         state.configurations = [chosen.first, chosen.second or state.configurations[1]]
+        for letter, configuration in zip("ab", state.configurations, strict=True):
+            put_knobs(letter, configuration)
+
+
+def _put_comparison() -> None:
+    """Set the knobs to the two configurations that a remedy's button asked for."""
+    state = st.session_state
+    if state.to_compare is not None:
+        state.configurations, state.to_compare, state.compare = state.to_compare, None, True
         for letter, configuration in zip("ab", state.configurations, strict=True):
             put_knobs(letter, configuration)
 

@@ -26,6 +26,7 @@ class Worker:
         self._idle.set()
         self.error = ""
         self._number = 0  # of the last job: answers to earlier jobs are ignored
+        self._orders, self._paused = 0, -1  # sent, and the one after which it paused
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the process)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "kgrad.apps.page.worker"],
@@ -47,18 +48,43 @@ class Worker:
         return not self._idle.is_set()
 
     @property
+    def paused(self) -> bool:
+        """Whether the job has paused as the last order asked for."""
+        return self._paused == self._orders
+
+    @property
     def alive(self) -> bool:
         """Whether the process has not ended."""
         return self._process.poll() is None
 
-    def start(self, experiments: Sequence[Mapping[str, Any]], journals: Sequence[Path]) -> None:
-        """Start a job: train the experiments one after the other, each with its journal."""
+    def start(
+        self, experiments: Sequence[Mapping[str, Any]], journals: Sequence[Path], order: str
+    ) -> None:
+        """Start a job: train the experiments side by side, each with its journal.
+
+        Args:
+            experiments: the arguments of each `Experiment`.
+            journals: the file of each history.
+            order: the first order, as in `order`.
+        """
         self._number += 1
+        self._orders += 1
         self.error = ""
         self._idle.clear()
         paths = [str(journal) for journal in journals]
-        job = {"number": self._number, "experiments": list(experiments), "journals": paths}
-        self._write(job)
+        self._write(
+            {
+                "number": self._number,
+                "experiments": list(experiments),
+                "journals": paths,
+                "order": order,
+            }
+        )
+
+    def order(self, order: str) -> None:
+        """Tell how to go on: "play", "pause", or "step" or "epoch", after which it pauses."""
+        self._orders += 1
+        self._write({"order": order})
 
     def stop(self) -> None:
         """End the job and wait until it has ended.
@@ -96,6 +122,8 @@ class Worker:
             answer = json.loads(line)
             if "ready" in answer:
                 self.ready.set()
+            elif "paused" in answer:
+                self._paused = answer["paused"]
             elif answer["number"] == self._number:
                 self.error = answer["error"]
                 self._idle.set()

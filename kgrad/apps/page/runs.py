@@ -9,6 +9,7 @@ from typing import Any
 
 from kgrad.apps.page.configuration import Configuration
 from kgrad.apps.page.processes import Spare, Worker
+from kgrad.apps.page.snapshots import Snapshots
 from kgrad.records.history import GradientHistory
 from kgrad.records.journal import Journal
 from kgrad.records.prediction import Prediction
@@ -26,6 +27,7 @@ class Run:
         no_prediction: the reason why there is none; empty if there is one, or before it is known.
         error: the reason why the file cannot be followed further; empty if it can.
         made: figures and texts made of the run, kept until it changes.
+        snapshots: its decision boundaries and activations; none of a file.
     """
 
     name: str
@@ -35,7 +37,11 @@ class Run:
     no_prediction: str = ""
     error: str = ""
     made: dict[Any, Any] = field(default_factory=dict)
+    snapshots: Snapshots = field(init=False)
     _first_seen: tuple[float, int] | None = None
+
+    def __post_init__(self) -> None:
+        self.snapshots = Snapshots(self.journal.path)
 
     @property
     def history(self) -> GradientHistory | None:
@@ -68,7 +74,10 @@ class Run:
     def complete(self) -> bool:
         """Whether all its epochs are recorded."""
         done, asked = self.epochs
-        return asked is not None and done >= asked
+        if self.history is None or asked is None or done < asked:
+            return False
+        per_epoch = _steps_per_epoch(self.history)
+        return per_epoch is None or int(self.history.steps[-1]) % per_epoch == 0
 
     def follow(self) -> None:
         """Read what was appended to the file."""
@@ -76,6 +85,8 @@ class Run:
             return
         before = self.journal.history
         try:
+            if self.configuration is not None:
+                self.snapshots.read()
             self.journal.read()
         except (OSError, ValueError) as error:
             self.error = str(error)
@@ -100,6 +111,20 @@ class Run:
         if seconds < 90:
             return f", about {seconds:.0f} s left"
         return f", about {seconds / 60:.0f} min left"
+
+
+def is_regular(history: GradientHistory) -> bool:
+    """Return whether every epoch has one record, at its end: no single steps were made."""
+    epochs, per_epoch = history.epochs, _steps_per_epoch(history)
+    whole = per_epoch is None or (history.steps == per_epoch * epochs).all()
+    return bool(whole) and epochs.tolist() == list(range(len(history)))
+
+
+def _steps_per_epoch(history: GradientHistory) -> int | None:
+    """Return the number of steps of an epoch; None if the file does not say it."""
+    samples, batch_size = (history.metadata.get(name) for name in ("samples", "batch_size"))
+    known = all(type(one) is int and one > 0 for one in (samples, batch_size))
+    return -(-samples // batch_size) if known else None  # type: ignore[operator]
 
 
 def drawable_predictions(runs: Sequence[Run], statistic: str) -> dict[str, Prediction]:
@@ -134,8 +159,21 @@ class Tab:
             self._spare.give(worker)
         return self._worker is not None
 
-    def train(self, configurations: Sequence[Configuration], names: Sequence[str]) -> list[Run]:
-        """Start to train the configurations, one after the other."""
+    @property
+    def paused(self) -> bool:
+        """Whether a training is running that waits for an order."""
+        return self._worker is not None and self._worker.paused
+
+    def train(
+        self, configurations: Sequence[Configuration], names: Sequence[str], order: str
+    ) -> list[Run]:
+        """Start to train the configurations side by side.
+
+        Args:
+            configurations: what to train.
+            names: the names that the page shows.
+            order: "play"; or "step" or "epoch", after which the training pauses.
+        """
         if self._worker is not None:
             self._worker.close()
         runs = [
@@ -145,9 +183,16 @@ class Tab:
         self.error = ""
         self._worker = self._spare.take()
         self._worker.start(
-            [one.experiment() for one in configurations], [run.journal.path for run in runs]
+            [one.experiment() for one in configurations],
+            [run.journal.path for run in runs],
+            order,
         )
         return runs
+
+    def order(self, order: str) -> None:
+        """Tell the training how to go on, as in `Worker.order`."""
+        if self._worker is not None:
+            self._worker.order(order)
 
     def stop(self) -> None:
         """Stop the training; the recorded epochs stay."""

@@ -1,17 +1,22 @@
 """The tabs below a training or a recording: findings, figures and downloads."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import streamlit as st
 
 from kgrad.apps.findings import consequences_to_markdown, escape_markdown, to_markdown
+from kgrad.apps.page.configuration import Configuration
 from kgrad.apps.page.downloads import downloads
-from kgrad.apps.page.figures import draw, profiles
+from kgrad.apps.page.figures import draw, mark_moment, profiles, time_of
+from kgrad.apps.page.remedies import cures
 from kgrad.apps.page.runs import Run, drawable_predictions
 from kgrad.apps.run_groups import diagnose_runs
-from kgrad.figures.interactive import plot_distributions, plot_flow_graph, plot_heatmap
+from kgrad.diagnosis import Finding
+from kgrad.figures.distribution_cells import MOST_PANELS
+from kgrad.figures.interactive import plot_distributions, plot_heatmap
 from kgrad.figures.interactive.depth import depth_figure
+from kgrad.figures.interactive.flow import flow_figure
 from kgrad.figures.interactive.gradients import lines_figure
 from kgrad.figures.selection import shared_scale
 from kgrad.records.flow_graph import flow_graph_from_history
@@ -25,12 +30,22 @@ TABS = (
     "Download",
 )  # fmt: skip
 _MOST_LAYERS = 400
+_MOST_REMEDIES = 4  # that are offered for a finding
 
 
-def view(runs: list[Run], statistic: str) -> None:
-    """Draw the tabs; the content of a tab is made when the tab is opened."""
+Apply: TypeAlias = Callable[[Configuration, Configuration], None]
+
+
+def view(runs: list[Run], statistic: str, record: int, apply: Apply | None) -> None:
+    """Draw the tabs; the content of a tab is made when the tab is opened.
+
+    Args:
+        runs: the runs, each with a record.
+        statistic: the statistic to draw.
+        record: number of the record on show.
+        apply: opens a run's configuration beside one with a remedy; None to offer no remedies.
+    """
     shown = {run.name: history for run in runs if (history := run.history) is not None}
-    runs = [run for run in runs if run.name in shown]
     for name, history in shown.items():
         if len(history.layers) > _MOST_LAYERS:
             st.warning(
@@ -41,13 +56,13 @@ def view(runs: list[Run], statistic: str) -> None:
     statistic = _recorded(shown, statistic)
     places = st.tabs(list(TABS), on_change="rerun", key="view")
     contents: dict[str, Callable[[], None]] = {
-        "Observations": lambda: _beside(runs, _observations),
-        "Heatmap": lambda: _heatmaps(runs, shown, statistic),
-        "Lines": lambda: _lines(runs, shown, statistic),
-        "Depth": lambda: _beside(runs, lambda run: _depth(run, shown, statistic)),
+        "Observations": lambda: _beside(runs, lambda run: _observations(run, apply)),
+        "Heatmap": lambda: _heatmaps(runs, shown, statistic, record),
+        "Lines": lambda: _lines(runs, shown, statistic, record),
+        "Depth": lambda: _depth(runs, shown, statistic, record),
         "Prediction": lambda: _predictions(runs, shown, statistic),
-        "Distributions": lambda: _beside(runs, _distributions),
-        "Flow graph": lambda: _beside(runs, _flow),
+        "Distributions": lambda: _beside(runs, lambda run: _distributions(run, record)),
+        "Flow graph": lambda: _beside(runs, lambda run: _flow(run, record)),
         "Download": lambda: _beside(runs, downloads),
     }
     for name, place in zip(TABS, places, strict=True):
@@ -64,26 +79,37 @@ def kept(run: Run, key: Any, make: Callable[[], Any]) -> Any:
     return run.made[key]
 
 
-def observations(history: GradientHistory) -> Iterator[tuple[str, str]]:
-    """Describe a run in plain words: its findings, then its numbers.
+class Observed(NamedTuple):
+    """An observation about a run.
 
-    Yields:
-        (kind, Markdown); the kind is "error", "warning", "success" or "info".
+    Attributes:
+        kind: "error", "warning", "success" or "info".
+        text: the observation in Markdown.
+        finding: the finding that it describes; None if it describes none, or several.
     """
+
+    kind: str
+    text: str
+    finding: Finding | None = None
+
+
+def observations(history: GradientHistory) -> Iterator[Observed]:
+    """Describe a run in plain words: its findings, then its numbers."""
     diagnoses, reason = diagnose_runs([history])
     if reason:
-        yield "info", escape_markdown(f"This run cannot be diagnosed: {reason}")
+        yield Observed("info", escape_markdown(f"This run cannot be diagnosed: {reason}"))
         return
     diagnosis = diagnoses[0]
     if not diagnosis:
-        yield "success", "Nothing is wrong with the gradients of this run."
+        yield Observed("success", "Nothing is wrong with the gradients of this run.")
     for place, finding in enumerate([*diagnosis[:1], *diagnosis.also_wrong]):
-        yield "error" if finding.severity == "critical" else "warning", to_markdown(finding, place)
+        kind = "error" if finding.severity == "critical" else "warning"
+        yield Observed(kind, to_markdown(finding, place), finding)
     if diagnosis.consequences:
-        yield "info", consequences_to_markdown(diagnosis.consequences)
+        yield Observed("info", consequences_to_markdown(diagnosis.consequences))
     summary = _summary(history)
     if summary:
-        yield "info", escape_markdown(summary)
+        yield Observed("info", escape_markdown(summary))
 
 
 def _summary(history: GradientHistory) -> str:
@@ -122,40 +148,63 @@ def _beside(runs: list[Run], content: Callable[[Run], None]) -> None:
             content(run)
 
 
-def _observations(run: Run) -> None:
-    for kind, text in kept(run, "observations", lambda: list(observations(run.recorded()))):
-        getattr(st, kind)(text)
+def _observations(run: Run, apply: Apply | None) -> None:
+    found = kept(run, "observations", lambda: list(observations(run.recorded())))
+    for number, one in enumerate(found):
+        getattr(st, one.kind)(one.text)
+        if one.finding is None or run.configuration is None or apply is None:
+            continue
+        remedies = cures(one.finding, run.configuration)[:_MOST_REMEDIES]
+        if not remedies:
+            continue
+        st.caption("Apply this remedy, and race the two networks:")
+        with st.container(horizontal=True):
+            for place, cure in enumerate(remedies):
+                clicked = st.button(
+                    cure.name,
+                    icon=":material/healing:",
+                    key=f"cure {number} {place}",
+                    help=f"Train this network beside one with: {cure.name}.",
+                )
+                if clicked:
+                    apply(run.configuration, cure.configuration)
+                    st.rerun()
 
 
-def _heatmaps(runs: list[Run], shown: dict[str, GradientHistory], statistic: str) -> None:
+def _heatmaps(
+    runs: list[Run], shown: dict[str, GradientHistory], statistic: str, record: int
+) -> None:
     st.caption("One row per layer, the input on top. The color is a logarithmic magnitude.")
-    if len(runs) == 1:
-        make = lambda: plot_heatmap(runs[0].recorded(), statistic=statistic)  # noqa: E731
-    else:
-        make = lambda: plot_heatmap(shown, statistic=statistic)  # noqa: E731
-    draw(kept(runs[-1], ("heatmap", statistic, len(runs)), make), "heatmap")
+    histories = list(shown.values())
+    make = lambda: plot_heatmap(  # noqa: E731
+        histories[0] if len(runs) == 1 else shown, statistic=statistic
+    )
+    figure = kept(runs[-1], ("heatmap", statistic, len(runs)), make)
+    longest = max(histories, key=len)
+    draw(mark_moment(figure, time_of(longest, histories, record)), "heatmap")
 
 
-def _lines(runs: list[Run], shown: dict[str, GradientHistory], statistic: str) -> None:
+def _lines(runs: list[Run], shown: dict[str, GradientHistory], statistic: str, record: int) -> None:
     st.caption("One line per layer, light at the input.")
     scale = shared_scale(list(shown.values()), [], statistic)
 
     def content(run: Run) -> None:
         key = ("lines", statistic, scale)
-        draw(
-            kept(run, key, lambda: lines_figure(run.recorded(), statistic, scale=scale)),
-            f"lines {run.name}",
-        )
+        figure = kept(run, key, lambda: lines_figure(run.recorded(), statistic, scale=scale))
+        draw(mark_moment(figure, time_of(run.recorded(), [], record)), f"lines {run.name}")
 
     _beside(runs, content)
 
 
-def _depth(run: Run, shown: dict[str, GradientHistory], statistic: str) -> None:
+def _depth(runs: list[Run], shown: dict[str, GradientHistory], statistic: str, record: int) -> None:
+    """Draw up to five records, up to the one on show, on the scale of all."""
     scale = shared_scale(list(shown.values()), [], statistic)
-    key = ("depth", statistic, scale)
-    draw(
-        kept(run, key, lambda: depth_figure(run.recorded(), statistic, scale=scale)),
-        f"depth {run.name}",
+    _beside(
+        runs,
+        lambda run: draw(
+            depth_figure(run.recorded().first(record + 1), statistic, scale=scale),
+            f"depth {run.name}",
+        ),
     )
 
 
@@ -179,22 +228,28 @@ def _predictions(runs: list[Run], shown: dict[str, GradientHistory], statistic: 
     _beside(runs, content)
 
 
-def _distributions(run: Run) -> None:
+def _distributions(run: Run, record: int) -> None:
+    history = run.recorded()
     try:
-        figure = kept(run, "distributions", lambda: plot_distributions(run.recorded()))
+        figure = kept(run, "distributions", lambda: plot_distributions(history))
     except ValueError as error:  # none were recorded
         st.info(escape_markdown(error))
         return
+    if len(history.layers) > MOST_PANELS:  # over depth, some moments: this one alone
+        figure = plot_distributions(history.first(record + 1), epochs=[_epoch_of(history, record)])
+    else:
+        figure = mark_moment(figure, time_of(history, [], record))
     draw(figure, f"distributions {run.name}")
 
 
-def _flow(run: Run) -> None:
+def _flow(run: Run, record: int) -> None:
+    history = run.recorded()
     try:
-        figure = kept(
-            run,
-            "flow",
-            lambda: plot_flow_graph(flow_graph_from_history(run.recorded()), relative=True),
-        )
+        epoch = _epoch_of(history, record)
+        if (history.epochs == epoch).sum() > 1:  # an epoch is drawn by its last record
+            history = history.first(record + 1)
+        graph = flow_graph_from_history(history, epoch=epoch)
+        figure = flow_figure(graph, relative=True, most=1)
     except ValueError as error:
         st.info(escape_markdown(error))
         return
@@ -202,3 +257,7 @@ def _flow(run: Run) -> None:
         "The gradient that flows back between layers; red and dashed: at most 1 % of the largest."
     )
     draw(figure, f"flow {run.name}")
+
+
+def _epoch_of(history: GradientHistory, record: int) -> int:
+    return int(history.epochs[min(record, len(history) - 1)])

@@ -26,6 +26,7 @@ class Effort(NamedTuple):
         given: number of draws of the output's errors for mean |g|.
         numbers: approximate number of random values in all drawn networks.
         networks: smallest number of drawn networks, enough to estimate a variance.
+        places: largest number of hidden layers for which the scatter is computed.
     """
 
     draws: int
@@ -33,11 +34,12 @@ class Effort(NamedTuple):
     given: int
     numbers: int
     networks: int
+    places: int
 
 
 # The numbers of networks take about a tenth of a second.
-FULL = Effort(draws=4096, outputs=2048, given=16, numbers=3_000_000, networks=160)
-ROUGH = Effort(draws=512, outputs=512, given=4, numbers=300_000, networks=24)
+FULL = Effort(draws=4096, outputs=2048, given=16, numbers=3_000_000, networks=160, places=10**9)
+ROUGH = Effort(draws=512, outputs=512, given=4, numbers=300_000, networks=24, places=16)
 
 # Maps output pre-activations, (draws, B, n_L), and targets to ∂ℓ_a/∂h_a, (draws, B, n_L).
 OutputErrors = Callable[[np.ndarray, np.ndarray], np.ndarray]

@@ -16,11 +16,14 @@ import pytest
 from playwright.sync_api import expect
 from waiting import until
 
+from kgrad.apps.page.figures import on_dark
 from kgrad.records.history import GradientHistory, Weight
 
 SECONDS = 90_000  # milliseconds, on a busy machine
 LONG = "layers=20&units=256&activation=relu&initializer=he&epochs=600&batch_size=128"
 SHORT = "layers=3&units=8&activation=relu&initializer=he&epochs=3"
+MARKED = "g => g.layout.shapes.filter(s => s.name == 'moment').map(s => s.x0)"
+PIXELS = "g => JSON.stringify(g.data[0].z)"
 EVIL = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
 
 
@@ -172,7 +175,7 @@ def grown(path, last, names=("dense", "output"), **metadata):
 
 def test_a_knob_redraws_the_prediction_and_changes_the_address(browser, server):
     with page_of(browser, server, "layers=4") as page:
-        (before,) = figures(page)
+        before = figures(page)[0]
         assert before["names"][1:] == ["95 % of networks", "predicted"]
         page.get_by_role("slider", name="Hidden layers").press("ArrowRight")
         page.wait_for_url("**/?layers=5")
@@ -206,13 +209,9 @@ def test_two_configurations_are_trained_side_by_side_on_one_scale(browser, serve
     with page_of(browser, server, SHORT + second) as page:
         train(page)
         page.get_by_role("tab", name="Heatmap", exact=True).wait_for()
-        until(lambda: len(figures(page)) == 3)
+        until(lambda: [one["names"][-1] for one in figures(page)[:2]] == ["epoch 3", "epoch 3"])
         *profiles, loss = figures(page)
-        assert [len(loss["names"]), *(one["names"][-1] for one in profiles)] == [
-            2,
-            "epoch 3",
-            "epoch 3",
-        ]
+        assert len(loss["names"]) == 2
         assert profiles[0]["range"] == pytest.approx(profiles[1]["range"])
         assert profiles[0]["values"] != profiles[1]["values"]
         open_tab(page, "Heatmap")
@@ -298,10 +297,11 @@ def test_a_growing_file_of_another_process_is_followed(browser, server, tmp_path
         field = page.get_by_label("Or the path of a file to follow while it grows")
         field.fill(str(path))
         field.press("Enter")
-        until(lambda: epoch(page) == 1 and len(figures(page)) == 2)
+        until(lambda: epoch(page) == 1)
+        until(lambda: figures(page)[0]["names"] == ["epoch 0", "epoch 1"])
         page.keyboard.press("Escape")
         before = figures(page)
-        assert before[0]["names"] == ["epoch 0", "epoch 1"]
+        expect(page.get_by_test_id("stProgress")).to_contain_text("Recording run.jsonl")
         with path.open("ab") as file:
             file.write(b"".join(lines[3:5]) + lines[5][:30])
         until(lambda: epoch(page) == 3)
@@ -320,7 +320,7 @@ def test_tabs_do_not_disturb_each_other_and_closing_one_ends_its_training(browse
         assert len(of_left) == 1
         with page_of(browser, server, LONG + "&seed=1") as right:
             train(right)
-            until(lambda: epoch(right) >= 1)
+            until(lambda: epoch(right) >= 1, 180)  # its process begins with TensorFlow's import
             of_right = server.training() - of_left
             assert len(of_right) == 1
         until(lambda: not of_right & server.workers(), 10)
@@ -344,7 +344,7 @@ def test_a_narrow_page_has_no_sideways_scrolling(browser, server, theme):
         dark = sum(map(int, background.split("(")[1].rstrip(")").split(",")[:3])) < 200
         assert dark == (theme == "dark")
         ink = page.evaluate("document.querySelector('.js-plotly-plot').layout.font.color")
-        assert ink == ("#e8e8ee" if dark else "#222")
+        assert ink == (on_dark("#222") if dark else "#222")
 
 
 def test_a_figure_stays_the_same_element_and_fills_its_place(browser, server):
@@ -364,3 +364,102 @@ def test_a_figure_stays_the_same_element_and_fills_its_place(browser, server):
         page.get_by_test_id("stSidebar").hover()
         page.locator("[data-testid=stSidebarCollapseButton] button").click()
         until(lambda: page.evaluate(fits) > narrow + 100)
+
+
+def moment(page):
+    """Return the moment on show, in words."""
+    text = page.get_by_test_id("stSlider").filter(has_text="On show").inner_text()
+    return text.split("On show: ")[1].split("\n")[0]
+
+
+def scrub(page, key, count=1):
+    """Move the slider of the moments."""
+    thumb = page.get_by_role("slider", name="On show")
+    for _ in range(count):
+        thumb.press(key)
+
+
+def progress(page):
+    return page.get_by_test_id("stProgress")
+
+
+def test_a_training_is_stepped_played_paused_and_scrubbed(browser, server):
+    with page_of(browser, server, f"{SHORT}00&dataset=moons") as page:
+        page.evaluate("document.querySelector('.network').pulses = 0")
+        button(page, "Step").click()
+        expect(progress(page)).to_contain_text("step 1, paused", timeout=SECONDS)
+        button(page, "Step").click()
+        expect(progress(page)).to_contain_text("epoch 1 of 300, step 2, paused", timeout=SECONDS)
+        until(lambda: page.evaluate("document.querySelector('.network').pulses") >= 2)
+        button(page, "Epoch").click()
+        expect(progress(page)).to_contain_text("step 32, paused", timeout=SECONDS)
+        assert moment(page) == "epoch 1, step 32"
+        button(page, "Continue").click()
+        until(lambda: epoch(page) >= 5)
+        button(page, "Pause").click()
+        expect(progress(page)).to_contain_text(", paused", timeout=SECONDS)
+        at = epoch(page)
+        time.sleep(1.5)
+        assert epoch(page) == at < 300
+        open_tab(page, "Heatmap")
+        until(lambda: "heatmap" in figures(page)[-1]["kinds"])
+        before, network = figures(page), page.locator(".network").inner_html()
+        boundary = page.locator(".js-plotly-plot").nth(2).evaluate(PIXELS)
+        scrub(page, "Home")
+        until(lambda: moment(page) == "epoch 0, step 0")
+        until(lambda: page.locator(".network").inner_html() != network)
+        until(lambda: figures(page)[0]["values"] != before[0]["values"])
+        until(lambda: page.locator(".js-plotly-plot").nth(2).evaluate(PIXELS) != boundary)
+        for number in (1, 3):  # the loss and the heatmap mark the moment
+            plot = page.locator(".js-plotly-plot").nth(number)
+            until(lambda plot=plot: set(plot.evaluate(MARKED)) == {0})
+        scrub(page, "End")
+        until(lambda: moment(page).startswith(f"epoch {at}, step"))
+        button(page, "Stop").click()
+        expect(progress(page)).to_contain_text(", stopped", timeout=SECONDS)
+
+
+def test_the_page_is_never_blank_and_says_what_it_shows(browser, server):
+    with page_of(browser, server, LONG) as page:
+        predicted = figures(page)[0]
+        button(page, "Train").click()
+        expect(progress(page)).to_contain_text("so far predicted", timeout=SECONDS)
+        assert figures(page)[0]["values"] == predicted["values"]
+        button(page, "Stop").click()
+        expect(progress(page)).to_contain_text("nothing was recorded; predicted", timeout=SECONDS)
+        assert figures(page)[0]["values"] == predicted["values"]
+        expect(button(page, "Train")).to_be_enabled(timeout=SECONDS)
+        page.get_by_role("slider", name="Hidden layers").press("ArrowRight")
+        expect(page.get_by_text("The settings now: predicted, not trained")).to_be_visible(
+            timeout=SECONDS
+        )
+        expect(progress(page)).to_contain_text("Trained with other settings: 20", timeout=SECONDS)
+
+
+def test_a_remedy_is_applied_and_raced(browser, server):
+    with page_of(browser, server, "layers=8&units=16&epochs=12") as page:
+        train(page)
+        cure = page.get_by_role("button", name="activation relu, initial weights he")
+        cure.first.click(timeout=SECONDS)
+        until(lambda: progress(page).count() == 2)
+        expect(page.get_by_label("Compare two configurations")).to_be_checked()
+        assert "b_activation=relu" in page.url
+        for place in (0, 1):
+            expect(progress(page).nth(place)).to_contain_text("epoch 12 of 12", timeout=SECONDS)
+        until(lambda: len(figures(page)) == 3)
+        slow, fast = (json.loads(figures(page)[2]["values"])[run][-1][1] for run in (0, 1))
+        assert fast < 0.9 * slow
+        assert page.locator(".network").count() == 2
+
+
+def test_nothing_moves_when_a_training_starts(browser, server):
+    watched = """() => new PerformanceObserver((list) => list.getEntries().forEach((entry) => {
+      if (!entry.hadRecentInput) window.shifted = (window.shifted ?? 0) + entry.value;
+    })).observe({ type: "layout-shift" })"""
+    with page_of(browser, server, SHORT + "&dataset=moons") as page:
+        until(lambda: page.locator(".network svg").count() == 1)
+        time.sleep(2)
+        page.evaluate(watched)
+        train(page)
+        until(lambda: epoch(page) == 3)
+        assert (page.evaluate("window.shifted") or 0) <= 0.05

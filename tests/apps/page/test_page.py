@@ -12,7 +12,8 @@ from streamlit.testing.v1 import AppTest
 from kgrad.apps.command.app import is_local, parse
 from kgrad.apps.command.main import main as kgrad_main
 from kgrad.apps.findings import escape_markdown
-from kgrad.apps.page.figures import losses, themed
+from kgrad.apps.page.configuration import LEARNING_RATES
+from kgrad.apps.page.figures import losses, mark_moment, on_dark, themed
 from kgrad.apps.page.presets import PRESETS
 from kgrad.apps.page.runs import Run
 from kgrad.records.checks import unique_name
@@ -41,6 +42,10 @@ def charts(page):
     return [json.loads(element.proto.json) for element in page.get("bidi_component")]
 
 
+def button(page, label):
+    return next(one for one in page.button if one.label == label)
+
+
 def test_the_first_page_has_a_title_knobs_a_preset_and_a_prediction(page):
     assert not page.exception
     assert page.title[0].value == "Gradients, layer by layer"
@@ -48,7 +53,7 @@ def test_the_first_page_has_a_title_knobs_a_preset_and_a_prediction(page):
     assert PRESETS[0].look in " ".join(one.value for one in page.markdown)
     assert [one.label for one in page.sidebar.expander] == ["Network", "Training", "Data"]
     assert page.slider(key="a_layers").value == 10
-    assert len(charts(page)) == 1
+    assert len(charts(page)) == 3  # gradient against depth, an empty loss, and the network
     assert not page.warning
 
 
@@ -79,7 +84,7 @@ def test_a_page_that_fails_keeps_its_knobs(monkeypatch):
     def fails(*_):
         raise RuntimeError("as nobody thought of")
 
-    monkeypatch.setattr("kgrad.apps.page.results._prediction", fails)
+    monkeypatch.setattr("kgrad.apps.page.results._figures", fails)
     page.slider(key="a_layers").set_value(4).run()
     assert page.exception[0].message == "as nobody thought of"
     assert [one.label for one in page.sidebar.expander] == ["Network", "Training", "Data"]
@@ -92,7 +97,7 @@ def test_a_preset_of_two_shows_two_predictions_on_one_scale():
     assert not page.exception
     assert page.toggle(key="compare").value
     assert page.selectbox(key="b_normalization").value == cure.second.normalization
-    first, second = charts(page)
+    first, second, *_ = charts(page)
     ranges = [one.split('"range":[')[-1].split("]")[0] for one in (first, second)]
     assert ranges[0] == ranges[1]
     assert first != second
@@ -136,7 +141,7 @@ def test_what_theory_cannot_read_is_said():
     page = opened(skip="on", layers="4", activation="relu", normalization="batch", batch_size="256")
     page.slider(key="a_layers").set_value(100).run()
     assert not page.exception
-    assert not charts(page)
+    assert len(charts(page)) == 2  # no gradients
     assert "theory would take too long for so many layers and samples" in page.info[
         0
     ].value.replace("\\", "")
@@ -201,8 +206,9 @@ def test_a_file_that_grows_is_followed_without_a_browser_too(tmp_path, monkeypat
     assert not page.exception
     (run,) = page.session_state.runs
     assert run.epochs == (3, 9)
-    assert not page.button[1].disabled  # Stop
-    page.button[1].click().run()
+    stop = button(page, "Stop")
+    assert not stop.disabled
+    stop.click().run()
     assert not page.exception
     said = [one.value for one in page.info]
     assert any("cannot be diagnosed" in one for one in said)
@@ -255,10 +261,33 @@ def test_names_are_shown_as_they_are():
     assert (unique_name("a", names), unique_name("b", names)) == ("a (3)", "b")
 
 
-def test_a_figure_is_legible_in_either_theme_one_after_the_other():
-    figure = themed(themed(go.Figure(), True), False)
-    assert figure.layout.font.color == "#222"
-    assert themed(figure, True).layout.font.color == "#e8e8ee"
+def contrast(color, other):
+    """Return WCAG's ratio of two colors' luminances, colors as `(red, green, blue)`."""
+    light = []
+    for one in (color, other):
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in one]
+        light.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
+    return (max(light) + 0.05) / (min(light) + 0.05)
+
+
+@pytest.mark.parametrize("color", ["#222", "#262626", "#1b6ca8", "#c8553d", "#2c3071", "#a4cc90"])
+def test_colors_made_for_white_are_seen_on_a_dark_page(color):
+    parts = on_dark(color).removeprefix("rgba(").split(",")[:3]
+    assert contrast([int(one) / 255 for one in parts], (0.09, 0.09, 0.09)) > 3
+
+
+def test_a_figure_is_themed_whole_and_its_heatmap_keeps_its_colors():
+    figure = go.Figure(layout={"font": {"color": "#222"}, "plot_bgcolor": "white"})
+    figure.add_heatmap(z=[[1]], colorscale=[[0, "#000000"], [1, "#ffffff"]])
+    figure.add_scatter(x=[1, 2], y=[1, 2], marker={"color": ["#000000", "#222222"]})
+    assert json.loads(themed(figure, False)) == json.loads(figure.to_json())
+    dark = json.loads(themed(figure, True))
+    assert dark["data"][0]["colorscale"] == [[0, "#000000"], [1, "#ffffff"]]
+    assert dark["layout"]["plot_bgcolor"] == "rgba(255,255,255,0.03)"
+    assert dark["layout"]["font"]["color"] == on_dark("#222")
+    assert dark["data"][1]["marker"]["color"] == [on_dark("#000000"), on_dark("#222222")]
+    assert dark["data"][1]["x"] == [1, 2]
+    assert figure.layout.font.color == "#222"  # the figure itself is as it was
 
 
 def test_what_is_special_in_a_loss_is_marked():
@@ -269,3 +298,45 @@ def test_what_is_special_in_a_loss_is_marked():
     assert [one.name for one in figure.data] == ["mine", "infinite", "NaN"]
     assert [list(one.x) for one in figure.data[1:]] == [[2], [3]]
     assert figure.layout.xaxis.range == (-0.5, 9.5)
+
+
+def test_a_moment_is_marked_once_in_every_panel():
+    figure = go.Figure()
+    figure.add_scatter(x=[0, 1], y=[1, 2])
+    figure.add_scatter(x=[0, 1], y=[1, 2], xaxis="x2", yaxis="y2")
+    figure.add_shape(type="rect", x0=0, x1=1, y0=0, y1=1)
+    mark_moment(mark_moment(figure, 3.0), 7.0)
+    marks = [one for one in figure.layout.shapes if one.type == "line"]
+    assert [(one.x0, one.x1, one.xref) for one in marks] == [(7, 7, "x"), (7, 7, "x2")]
+    assert len(mark_moment(figure, None).layout.shapes) == 1
+
+
+def test_the_learning_rate_is_a_logarithmic_slider_that_takes_any_rate_of_a_link():
+    assert np.allclose(np.diff(np.log10(LEARNING_RATES)), np.log10(2), atol=0.1)
+    page = opened(learning_rate="0.0123")
+    slider = page.select_slider(key="a_learning_rate")
+    assert slider.value == 0.0123
+    slider.set_value(0.5).run()
+    assert page.session_state.configurations[0].learning_rate == 0.5
+    assert page.query_params["learning_rate"] in ("0.5", ["0.5"])
+    assert not page.exception
+
+
+def point_of(page):
+    """Return σ_w² of the network's point in the phase diagram."""
+    figures = [one for one in charts(page) if isinstance(one, str) or "data" in one]
+    traces = [json.loads(one) if isinstance(one, str) else one for one in figures][-1]["data"]
+    return next(one for one in traces if one.get("hovertemplate", "").startswith("this network"))
+
+
+def test_the_scale_of_the_initial_weights_moves_the_network_in_the_phase_diagram():
+    page = opened(activation="tanh", initializer="xavier", units="50", layers="3")
+    page.session_state.phases = True
+    page.run()
+    assert not page.exception
+    assert point_of(page)["x"][0] == pytest.approx(1, rel=0.03)
+    page.slider(key="a_variance").set_value(2.0).run()
+    assert not page.exception
+    assert page.session_state.configurations[0].initializer == "normal:0.2"  # √(2 / 50)
+    assert point_of(page)["x"][0] == pytest.approx(2, rel=1e-6)
+    assert page.slider(key="a_variance").value == 2.0

@@ -9,6 +9,7 @@ from kgrad import measure_gradients
 from kgrad.apps.page.configuration import Configuration
 from kgrad.apps.page.predicting import predicted
 from kgrad.experiments import Experiment, predict_experiment, prepare
+from kgrad.experiments.prediction.single_networks import ROUGH
 
 TEN = Configuration(activation="relu", initializer="he")
 
@@ -68,3 +69,25 @@ def test_what_would_take_long_and_what_cannot_be_read_is_said():
     assert said.startswith("theory would take too long for so many layers and samples")
     prediction, said = predicted(replace(TEN, layers=2, units=8, initializer="normal:100"))
     assert (prediction is None) == bool(said)
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [replace(TEN, layers=30, units=16), replace(TEN, layers=24, units=16, normalization="layer")],
+    ids=str,
+)
+def test_between_the_layers_that_are_computed_a_rough_prediction_is_interpolated(
+    configuration, monkeypatch
+):
+    experiment = Experiment(**configuration.experiment())
+    few = predict_experiment(experiment, rough=True)
+    monkeypatch.setattr("kgrad.experiments.prediction.predict.ROUGH", ROUGH._replace(places=10**9))
+    every = predict_experiment(experiment, rough=True)
+    np.testing.assert_array_equal(few["l2_norm"], every["l2_norm"])
+    for statistic in ("mean_abs", "l2_norm"):
+        for bound in ("lower", "upper"):
+            one, other = (getattr(p, bound).by_layer(statistic) for p in (few, every))
+            assert np.abs(np.log2(one / other)).max() < 1
+        low, high = (getattr(every, one).by_layer(statistic) for one in ("lower", "upper"))
+        line = few.by_layer(statistic)
+        assert ((low < line) & (line < high)).all()
