@@ -18,6 +18,7 @@ import numpy as np
 
 import kgrad
 
+plt.style.use(kgrad.figures.looks.STYLE)
 FAST = "KGRAD_FAST" in os.environ  # fewer networks and epochs, same claims
 EPOCHS, SEEDS = (4, 1) if FAST else (8, 2)
 digits = kgrad.make_dataset("digits")
@@ -64,7 +65,7 @@ for (name, variance), marker in zip(VARIANCES.items(), "sov", strict=True):
     print(f"{name:<6} factor per layer: measured {factors[name]:.3f}, √(σ_w²/2) = ", end="")
     print(f"{np.sqrt(variance / 2):.3f}; layer 30 ÷ layer 1: {signal[29] / signal[0]:.1e}")
 axes.set(xlabel="layer, input → output", ylabel="RMS of the layer's output")
-axes.set(title="Points: measured. Lines: √(σ_w²/2) per layer")
+axes.set(title="Only σ_w² = 2 keeps signals level (lines: theory)")
 axes.legend()
 plt.show()
 
@@ -86,8 +87,8 @@ figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for (name, history), style in zip(histories.items(), ["o--", "v-"], strict=True):
     axes.plot(range(1, EPOCHS + 1), history.logs["loss"][1:], style, label=name)
     print(f"{name:<6} loss after {EPOCHS} epochs: {history.logs['loss'][-1]:.3f}")
-axes.axhline(np.log(10), color="0.5", linewidth=1)
-axes.set(xlabel="epoch", ylabel="loss", title="Thirty ReLU layers (gray: guessing)")
+axes.axhline(np.log(10), color="0.5", linewidth=1, label="guessing")
+axes.set(xlabel="epoch", ylabel="loss", title="Thirty ReLU layers learn with He's variance only")
 axes.legend()
 plt.show()
 
@@ -104,7 +105,11 @@ for (name, history), marker in zip(histories.items(), "ov", strict=True):
     axes.semilogy(layers, biases, marker, color=points.get_color(), fillstyle="none")
     print(f"{name:<6} kernels from {first[name].min():.1e} to {first[name].max():.1e}; ", end="")
     print(f"biases, first ÷ last: {biases[0] / biases[29]:.1e}")
-axes.set(xlabel="layer, input → output", ylabel="gradient norm", title="Before training")
+axes.set(
+    xlabel="layer, input → output",
+    ylabel="gradient norm",
+    title="Before training: kernels (filled), biases (open)",
+)
 axes.legend()
 plt.show()
 
