@@ -29,6 +29,8 @@ import tensorflow as tf
 
 import kgrad
 
+plt.style.use(kgrad.figures.looks.STYLE)
+
 NAMES = ["sigmoid", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu"]
 
 
@@ -60,7 +62,7 @@ for name, (_, slope) in curves.items():
 figure, panels = plt.subplots(4, 2, figsize=(6, 8), sharex=True, sharey=True, layout="constrained")
 for (name, (a, slope)), axes in zip(curves.items(), panels.flat, strict=True):
     axes.plot(z, a, color="0.45", linestyle="--", label="φ(z)")
-    axes.plot(z, slope, color="tab:blue", linewidth=2, label="slope φ′(z)")
+    axes.plot(z, slope, color="C0", linewidth=2, label="slope φ′(z)")
     axes.axvspan(-10, ends[name][0], color="0.88")
     axes.axvspan(ends[name][1], 10, color="0.88")
     axes.set(title=name, xlim=(-10, 10), ylim=(-1.9, 2.5))
@@ -98,7 +100,7 @@ for name, marker in SHOWN.items():
     (line,) = axes.loglog(scales, expected)
     axes.loglog(scales, passed[name], marker, color=line.get_color(), label=name)
 axes.set(xlabel="standard deviation σ of the inputs z", ylabel="share of the signal passed")
-axes.set(title="Points: measured. Lines: computed by integration")
+axes.set(title="Measured (points) as computed by integration (lines)")
 axes.legend(loc="lower left")
 plt.show()
 

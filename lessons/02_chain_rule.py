@@ -29,6 +29,8 @@ import tensorflow as tf
 
 import kgrad
 
+plt.style.use(kgrad.figures.looks.STYLE)
+
 x, target = 1.5, 1.0
 start = {"w1": 0.8, "b1": -0.2, "w2": -1.2, "b2": 0.5}
 
@@ -79,25 +81,25 @@ local.append(f"2(a₂−y)\n= {nodes['a₂'][1]:.3f}")
 figure, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
 for i, (name, pair) in enumerate({"x": (x, None), **nodes, "L": (L, 1.0)}.items()):
     axes.text(i, 0, name, fontsize=17, ha="center", va="center")
-    axes.text(i, 0.45, f"{pair[0]:.3f}", fontsize=12, ha="center", color="tab:blue")
+    axes.text(i, 0.45, f"{pair[0]:.3f}", fontsize=12, ha="center", color="C0")
     if pair[1] is not None:
-        axes.text(i, -0.6, f"{pair[1]:.3f}", fontsize=12, ha="center", color="tab:red")
+        axes.text(i, -0.6, f"{pair[1]:.3f}", fontsize=12, ha="center", color="C1")
 for i, factor in enumerate(local):
     axes.annotate("", (i + 0.75, 0), (i + 0.25, 0), arrowprops={"arrowstyle": "->"})
     if i:
-        red = {"arrowstyle": "->", "color": "tab:red"}
+        red = {"arrowstyle": "->", "color": "C1"}
         axes.annotate("", (i + 0.2, -0.8), (i + 0.8, -0.8), arrowprops=red)
-        axes.text(i + 0.5, -1.0, f"× {factor}", fontsize=10, ha="center", va="top", color="tab:red")
-axes.text(-0.3, 0.85, "forward: the values", color="tab:blue", fontsize=12)
-axes.text(-0.3, -1.6, "backward: the gradients of the loss", color="tab:red", fontsize=12)
+        axes.text(i + 0.5, -1.0, f"× {factor}", fontsize=10, ha="center", va="top", color="C1")
+axes.text(-0.3, 0.85, "forward: the values", color="C0", fontsize=12)
+axes.text(-0.3, -1.6, "backward: the gradients of the loss", color="C1", fontsize=12)
 axes.set(xlim=(-0.4, 5.4), ylim=(-1.75, 1.1))
 axes.set_axis_off()
 plt.show()
 
 # %% [markdown]
-# Read the blue numbers from left to right and the red numbers from right to left. Each red number
-# is its right neighbor times the factor under the arrow. Now we build the same network in Keras and
-# compare our numbers with those of TensorFlow and kgrad. (kgrad records absolute values.)
+# Read the blue numbers from left to right and the orange numbers from right to left. Each orange
+# number is its right neighbor times the factor under the arrow. Now we build the same network in
+# Keras and compare our numbers with those of TensorFlow and kgrad. (kgrad records absolute values.)
 
 # %%
 X, y = np.array([[x]]), np.array([[target]])
@@ -130,7 +132,7 @@ near = start["w1"] + np.array([-2.5, 2.5])
 
 # %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-axes.plot(path, losses, color="tab:blue", label="loss as w₁ varies")
+axes.plot(path, losses, color="C0", label="loss as w₁ varies")
 axes.plot(near, L + gradient["w1"] * (near - start["w1"]), "k--", label="slope from the chain rule")
 axes.set(xlabel="w₁", ylabel="loss L", title="The gradient is a slope")
 axes.legend()
@@ -156,7 +158,7 @@ print("by finite differences:", ", ".join(f"{name} {slope:.7f}" for name, slope 
 # of the gradient of w₂. This is why all gradients together cost only about as much as a few forward
 # passes, no matter how many weights there are.
 #
-# Look at the red numbers once more. From z₂ to z₁ the gradient is multiplied by w₂ and by one σ′.
+# Look at the orange numbers again. From z₂ to z₁ the gradient is multiplied by w₂ and by one σ′.
 # Its size falls from 0.286 to 0.068, although |w₂| > 1. Each additional layer multiplies the
 # gradient by another such pair of factors. Lesson 3 shows what this leads to.
 

@@ -28,6 +28,7 @@ import numpy as np
 
 import kgrad
 
+plt.style.use(kgrad.figures.looks.STYLE)
 FAST = "KGRAD_FAST" in os.environ  # fewer networks, same claims
 data = kgrad.make_dataset("classification", samples=256, features=20, seed=0)
 
@@ -78,7 +79,7 @@ steps = np.array(depths) - 1  # number of factors between the last hidden layer 
 
 # %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-axes.semilogy(depths, ratios, "o", color="tab:blue", alpha=0.5)
+axes.semilogy(depths, ratios, "o", color="C0", alpha=0.5)
 axes.semilogy(depths, 0.25**steps, "k--", label="1/4 per layer")
 axes.set(
     xlabel="sigmoid layers",

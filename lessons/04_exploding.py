@@ -32,6 +32,7 @@ import tensorflow as tf
 import kgrad
 from kgrad import Probe
 
+plt.style.use(kgrad.figures.looks.STYLE)
 FAST = "KGRAD_FAST" in os.environ  # fewer networks, same claims
 seeds = range(2 if FAST else 8)
 data = kgrad.make_dataset("classification", samples=256, features=20, seed=0)
@@ -63,7 +64,11 @@ figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, marker in (("relu", "o"), ("tanh", "s")):
     axes.semilogy(layers, np.median(kernels[name], axis=0), marker + "-", label=name)
     axes.fill_between(layers, kernels[name].min(axis=0), kernels[name].max(axis=0), alpha=0.2)
-axes.set(xlabel="layer, input → output", ylabel="gradient norm, kernel", title="Before training")
+axes.set(
+    xlabel="layer, input → output",
+    ylabel="gradient norm, kernel",
+    title="Before training: tanh explodes, ReLU's kernels stay level",
+)
 axes.legend()
 plt.show()
 

@@ -29,6 +29,7 @@ import numpy as np
 
 import kgrad
 
+plt.style.use(kgrad.figures.looks.STYLE)
 FAST = "KGRAD_FAST" in os.environ  # fewer epochs, same claims
 EPOCHS = 45 if FAST else 60
 moons = kgrad.make_dataset("moons", samples=512, seed=0)

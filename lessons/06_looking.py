@@ -26,6 +26,8 @@ import numpy as np
 
 import kgrad
 
+plt.style.use(kgrad.figures.looks.STYLE)
+
 data = kgrad.make_dataset("classification", samples=512, features=20, seed=0)
 RATE, STEPS = 0.05, 16  # learning rate; steps per epoch
 
@@ -62,7 +64,9 @@ for layer, one, other in zip(patient.layers, mean, of_twin, strict=True):
 # smallest gradients. This is only a hint, because a healthy layer can also have a small gradient.
 
 # %%
-kgrad.plot_gradient_by_depth(patient, epochs=[0, 10], title="3: depth profile")
+kgrad.plot_gradient_by_depth(
+    patient, epochs=[0, 10], title="3. A profile: where in the network, at two moments"
+)
 
 # %%
 norm = patient.by_layer("l2_norm")[0]
@@ -76,7 +80,7 @@ print(f"output ÷ hidden_1: mean |g| {mean[6] / mean[0]:.1f}, norm {norm[6] / no
 # layer has 420. For every such figure, ask whether it shows the mean or the norm.
 
 # %%
-kgrad.plot_distributions(patient, title="4: distribution", epochs=[0, 10])
+kgrad.plot_distributions(patient, title="4. Distributions: what the mean hides", epochs=[0, 10])
 
 # %%
 zeros, zeros_of_twin = patient.by_layer("zero_fraction")[0], twin.by_layer("zero_fraction")[0]
@@ -93,7 +97,10 @@ print(f"hidden_3, mean |g| without zeros: patient {alive:.4f}, twin {alive_in_tw
 # units are 0.
 
 # %%
-kgrad.plot_flow_graph(kgrad.flow_graph(model, patient, epoch=0), title="5: graph")
+kgrad.plot_flow_graph(
+    kgrad.flow_graph(model, patient, epoch=0),
+    title="5. A graph: the layers, and the way between them",
+)
 
 # %%
 _, plain = trained(dead=15, skip=False)

@@ -30,6 +30,7 @@ import numpy as np
 
 import kgrad
 
+plt.style.use(kgrad.figures.looks.STYLE)
 FAST = "KGRAD_FAST" in os.environ  # fewer networks and epochs, same claims
 EPOCHS, SEEDS = (4, 1) if FAST else (8, 2)
 digits = kgrad.make_dataset("digits")
@@ -76,7 +77,7 @@ for (name, variance), marker in zip(VARIANCES.items(), "sov", strict=True):
     print(f"{name:<6} factor per layer: measured {factors[name]:.3f}, √(σ_w²/2) = ", end="")
     print(f"{np.sqrt(variance / 2):.3f}; layer 30 ÷ layer 1: {signal[29] / signal[0]:.1e}")
 axes.set(xlabel="layer, input → output", ylabel="RMS of the layer's output")
-axes.set(title="Points: measured. Lines: √(σ_w²/2) per layer")
+axes.set(title="Only σ_w² = 2 keeps signals level (lines: theory)")
 axes.legend()
 plt.show()
 
@@ -98,8 +99,8 @@ figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for (name, history), style in zip(histories.items(), ["o--", "v-"], strict=True):
     axes.plot(range(1, EPOCHS + 1), history.logs["loss"][1:], style, label=name)
     print(f"{name:<6} loss after {EPOCHS} epochs: {history.logs['loss'][-1]:.3f}")
-axes.axhline(np.log(10), color="0.5", linewidth=1)
-axes.set(xlabel="epoch", ylabel="loss", title="Thirty ReLU layers (gray: guessing)")
+axes.axhline(np.log(10), color="0.5", linewidth=1, label="guessing")
+axes.set(xlabel="epoch", ylabel="loss", title="Thirty ReLU layers learn with He's variance only")
 axes.legend()
 plt.show()
 
@@ -108,11 +109,10 @@ plt.show()
 # markers) shown separately:
 
 # %%
-kernels, biases = ({name: h["l2_norm"][0, k:60:2] for name, h in histories.items()} for k in (0, 1))
-for name in histories:
-    print(
-        f"{name:<6} kernels from {kernels[name].min():.1e} to {kernels[name].max():.1e}; ", end=""
-    )
+kernels = {name: history["l2_norm"][0, :60:2] for name, history in histories.items()}
+biases = {name: history["l2_norm"][0, 1:60:2] for name, history in histories.items()}
+for name, kernel in kernels.items():
+    print(f"{name:<6} kernels from {kernel.min():.1e} to {kernel.max():.1e}; ", end="")
     print(f"biases, first ÷ last: {biases[name][0] / biases[name][29]:.1e}")
 
 # %% tags=["figure"] jupyter={"source_hidden": true}
@@ -120,7 +120,11 @@ figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, marker in zip(histories, "ov", strict=True):
     (points,) = axes.semilogy(layers, kernels[name], marker, label=name)
     axes.semilogy(layers, biases[name], marker, color=points.get_color(), fillstyle="none")
-axes.set(xlabel="layer, input → output", ylabel="gradient norm", title="Before training")
+axes.set(
+    xlabel="layer, input → output",
+    ylabel="gradient norm",
+    title="Before training: kernels (filled), biases (open)",
+)
 axes.legend()
 plt.show()
 

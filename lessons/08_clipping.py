@@ -29,6 +29,7 @@ import tensorflow as tf
 
 import kgrad
 
+plt.style.use(kgrad.figures.looks.STYLE)
 FAST = "KGRAD_FAST" in os.environ  # fewer networks and steps, same claims
 SEEDS, EPOCHS = (range(1), 8) if FAST else (range(2), 12)
 RATE, LIMIT, T = 5e-4, 30.0, 50
@@ -76,12 +77,17 @@ def norm(history, statistic="l2_norm"):
 
 # %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-for name, color in (("by value", "tab:orange"), ("by norm", "tab:blue")):
+for name, color in (("by value", "C4"), ("by norm", "C0")):
     loss = runs[name][0].logs["loss"][1:].reshape(-1, 16).mean(axis=1)
     axes.semilogy(np.arange(1, EPOCHS + 1), loss, color=color, marker=".", label=f"clipped {name}")
 loss = runs["unclipped"][0].logs["loss"][1:4]
-axes.semilogy(np.arange(1, 4) / 16, loss, "x-", color="tab:red", label="unclipped")
-axes.set(xlabel="epoch (16 steps)", ylabel="loss", ylim=(0.03, 1e4), title="Three runs")
+axes.semilogy(np.arange(1, 4) / 16, loss, "x-", color="C1", label="unclipped")
+axes.set(
+    xlabel="epoch (16 steps)",
+    ylabel="loss",
+    ylim=(0.03, 1e4),
+    title="Clipping by norm learns; without it the loss explodes",
+)
 axes.legend()
 plt.show()
 
@@ -118,7 +124,7 @@ print(f"largest entry of the state: {before:.0f} before, {after:.0e} after")
 clipped = runs["by norm"][0]
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 axes.semilogy(norm(clipped), ".", color="0.6", label="gradient")
-axes.semilogy(norm(clipped, "clipped_l2"), color="tab:blue", label="after clipping by norm")
+axes.semilogy(norm(clipped, "clipped_l2"), color="C0", label="after clipping by norm")
 axes.set(xlabel="step", ylabel="norm", title="Clipping acts often at first, then rarely")
 axes.legend()
 plt.show()

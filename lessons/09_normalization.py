@@ -32,6 +32,7 @@ import numpy as np
 import kgrad
 from kgrad import theory
 
+plt.style.use(kgrad.figures.looks.STYLE)
 FAST = "KGRAD_FAST" in os.environ  # fewer networks, same claims
 data = kgrad.make_dataset("classification", seed=0)
 X, y = data.X[:32], data.y[:32]  # one batch

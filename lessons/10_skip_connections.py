@@ -29,6 +29,7 @@ import numpy as np
 
 import kgrad
 
+plt.style.use(kgrad.figures.looks.STYLE)
 FAST = "KGRAD_FAST" in os.environ  # fewer depths, same claims
 data = kgrad.make_dataset("classification", seed=0)
 KINDS = {"plain": False, "residual": True}
@@ -76,11 +77,15 @@ ratios = {
 # %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for (activation, name), some in ratios.items():
-    color = {"sigmoid": "tab:red", "tanh": "tab:blue"}[activation]
+    color = {"sigmoid": "C1", "tanh": "C0"}[activation]
     line = "-" if KINDS[name] else "--"
     axes.semilogy(depths, some, line, color=color, marker=".", label=f"{activation}, {name}")
     print(f"{activation}, {name}: first ÷ last", *(f"{value:.1e}" for value in some))
-axes.set(xlabel="layers", ylabel="gradient norm, first ÷ last", title="Skip connections and depth")
+axes.set(
+    xlabel="layers",
+    ylabel="gradient norm, first ÷ last",
+    title="With skip connections, depth hardly matters",
+)
 axes.legend()
 plt.show()
 
@@ -108,7 +113,12 @@ figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, marker in zip(KINDS, "os", strict=True):
     axes.plot(depths, losses[name], marker=marker, label=f"tanh, {name}")
     print(f"tanh, {name}: loss after 8 epochs", np.round(losses[name], 3))
-axes.set(xlabel="layers", ylabel="loss after 8 epochs", title="Does depth help?", ylim=(0, None))
+axes.set(
+    xlabel="layers",
+    ylabel="loss after 8 epochs",
+    title="Depth hurts plain networks only",
+    ylim=(0, None),
+)
 axes.legend()
 plt.show()
 

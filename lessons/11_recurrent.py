@@ -21,6 +21,7 @@ import tensorflow as tf
 
 import kgrad
 
+plt.style.use(kgrad.figures.looks.STYLE)
 FAST = "KGRAD_FAST" in os.environ  # fast mode: fewer runs, the same claims
 T, UNITS, FEATURES = 100, 32, 8
 inputs = np.random.default_rng(0).normal(size=(4, T, FEATURES)).astype("float32")
@@ -95,7 +96,7 @@ figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, some in norms.items():
     axes.semilogy(np.exp(np.log(some).mean(axis=0)), color=colors[name], label=name)
 axes.set(xlabel="steps back, T - t", ylabel="‖∂h_T / ∂h_t‖", ylim=(1e-25, 1e3))
-axes.set(title="What is left of a change")
+axes.set(title="Only open gates keep a change for 100 steps")
 axes.legend(fontsize=9)
 plt.show()
 
@@ -136,7 +137,7 @@ figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, loss in losses.items():
     axes.plot(loss, marker=".", color=colors[name], label=name)
 axes.axhline(np.log(2), color="0.5", linestyle=":", label="guessing")
-axes.set(xlabel="epoch", ylabel="loss", title="Remember the first of 100 inputs", ylim=(0, None))
+axes.set(xlabel="epoch", ylabel="loss", title="Remembering the first of 100 inputs", ylim=(0, None))
 axes.legend(fontsize=9)
 plt.show()
 

@@ -21,6 +21,7 @@ import tensorflow as tf
 
 import kgrad
 
+plt.style.use(kgrad.figures.looks.STYLE)
 FAST = "KGRAD_FAST" in os.environ  # fast mode: fewer draws, the same claims
 data = kgrad.make_dataset("classification", seed=0)
 
@@ -57,7 +58,9 @@ for (name, (history, _)), look in zip(runs.items(), ("o", ".", "x--"), strict=Tr
     first = history.by_layer("l2_norm")[1:, 0]
     axes.plot(range(1, 9), first, look, label=name, markersize=12 if look == "o" else 6, mfc="none")
 axes.set(
-    xlabel="samples seen ÷ 128", ylabel="gradient norm, hidden_1", title="One epoch, three ways"
+    xlabel="samples seen ÷ 128",
+    ylabel="gradient norm, hidden_1",
+    title="Accumulation equals a large batch",
 )
 axes.legend()
 plt.show()
@@ -107,7 +110,7 @@ noise = np.array(noise) / np.linalg.norm(everything)
 
 # %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-axes.loglog(pieces, noise, "o", color="tab:blue", label="measured")
+axes.loglog(pieces, noise, "o", color="C0", label="measured")
 axes.loglog(pieces, noise[0] / np.sqrt(pieces), "k--", label="1/√k")
 axes.set(xlabel="number of averaged batches of 32, k", ylabel="noise ÷ gradient norm")
 axes.set(title="Averaging reduces the noise", xticks=pieces, xticklabels=pieces)

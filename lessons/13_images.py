@@ -20,6 +20,7 @@ import numpy as np
 
 import kgrad
 
+plt.style.use(kgrad.figures.looks.STYLE)
 FAST = "KGRAD_FAST" in os.environ  # fast mode: fewer epochs, the same claims
 IMAGES = "digits"  # or "cifar10", for which Keras downloads 170 MB
 
@@ -83,7 +84,8 @@ runs = {"plain": train(False), "residual": train(True)}
 
 # %%
 kgrad.plot_gradients(
-    {name: history for name, (history, _) in runs.items()}, title="Twenty convolutions, Glorot"
+    {name: history for name, (history, _) in runs.items()},
+    title="Twenty convolutions, plain and residual, Glorot",
 )
 
 # %%
@@ -112,7 +114,11 @@ for name, values in (("He", he), ("Glorot", glorot)):
     axes.semilogy(np.arange(1, 22), values, marker=".", label=f"plain, {name}")
 axes.semilogy(np.arange(1, 22), norms(True)[0], marker=".", label="residual, Glorot")
 axes.semilogy(np.arange(1, 22), he * 2.0**-10, "k--", label="He × (1/√2)²⁰")
-axes.set(xlabel="convolution, input → output", ylabel="gradient norm", title="Before training")
+axes.set(
+    xlabel="convolution, input → output",
+    ylabel="gradient norm",
+    title="Before training: a thousandth with Glorot",
+)
 axes.set(ylim=(1e-5, 1e4), xticks=range(1, 22, 5))
 axes.legend(ncols=2, fontsize=9)
 plt.show()

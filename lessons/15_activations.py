@@ -19,6 +19,7 @@ import numpy as np
 
 import kgrad
 
+plt.style.use(kgrad.figures.looks.STYLE)
 FAST = "KGRAD_FAST" in os.environ  # fast mode: fewer seeds, only three of six trained
 DEPTH = 20
 data = kgrad.make_dataset("digits", 1024)
@@ -150,7 +151,7 @@ left = {name: np.mean([what_is_left(name, seed) for seed in seeds]) for name in 
 # %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name in trained:
-    axes.semilogx(left[name], losses["its own start for each"][name], "o", color="tab:blue")
+    axes.semilogx(left[name], losses["its own start for each"][name], "o", color="C0")
     axes.annotate(
         name,
         (left[name], losses["its own start for each"][name]),

@@ -20,6 +20,7 @@ import numpy as np
 
 import kgrad
 
+plt.style.use(kgrad.figures.looks.STYLE)
 FAST = "KGRAD_FAST" in os.environ  # fast mode: a coarser grid, the same claims
 phi = kgrad.theory.activation("tanh")
 data = kgrad.make_dataset("digits", 1024)
@@ -88,7 +89,7 @@ axes.axhline(0, color="gray", linewidth=0.8)
 axes.set(
     xlabel="$σ_w^2$",
     ylabel="decades per layer, toward the input",
-    title="How |δ| changes per layer",
+    title="Only on the edge |δ| keeps its size",
 )
 axes.legend()
 plt.show()
@@ -120,10 +121,10 @@ limit = [row.trainable for row in kgrad.theory.trainable_depths(phi, [(s, BIAS) 
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 y, x = zip(*accuracy, strict=True)
 squares = axes.scatter(x, y, c=list(accuracy.values()), s=330, marker="s", vmin=0, vmax=0.8)
-axes.plot(fine, limit, "k-", label="six $ξ_c$")
+axes.plot(fine, limit, "k-", label="6 × depth scale $ξ_c$")
 axes.set(yscale="log", ylim=(3.5, 70), yticks=depths, yticklabels=depths, xlim=(0.1, 5.5))
 axes.minorticks_off()
-axes.set(xlabel="$σ_w^2$", ylabel="hidden layers", title="What can be trained")
+axes.set(xlabel="$σ_w^2$", ylabel="hidden layers", title="Deep networks train near the edge only")
 figure.colorbar(squares, label="accuracy after 4 epochs")
 axes.legend(loc="upper right")
 plt.show()

@@ -21,6 +21,7 @@ from keras import layers
 
 import kgrad
 
+plt.style.use(kgrad.figures.looks.STYLE)
 FAST = "KGRAD_FAST" in os.environ  # fast mode: fewer and smaller networks, the same claims
 WORDS, LENGTH, WIDTH = 10, 8, 32
 X = np.random.default_rng(0).integers(WORDS, size=(2048, LENGTH))
@@ -66,7 +67,7 @@ def transformer(kind, blocks, seed):
 # %%
 depths = [2, 8] if FAST else [2, 4, 8, 16]
 seeds = range(2 if FAST else 3)
-colors = {"post-norm": "tab:orange", "pre-norm": "tab:blue"}
+colors = {"post-norm": "C4", "pre-norm": "C0"}
 
 
 def gradient_by_block(kind, blocks, seed):
@@ -86,7 +87,11 @@ figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for kind, color in colors.items():
     axes.loglog(depths, last[kind], "o-", color=color, label=kind)
 axes.loglog(depths, last["pre-norm"][0] * np.sqrt(2 / np.array(depths)), "k:", label="1/√blocks")
-axes.set(xlabel="blocks", ylabel="gradient norm, last block", title="Before training")
+axes.set(
+    xlabel="blocks",
+    ylabel="gradient norm, last block",
+    title="The deeper, the smaller with pre-norm only",
+)
 axes.set(xticks=depths, xticklabels=depths)
 axes.set(yticks=[0.4, 0.6, 0.8, 1, 1.2], yticklabels=["0.4", "0.6", "0.8", "1", "1.2"])
 axes.minorticks_off()
@@ -98,7 +103,10 @@ figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for kind, color in colors.items():
     axes.plot(range(1, depths[-1] + 1), profiles[kind, depths[-1]], "o-", color=color, label=kind)
 axes.set(
-    xlabel="block", ylabel="gradient norm", title=f"{depths[-1]} blocks, before training", ylim=0
+    xlabel="block",
+    ylabel="gradient norm",
+    title=f"{depths[-1]} blocks: post-norm falls to the input, pre-norm rises",
+    ylim=0,
 )
 axes.legend()
 plt.show()

@@ -16,6 +16,8 @@ import numpy as np
 
 import kgrad
 
+plt.style.use(kgrad.figures.looks.STYLE)
+
 EPOCHS = 6
 data = kgrad.make_dataset("classification", 512)
 X, y = data.X, data.y
@@ -87,8 +89,10 @@ for name, diagnosis in diagnoses.items():
 
 # %%
 trials = {
-    "A": kgrad.try_remedies(broken["A"], X, y, EPOCHS, remedies=diagnoses["A"]),
-    "B": kgrad.try_remedies(broken["B"], X, y, EPOCHS, remedies=["clipping", "learning_rate"]),
+    "A": kgrad.try_remedies(broken["A"], X, y, EPOCHS, remedies=diagnoses["A"], seconds=600),
+    "B": kgrad.try_remedies(
+        broken["B"], X, y, EPOCHS, remedies=["clipping", "learning_rate"], seconds=600
+    ),
 }
 for name, tried in trials.items():
     for trial in tried:

@@ -19,6 +19,8 @@ import tensorflow as tf
 
 import kgrad
 
+plt.style.use(kgrad.figures.looks.STYLE)
+
 DRAWS, SAMPLES, LAYERS, UNITS = 1000, 100, 5, 10
 SIZES = [(UNITS, UNITS)] * (LAYERS - 1) + [(UNITS, 1)]  # (inputs, outputs) of each layer
 

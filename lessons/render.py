@@ -1,7 +1,8 @@
 """Run lessons and write their pages (all: `make lessons`; some: `lessons/render.py 03 07`).
 
-Each lesson runs as a notebook. The result is a Markdown page with figures in docs/lessons, for
-GitHub. Each Markdown page becomes one HTML file in build/lessons, which opens without a network.
+Each lesson runs as a notebook. The results are that notebook, with its outputs and a first cell
+that installs kgrad, and a Markdown page with figures, in docs/lessons. Each Markdown page becomes
+one HTML file in build/lessons, which opens without a network.
 """
 
 import argparse
@@ -16,11 +17,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from copy import deepcopy
 from html import escape
 from io import BytesIO
 from pathlib import Path
 
 import jupytext
+import nbformat
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from latex2mathml.converter import convert
@@ -50,13 +53,24 @@ FIRST_CELL = re.compile(  # spaces for line breaks
 PARTS = ("Start here", "What goes wrong", "What helps", "Theory", "Practice")
 PICTURE = re.compile(r"!\[[^]]*\]\(\S+\)")
 NUMBERED = "[0-9][0-9]_*"
-DPI = 110  # 6 inches are 660 pixels: sharp on a phone, and small enough to commit
-WIDE = 700  # pixels; the labels of wider figures are too small when a phone shrinks them
+DENSITY = 2  # pixels of a figure per pixel of a page: sharp on a projector and a phone
+DPI = 110 * DENSITY
+WIDE = 700  # pixels of a page; the labels of wider figures are too small when a phone shrinks them
 SECONDS_PER_CELL = 600
 # A lesson links a drawing from its own folder, so that Jupyter shows it; its page has it closer by.
 FROM_LESSON, FROM_PAGE = "](../docs/lessons/figures/", "](figures/"
 # Tags of cells whose code a reader opens on demand.
 FOLDED = {"figure": "The code of the figure", "checks": "The checks"}
+INSTALL = """\
+# kgrad is on no package index: it is installed from the clone that this notebook lies in.
+# In Colab, put the repository's address here: "kgrad[tensorflow] @ git+https://…"
+SOURCE = "../..[tensorflow]"
+
+import importlib.util
+
+if importlib.util.find_spec("kgrad") is None:
+    %pip install --quiet "{SOURCE}"
+"""
 
 
 class LessonError(Exception):
@@ -124,6 +138,47 @@ def without_short_settings(source: str) -> str:
         )
 
 
+def as_notebook(notebook: NotebookNode) -> str:
+    """Return the lesson with its outputs as an .ipynb file, with a first cell that installs kgrad.
+
+    Nothing in it depends on when and where it was run, so that equal results are equal files.
+    """
+    notebook = nbformat.from_dict(deepcopy(notebook))
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(INSTALL.rstrip(), execution_count=0))
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "markdown":
+            attach_drawings(cell)
+        elif number:
+            cell.source = without_short_settings(cell.source)
+        if cell.cell_type == "code":
+            cell.outputs = [one for one in cell.outputs if one.get("name") != "stderr"]
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                png = small(base64.b64decode(output.data["image/png"]))
+                output.data["image/png"] = base64.b64encode(png).decode()
+                width, height = Image.open(BytesIO(png)).size
+                size = {"width": width // DENSITY, "height": height // DENSITY}
+                output.metadata["image/png"] = size
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    return nbformat.writes(notebook) + "\n"
+
+
+def attach_drawings(cell: NotebookNode) -> None:
+    """Put the drawings that a cell links into the cell, for places such as Colab."""
+    for name in re.findall(rf"{re.escape(FROM_LESSON)}([^)]+)\)", cell.source):
+        drawing = ROOT / "docs" / "lessons" / "figures" / name
+        kind, _ = mimetypes.guess_type(name)
+        content = base64.b64encode(drawing.read_bytes()).decode()
+        cell.setdefault("attachments", {})[name] = {kind: content}
+    cell.source = cell.source.replace(FROM_LESSON, "](attachment:")
+
+
 def as_markdown(notebook: NotebookNode, name: str) -> tuple[str, dict[str, bytes]]:
     """Return the Markdown page, and its figures by file name."""
     figures: dict[str, bytes] = {}
@@ -150,7 +205,10 @@ def as_markdown(notebook: NotebookNode, name: str) -> tuple[str, dict[str, bytes
         if "solution" in tags:
             shown = ["<details><summary>The code</summary>", *shown, "</details>"]
         parts += shown
-    links = f"[All lessons](README.md) · [this lesson as a script](../../lessons/{name}.py)"
+    links = (
+        f"[All lessons](README.md) · this lesson as [a notebook]({name}.ipynb) and as "
+        f"[a script](../../lessons/{name}.py)"
+    )
     return "\n\n".join([*parts, "---", links]) + "\n", figures
 
 
@@ -160,7 +218,8 @@ def write_page(lesson: Path, pages: Path) -> None:
         if cell.cell_type == "markdown":
             # Finds bad formulas and missing drawings before the long run.
             as_html(cell.source.replace(FROM_LESSON, FROM_PAGE), pages, pages)
-    page, figures = as_markdown(execute(lesson), lesson.stem)
+    notebook = execute(lesson)
+    page, figures = as_markdown(notebook, lesson.stem)
     folder = pages / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob(f"{lesson.stem}_*.png"):
@@ -168,6 +227,7 @@ def write_page(lesson: Path, pages: Path) -> None:
     for file, picture in figures.items():
         (folder / file).write_bytes(picture)
     (pages / f"{lesson.stem}.md").write_text(page, encoding="utf-8")
+    (pages / f"{lesson.stem}.ipynb").write_text(as_notebook(notebook), encoding="utf-8")
 
 
 def table_of_lessons(lessons: list[Path]) -> str:
@@ -245,8 +305,11 @@ def as_html(text: str, pages: Path, build: Path) -> str:
             picture = (pages / str(source)).read_bytes()
             kind, _ = mimetypes.guess_type(str(source))
             token.attrSet("src", f"data:{kind};base64,{base64.b64encode(picture).decode()}")
-            if kind == "image/png" and Image.open(BytesIO(picture)).width > WIDE:
-                token.attrSet("class", "wide")
+            if kind == "image/png":
+                width = Image.open(BytesIO(picture)).width // DENSITY
+                token.attrSet("width", str(width))
+                if width > WIDE:
+                    token.attrSet("class", "wide")
         if target is not None and not re.match(r"#|\w+:", str(target)):
             path, mark, place = str(target).partition("#")
             if "/" not in path and path.endswith(".md"):

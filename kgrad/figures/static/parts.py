@@ -32,6 +32,7 @@ WIDTH = 10.0  # inches; with the sizes below, text is legible if a figure is 400
 STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.titlelocation": "center",  # whatever style is in use
     "font.size": 13,
     "axes.titlesize": 14,
     "axes.labelsize": 13,
