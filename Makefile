@@ -62,6 +62,7 @@ diagnosis: $(READY)
 # Redraws the figures of docs/ and prints the numbers in its pages.
 docs: $(READY) .venv-jax-torch/ready
 	$(BIN)/python docs/reference.py
+	$(BIN)/python docs/lesson_ideas.py
 	$(BIN)/python docs/gallery.py
 	$(BIN)/python docs/readme_figure.py
 	$(BIN)/python docs/make_figures.py
@@ -109,4 +110,4 @@ $(READY): pyproject.toml constraints.txt
 	$(create_environment)
 
 clean:
-	rm -rf .venv .venv-jax-torch .venv-oldest gradient_output build *.egg-info
+	rm -rf .venv .venv-jax-torch .venv-oldest gradient_output* build *.egg-info

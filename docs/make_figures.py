@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 import kgrad
 from kgrad import theory
 from kgrad.experiments import PRESETS, Experiment, prepare, replicates, run_experiment
+from kgrad.figures.looks import SERIES, STYLE
 from kgrad.records.summary import summarize
 from kgrad.theory.depths import depth_table, trainable_depths
 
@@ -62,8 +63,7 @@ def lines(
     """Draw a small figure of labeled lines; `axes` is passed to `Axes.set`."""
     figure, ax = plt.subplots(figsize=(7, 4.2), layout="constrained")
     styles = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]
-    colors = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(series)))
-    for (label, (x, y)), style, color in zip(series.items(), styles, colors, strict=False):
+    for (label, (x, y)), style, color in zip(series.items(), styles, SERIES, strict=False):
         # With markers, because a point between two NaN has no line.
         ax.plot(x, y, ".", label=label, linestyle=style, color=color, linewidth=2, markersize=7)
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel, **axes)
@@ -89,10 +89,10 @@ def activations() -> None:
         rows,
     )
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
-    for ax, curves, label in zip(axes, (values, slopes), ("φ(h)", "φ′(h)"), strict=True):
-        colors = plt.get_cmap("viridis")(np.linspace(0, 0.85, 4))
+    titles = "Activations φ(h)", "Their slopes φ′(h): small where a unit saturates"
+    for ax, curves, label in zip(axes, (values, slopes), titles, strict=True):
         for (name, (h, y)), style, color in zip(
-            curves.items(), ("-", "--", "-.", ":"), colors, strict=True
+            curves.items(), ("-", "--", "-.", ":"), SERIES, strict=False
         ):
             ax.plot(h, y, style, label=name, color=color, linewidth=2)
         ax.set(xlabel="pre-activation h", title=label, ylim=(-1.2, 2.0))
@@ -140,7 +140,12 @@ def presets() -> None:
         kgrad.plot_gradients(histories, title="Vanishing, healthy, and two forms of exploding"),
     )
     loss = {name: (h.epochs, h.logs["loss"]) for name, h in histories.items()}
-    save("losses", lines("Loss", "epoch", "binary cross-entropy", loss, yscale="log"))
+    save(
+        "losses",
+        lines(
+            "Only the healthy network learns", "epoch", "binary cross-entropy", loss, yscale="log"
+        ),
+    )
 
 
 def depth() -> None:
@@ -202,7 +207,7 @@ def mitigation(name: str, title: str, cases: dict[str, Experiment]) -> None:
 def initialization() -> None:
     mitigation(
         "initialization",
-        "Initialization",
+        "Before training: an initializer that fits keeps gradients level",
         {
             f"{activation}, {initializer}": Experiment(
                 activation=activation, weight_initializer=initializer
@@ -381,6 +386,7 @@ def phases() -> None:
 
 
 if __name__ == "__main__":
+    plt.style.use(STYLE)
     for make in (
         activations, presets, depth, weight_scale, initialization, activation_choice, clipping,
         normalization, skip_connections, recurrence, predictions, phases,

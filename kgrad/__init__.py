@@ -26,6 +26,7 @@ from typing import Any
 import lazy_loader
 
 from kgrad.records.deprecations import OldModules, old_name
+from kgrad.records.notebook import shown_by
 from kgrad.records.requirements import saying_what_to_install
 
 # Keras takes seconds to import: a name's module is imported when the name is first used.
@@ -62,6 +63,15 @@ _OLD_MODULES: dict[str, tuple[str, dict[str, str]]] = {
 }
 _OLD_NAMES = {"compare_gradients": "plot_gradients"}
 sys.meta_path.append(OldModules(_OLD_MODULES))
+
+
+def _html(result: Any) -> str:
+    from kgrad.apps.notebook import html  # draws, so it imports matplotlib
+
+    return html(result)
+
+
+shown_by(_html)
 
 
 def __getattr__(name: str) -> Any:

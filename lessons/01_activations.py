@@ -1,6 +1,18 @@
 # %% [markdown]
 # # 1. Activation functions: slope and saturation
 #
+# **Part:** Start here · **Level:** basic
+#
+# **The idea.** Walk along the curve of an activation function as along a hillside. On a slope, a
+# small step changes your height; on flat ground it does not. A gradient asks just this of every
+# unit: how much does your output change if your input changes a little? A unit on flat ground
+# answers "hardly" or "not at all", and so it passes hardly any of the gradient, or nothing, on to
+# the layers below.
+#
+# ![Two curves drawn as hillsides. The sigmoid is flat on the left and on the right, with a slope in
+# between; a person stands on its flat left end. ReLU is flat on the left and a straight slope on
+# the right, where another person stands.](../docs/lessons/figures/01_idea.svg)
+#
 # **Question.** In the backward pass, the gradient is multiplied by the slope of every activation
 # function that it passes through. How large are these slopes, and for which inputs are they close
 # to zero?
@@ -44,7 +56,7 @@ ends = {}  # first and last z at which the function is not saturated
 for name, (_, slope) in curves.items():
     ends[name] = z[np.abs(slope) >= 0.01 * np.abs(slope).max()][[0, -1]]
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, panels = plt.subplots(4, 2, figsize=(6, 8), sharex=True, sharey=True, layout="constrained")
 for (name, (a, slope)), axes in zip(curves.items(), panels.flat, strict=True):
     axes.plot(z, a, color="0.45", linestyle="--", label="φ(z)")
@@ -75,6 +87,7 @@ scales = np.geomspace(0.1, 30, 12)
 SHOWN = {"sigmoid": "o", "tanh": "s", "gelu": "D", "relu": "^"}
 draws = np.random.default_rng(0).standard_normal(100_000)
 
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 passed = {}
 for name, marker in SHOWN.items():
@@ -88,6 +101,8 @@ axes.set(xlabel="standard deviation σ of the inputs z", ylabel="share of the si
 axes.set(title="Points: measured. Lines: computed by integration")
 axes.legend(loc="lower left")
 plt.show()
+
+# %%
 for name, shares in passed.items():
     print(f"{name:<10} passes {shares[0]:.3f} at σ = 0.1 and {shares[-1]:.3f} at σ = 30")
 
@@ -125,7 +140,7 @@ for name, shares in passed.items():
 # saturates at half the distance from 0. For wider inputs both pass less, while ReLU always passes
 # the same share. Leaky ReLU is flat nowhere.
 
-# %%
+# %% tags=["checks"] jupyter={"source_hidden": true}
 slope_at_5 = {name: curves[name][1][np.searchsorted(z, 5)] for name in NAMES}
 assert slope_at_5["tanh"] < 0.001 < slope_at_5["sigmoid"] < 0.01 and slope_at_5["relu"] == 1
 assert np.allclose([curves["sigmoid"][1].max(), curves["tanh"][1].max()], [0.25, 1])

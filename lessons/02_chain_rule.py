@@ -1,6 +1,19 @@
 # %% [markdown]
 # # 2. The chain rule: a backward pass by hand
 #
+# **Part:** Start here · **Level:** basic · **After:** lesson 1
+#
+# **The idea.** When the first gear turns once, the second makes half a turn, and the third makes
+# three times as many turns as the second. The last gear turns by the product of these factors. For
+# small changes, the network of this lesson is such a chain from each weight to the loss, and the
+# product is the gradient. The backward pass multiplies from the loss on, because all chains end
+# with the same factors.
+#
+# ![Three gears in a row with 12, 24 and 8 teeth. While the first one, called weight, makes one
+# turn, the second makes half a turn (times ½), and the third, called loss, one and a half (times
+# 3). An arrow from right to left says: the backward pass multiplies 3 × ½ =
+# 1½.](../docs/lessons/figures/02_idea.svg)
+#
 # **Question.** What does a backward pass compute? Can we compute the same numbers by hand as
 # TensorFlow does?
 #
@@ -62,6 +75,7 @@ for name, slope in gradient.items():
 local = ["w₁", f"σ′ = {a1 * (1 - a1):.3f}", f"w₂ = {start['w2']}", f"σ′ = {a2 * (1 - a2):.3f}"]
 local.append(f"2(a₂−y)\n= {nodes['a₂'][1]:.3f}")
 
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
 for i, (name, pair) in enumerate({"x": (x, None), **nodes, "L": (L, 1.0)}.items()):
     axes.text(i, 0, name, fontsize=17, ha="center", va="center")
@@ -114,7 +128,7 @@ path = np.linspace(-4, 6, 101)
 losses = [loss_at("w1", w) for w in path]
 near = start["w1"] + np.array([-2.5, 2.5])
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 axes.plot(path, losses, color="tab:blue", label="loss as w₁ varies")
 axes.plot(near, L + gradient["w1"] * (near - start["w1"]), "k--", label="slope from the chain rule")
@@ -122,6 +136,7 @@ axes.set(xlabel="w₁", ylabel="loss L", title="The gradient is a slope")
 axes.legend()
 plt.show()
 
+# %%
 h = 1e-4
 nudged = {k: (loss_at(k, v + h) - loss_at(k, v - h)) / (2 * h) for k, v in start.items()}
 print("by finite differences:", ", ".join(f"{name} {slope:.7f}" for name, slope in nudged.items()))
@@ -151,7 +166,7 @@ print("by finite differences:", ", ".join(f"{name} {slope:.7f}" for name, slope 
 # Four methods give the same numbers: by hand, TensorFlow, kgrad, and finite differences. The first
 # weight gets the smaller gradient.
 
-# %%
+# %% tags=["checks"] jupyter={"source_hidden": true}
 numbers = np.array(list(gradient.values()))
 assert np.allclose(numbers, tensorflow) and np.allclose(np.abs(numbers), measured)
 assert np.allclose(numbers, list(nudged.values()), rtol=1e-6)

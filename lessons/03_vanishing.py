@@ -1,6 +1,17 @@
 # %% [markdown]
 # # 3. Vanishing gradients: at most a quarter per layer
 #
+# **Part:** Start here · **Level:** basic · **After:** lesson 2
+#
+# **The idea.** A message goes down a line of people, and each of them repeats it at no more than a
+# quarter of the volume. Nobody makes a mistake, but after a few people there is nothing to hear. In
+# the network of this lesson, the message is the gradient. It starts at the last layer, and the
+# first layer hears it last.
+#
+# ![Bars for six layers. The bar of the last layer, on the right, has height 1. To the left, each
+# bar is a quarter of its neighbor: ¼, 1/16, 1/64, and then too low to be seen. An arrow points from
+# the last layer to the first.](../docs/lessons/figures/03_idea.svg)
+#
 # **Question.** In a deep sigmoid network all hidden layers have the same form. How much smaller is
 # the gradient of the first layer than that of the last, and what determines this ratio?
 #
@@ -65,7 +76,7 @@ def first_to_last(depth, seed, **ingredients):
 ratios = np.array([[first_to_last(depth, seed) for seed in seeds] for depth in depths])
 steps = np.array(depths) - 1  # number of factors between the last hidden layer and the first
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 axes.semilogy(depths, ratios, "o", color="tab:blue", alpha=0.5)
 axes.semilogy(depths, 0.25**steps, "k--", label="1/4 per layer")
@@ -77,6 +88,7 @@ axes.set(
 axes.legend()
 plt.show()
 
+# %%
 factor = np.exp(np.polyfit(steps, np.log(ratios).mean(axis=1), 1)[0])
 print(f"fitted factor per layer: {factor:.3f}")
 
@@ -110,7 +122,7 @@ print(f"factor per layer: measured {factor:.3f}, theory {expected:.3f}, bound 0.
 # The code below checks the claims of this lesson. If one of them stops holding, this page fails to
 # build.
 
-# %%
+# %% tags=["checks"] jupyter={"source_hidden": true}
 assert ratio < 1e-4
 assert abs(factor / expected - 1) < 0.1
 assert expected < 0.25

@@ -1,6 +1,18 @@
 # %% [markdown]
 # # 4. Exploding gradients: two patterns, then an overflow
 #
+# **Part:** What goes wrong · **Level:** basic · **After:** lesson 3
+#
+# **The idea.** Fold a sheet of paper in half, again and again. A fold only doubles the thickness,
+# but after 42 folds the stack would reach the moon. If the weights are too large, every layer
+# multiplies the signal that travels back from the loss in the same way. Each factor looks harmless,
+# but their product is enormous.
+#
+# ![Bars for six layers. The bar of the last layer, on the right, is low and has the number 1. To
+# the left, each bar is three times as high as its neighbor: 3, 9, 27. The bars of 81 and 243 leave
+# the picture at the top. An arrow points from the last layer to the
+# first.](../docs/lessons/figures/04_idea.svg)
+#
 # **Question.** If the weights are too large, gradients grow on their way back to the input. Does
 # the first layer then have the largest gradient? And what happens in the first steps of training?
 #
@@ -46,7 +58,7 @@ for name in STDDEV:
     norms = np.array([history["l2_norm"][0, :20] for history in runs])
     kernels[name], biases[name] = norms[:, ::2], norms[:, 1::2]
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, marker in (("relu", "o"), ("tanh", "s")):
     axes.semilogy(layers, np.median(kernels[name], axis=0), marker + "-", label=name)
@@ -55,6 +67,7 @@ axes.set(xlabel="layer, input → output", ylabel="gradient norm, kernel", title
 axes.legend()
 plt.show()
 
+# %%
 for name in STDDEV:
     kernel, bias = (np.median(norms[name][:, 0] / norms[name][:, 9]) for norms in (kernels, biases))
     print(f"{name}, layer 1 ÷ layer 10: kernels {kernel:.3g}, biases {bias:.3g}")
@@ -73,6 +86,7 @@ model = network("relu")
 activations = keras.Model(model.input, [layer.output for layer in model.layers[:10]])(data.X)
 coming_in = [np.sqrt(np.mean(np.square(a))) for a in activations]
 
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 axes.semilogy(layers, coming_in, "s-", color="C2", label="input from below: a")
 axes.semilogy(layers, biases["relu"][0], "v-", color="C3", label="signal from above: δ (bias)")
@@ -81,6 +95,7 @@ axes.set(xlabel="layer, input → output", ylabel="size", title="ReLU: two slope
 axes.legend()
 plt.show()
 
+# %%
 up = (coming_in[9] / coming_in[0]) ** (1 / 9)
 down = {name: np.exp(np.log(one[:, 0] / one[:, 9]).mean() / 9) for name, one in biases.items()}
 print(f"growth of δ per layer, measured: ReLU {down['relu']:.2f}, tanh {down['tanh']:.2f}")
@@ -149,7 +164,7 @@ kgrad.visualize_gradients(histories["relu"], "ReLU, weights from N(0, 0.5²): ei
 # In both networks δ grows as theory predicts. ReLU overflows within eight steps, and tanh does not.
 # The products in the last formula are the same in all layers.
 
-# %%
+# %% tags=["checks"] jupyter={"source_hidden": true}
 with tf.GradientTape() as tape:
     loss = keras.ops.mean(keras.losses.binary_crossentropy(data.y, model(data.X)))
 matrices = [layer.kernel for layer in model.layers[1:]]

@@ -1,6 +1,17 @@
 # %% [markdown]
 # # 5. Effect on training: early layers that do not learn
 #
+# **Part:** What goes wrong · **Level:** basic · **After:** lesson 3
+#
+# **The idea.** On a long production line, only the last workers hear the customer's complaint
+# clearly. To the first workers it is a whisper, so they go on almost as before. The last ones do
+# what they can, but they cannot bring back what was lost at the start of the line. If gradients
+# vanish, the early layers of a network are these first workers.
+#
+# ![A row of six layers with faces. The loss, on the right, sends back a wedge that becomes thinner
+# from layer to layer. The last two layers are awake and smile. The first four layers are
+# asleep.](../docs/lessons/figures/05_idea.svg)
+#
 # **Question.** A vanishing gradient is a very small number. What does the network lose because of
 # it?
 #
@@ -48,7 +59,7 @@ _, relu = trained(6, "relu")
 losses = {f"sigmoid, {d} layers": h.logs["loss"] for d, h in zip(depths, histories, strict=True)}
 losses["ReLU, 6 layers"] = relu.logs["loss"]
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for (name, loss), style in zip(losses.items(), ["-", "--", "-.", ":"], strict=True):
     axes.plot(range(1, EPOCHS + 1), loss[1:], style, linewidth=2, label=name)
@@ -64,11 +75,14 @@ plt.show()
 # %%
 sigmoid = histories[-1]
 moved = {}
-figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-for name, history, marker in (("sigmoid", sigmoid, "o-"), ("ReLU", relu, "^-")):
+for name, history in (("sigmoid", sigmoid), ("ReLU", relu)):
     moved[name] = history["update_l2"][1, ::2] / history["weight_l2"][0, ::2]  # ::2 are kernels
-    axes.semilogy(range(1, 8), moved[name], marker, label=f"{name}, 6 layers")
     print(f"{name}: ‖ΔW‖/‖W‖ in layer 1 {moved[name][0]:.1e}, in the output {moved[name][6]:.1e}")
+
+# %% tags=["figure"] jupyter={"source_hidden": true}
+figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+for (name, change), marker in zip(moved.items(), ("o-", "^-"), strict=True):
+    axes.semilogy(range(1, 8), change, marker, label=f"{name}, 6 layers")
 axes.set(xlabel="layer, input → output (7)", ylabel="‖ΔW‖/‖W‖ in the first epoch")
 axes.set(title="Relative change of each layer")
 axes.legend()
@@ -136,7 +150,7 @@ print(f"            layer 1 {spread[0]:.3f}, layer 6 {spread[5]:.5f}")
 # Two sigmoid layers learn the task, four learn it late, and six do not learn it. Six ReLU layers
 # do. Freezing five layers matters only in the ReLU network.
 
-# %%
+# %% tags=["checks"] jupyter={"source_hidden": true}
 final = {name: loss[-1] for name, loss in losses.items()}
 assert final["sigmoid, 2 layers"] < 0.35 and final["sigmoid, 6 layers"] > 0.65
 assert losses["sigmoid, 4 layers"][10] > 0.65 and final["sigmoid, 4 layers"] < 0.45

@@ -1,6 +1,17 @@
 # %% [markdown]
 # # 6. Looking at gradient flow: five figures, and what each one hides
 #
+# **Part:** What goes wrong · **Level:** basic · **After:** lessons 3 and 4
+#
+# **The idea.** An architect draws a house as a floor plan, as a view from the street, and as a cut
+# through the middle. None of these drawings is wrong, and none shows everything. It is the same
+# with gradients: choose the drawing that can show what you are looking for, and know what it hides.
+#
+# ![The same small set of gradients, drawn in six ways: as numbers, as lines over time, as a
+# heatmap, as a depth profile, as a distribution with a bar for the zeros, and as a graph of layers
+# with a path around one of them. One of the four layers is marked; its gradients are the
+# smallest.](../docs/lessons/figures/06_idea.svg)
+#
 # **Question.** The same gradients can be drawn as lines, as a heatmap, against depth, as a
 # distribution, or as a graph. Which figure answers which question?
 #
@@ -105,6 +116,7 @@ for name, history in (("with skip connections", patient), ("without", plain)):
 walked = RATE * STEPS * patient["l2_norm"][1:, ::2]
 straight = (patient["update_l2"][1:, ::2] / walked).mean(axis=1)
 
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 axes.plot(range(1, 11), straight, "o-", label="mean over the kernels")
 axes.axhline(STEPS**-0.5, color="black", linestyle="--", label="steps in random directions")
@@ -112,6 +124,8 @@ axes.set(xlabel="epoch", ylabel="distance moved ÷ length of all steps", ylim=(0
 axes.set(title="Magnitudes hide that steps cancel each other")
 axes.legend()
 plt.show()
+
+# %%
 print(f"distance ÷ length: {straight[0]:.2f} in epoch 1, {straight[-1]:.2f} in epoch 10")
 
 # %% [markdown]
@@ -147,7 +161,7 @@ print(f"distance ÷ length: {straight[0]:.2f} in epoch 1, {straight[-1]:.2f} in 
 # The damaged layer has a small mean, but its other entries are not small. Mean and norm disagree
 # about the output layer. The skip connections help the layers below. Late steps cancel each other.
 
-# %%
+# %% tags=["checks"] jupyter={"source_hidden": true}
 assert mean[2] < 0.5 * of_twin[2] and zeros[2] > 0.6 > 2 * zeros_of_twin[2]
 assert 0.5 < alive / alive_in_twin < 2
 assert mean[6] / mean[0] > 3 * norm[6] / norm[0]

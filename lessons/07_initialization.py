@@ -1,6 +1,18 @@
 # %% [markdown]
 # # 7. Initialization: choosing the variance of the weights
 #
+# **Part:** What helps · **Level:** intermediate · **After:** lesson 3
+#
+# **The idea.** The more singers a choir has, the softer each of them has to sing if the choir is to
+# sound as loud as before. A unit of a network adds up one number from each of its inputs, and the
+# same holds for its weights: the more inputs there are, the smaller the weights should be. If they
+# are a little too small or too large, this repeats itself from layer to layer, and a deep network
+# of ReLU layers fades to silence or grows to a roar.
+#
+# ![Two units that add up their inputs. The left one has 4 inputs and weights of size 1. The right
+# one has 16 inputs and weights of size ½. The arrows that leave the two units are equally
+# thick.](../docs/lessons/figures/07_idea.svg)
+#
 # **Question.** How large should the weights be at the start? Xavier's answer and He's answer differ
 # by a factor of √2 in the standard deviation of the weights. Does that matter?
 #
@@ -52,7 +64,7 @@ signals = {
 }
 factors = {name: (signal[29] / signal[0]) ** (1 / 29) for name, signal in signals.items()}
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 layers = np.arange(1, 31)
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for (name, variance), marker in zip(VARIANCES.items(), "sov", strict=True):
@@ -81,7 +93,7 @@ histories = {
     for name in ("xavier", "he")
 }
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for (name, history), style in zip(histories.items(), ["o--", "v-"], strict=True):
     axes.plot(range(1, EPOCHS + 1), history.logs["loss"][1:], style, label=name)
@@ -96,14 +108,18 @@ plt.show()
 # markers) shown separately:
 
 # %%
-first = {}  # gradient norms of the kernels
+kernels, biases = ({name: h["l2_norm"][0, k:60:2] for name, h in histories.items()} for k in (0, 1))
+for name in histories:
+    print(
+        f"{name:<6} kernels from {kernels[name].min():.1e} to {kernels[name].max():.1e}; ", end=""
+    )
+    print(f"biases, first ÷ last: {biases[name][0] / biases[name][29]:.1e}")
+
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-for (name, history), marker in zip(histories.items(), "ov", strict=True):
-    first[name], biases = history["l2_norm"][0, :60:2], history["l2_norm"][0, 1:60:2]
-    (points,) = axes.semilogy(layers, first[name], marker, label=name)
-    axes.semilogy(layers, biases, marker, color=points.get_color(), fillstyle="none")
-    print(f"{name:<6} kernels from {first[name].min():.1e} to {first[name].max():.1e}; ", end="")
-    print(f"biases, first ÷ last: {biases[0] / biases[29]:.1e}")
+for name, marker in zip(histories, "ov", strict=True):
+    (points,) = axes.semilogy(layers, kernels[name], marker, label=name)
+    axes.semilogy(layers, biases[name], marker, color=points.get_color(), fillstyle="none")
 axes.set(xlabel="layer, input → output", ylabel="gradient norm", title="Before training")
 axes.legend()
 plt.show()
@@ -141,12 +157,12 @@ plt.show()
 # The measured factors agree with the derivation. The He network learns and the Xavier network does
 # not. Its gradients are thousands of times smaller in every layer.
 
-# %%
+# %% tags=["checks"] jupyter={"source_hidden": true}
 for name, variance in VARIANCES.items():
     assert abs(factors[name] / np.sqrt(variance / 2) - 1) < 0.15
 assert histories["he"].logs["loss"][-1] < 2.1
 assert abs(histories["xavier"].logs["loss"][-1] - np.log(10)) < 0.01
-assert first["xavier"].max() < first["he"].min() / 300
+assert kernels["xavier"].max() < kernels["he"].min() / 300
 
 # %% [markdown]
 # ## Exercises

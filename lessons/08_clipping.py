@@ -1,6 +1,17 @@
 # %% [markdown]
 # # 8. Gradient clipping: by norm and by value
 #
+# **Part:** What helps · **Level:** basic · **After:** lesson 4
+#
+# **The idea.** Your goal lies 90 steps east and 30 steps north, but you may not go that far. You
+# can walk straight towards it and stop early: then the direction is right. Or you can limit east
+# and north to 30 steps each: then you go 30 steps east and 30 north, in another direction. Clipping
+# by norm does the first, and clipping by value the second.
+#
+# ![The same long step, clipped in two ways. By norm: the step ends at a circle, and keeps its
+# direction. By value: the step ends in the corner of a square, and has turned. Both clipped steps
+# have the same length.](../docs/lessons/figures/08_idea.svg)
+#
 # **Question.** A recurrent network applies the same matrix fifty times. What does a single step
 # with an enormous gradient do to such a network, and what do the two kinds of clipping change?
 #
@@ -63,7 +74,7 @@ def norm(history, statistic="l2_norm"):
     return np.sqrt((history[statistic] ** 2).sum(axis=1))[1:]
 
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, color in (("by value", "tab:orange"), ("by norm", "tab:blue")):
     loss = runs[name][0].logs["loss"][1:].reshape(-1, 16).mean(axis=1)
@@ -74,6 +85,7 @@ axes.set(xlabel="epoch (16 steps)", ylabel="loss", ylim=(0.03, 1e4), title="Thre
 axes.legend()
 plt.show()
 
+# %%
 print("unclipped: loss in the first three steps:", *(f"{value:.1e}" for value in loss))
 first = [norm(history)[0] for history in runs["unclipped"]]
 finite = [int(np.isfinite(history.logs["loss"][1:]).sum()) for history in runs["unclipped"]]
@@ -102,7 +114,7 @@ print(f"largest entry of the state: {before:.0f} before, {after:.0e} after")
 # %% [markdown]
 # And how much of the gradient remained after clipping in each step?
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 clipped = runs["by norm"][0]
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 axes.semilogy(norm(clipped), ".", color="0.6", label="gradient")
@@ -111,6 +123,7 @@ axes.set(xlabel="step", ylabel="norm", title="Clipping acts often at first, then
 axes.legend()
 plt.show()
 
+# %%
 acted = np.array([h["clipped_steps"].max(axis=1)[1:] for h in runs["by norm"]])
 early, late = acted[:, :50].mean(), acted[:, -50:].mean()
 print(f"steps clipped: {early:.0%} of the first 50, {late:.0%} of the last 50")
@@ -150,7 +163,7 @@ print(f"by norm {straight:.2f}, by value {bent:.2f}, by the norm of each weight 
 # Without clipping the loss is soon NaN. Clipping by norm learns more than clipping by value, it
 # keeps the direction of the gradient, and it acts far more often at the beginning than at the end.
 
-# %%
+# %% tags=["checks"] jupyter={"source_hidden": true}
 assert max(finite) < 10 and min(first) > 3 * LIMIT
 assert sigma**T > 1e4 and after > 1e3 * before
 assert max(last["by norm"]) < 0.3 < 0.5 < min(last["by value"])

@@ -1,6 +1,19 @@
 # %% [markdown]
 # # 9. Normalization: effects of batch and layer normalization on gradients
 #
+# **Part:** What helps · **Level:** intermediate · **After:** lesson 7
+#
+# **The idea.** A photo app with automatic brightness and contrast turns a dim room and a bright
+# beach into pictures of the same brightness and contrast. Normalization does this to the numbers
+# inside a network: wherever they lie and however far they spread, it shifts and scales them to the
+# same center and the same width. So on the way forward, their size can neither fade nor explode.
+# But what does this do to the gradient on the way back?
+#
+# ![Two heaps of numbers before and after normalization. The first one is narrow and lies left of 0;
+# it is shifted and stretched. The second one is wide and lies right of 0; it is shifted and shrunk.
+# After that, both have the same center, 0, and the same
+# width.](../docs/lessons/figures/09_idea.svg)
+#
 # **Question.** Batch normalization is known as a remedy for vanishing gradients. What does it do to
 # a gradient that did not vanish in the first place?
 #
@@ -76,7 +89,7 @@ for name, kind in KINDS.items():
     drawn = [[norms(depth, "relu", kind, seed) for seed in seeds] for depth in depths]
     relu[name] = np.array([[g[0] / g[-1] for g in some] for some in drawn])
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, marker in zip(KINDS, "o^s", strict=True):
     axes.semilogy(depths, np.exp(np.log(relu[name]).mean(axis=1)), marker=marker, label=name)
@@ -86,6 +99,7 @@ axes.set(xlabel="ReLU layers", ylabel="gradient norm, first ÷ last", title="ReL
 axes.legend()
 plt.show()
 
+# %%
 for name in KINDS:
     print(f"20 ReLU layers, {name}: first ÷ last", np.round(relu[name][depths.index(20)], 2))
 
@@ -155,7 +169,7 @@ for name, kind in KINDS.items():
 # ReLU network grow at the predicted rate. Layer normalization does neither. Only batch
 # normalization helps the sigmoid network to learn.
 
-# %%
+# %% tags=["checks"] jupyter={"source_hidden": true}
 assert sigmoid["none"] < 1e-4 and 0.1 < sigmoid["batch"] < 10 and sigmoid["layer"] < 1e-2
 assert relu["batch"][depths.index(20)].min() > 8 and relu["none"][-1].max() < 3
 assert abs(factors["relu", "batch"] / growth - 1) < 0.08

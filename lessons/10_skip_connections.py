@@ -1,6 +1,18 @@
 # %% [markdown]
 # # 10. Skip connections: a second path around every pair of layers
 #
+# **Part:** What helps · **Level:** intermediate · **After:** lesson 7
+#
+# **The idea.** In a plain network the layers are rooms in a row, and the gradient has to pass
+# through the door of each. A skip connection is a corridor beside two rooms, in which nothing gets
+# smaller. The corridors join, so there is a way back that leads through no room at all. However
+# narrow the doors are, the gradient arrives.
+#
+# ![Three rooms in a row, with two layers in each, and a straight corridor beside them. The gradient
+# comes from the loss, on the right. A thick arrow leads through the corridor to the first layer. In
+# each room, an arrow comes in through a narrow door and becomes thin. Between the rooms there are
+# openings to the corridor.](../docs/lessons/figures/10_idea.svg)
+#
 # **Question.** A residual network adds a second path around every pair of layers. How does this
 # change the gradient and the training as the network gets deeper?
 #
@@ -61,7 +73,7 @@ ratios = {
     for name, skip in KINDS.items()
 }
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for (activation, name), some in ratios.items():
     color = {"sigmoid": "tab:red", "tanh": "tab:blue"}[activation]
@@ -91,7 +103,7 @@ losses = {
     for name, skip in KINDS.items()
 }
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, marker in zip(KINDS, "os", strict=True):
     axes.plot(depths, losses[name], marker=marker, label=f"tanh, {name}")
@@ -124,7 +136,7 @@ plt.show()
 # With skip connections, the gradient of the sigmoid network does not vanish at any depth, and a
 # deeper tanh network reaches a much lower loss. Without them, it does not.
 
-# %%
+# %% tags=["checks"] jupyter={"source_hidden": true}
 assert ratios["sigmoid", "plain"][-1] < 1e-20 and ratios["sigmoid", "residual"].min() > 0.01
 assert min(ratios["tanh", "plain"]) > 0.1 and max(ratios["tanh", "residual"]) < 10
 assert losses["plain"][-1] > 0.6 * losses["plain"][0]

@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 11. Recurrent networks: what is left after a hundred steps
 #
+# **Part:** What goes wrong · **Level:** intermediate · **After:** lesson 3
+#
 # **Question.** Change the state of a recurrent network a little. How much does this change the
 # state a hundred steps later? The norm of ∂h_T/∂h_t measures it, and the gradient that comes back
 # to step t has to pass through the same matrix.
@@ -88,6 +90,7 @@ seeds = range(1 if FAST else 3)
 norms = {name: np.concatenate([jacobian_norms(layer(name, s)) for s in seeds]) for name in names}
 left = {name: np.exp(np.log(some[:, T]).mean()) for name, some in norms.items()}
 
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, some in norms.items():
     axes.semilogy(np.exp(np.log(some).mean(axis=0)), color=colors[name], label=name)
@@ -96,6 +99,7 @@ axes.set(title="What is left of a change")
 axes.legend(fontsize=9)
 plt.show()
 
+# %%
 for name, value in left.items():
     print(f"{name}: {value:.0e} left after 100 steps")
 
@@ -127,7 +131,7 @@ for name in names[2::2] if FAST else ("SimpleRNN", "GRU", "LSTM", names[-1]):
     accuracy[name] = np.mean((model(X_new).numpy() > 0.5) == y_new)
     print(f"{name}: loss {losses[name][-1]:.3f}, accuracy on new data {accuracy[name]:.0%}")
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, loss in losses.items():
     axes.plot(loss, marker=".", color=colors[name], label=name)
@@ -167,7 +171,7 @@ plt.show()
 # %% [markdown]
 # ## What must hold
 
-# %%
+# %% tags=["checks"] jupyter={"source_hidden": true}
 assert left["GRU"] < 1e-2 * left["SimpleRNN"] < 1e-4 * left["LSTM"]
 assert left["LSTM"] < 1e-4 < 1e-3 < min(left[names[3]], left[names[4]])
 assert (norms["SimpleRNN"] < 1.001).all()  # the bound, with σ_max = 1, at every distance

@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 12. Gradient accumulation: a large batch in small pieces
 #
+# **Part:** What helps · **Level:** basic · **After:** lesson 2
+#
 # **Question.** Four batches of 32 samples go forward and backward through a network. Their
 # gradients are averaged, and only then are the weights updated. How does this differ from one batch
 # of 128, and does it help against vanishing gradients?
@@ -49,7 +51,7 @@ runs = {
     "32, one step each": train(32),
 }
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for (name, (history, _)), look in zip(runs.items(), ("o", ".", "x--"), strict=True):
     first = history.by_layer("l2_norm")[1:, 0]
@@ -61,6 +63,7 @@ axes.legend()
 plt.show()
 
 
+# %%
 def apart(name, other="128"):
     """Return the distance between two runs' final weights, relative to their length."""
     a, b = runs[name][1], runs[other][1]
@@ -102,7 +105,7 @@ for k in pieces:
     noise.append(np.sqrt(((averages - everything) ** 2).sum(axis=1).mean()))
 noise = np.array(noise) / np.linalg.norm(everything)
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 axes.loglog(pieces, noise, "o", color="tab:blue", label="measured")
 axes.loglog(pieces, noise[0] / np.sqrt(pieces), "k--", label="1/√k")
@@ -113,6 +116,7 @@ axes.minorticks_off()
 axes.legend()
 plt.show()
 
+# %%
 slope = np.polyfit(np.log(pieces), np.log(noise), 1)[0]
 print("noise ÷ gradient:", np.round(noise, 2), f"slope {slope:.2f}")
 
@@ -149,7 +153,7 @@ for pieces_a_step in (None, 4):
 # %% [markdown]
 # ## What must hold
 
-# %%
+# %% tags=["checks"] jupyter={"source_hidden": true}
 assert apart("4 × 32, accumulated") < 1e-5 and gradients_apart < 1e-3
 assert apart("32, one step each") > 100 * apart("4 × 32, accumulated")
 assert abs(slope + 0.5) < 0.12

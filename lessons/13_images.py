@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 13. Images: twenty convolutions, plain and residual
 #
+# **Part:** Practice · **Level:** intermediate · **After:** lessons 9 and 10
+#
 # **Question.** A convolutional network with 21 layers and Keras's default initialization is trained
 # on real images, and does not learn. What stops it, and what do skip connections change?
 #
@@ -104,7 +106,7 @@ def norms(*which):
 
 glorot, he = norms(False)[0], norms(False, "he_normal")[0]
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, values in (("He", he), ("Glorot", glorot)):
     axes.semilogy(np.arange(1, 22), values, marker=".", label=f"plain, {name}")
@@ -115,6 +117,7 @@ axes.set(ylim=(1e-5, 1e4), xticks=range(1, 22, 5))
 axes.legend(ncols=2, fontsize=9)
 plt.show()
 
+# %%
 measured = np.exp(np.mean(np.log(glorot / he)))
 print(f"Glorot ÷ He: measured {measured:.1e}, expected {2.0**-10:.1e}")
 print(f"plain, Glorot: first ÷ last convolution {glorot[0] / glorot[-1]:.2f}")
@@ -148,7 +151,7 @@ print(f"plain, Glorot: first ÷ last convolution {glorot[0] / glorot[-1]:.2f}")
 #
 # The first line holds for any images. The other two were measured on the digits.
 
-# %%
+# %% tags=["checks"] jupyter={"source_hidden": true}
 assert 2.0**-12 < measured < 2.0**-8 and 0.1 < glorot[0] / glorot[-1] < 10
 assert runs["plain"][0].logs["loss"][-1] > 2 > 1 > runs["residual"][0].logs["loss"][-1]
 assert runs["residual"][1] > 0.6 > 0.3 > runs["plain"][1]

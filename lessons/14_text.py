@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 14. Text: the word in the middle
 #
+# **Part:** Practice · **Level:** intermediate · **After:** lesson 11
+#
 # **Question.** One word of a long sentence decides what the sentence means. An LSTM reads the
 # sentence from both ends. Does the gradient reach this word, and what does attention change?
 #
@@ -74,7 +76,7 @@ profiles = {
     for kind in kinds
 }
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for kind, color in kinds.items():
     axes.semilogy(range(1, LENGTH + 1), profiles[kind], color=color, label=kind)
@@ -82,6 +84,7 @@ axes.set(xlabel="position of the word", ylabel="norm of its gradient", title="Be
 axes.legend()
 plt.show()
 
+# %%
 middle = {kind: profile[LENGTH // 2] / profile[-1] for kind, profile in profiles.items()}
 for kind, ratio in middle.items():
     print(f"{kind:>9}: middle ÷ last word {ratio:.1e}")
@@ -159,7 +162,7 @@ print(f"LSTM: the gradient is multiplied by {1 / factor:.2f} per step; forget ga
 # When an LSTM reads from the ends only, the gradient of the middle word is lost. With attention it
 # is not lost. This decides which of the two readers learns.
 
-# %%
+# %% tags=["checks"] jupyter={"source_hidden": true}
 assert middle["both ways"] < 1e-2
 assert 0.5 < middle["attention"] < 4
 assert loss["both ways"] > 0.95 * np.log(KEYS)

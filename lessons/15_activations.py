@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 15. Choosing an activation function: six in the same deep network
 #
+# **Part:** What helps · **Level:** intermediate · **After:** lessons 1 and 7
+#
 # **Question.** Which activation function trains a deep network best: ReLU, leaky ReLU, ELU, SELU,
 # GELU or SiLU?
 #
@@ -80,7 +82,7 @@ def profile(name, start):
 
 profiles = {title: {name: profile(name, start) for name in own} for title, start in starts.items()}
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 styles = dict(zip(own, ("k-", "k--", "C0-", "C1-", "C2-", "C3-"), strict=True))
 for title, lines in profiles.items():
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
@@ -91,6 +93,7 @@ for title, lines in profiles.items():
     axes.legend(ncols=2, loc="upper right")
     plt.show()
 
+# %%
 level = {title: [line[0] for line in lines.values()] for title, lines in profiles.items()}
 for title, first in level.items():
     print(f"{title}: first layer's gradient from {min(first):.2g} to {max(first):.2g}")
@@ -144,7 +147,7 @@ def what_is_left(name, seed):
 
 left = {name: np.mean([what_is_left(name, seed) for seed in seeds]) for name in own}
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name in trained:
     axes.semilogx(left[name], losses["its own start for each"][name], "o", color="tab:blue")
@@ -162,6 +165,8 @@ axes.set(
 )
 axes.margins(0.15)
 plt.show()
+
+# %%
 print(", ".join(f"{name} {value:.2g}" for name, value in left.items()))
 
 # %% [markdown]
@@ -202,7 +207,7 @@ print(", ".join(f"{name} {value:.2g}" for name, value in theory.items()))
 #
 # ## What must hold
 
-# %%
+# %% tags=["checks"] jupyter={"source_hidden": true}
 own_loss, he_loss = losses["its own start for each"], losses["He's weights for all"]
 spread = {title: max(first) / min(first) for title, first in level.items()}
 assert spread["He's weights for all"] > 5 * spread["its own start for each"]

@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 16. The edge of chaos: how deep a network can be trained
 #
+# **Part:** Theory · **Level:** advanced · **After:** lesson 7
+#
 # **Question.** Two numbers describe how a wide network starts: the variance of its weights and the
 # variance of its biases. For which values do gradients keep their size from layer to layer? And how
 # deep can a network be with other values?
@@ -78,7 +80,7 @@ measured = [decades_a_layer(scale) for scale in scales]
 fine = np.linspace(0.3, 5.5, 60)
 expected = [np.log10(kgrad.theory.chi_1(phi, scale, BIAS)) / 2 for scale in fine]
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 axes.plot(fine, expected, "k-", label="theory")
 axes.plot(scales, measured, "o", label="forty layers, measured")
@@ -90,6 +92,8 @@ axes.set(
 )
 axes.legend()
 plt.show()
+
+# %%
 for scale, slope in zip(scales, measured, strict=True):
     theory = np.log10(kgrad.theory.chi_1(phi, scale, BIAS)) / 2
     print(f"σ_w² = {scale:.2f}: measured {slope:+.3f} decades per layer, theory {theory:+.3f}")
@@ -112,7 +116,7 @@ for depth in depths:
 
 limit = [row.trainable for row in kgrad.theory.trainable_depths(phi, [(s, BIAS) for s in fine])]
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 y, x = zip(*accuracy, strict=True)
 squares = axes.scatter(x, y, c=list(accuracy.values()), s=330, marker="s", vmin=0, vmax=0.8)
@@ -123,6 +127,8 @@ axes.set(xlabel="$σ_w^2$", ylabel="hidden layers", title="What can be trained")
 figure.colorbar(squares, label="accuracy after 4 epochs")
 axes.legend(loc="upper right")
 plt.show()
+
+# %%
 for depth in depths:
     print(f"{depth:>3} layers:", *(f"{accuracy[depth, scale]:.2f}" for scale in scales))
 
@@ -160,7 +166,7 @@ print(kgrad.theory.depth_table(rows))
 # The measured slope agrees with χ₁. Beyond six ξ_c nothing is learned. Within three ξ_c, and up to
 # twenty layers, the networks learn.
 
-# %%
+# %% tags=["checks"] jupyter={"source_hidden": true}
 theory = [np.log10(row.chi_1) / 2 for row in rows]
 assert np.allclose(measured, theory, rtol=0.1, atol=0.03)
 for row in rows:
@@ -208,7 +214,7 @@ assert chaotic > 0.035
 relu = kgrad.theory.activation("relu")
 kgrad.plot_phase_diagram(relu)
 
-# %%
+# %% tags=["checks"] jupyter={"source_hidden": true}
 assert np.isclose(kgrad.theory.critical_point(relu)[0], 2)
 assert np.allclose([kgrad.theory.chi_1(relu, scale) for scale in (0.5, 1, 2)], [0.25, 0.5, 1])
 

@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 17. Transformers: where to put the normalization
 #
+# **Part:** Practice · **Level:** advanced · **After:** lessons 9 and 10
+#
 # **Question.** A block of a transformer adds branches to its input and normalizes. The first
 # transformers normalized after the sum (post-norm). Most of today's normalize before the branch
 # (pre-norm). How does this affect the gradients?
@@ -78,9 +80,8 @@ for kind, blocks in itertools.product(colors, depths):
     found = [gradient_by_block(kind, blocks, seed) for seed in seeds]
     profiles[kind, blocks] = np.exp(np.log(found).mean(axis=0))
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 last = {kind: np.array([profiles[kind, blocks][-1] for blocks in depths]) for kind in colors}
-
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for kind, color in colors.items():
     axes.loglog(depths, last[kind], "o-", color=color, label=kind)
@@ -92,7 +93,7 @@ axes.minorticks_off()
 axes.legend()
 plt.show()
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for kind, color in colors.items():
     axes.plot(range(1, depths[-1] + 1), profiles[kind, depths[-1]], "o-", color=color, label=kind)
@@ -101,6 +102,8 @@ axes.set(
 )
 axes.legend()
 plt.show()
+
+# %%
 for kind in colors:
     by_block = profiles[kind, depths[-1]]
     print(
@@ -176,7 +179,7 @@ for kind, slope in slopes.items():
 # %% [markdown]
 # ## What must hold
 
-# %%
+# %% tags=["checks"] jupyter={"source_hidden": true}
 assert slopes["post-norm"] > -0.1
 assert slopes["pre-norm"] < -0.2
 assert profiles["pre-norm", depths[-1]][0] > 1.4 * profiles["pre-norm", depths[-1]][-1]

@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 18. Diagnose and repair: three broken networks
 #
+# **Part:** Practice · **Level:** intermediate · **After:** lessons 5 and 7
+#
 # **Question.** After training, three networks are no better than guessing. What is wrong with each
 # of them, how do we know, and what repairs it?
 #
@@ -47,7 +49,7 @@ broken = {
 }
 histories = {name: train(model) for name, model in broken.items()}
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, history in histories.items():
     axes.semilogy(history.epochs, history.logs["loss"], "o-", label=name)
@@ -132,7 +134,7 @@ for name, history in after.items():
 #
 # `diagnose` finds each problem by its name, and finds nothing in the repaired networks.
 
-# %%
+# %% tags=["checks"] jupyter={"source_hidden": true}
 assert diagnoses["A"].rules == ("vanishing",)
 assert {"dead_units", "moving_too_far"} <= set(diagnoses["B"].rules)
 assert {"always_clipped", "not_moving"} == set(diagnoses["C"].rules)

@@ -1,6 +1,8 @@
 # %% [markdown]
 # # 19. A worked exercise: five layers, a thousand draws
 #
+# **Part:** Theory · **Level:** advanced · **After:** lessons 3 and 7
+#
 # **Question.** A course exercise prints the gradient norms of a small network. It then changes the
 # activation and the initialization, and asks what you observe. Its answers come from one random
 # draw of each network. What do a thousand draws show?
@@ -121,6 +123,8 @@ for draw in (0, DRAWS - 1):
 # %%
 low, middle, high = np.quantile(norms["sigmoid"], [0.025, 0.5, 0.975], axis=0)
 places = np.arange(1, 2 * LAYERS + 1)
+
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 axes.fill_between(places, low, high, alpha=0.3, label="95 % of 1,000 draws")
 axes.semilogy(places, middle, label="median")
@@ -130,6 +134,7 @@ axes.set(ylabel="gradient norm", title="Five sigmoid layers")
 axes.legend()
 plt.show()
 
+# %%
 below = {name: np.mean(norms[name] < values, axis=0) for name, values in printed.items()}
 print(f"first kernel, 95 % of draws: {low[0]:.1e} to {high[0]:.1e}, factor {high[0] / low[0]:.1f}")
 print("percent of draws below the printed number:")
@@ -143,7 +148,7 @@ print(f"outside the middle 95 %: {outside} of {4 * 2 * LAYERS}")
 # layer its gradient is lower than in 97 % of all draws. The numbers of the network called “He” are
 # high. The next figure shows only the kernels, for all five networks:
 
-# %%
+# %% tags=["figure"] jupyter={"source_hidden": true}
 figure, panels = plt.subplots(2, 1, figsize=(6, 7), layout="constrained", sharex=True)
 layers = np.arange(1, LAYERS + 1)
 for name, values in norms.items():
@@ -160,6 +165,7 @@ panels[0].set_title("Line: median. Band: 95 % of draws. Points: printed.")
 panels[1].set(xlabel="layer")
 plt.show()
 
+# %%
 first_to_last = {name: values[:, 0] / values[:, -2] for name, values in norms.items()}
 median = {name: np.median(ratios) for name, ratios in first_to_last.items()}
 for name, ratios in first_to_last.items():
@@ -213,7 +219,7 @@ print(f"He: first kernel {first['leaky ReLU, He'] / first['leaky ReLU']:.1f} tim
 # %% [markdown]
 # ## What must hold
 
-# %%
+# %% tags=["checks"] jupyter={"source_hidden": true}
 assert abs(factor / expected - 1) < 0.15
 assert outside <= 6  # two are expected
 assert median["sigmoid"] < 1e-3 < 0.05 < median["leaky ReLU"]

@@ -5,14 +5,17 @@ GitHub. Each Markdown page becomes one HTML file in build/lessons, which opens w
 """
 
 import argparse
+import ast
 import base64
 import itertools
+import mimetypes
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from html import escape
 from io import BytesIO
 from pathlib import Path
@@ -40,10 +43,20 @@ INITIALS = r"(?:[A-Z]\.[ -]?)+"
 CITED = re.compile(  # matches X. Glorot, Y. Bengio, *Title*, 2010
     rf"((?:{INITIALS}\w+, )*{INITIALS}\w+(?: et al\.)?), (?:\*[^*]+\*, )?(\d{{4}})"
 )
+FIRST_CELL = re.compile(  # spaces for line breaks
+    r"# (\d+)\. (.+?): (.+?) \*\*Part:\*\* (.+?) · \*\*Level:\*\* (\w+).*? "
+    r"\*\*Question\.\*\* (.+?)(?: \*\*|$)"
+)
+PARTS = ("Start here", "What goes wrong", "What helps", "Theory", "Practice")
+PICTURE = re.compile(r"!\[[^]]*\]\(\S+\)")
 NUMBERED = "[0-9][0-9]_*"
 DPI = 110  # 6 inches are 660 pixels: sharp on a phone, and small enough to commit
 WIDE = 700  # pixels; the labels of wider figures are too small when a phone shrinks them
 SECONDS_PER_CELL = 600
+# A lesson links a drawing from its own folder, so that Jupyter shows it; its page has it closer by.
+FROM_LESSON, FROM_PAGE = "](../docs/lessons/figures/", "](figures/"
+# Tags of cells whose code a reader opens on demand.
+FOLDED = {"figure": "The code of the figure", "checks": "The checks"}
 
 
 class LessonError(Exception):
@@ -92,15 +105,37 @@ def small(png: bytes) -> bytes:
     return file.getvalue()
 
 
+def without_short_settings(source: str) -> str:
+    """Return code without the choice between the lesson's settings and the tests' shorter ones."""
+    lines = source.splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith("FAST = ")]
+    source = "".join(kept)
+    while True:
+        choices = [
+            node
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.IfExp) and ast.unparse(node.test) == "FAST"
+        ]
+        if not choices:
+            return (source if "os." in source else source.replace("import os\n\n", "")).strip("\n")
+        source = source.replace(
+            ast.get_source_segment(source, choices[0]),
+            ast.get_source_segment(source, choices[0].orelse),
+        )
+
+
 def as_markdown(notebook: NotebookNode, name: str) -> tuple[str, dict[str, bytes]]:
     """Return the Markdown page, and its figures by file name."""
     figures: dict[str, bytes] = {}
     parts = []
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            parts.append(cell.source)
+            parts.append(cell.source.replace(FROM_LESSON, FROM_PAGE))
             continue
-        shown = [f"```python\n{cell.source}\n```"]
+        tags = cell.metadata.get("tags", [])
+        shown = [f"```python\n{without_short_settings(cell.source)}\n```"]
+        for tag in FOLDED.keys() & set(tags):
+            shown = [f"<details><summary>{FOLDED[tag]}</summary>", *shown, "</details>"]
         for output in cell.outputs:
             if output.get("name") == "stderr":
                 if said := LOGGED.sub("", output.text).strip():
@@ -112,7 +147,7 @@ def as_markdown(notebook: NotebookNode, name: str) -> tuple[str, dict[str, bytes
             else:
                 text = output.text if "text" in output else output.data["text/plain"]
                 shown.append(f"```text\n{text.rstrip()}\n```")
-        if "solution" in cell.metadata.get("tags", []):
+        if "solution" in tags:
             shown = ["<details><summary>The code</summary>", *shown, "</details>"]
         parts += shown
     links = f"[All lessons](README.md) · [this lesson as a script](../../lessons/{name}.py)"
@@ -123,7 +158,8 @@ def write_page(lesson: Path, pages: Path) -> None:
     """Run the lesson and replace its page and figures; if it fails, the old ones stay."""
     for cell in jupytext.read(lesson).cells:
         if cell.cell_type == "markdown":
-            as_html(cell.source, pages, pages)  # finds bad formulas before the long run
+            # Finds bad formulas and missing drawings before the long run.
+            as_html(cell.source.replace(FROM_LESSON, FROM_PAGE), pages, pages)
     page, figures = as_markdown(execute(lesson), lesson.stem)
     folder = pages / "figures"
     folder.mkdir(parents=True, exist_ok=True)
@@ -135,23 +171,46 @@ def write_page(lesson: Path, pages: Path) -> None:
 
 
 def table_of_lessons(lessons: list[Path]) -> str:
-    """Return the index table: one row per lesson, from its first and last cells."""
-    rows = ["| | lesson | question | source |", "|---|---|---|---|"]
+    """Return the index: a table per part of the course, one row per lesson, from its cells."""
+    parts: dict[str, list[str]] = {}
     for lesson in lessons:
         cells = jupytext.read(lesson).cells
         first, source = (" ".join(cells[place].source.split()) for place in (0, -1))
-        head = re.match(r"# (\d+)\. (.+?): (.+?) \*\*Question\.\*\* (.+?)(?: \*\*|$)", first)
+        head = FIRST_CELL.match(first)
         if head is None or (read := CITED.search(source)) is None:
             raise ValueError(
-                f"the first cell of {lesson.name} must contain '# number. Name: phrase' and "
-                "'**Question.** …', and its last cell a source such as "
-                f"'X. Author, *Title*, 2010'; received {first[:60]!r} and {source[:60]!r}"
+                f"the first cell of {lesson.name} must contain '# number. Name: phrase', "
+                "'**Part:** … · **Level:** …' and '**Question.** …', and its last cell a source "
+                f"such as 'X. Author, *Title*, 2010'; received {first[:60]!r} and {source[:60]!r}"
             )
-        number, name, phrase, question = head.groups()
+        number, name, phrase, part, level, question = head.groups()
         link = f"[{name}]({lesson.stem}.md): {phrase}"
-        who = re.sub(INITIALS, "", read.group(1))
-        rows.append(f"| {number} | {link} | {question} | {who} {read.group(2)} |")
-    return "\n".join(rows) + "\n"
+        time = f"{minutes_to_read(cells)} min"
+        who = f"{re.sub(INITIALS, '', read.group(1))} {read.group(2)}"
+        row = f"| {number} | {link} | {question} | {level}, {time} | {who} |"
+        parts.setdefault(part, []).append(row)
+    head_rows = ["| | lesson | question | level, reading | source |", "|---|---|---|---|---|"]
+    tables = ["\n".join([f"## {part}\n", *head_rows, *parts[part]]) for part in ordered(parts)]
+    return "\n\n".join(tables) + "\n"
+
+
+def ordered(parts: Iterable[str]) -> list[str]:
+    """Return the parts in the order of the course."""
+    if unknown := set(parts) - set(PARTS):
+        raise ValueError(f"parts must be among {', '.join(PARTS)}, received {unknown.pop()!r}")
+    return [part for part in PARTS if part in parts]
+
+
+def minutes_to_read(cells: list[NotebookNode]) -> int:
+    """Return the minutes that text and visible code take: 150 words or 10 lines a minute."""
+    minutes = 0.0
+    for cell in cells:
+        tags = cell.metadata.get("tags", [])
+        if cell.cell_type == "markdown":
+            minutes += len(PICTURE.sub("", cell.source).split()) / 150
+        elif not {"solution", *FOLDED} & set(tags):
+            minutes += len(without_short_settings(cell.source).splitlines()) / 10
+    return max(1, round(minutes))
 
 
 def formula(latex: str, options: dict) -> str:
@@ -184,8 +243,9 @@ def as_html(text: str, pages: Path, build: Path) -> str:
         source, target = token.attrGet("src"), token.attrGet("href")
         if source is not None:
             picture = (pages / str(source)).read_bytes()
-            token.attrSet("src", f"data:image/png;base64,{base64.b64encode(picture).decode()}")
-            if Image.open(BytesIO(picture)).width > WIDE:
+            kind, _ = mimetypes.guess_type(str(source))
+            token.attrSet("src", f"data:{kind};base64,{base64.b64encode(picture).decode()}")
+            if kind == "image/png" and Image.open(BytesIO(picture)).width > WIDE:
                 token.attrSet("class", "wide")
         if target is not None and not re.match(r"#|\w+:", str(target)):
             path, mark, place = str(target).partition("#")

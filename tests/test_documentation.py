@@ -18,7 +18,7 @@ SNIPPET = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # Installing and the programs of the repository itself: CI, `make` and people run these.
 NOT_HERE = ("make", "pip", "python3", "python3.11", ".venv/bin/python", ".venv/bin/kgrad")
 # These train for minutes, or serve until they are stopped: only their options are read.
-LONG = ("run", "app")
+LONG = ("run", "app", "watch")
 # On the page about them, trainings run as well, with the smallest networks.
 SMALL = ["--epochs", "1", "--seeds", "1", "--units", "4", "--samples", "64"]
 

@@ -8,6 +8,7 @@ import sys
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
+from xml.etree import ElementTree
 
 import jupytext
 import keras
@@ -37,6 +38,14 @@ SECTIONS = [
 TINY = r"""# %% [markdown]
 # # 1. Tiny: a lesson for a test
 #
+# **Part:** Practice · **Level:** basic · **After:** lesson 2
+#
+# **The idea.** A line is
+# drawn.
+#
+# ![A line,
+# drawn.](../docs/lessons/figures/01_idea.svg)
+#
 # **Question.** How long is
 # a line?
 #
@@ -53,6 +62,9 @@ print("I0000 00:00:1.2 3 port.cc:1] noise", file=sys.stderr)
 plt.figure(figsize=(6, 4))
 plt.plot([0, 3], [0, 4])
 plt.show()
+
+# %% tags=["figure"] jupyter={"source_hidden": true}
+print("drawn")
 
 # %% [markdown]
 # ## What it shows, and why
@@ -78,6 +90,8 @@ print(6 * 7)
 BROKEN = """# %% [markdown]
 # # 2. Broken: it fails
 #
+# **Part:** Start here · **Level:** advanced
+#
 # **Question.** Does it?
 
 # %%
@@ -94,6 +108,7 @@ assert found == 3
 """
 
 A_DOZEN = 14
+PHONE = 390 - 2 * 16  # pixels that a page leaves for a figure
 
 
 def load(path):
@@ -104,6 +119,7 @@ def load(path):
 
 
 render = load(ROOT / "lessons" / "render.py")
+ideas = load(ROOT / "docs" / "lesson_ideas.py")
 each_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
 
 
@@ -165,6 +181,19 @@ def faults(text, name):
     ]
     found = {
         "its number and name": re.match(rf"# {int(name[:2])}\. [^:\n]+: .+", words),
+        "its part and level": re.search(
+            rf"^\*\*Part:\*\* ({'|'.join(render.PARTS)}) · \*\*Level:\*\* "
+            r"(basic|intermediate|advanced)( · \*\*After:\*\* lessons? \d+( and \d+)?)?$",
+            words,
+            re.MULTILINE,
+        ),
+        "an idea, drawn": int(name[:2]) > 10
+        or re.search(
+            r"^\*\*Part:.+\n\n\*\*The idea\.\*\* (.+\n)+\n!\[(.+\n)*.*\]"
+            rf"\(\.\./docs/lessons/figures/{name[:2]}_idea\.svg\)\n\n\*\*Question",
+            words,
+            re.MULTILINE,
+        ),
         "a question": "**Question.** " in words,
         "a prediction": "**Predict first.** " in words,
         "the sections": re.findall(rf"^## ({'|'.join(SECTIONS)})", words, re.MULTILINE) == SECTIONS,
@@ -175,9 +204,15 @@ def faults(text, name):
         "solutions that close": all(one.rstrip().endswith("</details>") for one in folded),
         "an assertion": asserted,
         "hidden code": all(
-            cell.metadata.get("jupyter", {}).get("source_hidden")
-            for cell in solutions
+            cell.metadata.get("jupyter", {}).get("source_hidden", False)
+            == bool({"solution", *render.FOLDED} & set(cell.metadata.get("tags", [])))
+            for cell in cells
             if cell.cell_type == "code"
+        ),
+        "folded figures": all(
+            "figure" in cell.metadata.get("tags", [])
+            for cell in cells
+            if cell.cell_type == "code" and "plt.subplots(" in cell.source and cell not in solutions
         ),
     }
     shown = [cell for cell in cells if cell.cell_type == "code" and cell not in solutions]
@@ -204,7 +239,8 @@ def code_lines(cell):
 
 def test_a_lesson_without_its_form_is_noticed():
     missing = faults(TINY, "02_tiny")
-    assert "its number and name" in missing
+    assert {"its number and name", "an idea, drawn"} < set(missing)
+    assert "an idea, drawn" not in faults(TINY, "01_tiny")
     assert {"the sections", "two exercises", "two solutions", "an assertion"} < set(missing)
     assert not {"a question", "a prediction", "a formula", "hidden code"} & set(missing)
 
@@ -251,7 +287,11 @@ def test_a_lesson_stands_alone(lesson):
 def test_the_page_of_a_lesson_is_that_of_this_lesson(lesson):
     page = (PAGES / f"{lesson.stem}.md").read_text(encoding="utf-8")
     for cell in jupytext.read(lesson).cells:
-        assert cell.source in page, f"run lessons/render.py {lesson.stem[:2]}"
+        source = cell.source.replace("](../docs/lessons/figures/", "](figures/")
+        if cell.cell_type == "code":
+            source = render.without_short_settings(source)
+        assert source in page, f"run lessons/render.py {lesson.stem[:2]}"
+    assert "FAST" not in page
 
 
 def test_every_page_and_figure_is_of_a_lesson_and_small():
@@ -265,7 +305,40 @@ def test_every_page_and_figure_is_of_a_lesson_and_small():
     ]
     assert set(linked) == set(figures)
     for figure in figures.values():
-        assert figure.stat().st_size <= 100_000, figure.name
+        most = 30_000 if figure.suffix == ".svg" else 100_000
+        assert figure.stat().st_size <= most, figure.name
+
+
+def test_the_first_ten_lessons_have_the_drawings_that_the_script_makes():
+    assert list(ideas.IDEAS) == [lesson.name[:2] for lesson in LESSONS[:10]]
+    for number in ideas.IDEAS:
+        file = PAGES / "figures" / f"{number}_idea.svg"
+        assert ideas.draw(number) == file.read_text("utf-8"), "run python docs/lesson_ideas.py"
+
+
+@pytest.mark.parametrize("drawing", sorted(PAGES.glob("figures/*.svg")), ids=lambda path: path.stem)
+def test_a_drawing_can_be_read_on_a_telephone_and_aloud(drawing, browser):
+    root = ElementTree.parse(drawing).getroot()
+    name = "{http://www.w3.org/2000/svg}"
+    number = drawing.stem[:2]
+    (lesson,) = (path for path in LESSONS if path.name.startswith(number))
+    text = " ".join(lesson.read_text(encoding="utf-8").replace("\n#", " ").split())
+    assert f"# {root.findtext(f'{name}title')} **Part:**" in text
+    assert f"![{root.findtext(f'{name}desc')}](../docs" in text
+    assert float(root.get("font-size")) * PHONE / float(root.get("width")) >= 12
+    assert not {"style", "href", "font-size"} & {
+        key for part in root.iter() if part is not root for key in part
+    }
+    page = browser.new_page()
+    page.goto(drawing.as_uri())
+    for words in page.locator("text").all():
+        left, right, top, bottom = words.evaluate(
+            "one => { const b = one.getBBox(); return [b.x, b.x + b.width, b.y, b.y + b.height] }"
+        )
+        assert left >= 5 and top >= 3, words.text_content()
+        assert right <= float(root.get("width")) - 5, words.text_content()
+        assert bottom <= float(root.get("height")) - 3, words.text_content()
+    page.close()
 
 
 def test_the_index_says_what_the_lessons_say():
@@ -385,6 +458,8 @@ def rendered(tmp_path_factory):
     (pages / "README.md").write_text("# Index\n\n<!-- lessons -->\nold\n<!-- end of lessons -->\n")
     (pages / "02_broken.md").write_text("# 2. Broken: as it was\n")
     (pages / "figures" / "01_tiny_9.png").write_bytes(b"old")
+    drawing = (PAGES / "figures" / "01_idea.svg").read_bytes()
+    (pages / "figures" / "01_idea.svg").write_bytes(drawing)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KGRAD_FAST", "1")  # a page is of the whole lesson all the same
         status = render.main([], lessons, pages, build)
@@ -395,9 +470,13 @@ def test_a_lesson_becomes_markdown_with_small_figures(rendered):
     _, pages, _ = rendered
     page = (pages / "01_tiny.md").read_text(encoding="utf-8")
     assert "```text\nfast False\n```\n\n![Figure 1 of lesson 1](figures/01_tiny_1.png)" in page
+    figure = "<details><summary>The code of the figure</summary>"
+    assert f'{figure}\n\n```python\nprint("drawn")\n```\n\n</details>\n\n```text\ndrawn' in page
     assert "<details><summary>The code</summary>\n\n```python\nprint(6 * 7)\n```" in page
     assert "noise\n" not in page
-    assert [figure.name for figure in (pages / "figures").iterdir()] == ["01_tiny_1.png"]
+    assert "![A line,\ndrawn.](figures/01_idea.svg)\n\n**Question.**" in page
+    figures = sorted(figure.name for figure in (pages / "figures").iterdir())
+    assert figures == ["01_idea.svg", "01_tiny_1.png"]
     with Image.open(pages / "figures" / "01_tiny_1.png") as figure:
         assert figure.mode == "P"
         assert 500 < figure.width < 6 * 110
@@ -431,9 +510,31 @@ def test_the_index_is_made_from_the_lessons(rendered):
     _, pages, _ = rendered
     index = (pages / "README.md").read_text(encoding="utf-8")
     assert "old" not in index
-    assert "| 1 | [Tiny](01_tiny.md): a lesson for a test | How long is a line? |" in index
-    assert "| Euclid, Heath 1482 |\n| 2 | [Broken]" in index
+    assert (
+        "| 1 | [Tiny](01_tiny.md): a lesson for a test | How long is a line? | basic, 1 min"
+        in index
+    )
+    assert "| Euclid, Heath 1482 |\n" in index
+    # In the order of the parts.
+    assert index.index("## Start here") < index.index("[Broken]") < index.index("## Practice")
     assert "| Nobody et al. 2000 |\n" in index
+
+
+def test_pages_do_not_show_the_shorter_settings_of_the_tests():
+    shown = render.without_short_settings(
+        'import os\n\nimport kgrad\n\nFAST = "KGRAD_FAST" in os.environ  # short\n'
+        "seeds = range(3 if FAST else 8)\na, b = (1, 2) if FAST else (3, 4 if x else 5)\n"
+    )
+    assert shown == "import kgrad\n\nseeds = range(8)\na, b = (3, 4 if x else 5)"
+    assert render.without_short_settings("os.getcwd()") == "os.getcwd()"
+
+
+def test_reading_takes_a_minute_per_150_words_or_10_lines():
+    picture = "![" + "unseen " * 300 + "](a.svg)"
+    text = "# %% [markdown]\n# " + "word " * 300 + picture + "\n\n# %%\n" + "x = 1\n" * 30
+    folded = '\n# %% tags=["figure"]\n' + "y = 1\n" * 100
+    cells = jupytext.reads(text + folded, "py:percent").cells
+    assert render.minutes_to_read(cells) == 5
 
 
 def test_a_page_is_one_file_with_formulas_as_mathml(rendered):
@@ -443,6 +544,7 @@ def test_a_page_is_one_file_with_formulas_as_mathml(rendered):
     assert html.count("<math") == 3
     assert html.count('display="block"') == 2
     assert 'src="data:image/png;base64,' in html
+    assert 'src="data:image/svg+xml;base64,' in html
     assert 'href="02_broken.html"' in html
     assert 'href="../../theory.md#how"' in html
     assert '<a rel="next" href="02_broken.html">2. Broken: as it was</a>' in html
@@ -491,12 +593,14 @@ def test_a_telephone_shows_the_formula_the_figure_and_the_folded_solution(render
     page = browser.new_page(viewport={"width": 400, "height": 800})
     page.goto((rendered[2] / "01_tiny.html").as_uri())
     assert page.locator("math").first.bounding_box()["height"] > 20
-    assert 200 < page.locator("img").bounding_box()["width"] <= 400
+    for figure in page.locator("img").all():
+        assert 200 < figure.bounding_box()["width"] <= 400
+        assert figure.evaluate("one => one.naturalWidth") > 0
     answer, code = page.get_by_text("It is five."), page.get_by_text("42")
     assert not answer.is_visible()
     assert not code.is_visible()
     page.get_by_text("Solution 1").click()
-    page.get_by_text("The code").click()
+    page.get_by_text("The code", exact=True).click()
     assert answer.is_visible()
     assert code.is_visible()
     page.get_by_text("2. Broken: as it was").click()

@@ -46,6 +46,36 @@ BASES: dict[str, tuple[Fields, Fields, Fields]] = {
     "slow-digits": (
      {"task": "digits", "epochs": 6, "batch_size": 16, **opt("sgd", 0.01)},
      net(depth=6, units=48), net(depth=7, units=64)),
+    "bag-of-words": (
+     {"task": "tokens", "network": "bag_of_words", "epochs": 8, **opt("adam", 0.01)},
+     net(width=8), net(width=12)),
+    "next-words": (
+     {"task": "next_tokens", "network": "tagger", "epochs": 10, **opt("adam", 0.01)},
+     net(width=16), net(width=24)),
+    "sentences": (
+     {"task": "tokens", "network": "transformer", "epochs": 6, **data(length=24),
+      **opt("adam", 0.003)},
+     net(blocks=1), net(blocks=2, width=8)),
+    "reviews": (
+     {"task": "tokens", "network": "bag_of_words", "epochs": 10, **data(words=80),
+      **opt("rmsprop", 0.01)},
+     net(words=80, width=8), net(words=80, width=16)),
+    "letters": (
+     {"task": "next_tokens", "network": "tagger", "epochs": 10, **data(words=12),
+      **opt("adam", 0.01)},
+     net(words=12, width=12), net(words=12, width=16)),
+    "factorization": (
+     {"task": "ratings", "network": "factorization", "epochs": 30, **data(words=20),
+      **opt("adam", 0.03)},
+     net(width=8), net(width=6)),
+    "narrow-digits": ({"task": "digits", "network": "narrow_mlp", "epochs": 12,
+     **opt("adam", 0.005)}, net(narrow=4), net(narrow=5)),
+    "narrow-images": ({"task": "digits", "network": "narrow_mlp", "epochs": 12,
+     **opt("sgd", 0.1, momentum=0.9)}, net(narrow=3), net(narrow=3, units=48)),
+    "narrow-regression": ({"task": "regression", "network": "narrow_mlp", "epochs": 15,
+     **opt("adam", 0.01)}, net(narrow=3), net(narrow=2, units=24)),
+    "narrow-classes": ({"task": "classification", "network": "narrow_mlp", "epochs": 12,
+     **opt("adam", 0.005)}, net(narrow=2), net(narrow=1, units=48)),
 }  # fmt: skip
 
 

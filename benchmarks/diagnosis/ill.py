@@ -282,6 +282,18 @@ ROWS: dict[str, list[Row]] = {
             "lstm", "momentum-moons",
         )
     ],
+    "wrong_embedding_inputs": [  # fractions, of which an Embedding keeps the integer part
+        Row(f"divided-by-{divisor}", base, data(input_scale=1 / divisor))
+        for base, divisor in (
+            ("transformer", 50), ("sentences", 50), ("bag-of-words", 50), ("reviews", 80),
+            ("next-words", 20), ("letters", 12), ("factorization", 20), ("factorization", 7),
+        )
+    ],
+    "no_path_to_loss": [
+        Row(cut, base, net(cut=cut))
+        for base in ("narrow-digits", "narrow-images", "narrow-regression", "narrow-classes")
+        for cut in ("stop_gradient", "round")
+    ],
 }  # fmt: skip
 
 

@@ -97,6 +97,23 @@ def penalized_mlp(
 _KERAS_INIT = {"he": "he_normal", "xavier": "glorot_uniform", "lecun": "lecun_normal"}
 
 
+def narrow_mlp(
+    shape: Shape,
+    out: tuple[int, str],
+    seed: int,
+    *,
+    units: int = 32,
+    narrow: int = 4,
+    cut: str = "",
+) -> keras.Model:
+    """Make an MLP with a narrow layer, behind which "round" or "stop_gradient" may cut the path."""
+    inputs = keras.Input(shape)
+    x = layers.Dense(units, "relu", kernel_initializer="he_normal", name="hidden_1")(inputs)
+    x = layers.Dense(narrow, "tanh", name="hidden_2")(x)
+    x = getattr(ops, cut)(x) if cut else x
+    return keras.Model(inputs, layers.Dense(*out, name="output")(x))
+
+
 def low_rank_mlp(
     shape: Shape, out: tuple[int, str], seed: int, *, rank: int = 4, **options: Any
 ) -> keras.Model:
@@ -407,6 +424,7 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
         scaled_mlp,
         dropout_mlp,
         penalized_mlp,
+        narrow_mlp,
         low_rank_mlp,
         zero_residual,
         factorization,

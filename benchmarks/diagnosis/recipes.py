@@ -23,6 +23,8 @@ FAMILIES = (
     "too_much_dropout",
     "too_strong_penalty",
     "unrelated_targets",
+    "wrong_embedding_inputs",
+    "no_path_to_loss",
 )
 
 

@@ -5,7 +5,7 @@ python -m benchmarks.diagnosis.remedies --histories FOLDER --output docs/remedie
 Each ill run of the half "report" is diagnosed with its model and data. The first changes that the
 findings name are tried for as many epochs as the run had, and their skills compared with that of
 the healthy twin. Left out are runs whose weights were changed by hand, because a clone draws its
-weights from the initializers, and runs that `try_remedies` has no change for.
+weights from the initializers, and families that `try_remedies` has no change for.
 """
 
 import argparse
@@ -24,6 +24,8 @@ from kgrad.experiments.remedies.trying import _chosen
 # As good as the twin: this share of its skill.
 AS_GOOD = 0.9
 MOST = 3
+# Only other data or other code mends these.
+WITHOUT_CHANGE = ("wrong_embedding_inputs", "no_path_to_loss")
 
 HEADER = """\
 # Scores of the remedies
@@ -31,8 +33,9 @@ HEADER = """\
 Written by `python -m benchmarks.diagnosis.remedies`. Each ill run of the half "report" is
 diagnosed, and the first three changes that its findings name are tried for as many epochs as the
 run had. A remedy counts if the run then has at least 90 % of the skill of its healthy twin. Left
-out are {by_hand} runs whose weights were changed by hand: `try_remedies` draws new ones. Nothing
-can mend shuffled labels (`unrelated_targets`).
+out are {by_hand} runs whose weights were changed by hand: `try_remedies` draws new ones. Left out
+are also `wrong_embedding_inputs` and `no_path_to_loss`, which only other data or other code mend.
+Nothing can mend shuffled labels (`unrelated_targets`).
 """
 
 
@@ -110,7 +113,7 @@ def main() -> None:
     ill = [
         row["name"]
         for row in score.load_rows(arguments.histories, arguments.half)
-        if row["label"] == "ill"
+        if row["label"] == "ill" and row["family"] not in WITHOUT_CHANGE
     ]
     names = [name for name in ill if not recipes[name].changes]
     jobs = [(str(arguments.histories), name) for name in names]

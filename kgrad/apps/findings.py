@@ -24,11 +24,29 @@ def heading(finding: "Finding", seeds: int = 1, runs: int = 1, *, place: int = 0
     share = f", with {seeds} of {runs} seeds" if runs > 1 else ""
     role = "also wrong" if finding.independent else "may follow from it"
     role = role if place else "the cause, most likely"
-    rule = finding.rule.replace("_", " ")
-    return f"{role}: {rule} in {finding.where()}, since epoch {finding.first_epoch}{share}"
+    return (
+        f"{role}: {spoken(finding)} in {finding.where()}, since epoch {finding.first_epoch}{share}"
+    )
 
 
-def to_text(finding: "Finding", seeds: int = 1, runs: int = 1, *, place: int = 0) -> str:
+def to_line(finding: "Finding", seeds: int = 1, runs: int = 1, *, place: int = 0) -> str:
+    """Return a finding as a line that says the most even if its end is cut off.
+
+    Args:
+        finding: as in `heading`.
+        seeds: as in `heading`; said only if it is not all of them.
+        runs: as in `heading`.
+        place: as in `heading`.
+    """
+    share = f", {seeds} of {runs} seeds" if seeds < runs else ""
+    role = "also wrong" if finding.independent else "may follow"
+    role = role if place else "cause"
+    return f"{role}: {spoken(finding)} since epoch {finding.first_epoch}{share}: {finding.where()}"
+
+
+def to_text(
+    finding: "Finding", seeds: int = 1, runs: int = 1, *, place: int = 0, run: str = ""
+) -> str:
     """Return a finding as lines for a terminal.
 
     They are the heading and the first evidence, and unless it may follow from the cause, the
@@ -39,18 +57,25 @@ def to_text(finding: "Finding", seeds: int = 1, runs: int = 1, *, place: int = 0
         seeds: as in `heading`.
         runs: as in `heading`.
         place: as in `heading`.
+        run: the run that the evidence is of, in words; empty if it is the only one.
     """
     indented = textwrap.TextWrapper(98, initial_indent=" " * 4, subsequent_indent=" " * 4)
-    lines = [heading(finding, seeds, runs, place=place), indented.fill(str(finding.evidence[0]))]
+    evidence = f"{run}: {finding.evidence[0]}" if run else str(finding.evidence[0])
+    lines = [heading(finding, seeds, runs, place=place), indented.fill(evidence)]
     if not place or finding.independent:
         lines += [indented.fill(finding.explanation), f"    → {finding.remedies[0]}"]
     return "\n".join(lines)
 
 
+def spoken(finding: "Finding") -> str:
+    """Return the name of a finding's rule in words."""
+    return finding.rule.replace("_", " ")
+
+
 def consequences_to_markdown(findings: Sequence["Finding"]) -> str:
     """Return findings that may follow from the cause as Markdown, a line for each."""
     lines = [
-        f"- {escape_markdown(finding.rule.replace('_', ' '))} in "
+        f"- {escape_markdown(spoken(finding))} in "
         f"{escape_markdown(finding.where())}: {escape_markdown(finding.evidence[0])}"
         for finding in findings
     ]

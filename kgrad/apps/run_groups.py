@@ -7,7 +7,8 @@ and the app all read recorded runs here.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kgrad.diagnosis import Diagnosis, Finding, diagnose
 from kgrad.diagnosis.diagnosing import CAUSES_FIRST
@@ -23,6 +24,20 @@ if TYPE_CHECKING:
 
 # Anyone may have written a history file: the network it describes is rebuilt only if that is cheap.
 _MOST_WEIGHTS, _MOST_SAMPLES = 10_000_000, 100_000
+
+
+class Found(NamedTuple):
+    """A rule's finding in the runs of a group.
+
+    Attributes:
+        finding: the finding in the first run that has one of this rule.
+        runs: the number of runs with a finding of this rule.
+        run: the run that `finding` and its numbers are of, in words; empty if it is the only one.
+    """
+
+    finding: Finding
+    runs: int
+    run: str
 
 
 @dataclass
@@ -52,20 +67,45 @@ class RunGroup:
         """The seed of each run, as recorded in its history."""
         return [history.metadata.get("seed") for history in self.histories]
 
-    def findings(self) -> list[tuple[Finding, int]]:
-        """Return each rule's first finding with the number of runs in which the rule found it."""
-        found = {f.rule: f for diagnosis in reversed(self.diagnoses) for f in diagnosis}
-        each = [(f, sum(rule in d.rules for d in self.diagnoses)) for rule, f in found.items()]
-        return sorted(each, key=lambda one: CAUSES_FIRST.index(one[0].rule))
+    @property
+    def size(self) -> str:
+        """The number of runs, in words: "3 seeds", or "3 runs" if their seeds are not known."""
+        count = len(self.histories)
+        known = None not in self.seeds and len(set(map(str, self.seeds))) == count
+        return f"{count} {'seed' if known else 'run'}{'s' * (count > 1)}"
 
-    def causes(self) -> list[tuple[Finding, int]]:
+    @property
+    def missing(self) -> str:
+        """What could not be checked in some of the runs; empty if nothing."""
+        return next((one.missing for one in self.diagnoses if one.missing), "")
+
+    def run(self, number: int) -> str:
+        """Return which run it is, in words: "seed 0", or "run 1 of 3"; empty for the only one."""
+        if len(self.histories) == 1:
+            return ""
+        seed = self.seeds[number]
+        return f"run {number + 1} of {len(self.histories)}" if seed is None else f"seed {seed}"
+
+    def findings(self) -> list[Found]:
+        """Return each rule's finding in the first run that has one, the most likely cause first."""
+        found: dict[str, Found] = {}
+        for number, diagnosis in enumerate(self.diagnoses):
+            for finding in diagnosis:
+                runs = sum(finding.rule in one.rules for one in self.diagnoses)
+                found.setdefault(finding.rule, Found(finding, runs, self.run(number)))
+        return sorted(
+            found.values(),
+            key=lambda one: (not one.finding.leads, CAUSES_FIRST.index(one.finding.rule)),
+        )
+
+    def causes(self) -> list[Found]:
         """Return the most likely cause, and other findings that follow from no other."""
         found = self.findings()
-        return [one for place, one in enumerate(found) if not place or one[0].independent]
+        return [one for place, one in enumerate(found) if not place or one.finding.independent]
 
-    def consequences(self) -> list[tuple[Finding, int]]:
+    def consequences(self) -> list[Found]:
         """Return the findings that may follow from the cause."""
-        return [one for one in self.findings()[1:] if not one[0].independent]
+        return [one for one in self.findings()[1:] if not one.finding.independent]
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row per run: name, seed, and the numbers of its summary that are known."""
@@ -78,6 +118,15 @@ class RunGroup:
             numbers = summarize(history) if known else {}
             rows.append({"name": self.name, "seed": seed} | numbers | expected)
         return rows
+
+
+def named_by_file(histories: Mapping[Path, GradientHistory]) -> dict[str, GradientHistory]:
+    """Return file's name without its ending → history; the whole path if two names are the same."""
+    stems = [path.stem for path in histories]
+    return {
+        path.stem if stems.count(path.stem) == 1 else str(path): history
+        for path, history in histories.items()
+    }
 
 
 def group_histories(histories: Mapping[str, GradientHistory]) -> dict[str, list[GradientHistory]]:
@@ -126,6 +175,12 @@ def read_groups(
         group.diagnoses, group.no_diagnosis = diagnose_runs(group.histories)
         groups.append(group)
     return groups
+
+
+def kind_of_layers(groups: Sequence[RunGroup]) -> str:
+    """Return what the first and last layers in `rows` are: only `create_model` has hidden ones."""
+    layers = [layer for group in groups for layer in group.histories[0].layers]
+    return "hidden layer" if any(one.startswith("hidden_") for one in layers) else "layer"
 
 
 def diagnose_runs(histories: Sequence[GradientHistory]) -> tuple[list[Diagnosis], str]:

@@ -7,16 +7,17 @@ finding that had the fault it names, all runs with this first finding).
 HISTORY_ALONE: dict[str, tuple[int, int]] = {
     "always_clipped": (7, 7),
     "badly_scaled_weights": (21, 21),
-    "dead_units": (1, 6),
+    "dead_units": (1, 7),
     "exploding": (6, 12),
     "inputs_out_of_scale": (11, 16),
     "layer_out_of_line": (6, 7),
     "moving_too_far": (13, 15),
+    "no_path_to_loss": (8, 8),
     "nonfinite": (11, 11),
-    "not_improving": (0, 8),
+    "not_improving": (0, 9),
     "not_moving": (11, 12),
     "saturated": (6, 14),
-    "vanishing": (12, 15),
+    "vanishing": (12, 19),
 }
 WITH_DATA: dict[str, tuple[int, int]] = {
     "always_clipped": (7, 7),
@@ -27,6 +28,7 @@ WITH_DATA: dict[str, tuple[int, int]] = {
     "layer_out_of_line": (6, 7),
     "moving_too_far": (17, 18),
     "no_nonlinearity": (7, 7),
+    "no_path_to_loss": (8, 8),
     "nonfinite": (4, 4),
     "not_moving": (11, 11),
     "output_loss_mismatch": (12, 12),
@@ -36,4 +38,5 @@ WITH_DATA: dict[str, tuple[int, int]] = {
     "too_strong_penalty": (5, 5),
     "unrelated_targets": (8, 8),
     "vanishing": (9, 9),
+    "wrong_embedding_inputs": (8, 8),
 }

@@ -90,7 +90,7 @@ def inputs_out_of_scale(e: Evidence, t: ThresholdValues) -> Observation | None:
     if r is None:
         return None
     evidence = [measured(e, r, INPUT_SIZE, sizes[r, 0], t.large_input_by_gradient, e.layers[0])]
-    return Observation(e.layers[:1], r, evidence + fall_of_loss(e, t.falls_well))
+    return Observation(e.layers[:1], r, evidence + fall_of_loss(e, t))
 
 
 def _inputs_by_data(e: Evidence, t: ThresholdValues) -> Observation | None:
@@ -116,7 +116,7 @@ def _inputs_by_data(e: Evidence, t: ThresholdValues) -> Observation | None:
             found = of_data("root mean square of an input column", size[c], t.large_input, sentence)
             is_image = x.ndim >= 3 and columns.min() >= 0 and 200 < columns.max() <= 255
             remedies = [_PIXELS] if is_image else [_STANDARDIZE, _LOGARITHM]
-            evidence = [found, *fall_of_loss(e, t.falls_well)]
+            evidence = [found, *fall_of_loss(e, t)]
             return Observation(layers, 0, evidence, "", remedies)
         if 0 < whole < t.small_input:
             sentence = (
@@ -124,7 +124,7 @@ def _inputs_by_data(e: Evidence, t: ThresholdValues) -> Observation | None:
                 f"{number(t.small_input)})"
             )
             found = of_data("root mean square of the inputs", whole, t.small_input, sentence)
-            evidence = [found, *fall_of_loss(e, t.falls_well)]
+            evidence = [found, *fall_of_loss(e, t)]
             return Observation(layers, 0, evidence, "", [_TOO_SMALL, _STANDARDIZE])
     return None
 
@@ -171,7 +171,7 @@ def targets_out_of_scale(e: Evidence, t: ThresholdValues) -> Observation | None:
             continue
         found = _far_from_1(y.astype(float), t, head.layer)
         if found is not None:
-            return Observation([head.layer], 0, [found, *fall_of_loss(e, t.falls_well)])
+            return Observation([head.layer], 0, [found, *fall_of_loss(e, t)])
     return None
 
 
@@ -219,28 +219,33 @@ _ONE_HOT = (
 )
 def wrong_embedding_inputs(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect inputs of an Embedding that are not integers, or that it has no row for."""
-    if e.facts is None:
+    if e.facts is None or len(e.facts.embeddings) != len(e.data.inputs):
         return None
-    rows, x = e.facts.embeddings, e.data.inputs[0]
-    if not rows:
-        return None
+    for rows, x in zip(e.facts.embeddings, e.data.inputs, strict=True):
+        found = _not_rows(e, t, x, rows) if rows else None
+        if found is not None:
+            return found
+    return None
+
+
+def _not_rows(e: Evidence, t: ThresholdValues, x: np.ndarray, rows: int) -> Observation | None:
     fractions = float(np.mean(x != np.floor(x)))
     outside = float(np.mean((x < 0) | (x >= rows)))
     if is_one_hot(x) and x.shape[-1] > 2 and not e.falls_by(t.falls_well):
         sentence = f"each row has one 1 among {x.shape[-1]} columns, as one-hot rows have"
         found = of_data("sum of each row of the inputs", 1, np.inf, sentence)
         return Observation([], 0, [found], _ONE_HOT, [Remedy("Pass X.argmax(axis=-1).", ())])
-    if not fractions and not outside:
-        return None
     if fractions:
         sentence = f"{percent(fractions)} of the inputs are not integers, such as "
         sentence += number(float(x[x != np.floor(x)][0]), 6)
         found = of_data("share of inputs that are not integers", fractions, 0, sentence)
-    else:
+    elif outside:
         beyond = x[(x < 0) | (x >= rows)]
         sentence = f"{percent(outside)} of the inputs are outside 0 to {rows - 1}, such as "
         sentence += number(float(beyond[0]))
         found = of_data("share of inputs without a row", outside, 0, sentence)
+    else:
+        return None
     return Observation([], 0, [found])
 
 
@@ -281,6 +286,158 @@ def idle_columns(e: Evidence, t: ThresholdValues) -> Observation | None:
 
 # Of more columns, such as the pixels of an image, some are always constant.
 _COLUMNS = 50
+
+
+@Rule(
+    severity="warning",
+    thresholds=(
+        Threshold(
+            "column_is_target",
+            0.999,
+            "squared correlation of an input column with the target from which the column gives "
+            "the answer away",
+        ),
+        Threshold(
+            "copied_share",
+            0.05,
+            "share of the samples that are copies of others above which a random split puts copies "
+            "of training samples among the validation samples",
+        ),
+    ),
+    explanation="This column alone gives the target. If it is known only when the target is, the "
+    "model looks the answer up and is of no use on new data.",
+    remedies=(
+        Remedy(
+            "Remove the column, unless it is known before the target when the model is used.", ()
+        ),
+    ),
+    reference="Kaufman, Rosset & Perlich, Leakage in data mining (2011)",
+    needs=(INPUTS, TARGETS),
+)
+def leakage(e: Evidence, t: ThresholdValues) -> Observation | None:
+    """Note an input column that is the target, and samples that occur several times."""
+    if len(e.data.inputs) != 1 or len(e.data.targets) != 1:
+        return None
+    x, y = e.data.inputs[0], e.data.targets[0]
+    if len(x) != len(y) or len(x) < 20:
+        return None
+    x, y = x.reshape(len(x), -1), y.reshape(len(y), -1).astype(float)
+    if e.data.inputs[0].ndim == 2 and 2 <= x.shape[1] <= 1000 and y.shape[1] <= 20:
+        with np.errstate(all="ignore"):
+            squared = np.nan_to_num(_correlations(x.astype(float), y) ** 2)
+        c, k = np.unravel_index(int(squared.argmax()), squared.shape)
+        if squared[c, k] > t.column_is_target:
+            column = f" column {k}" if y.shape[1] > 1 else ""
+            sentence = (
+                f"column {c} (from 0) of X alone explains {percent(squared[c, k], 4)} of the "
+                f"variance of y{column} (threshold {percent(t.column_is_target)})"
+            )
+            value = float(squared[c, k])
+            found = of_data("squared correlation", value, t.column_is_target, sentence)
+            return Observation([], 0, [found], harmless=True)
+    # Rows of few integers are often the same; fractions hardly ever.
+    if np.mean(x != np.floor(x)) < 0.1:
+        return None
+    different = {a.tobytes() + b.tobytes() for a, b in zip(x, y, strict=True)}
+    share = 1 - len(different) / len(x)
+    if not share > t.copied_share:
+        return None
+    sentence = (
+        f"{percent(share)} of the {len(x)} samples that were looked at are copies of others "
+        f"(threshold {percent(t.copied_share)})"
+    )
+    found = of_data("share of copied samples", share, t.copied_share, sentence)
+    return Observation([], 0, [found], _COPIES, [_SPLIT_BY_GROUP], harmless=True)
+
+
+_COPIES = (
+    "A random split puts copies of training samples among the validation samples. The validation "
+    "loss then shows what the model remembers, not what it understands."
+)
+_SPLIT_BY_GROUP = Remedy(
+    "Split first and oversample then, or keep all copies of a sample on one side: "
+    "sklearn.model_selection.GroupShuffleSplit.",
+    (),
+)
+
+
+def _correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the correlation of each column of x with each of y; NaN for constant columns."""
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    return (x.T @ y) / np.outer(np.linalg.norm(x, axis=0), np.linalg.norm(y, axis=0))
+
+
+@Rule(
+    severity="warning",
+    thresholds=(
+        Threshold(
+            "explained_by_codes",
+            0.2,
+            "share of the variance of y that an integer column explains as names, beyond what it "
+            "explains as a number, from which its integers seem to name categories",
+        ),
+    ),
+    explanation="The targets jump from integer to integer, so the integers seem to be names. "
+    "Dense layers take them as sizes: category 4 as twice category 2.",
+    remedies=(
+        Remedy(
+            "One-hot encode the column: keras.layers.CategoryEncoding(num_tokens=..., "
+            "output_mode='one_hot').",
+            (),
+        ),
+        Remedy("For many categories, use keras.layers.Embedding.", ()),
+    ),
+    reference="Hastie, Tibshirani & Friedman, The elements of statistical learning (2009), "
+    "section 2.2",
+    needs=(INPUTS, TARGETS),
+)
+def categories_as_numbers(e: Evidence, t: ThresholdValues) -> Observation | None:
+    """Note a column of integers that name categories, in a table of numbers."""
+    if len(e.data.inputs) != 1 or len(e.data.targets) != 1 or e.structure.begins_with(_CODED):
+        return None
+    x, y = e.data.inputs[0], e.data.targets[0]
+    if x.ndim != 2 or len(x) != len(y) or x.shape[1] > _COLUMNS:
+        return None
+    labels = _labels(e)
+    if labels is not None:
+        y = (labels[:, None] == np.unique(labels)).astype(float)
+    y = y.reshape(len(y), -1).astype(float)
+    if not np.isfinite(y).all() or not np.ptp(y, axis=0).any():
+        return None
+    for c, column in enumerate(x.T.astype(float)):
+        values, places, counts = np.unique(column, return_inverse=True, return_counts=True)
+        if not (5 <= len(values) <= 100 and (values == np.floor(values)).all()):
+            continue
+        if len(y) < 10 * len(values):
+            continue
+        sums = np.stack([np.bincount(places, weights=one) for one in y.T], axis=1)
+        named = _explained(y, (sums / counts[:, None])[places], len(values))
+        powers = np.vander((column - column.mean()) / column.std(), 4)
+        ordered = _explained(y, powers @ np.linalg.lstsq(powers, y, rcond=None)[0], 4)
+        if not named - ordered > t.explained_by_codes:
+            continue
+        sentence = (
+            f"column {c} (from 0) has {len(values)} different integers; as names they explain "
+            f"{percent(named)} of the variance of y, as a number (up to its cube) "
+            f"{percent(max(ordered, 0))}"
+        )
+        gain = named - ordered
+        found = of_data("variance explained by names", gain, t.explained_by_codes, sentence)
+        return Observation([], 0, [found], harmless=True)
+    return None
+
+
+# Layers that take integers as names.
+_CODED = ("Embedding", "CategoryEncoding", "IntegerLookup", "Hashing", "HashedCrossing")
+
+
+def _explained(y: np.ndarray, fit: np.ndarray, parameters: int) -> float:
+    """Return the share of the variance of y that a fit explains, adjusted for its parameters.
+
+    The adjusted R², 1 − (1 − R²)(n − 1) / (n − p), is 0 on average for a fit to noise.
+    """
+    left = ((y - fit) ** 2).sum() / ((y - y.mean(axis=0)) ** 2).sum()
+    return float(1 - left * (len(y) - 1) / (len(y) - parameters))
 
 
 @Rule(
@@ -333,7 +490,7 @@ def imbalanced_classes(e: Evidence, t: ThresholdValues) -> Observation | None:
         f"({counts[rarest]} samples looked at)"
     )
     found = of_data("share of the largest class", share, t.majority, sentence)
-    return Observation([], 0, [found, *fall_of_loss(e, t.falls_well)])
+    return Observation([], 0, [found, *fall_of_loss(e, t)])
 
 
 @Rule(
@@ -380,7 +537,7 @@ def unrelated_targets(e: Evidence, t: ThresholdValues) -> Observation | None:
         f"{percent(max(gain, 0))} of the variance of y (threshold {percent(t.neighbors_gain)})"
     )
     found = of_data("variance of y that neighbors explain", gain, t.neighbors_gain, sentence)
-    return Observation([], 0, [found, *fall_of_loss(e, t.falls_well)])
+    return Observation([], 0, [found, *fall_of_loss(e, t)])
 
 
 _NEIGHBORS = 500

@@ -88,6 +88,8 @@ CAUSES_FIRST = (
     "not_improving",
     "validation_differs",
     "too_few_steps",
+    "leakage",
+    "categories_as_numbers",
     "idle_columns",
 )
 # Runs of the gallery from which a share of them says something.
@@ -153,7 +155,7 @@ def diagnose(
     findings.sort(key=lambda finding: (not finding.leads, CAUSES_FIRST.index(finding.rule)))
     as_on_the_gallery = rules is None and thresholds is None
     sure = _confidence(findings[0], data) if findings and as_on_the_gallery else None
-    return Diagnosis(findings, _missing(history, evidence), notes, sure)
+    return Diagnosis(findings, _missing(history, evidence), notes, sure, history)
 
 
 def _confidence(cause: Finding, data: Data | None) -> Confidence | None:

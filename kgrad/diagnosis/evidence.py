@@ -113,7 +113,8 @@ class ModelFacts(NamedTuple):
         learning_rate: the optimizer's learning rate; NaN if unknown.
         usual_rate: the default learning rate of the optimizer's class; NaN if unknown.
         optimizer: name of the optimizer's class; empty if unknown.
-        embeddings: the number of rows of the embedding that takes the model's input; 0 without one.
+        embeddings: for each input, the rows of the largest embedding that takes it; 0 for an input
+            that other layers take, too.
     """
 
     heads: tuple[Head, ...] = ()
@@ -125,7 +126,7 @@ class ModelFacts(NamedTuple):
     learning_rate: float = math.nan
     usual_rate: float = math.nan
     optimizer: str = ""
-    embeddings: int = 0
+    embeddings: tuple[int, ...] = ()
 
     @property
     def head(self) -> Head:

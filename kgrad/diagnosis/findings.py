@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
+from kgrad.records.history import GradientHistory
 from kgrad.records.listing import Listing
 
 Severity = Literal["note", "warning", "critical"]
@@ -114,12 +115,14 @@ class Diagnosis(Listing[Finding]):
         notes: what does not fit, but does no visible harm in this run.
         confidence: how often such a cause was right on the gallery; None if too few of its runs
             are like this one, or there is no finding.
+        history: the history that was diagnosed; None if there is none, before training.
 
     Args:
         findings: the findings, the most likely cause first.
         missing: what could not be checked because data are missing; empty if nothing.
         notes: what does not fit, but does no visible harm in this run.
         confidence: how often such a cause was right; None if it is unknown.
+        history: the history that was diagnosed, for the picture in a notebook.
     """
 
     def __init__(
@@ -128,8 +131,10 @@ class Diagnosis(Listing[Finding]):
         missing: str = "",
         notes: Iterable[Finding] = (),
         confidence: Confidence | None = None,
+        history: GradientHistory | None = None,
     ) -> None:
         self.missing, self.notes, self.confidence = missing, tuple(notes), confidence
+        self.history = history
         super().__init__(findings)
 
     @property

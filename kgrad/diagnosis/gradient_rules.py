@@ -249,7 +249,7 @@ def exploding(e: Evidence, t: ThresholdValues) -> Observation | None:
             k = int(np.nanargmax(level[r]))
             evidence = [
                 measured(e, r, _LARGE_LEVEL, level[r, k], threshold, e.layers[k]),
-                *fall_of_loss(e, fall),
+                *fall_of_loss(e, t, fall),
             ]
             return Observation(affected_layers(e.layers, level[r] > threshold), r, evidence)
     # Of the kernels that have a gradient in the first record, too.
@@ -318,7 +318,7 @@ def vanishing(e: Evidence, t: ThresholdValues) -> Observation | None:
             k = int(np.nanargmin(e.level[r]))
             evidence = [
                 measured(e, r, _SMALL_LEVEL, e.level[r, k], threshold, e.layers[k]),
-                *fall_of_loss(e, fall),
+                *fall_of_loss(e, t, fall),
             ]
             layers = affected_layers(e.layers, e.level[r] < threshold)
             return Observation(layers, r, evidence, *_of_hidden_softmax(e))
@@ -382,7 +382,7 @@ def dead_units(e: Evidence, t: ThresholdValues) -> Observation | None:
         if e.falls_by(t.falls_well) and e.loss is not None and e.zero_from is not None:
             evidence.append(measured(e, e.zero_from, _STANDS, e.loss[e.zero_from], np.inf))
         else:
-            evidence += fall_of_loss(e, t.falls_well)
+            evidence += fall_of_loss(e, t)
         return Observation(layers, r, evidence, explanation, remedies)
     return None
 
@@ -493,5 +493,5 @@ def saturated(e: Evidence, t: ThresholdValues) -> Observation | None:
             evidence = [measured(e, r, quantity, sizes[r, worst], threshold, names[worst])]
             large_biases = r == 0 and e.bias_size[0, :-1].max(initial=0) > t.saturating_bias
             remedies = [_SMALL_BIASES] if large_biases else []
-            return Observation(layers, r, evidence + fall_of_loss(e, t.falls_well), "", remedies)
+            return Observation(layers, r, evidence + fall_of_loss(e, t), "", remedies)
     return None

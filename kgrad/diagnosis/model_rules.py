@@ -1,6 +1,5 @@
 """The rules about the model: its output and its loss, and layers that keep it from learning."""
 
-from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -86,10 +85,9 @@ class _Mismatch(NamedTuple):
 )
 def output_loss_mismatch(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect a loss that does not suit the last layer or the targets."""
-    checks: tuple[_Check, ...] = (_of_units, _of_range, _of_targets, _of_shape, _of_classes)
     observations = []
     for head, y in e.heads:
-        found = [mismatch for check in checks for mismatch in check(head, y)]
+        found = [mismatch for check in _CHECKS if (mismatch := check(head, y)) is not None]
         found += [_of_sum(head)] if e.data.summed else []
         observations += [_observed(e, t, head, mismatch) for mismatch in found]
     harmful = [one for one in observations if not one.harmless]
@@ -100,7 +98,7 @@ def _observed(e: Evidence, t: ThresholdValues, head: Head, found: _Mismatch) -> 
     harmless = (found.equal and not e.falls_less(t.falls_hardly)) or (
         found.soft and not e.falls_less(t.falls_well)
     )
-    shown = fall_of_loss(e, t.falls_well) if found.soft or found.equal else []
+    shown = fall_of_loss(e, t) if found.soft or found.equal else []
     return Observation(
         [head.layer],
         0,
@@ -111,16 +109,11 @@ def _observed(e: Evidence, t: ThresholdValues, head: Head, found: _Mismatch) -> 
     )
 
 
-_Check = Callable[[Head, np.ndarray | None], Iterator[_Mismatch]]
-
-
-def _of_units(head: Head, y: np.ndarray | None) -> Iterator[_Mismatch]:
-    """Yield a softmax or a categorical loss on a single unit."""
-    if head.units != 1:
-        return
+def _single_unit(head: Head, y: np.ndarray | None) -> _Mismatch | None:
+    """Find a softmax or a categorical loss on a single unit."""
     categorical = head.loss.startswith(("categorical", "sparse_cat"))
-    if head.activation != "softmax" and not categorical:
-        return
+    if head.units != 1 or not (categorical or head.activation == "softmax"):
+        return None
     needy = "softmax" if head.activation == "softmax" else head.loss
     classes = _classes(y)
     better = (
@@ -130,14 +123,9 @@ def _of_units(head: Head, y: np.ndarray | None) -> Iterator[_Mismatch]:
         if classes == 2 or head.loss.endswith("crossentropy")
         else "Use a linear output: Dense(1)."
     )
-    yield _Mismatch(
-        of_data(
-            "output units",
-            1,
-            2,
-            f"there is 1 output unit; {needy} needs at least 2",
-            head.layer,
-        ),
+    sentence = f"there is 1 output unit; {needy} needs at least 2"
+    return _Mismatch(
+        of_data("output units", 1, 2, sentence, head.layer),
         "Softmax over one unit is always 1, so every prediction is the same."
         if head.activation == "softmax"
         else f"With one output unit {head.loss} has a single class, so nothing can be learned.",
@@ -145,277 +133,262 @@ def _of_units(head: Head, y: np.ndarray | None) -> Iterator[_Mismatch]:
     )
 
 
-def _of_range(head: Head, y: np.ndarray | None) -> Iterator[_Mismatch]:
-    """Yield a cross-entropy on outputs that are no probabilities, and a second softmax."""
-    loss, activation, (low, high) = head.loss, head.activation, head.output_range
-    if not loss.endswith("crossentropy"):
-        return
-    right = "sigmoid" if loss.startswith("binary") else "softmax"
-    better = (
-        f"Give {head.layer} the activation '{right}'"
-        if activation != "linear"
-        else f"Give {head.layer} the activation '{right}', or the loss from_logits=True"
+def _no_probabilities(head: Head, y: np.ndarray | None) -> _Mismatch | None:
+    """Find a cross-entropy on outputs that can be below 0 or above 1."""
+    (low, high), activation = head.output_range, head.activation
+    if not head.loss.endswith("crossentropy") or head.from_logits or not (low < 0 or high > 1):
+        return None
+    right = "sigmoid" if head.loss.startswith("binary") else "softmax"
+    better = f"Give {head.layer} the activation '{right}'"
+    better += ", or the loss from_logits=True" if activation == "linear" else ""
+    extreme, end, limit, side = (
+        ("smallest", low, 0, "below") if low < 0 else ("largest", high, 1, "above")
     )
-    if not head.from_logits and low < 0:
-        yield _Mismatch(
-            of_data(
-                f"smallest output of {activation}",
-                low,
-                0,
-                f"{activation} outputs can be below 0, probabilities cannot",
-                head.layer,
-            ),
-            f"{loss} takes the logarithm of probabilities, but receives values below 0.",
-            f"{better}.",
-        )
-    elif not head.from_logits and high > 1:
-        yield _Mismatch(
-            of_data(
-                f"largest output of {activation}",
-                high,
-                1,
-                f"{activation} outputs can be larger than 1, probabilities cannot",
-                head.layer,
-            ),
-            f"{loss} takes the logarithm of probabilities, but receives values above 1.",
-            f"{better}.",
-        )
-    elif head.from_logits and activation in ("sigmoid", "softmax"):
-        yield _Mismatch(
-            of_data(
-                f"largest logit of {activation}",
-                1,
-                np.inf,
-                f"{activation} limits the logits to at most 1",
-                head.layer,
-            ),
-            "Keras's TensorFlow backend takes the logits from before the activation, so this "
-            "trains as intended there; on JAX and PyTorch the activation is applied twice, and no "
-            "prediction can be confident."
-            if head.from_activation
-            else "The loss applies sigmoid or softmax a second time, so no prediction can be "
-            "confident.",
-            f"Remove {activation} from {head.layer}, or from_logits=True from the loss.",
-            equal=head.from_activation,
-        )
+    sentence = f"{activation} outputs can be {side} {limit}, probabilities cannot"
+    return _Mismatch(
+        of_data(f"{extreme} output of {activation}", end, limit, sentence, head.layer),
+        f"{head.loss} takes the logarithm of probabilities, but receives values {side} {limit}.",
+        f"{better}.",
+    )
 
 
-def _of_targets(head: Head, y: np.ndarray | None) -> Iterator[_Mismatch]:
-    """Yield targets that the loss is not defined for, or that the output cannot reach."""
+def _second_activation(head: Head, y: np.ndarray | None) -> _Mismatch | None:
+    """Find a loss that applies the output's sigmoid or softmax once more."""
+    activation = head.activation
+    is_cross_entropy = head.loss.endswith("crossentropy")
+    if not (is_cross_entropy and head.from_logits and activation in ("sigmoid", "softmax")):
+        return None
+    sentence = f"{activation} limits the logits to at most 1"
+    return _Mismatch(
+        of_data(f"largest logit of {activation}", 1, np.inf, sentence, head.layer),
+        "Keras's TensorFlow backend takes the logits from before the activation, so this trains as "
+        "intended there; on JAX and PyTorch the activation is applied twice, and no prediction can "
+        "be confident."
+        if head.from_activation
+        else "The loss applies sigmoid or softmax a second time, so no prediction can be "
+        "confident.",
+        f"Remove {activation} from {head.layer}, or from_logits=True from the loss.",
+        equal=head.from_activation,
+    )
+
+
+def _fractions_as_labels(head: Head, y: np.ndarray | None) -> _Mismatch | None:
+    """Find labels that are no integers."""
+    if y is None or not head.loss.startswith("sparse_cat"):
+        return None
+    between = y[y != np.floor(y)]
+    if not between.size:
+        return None
+    share = between.size / y.size
+    sentence = f"{percent(share)} of the labels are not integers, such as "
+    sentence += number(float(between[0]))
+    return _Mismatch(
+        of_data("share of the labels that are not integers", share, 0, sentence, head.layer),
+        f"{head.loss} takes the number of a class. It cuts fractions off, so that different "
+        "classes become one.",
+        "Pass integers from 0 to the number of classes − 1; do not scale the labels.",
+    )
+
+
+def _percentages_of_zero(head: Head, y: np.ndarray | None) -> _Mismatch | None:
+    """Find targets of 0 for a percentage error."""
+    if y is None or head.loss != "mean_absolute_percentage_error" or not (y == 0).any():
+        return None
+    share = float(np.mean(y == 0))
+    sentence = f"{percent(share)} of the targets are 0"
+    return _Mismatch(
+        of_data("share of the targets that are 0", share, 0, sentence, head.layer),
+        "The percentage error divides by the target, so targets of 0 outweigh all others.",
+        "Use loss='mean_absolute_error', or the logarithm of the targets.",
+        soft=True,
+    )
+
+
+def _unreachable_targets(head: Head, y: np.ndarray | None) -> _Mismatch | None:
+    """Find targets outside what the loss is defined for, or what the output can reach."""
     if y is None:
-        return
-    loss = head.loss
-    low, high = head.output_range
-    if loss.startswith("sparse_cat"):
-        y = y[y != head.ignored_class] if head.ignored_class is not None else y
-        fractions = float(np.mean(y != np.floor(y))) if y.size else 0.0
-        if fractions:
-            yield _Mismatch(
-                of_data(
-                    "share of the labels that are not integers",
-                    fractions,
-                    0,
-                    f"{percent(fractions)} of the labels are not integers, such as "
-                    f"{number(float(y[y != np.floor(y)].flat[0]))}",
-                    head.layer,
-                ),
-                f"{loss} takes the number of a class. It cuts fractions off, so that different "
-                "classes become one.",
-                "Pass integers from 0 to the number of classes − 1; do not scale the labels.",
-            )
-            return
-        low, high = 0, head.units - 1
-    elif loss.endswith("crossentropy"):
-        low, high = 0, 1
-    elif loss == "poisson":
-        low, high = 0, np.inf
-    elif loss == "mean_absolute_percentage_error" and (y == 0).any():
-        zeros = float(np.mean(y == 0))
-        yield _Mismatch(
-            of_data(
-                "share of the targets that are 0",
-                zeros,
-                0,
-                f"{percent(zeros)} of the targets are 0",
-                head.layer,
-            ),
-            "The percentage error divides by the target, so targets of 0 outweigh all others.",
-            "Use loss='mean_absolute_error', or the logarithm of the targets.",
-            soft=True,
-        )
-    elif loss not in _COMPARING:
-        return
+        return None
+    low, high = _possible_targets(head)
+    if head.ignored_class is not None:
+        y = y[y != head.ignored_class]
     if not y.size or not np.isfinite(y).any() or np.isnan(low):
-        return
+        return None
     outside = float(np.mean((y < low) | (y > high)))
     if not outside:
-        return
+        return None
     possible = f"{number(low)} to {number(high)}"
-    classes = _classes(y)
-    if loss.startswith("sparse_cat"):
-        better = f"Number the classes from 0, and give {head.layer} a unit for each."
-    elif loss.endswith("crossentropy") and classes > 2:
-        better = (
-            f"For {classes} classes, use Dense({classes}, 'softmax') with "
-            f"loss='{_cross_entropy(y)}'."
-        )
-    elif loss.endswith("crossentropy") and classes == 2:
-        better = "Code the two classes as 0 and 1."
-    elif loss == "poisson":
-        better = "Poisson is for counts: use loss='mean_squared_error'."
-    elif loss.endswith("crossentropy"):
-        better = "For numbers, use a linear output with loss='mean_squared_error'."
-    else:
-        better = f"Give {head.layer} no activation: Dense({head.units or 1})" + (
-            "; scale the targets if they are large." if np.abs(y).max() > 10 else "."
-        )
-    yield _Mismatch(
-        of_data(
-            f"share of the targets outside {possible}, the range of the output",
-            outside,
-            0,
-            f"{percent(outside)} of the targets are outside {possible}, the range of the output",
-            head.layer,
-        ),
+    what = f"of the targets outside {possible}, the range of the output"
+    sentence = f"{percent(outside)} {what.replace('outside', 'are outside')}"
+    return _Mismatch(
+        of_data(f"share {what}", outside, 0, sentence, head.layer),
         "The loss cannot reach its minimum, because the output cannot reach all targets: they go "
         f"from {number(np.nanmin(y))} to {number(np.nanmax(y))}.",
-        better,
+        _output_that_reaches(head, y),
     )
 
 
-def _of_shape(head: Head, y: np.ndarray | None) -> Iterator[_Mismatch]:
-    """Yield targets whose last axis differs from the output's, so that they are broadcast."""
-    if y is None or head.loss not in _COMPARING or not head.units:
-        return
+def _possible_targets(head: Head) -> tuple[float, float]:
+    """Return the range of the targets with which the loss can reach its minimum; NaN if unknown."""
     if head.loss.startswith("sparse_cat"):
-        return
+        return 0, head.units - 1
+    if head.loss.endswith("crossentropy"):
+        return 0, 1
+    if head.loss == "poisson":
+        return 0, np.inf
+    return head.output_range if head.loss in _COMPARING else (np.nan, np.nan)
+
+
+def _output_that_reaches(head: Head, y: np.ndarray) -> str:
+    classes = _classes(y)
+    if head.loss.startswith("sparse_cat"):
+        return f"Number the classes from 0, and give {head.layer} a unit for each."
+    if head.loss == "poisson":
+        return "Poisson is for counts: use loss='mean_squared_error'."
+    if not head.loss.endswith("crossentropy"):
+        scale = "; scale the targets if they are large" if np.abs(y).max() > 10 else ""
+        return f"Give {head.layer} no activation: Dense({head.units or 1}){scale}."
+    if classes > 2:
+        right = f"Dense({classes}, 'softmax') with loss='{_cross_entropy(y)}'"
+        return f"For {classes} classes, use {right}."
+    if classes == 2:
+        return "Code the two classes as 0 and 1."
+    return "For numbers, use a linear output with loss='mean_squared_error'."
+
+
+def _broadcast_targets(head: Head, y: np.ndarray | None) -> _Mismatch | None:
+    """Find targets whose last axis differs from the output's, so that they are broadcast."""
+    if y is None or head.loss not in _COMPARING or not head.units:
+        return None
     columns = 1 if y.ndim == 1 else y.shape[-1]
-    if columns == head.units or 1 not in (columns, head.units) or y.ndim > 2:
-        return
-    yield _Mismatch(
-        of_data(
-            "columns of the targets",
-            columns,
-            head.units,
-            f"the targets have {columns} column{'s' * (columns > 1)}, the output has "
-            f"{head.units} unit{'s' * (head.units > 1)}",
-            head.layer,
-        ),
+    is_label = head.loss.startswith("sparse_cat")
+    if is_label or columns == head.units or 1 not in (columns, head.units) or y.ndim > 2:
+        return None
+    of_targets = f"{columns} column{'s' * (columns > 1)}"
+    of_output = f"{head.units} unit{'s' * (head.units > 1)}"
+    sentence = f"the targets have {of_targets}, the output has {of_output}"
+    classes = (
+        f", or for classes the activation 'softmax' and loss='{_cross_entropy(y)}'"
+        if columns == 1 and head.activation in ("softmax", "sigmoid")
+        else ""
+    )
+    return _Mismatch(
+        of_data("columns of the targets", columns, head.units, sentence, head.layer),
         "The loss compares each column with each unit, so all units learn the same mean.",
-        f"Give {head.layer} {columns} unit{'s' * (columns > 1)}"
-        + (
-            f", or for classes the activation 'softmax' and loss='{_cross_entropy(y)}'."
-            if columns == 1 and head.activation in ("softmax", "sigmoid")
-            else "."
-        ),
+        f"Give {head.layer} {columns} unit{'s' * (columns > 1)}{classes}.",
     )
 
 
-def _of_classes(head: Head, y: np.ndarray | None) -> Iterator[_Mismatch]:
-    """Yield losses and activations that suit other targets better: classes, several labels."""
-    if y is None:
-        return
-    loss, activation = head.loss, head.activation
+def _regression_of_classes(head: Head, y: np.ndarray | None) -> _Mismatch | None:
+    """Find a regression loss for targets that name classes."""
+    if y is None or head.loss not in _REGRESSION or not np.isin(y, (0, 1)).all():
+        return None
     one_hot = is_one_hot(y)
-    binary = bool(np.isin(y, (0, 1)).all())
-    if loss in _REGRESSION and (one_hot or binary) and activation in ("softmax", "sigmoid"):
+    if head.activation in ("softmax", "sigmoid"):
         right = "categorical_crossentropy" if one_hot else "binary_crossentropy"
-        yield _Mismatch(
-            of_data(
-                "share of the targets that are 0 or 1",
-                1,
-                1,
-                f"all targets are 0 or 1, but the loss is {loss}",
-                head.layer,
-            ),
-            f"Behind {activation}, the gradient of {loss} vanishes where a prediction is confident "
-            "and wrong; that of a cross-entropy is largest there.",
-            f"Use loss='{right}'.",
-            soft=True,
+        sentence = f"all targets are 0 or 1, but the loss is {head.loss}"
+        explanation = (
+            f"Behind {head.activation}, the gradient of {head.loss} vanishes where a prediction is "
+            "confident and wrong; that of a cross-entropy is largest there."
         )
-    elif loss in _REGRESSION and one_hot and activation == "linear":
-        yield _Mismatch(
-            of_data(
-                "share of the targets that are 0 or 1",
-                1,
-                1,
-                f"the targets are one-hot rows, but the loss is {loss}",
-                head.layer,
-            ),
-            "The rows name classes. A cross-entropy learns them faster and gives probabilities.",
-            f"Give {head.layer} the activation 'softmax' and use loss='categorical_crossentropy'.",
-            soft=True,
+        better = f"Use loss='{right}'."
+    elif one_hot and head.activation == "linear":
+        sentence = f"the targets are one-hot rows, but the loss is {head.loss}"
+        explanation = (
+            "The rows name classes. A cross-entropy learns them faster and gives probabilities."
         )
-    elif activation == "softmax" and binary and y.ndim == 2 and y.shape[1] > 1 and not one_hot:
-        rows = float(np.mean(y.sum(axis=1) != 1))
-        yield _Mismatch(
-            of_data(
-                "share of the rows without exactly one label",
-                rows,
-                0,
-                f"{percent(rows)} of the rows of y have no label or several",
-                head.layer,
-            ),
-            "Softmax shares out a total of 1, so it cannot predict several labels at once.",
-            f"Give {head.layer} the activation 'sigmoid' and use loss='binary_crossentropy'.",
+        better = (
+            f"Give {head.layer} the activation 'softmax' and use loss='categorical_crossentropy'."
         )
-    elif loss in _REGRESSION and activation == "relu":
-        yield _Mismatch(
-            of_data(
-                "smallest output of relu",
-                0,
-                -np.inf,
-                f"relu outputs cannot be below 0, and the loss is {loss}",
-                head.layer,
-            ),
-            "Where a unit's input is negative, its output is 0 and it has no gradient: a unit that "
-            "begins so for all samples never learns.",
-            f"Give {head.layer} no activation: Dense({head.units or 1}).",
-            soft=True,
-        )
-    elif activation != "softmax" and _are_shares(y):
-        yield _Mismatch(
-            of_data(
-                "sum of each row of the targets",
-                1,
-                1,
-                f"each row of y sums to 1, but {activation} outputs need not",
-                head.layer,
-            ),
-            "The targets are the shares of a whole, of which softmax knows.",
-            f"Give {head.layer} the activation 'softmax' and use loss='categorical_crossentropy'.",
-            soft=True,
-        )
-    elif loss.startswith("binary_cross") and activation == "softmax" and one_hot:
-        yield _exclusive(head, "Use loss='categorical_crossentropy'.")
-    elif loss.startswith("binary_cross") and activation == "sigmoid" and one_hot:
-        yield _exclusive(
-            head,
-            f"Give {head.layer} the activation 'softmax' and use loss='categorical_crossentropy'.",
-        )
-    elif loss.startswith(("categorical_c", "sparse_cat")) and activation == "sigmoid":
-        yield _exclusive(head, f"Give {head.layer} the activation 'softmax'.")
+    else:
+        return None
+    evidence = of_data("share of the targets that are 0 or 1", 1, 1, sentence, head.layer)
+    return _Mismatch(evidence, explanation, better, soft=True)
 
 
-def _exclusive(head: Head, better: str) -> _Mismatch:
+def _several_labels(head: Head, y: np.ndarray | None) -> _Mismatch | None:
+    """Find a softmax for rows with several labels or none."""
+    if y is None or head.activation != "softmax" or not np.isin(y, (0, 1)).all():
+        return None
+    if y.ndim != 2 or y.shape[1] < 2 or is_one_hot(y):
+        return None
+    rows = float(np.mean(y.sum(axis=1) != 1))
+    sentence = f"{percent(rows)} of the rows of y have no label or several"
     return _Mismatch(
-        of_data(
-            "units with a probability of their own",
-            head.units,
-            0,
-            f"{head.loss} with {head.activation}, but each sample has one class",
-            head.layer,
-        ),
+        of_data("share of the rows without exactly one label", rows, 0, sentence, head.layer),
+        "Softmax shares out a total of 1, so it cannot predict several labels at once.",
+        f"Give {head.layer} the activation 'sigmoid' and use loss='binary_crossentropy'.",
+    )
+
+
+def _relu_for_numbers(head: Head, y: np.ndarray | None) -> _Mismatch | None:
+    """Find a ReLU output for numbers, even if none is below 0."""
+    if y is None or head.loss not in _REGRESSION or head.activation != "relu":
+        return None
+    sentence = f"relu outputs cannot be below 0, and the loss is {head.loss}"
+    return _Mismatch(
+        of_data("smallest output of relu", 0, -np.inf, sentence, head.layer),
+        "Where a unit's input is negative, its output is 0 and it has no gradient: a unit that "
+        "begins so for all samples never learns.",
+        f"Give {head.layer} no activation: Dense({head.units or 1}).",
+        soft=True,
+    )
+
+
+def _shares_without_softmax(head: Head, y: np.ndarray | None) -> _Mismatch | None:
+    """Find rows of shares for an output that need not sum to 1."""
+    if y is None or head.activation == "softmax" or not _are_shares(y):
+        return None
+    sentence = f"each row of y sums to 1, but {head.activation} outputs need not"
+    return _Mismatch(
+        of_data("sum of each row of the targets", 1, 1, sentence, head.layer),
+        "The targets are the shares of a whole, of which softmax knows.",
+        f"Give {head.layer} the activation 'softmax' and use loss='categorical_crossentropy'.",
+        soft=True,
+    )
+
+
+def _independent_classes(head: Head, y: np.ndarray | None) -> _Mismatch | None:
+    """Find exclusive classes with sigmoid or binary cross-entropy."""
+    if y is None:
+        return None
+    loss, activation = head.loss, head.activation
+    softmax, right = f"Give {head.layer} the activation 'softmax'", "categorical_crossentropy"
+    if loss.startswith("binary_cross") and activation == "softmax" and is_one_hot(y):
+        better = f"Use loss='{right}'."
+    elif loss.startswith("binary_cross") and activation == "sigmoid" and is_one_hot(y):
+        better = f"{softmax} and use loss='{right}'."
+    elif loss.startswith(("categorical_c", "sparse_cat")) and activation == "sigmoid":
+        better = f"{softmax}."
+    else:
+        return None
+    sentence = f"{loss} with {activation}, but each sample has one class"
+    taken_back = ": on TensorFlow, Keras takes the logits from before sigmoid"
+    return _Mismatch(
+        of_data("units with a probability of their own", head.units, 0, sentence, head.layer),
         "For classes that exclude each other, softmax with categorical cross-entropy is the "
         "likelihood. Other pairs often train as well"
-        + (
-            ": on TensorFlow, Keras takes the logits from before sigmoid."
-            if head.from_activation and head.activation == "sigmoid"
-            else "."
-        ),
+        + (taken_back if head.from_activation and activation == "sigmoid" else "")
+        + ".",
         better,
         equal=True,
     )
+
+
+# In this order: the first one that does harm is the finding.
+_CHECKS = (
+    _single_unit,
+    _no_probabilities,
+    _second_activation,
+    _fractions_as_labels,
+    _percentages_of_zero,
+    _unreachable_targets,
+    _broadcast_targets,
+    _regression_of_classes,
+    _several_labels,
+    _relu_for_numbers,
+    _shares_without_softmax,
+    _independent_classes,
+)
 
 
 def _of_sum(head: Head) -> _Mismatch:
@@ -496,7 +469,7 @@ def no_nonlinearity(e: Evidence, t: ThresholdValues) -> Observation | None:
     share = len(linear) / len(hidden)
     sentence = f"{len(linear)} of {len(hidden)} hidden layers have no activation"
     found = of_data("share of hidden layers without an activation", share, t.linear_share, sentence)
-    return Observation(linear, 0, [found, *fall_of_loss(e, t.falls_well)])
+    return Observation(linear, 0, [found, *fall_of_loss(e, t)])
 
 
 @Rule(
@@ -537,7 +510,7 @@ def too_much_dropout(e: Evidence, t: ThresholdValues) -> Observation | None:
     text = sentence.format(rate=percent(worst.rate), limit=percent(limit))
     evidence = of_data("rate of dropout", worst.rate, limit, text, worst.layer)
     layers = [one.layer for one in found]
-    return Observation(layers, 0, [evidence, *fall_of_loss(e, t.falls_well)])
+    return Observation(layers, 0, [evidence, *fall_of_loss(e, t)])
 
 
 @Rule(
@@ -581,7 +554,7 @@ def too_strong_penalty(e: Evidence, t: ThresholdValues) -> Observation | None:
         k, r = int(np.nanargmin(left)), len(e.epochs) - 1
         evidence = measured(e, r, _LEFT, left[k], t.weights_left, e.layers[k])
         return Observation(
-            layers, 0, [evidence, *fall_of_loss(e, t.falls_well)], "", [_smaller_penalty(e.facts)]
+            layers, 0, [evidence, *fall_of_loss(e, t)], "", [_smaller_penalty(e.facts)]
         )
     whole = e.loss[-1] + e.penalty[-1]
     share = e.penalty[-1] / whole if whole > 0 else 0.0
@@ -592,7 +565,7 @@ def too_strong_penalty(e: Evidence, t: ThresholdValues) -> Observation | None:
     )
     found = of_data("share of the penalties in the loss", share, t.penalty_share, sentence)
     remedies = [_smaller_penalty(e.facts)]
-    return Observation([], 0, [found, *fall_of_loss(e, t.falls_well)], "", remedies)
+    return Observation([], 0, [found, *fall_of_loss(e, t)], "", remedies)
 
 
 def _smaller_penalty(facts: ModelFacts) -> Remedy:

@@ -373,28 +373,35 @@ def of_data(
     return Measurement(quantity, float(value), float(threshold), layer, 0, text)
 
 
-def fall_of_loss(e: Evidence, threshold: float) -> list[Measurement]:
-    """Return the relative fall of the loss as evidence, if it is known."""
+def fall_of_loss(
+    e: Evidence, t: ThresholdValues, threshold: float | None = None
+) -> list[Measurement]:
+    """Return the relative fall of the loss as evidence, if it is known.
+
+    Args:
+        e: the evidence.
+        t: the thresholds; the sentence compares with `falls_well`, from which a run is healthy.
+        threshold: the fall below which the rule reports something; None for `falls_well`.
+    """
     if not np.isfinite(e.fall):  # a loss that ends in NaN is a finding of its own
         return []
-    epoch, left = int(e.epochs[-1]), 1 - e.fall
-    healthy = (
-        "at least halves it" if threshold == 0.5 else f"lowers it by at least {percent(threshold)}"
-    )
+    epoch, left, well = int(e.epochs[-1]), 1 - e.fall, t.falls_well
+    healthy = "at least halves it" if well == 0.5 else f"lowers it by at least {percent(well)}"
     if e.starts_worse_than_constant:
         size = f"{number(left)} times" if left > 2 else f"{percent(left)} of"
         constant = (
             "the best constant prediction" if np.isfinite(e.data.constant_loss) else "guessing"
         )
         sentence = f"The loss at epoch {epoch} is {size} that of {constant}"
-        healthy = f"reaches {percent(1 - threshold)} or less"
+        healthy = f"reaches {percent(1 - well)} or less"
     elif left > 2 and e.first_loss > 0:
         sentence = f"The loss rose to {number(left)} times its first value by epoch {epoch}"
     else:
         verb = "rose" if e.fall < 0 else "fell"
         sentence = f"The loss {verb} by {percent(abs(e.fall))} by epoch {epoch}"
-    sentence += f"; a healthy run {healthy}." if e.fall < threshold else "."
-    return [Measurement("relative fall of the loss", e.fall, threshold, "", epoch, sentence)]
+    sentence += f"; a healthy run {healthy}." if e.fall < well else "."
+    limit = well if threshold is None else threshold
+    return [Measurement("relative fall of the loss", e.fall, limit, "", epoch, sentence)]
 
 
 # Records and layers.

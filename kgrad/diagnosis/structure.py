@@ -82,6 +82,10 @@ class Structure:
         """Return whether a layer is of this class; False if the graph is unknown."""
         return kind in self._kinds.values()
 
+    def has_part(self, parts: Sequence[str]) -> bool:
+        """Return whether the name of a layer's class has one of these parts."""
+        return any(part in kind for kind in self._kinds.values() for part in parts)
+
     def ends_with(self, kind: str) -> bool:
         """Return whether all outputs are those of a layer of this class."""
         last = [node for node in self._graph if not self._graph.out_degree(node)]

@@ -81,6 +81,20 @@ _VALIDATION_FAR = Quantity(
     "even the smallest validation loss is {value} times the training loss at its start (threshold "
     "{threshold})",
 )
+_BELOW = Quantity(
+    "validation loss divided by the training loss of the next epoch",
+    "over the second half of the run, the validation loss is {value} of the training loss of the "
+    "next epoch (median, threshold {threshold})",
+    percent,
+)
+_EASIER = (
+    "The validation samples are much easier than the training samples. They may be few, of one "
+    "kind, or hold something that gives the answer away. Class weights, sample weights and "
+    "augmentation of the training data do the same."
+)
+_SAME_KIND = Remedy(
+    "Shuffle before splitting: validation_split of fit takes the last samples as they are.", ()
+)
 _OTHER_DATA = (
     "The validation data seem to have another scale, other preprocessing or other labels than the "
     "training data."
@@ -147,7 +161,7 @@ def layer_out_of_line(e: Evidence, t: ThresholdValues) -> Observation | None:
     direction = "larger" if sigma_w2[k] > np.nanmedian(sigma_w2) else "smaller"
     evidence = [
         found._replace(sentence=found.sentence.replace("DIRECTION", direction)),
-        *fall_of_loss(e, t.falls_well),
+        *fall_of_loss(e, t),
     ]
     return Observation(affected_layers(e.layers, out), 0, evidence)
 
@@ -199,7 +213,7 @@ def _badly_scaled(e: Evidence, t: ThresholdValues) -> Observation | None:
     limit = t.small_sigma_w2 if sigma_w2[k] < t.small_sigma_w2 else t.large_sigma_w2
     evidence = [
         measured(e, 0, _SIGMA_W2, sigma_w2[k], limit, e.layers[k]),
-        *fall_of_loss(e, t.falls_well),
+        *fall_of_loss(e, t),
     ]
     return Observation(affected_layers(e.layers, out), 0, evidence)
 
@@ -268,7 +282,7 @@ def moving_too_far(e: Evidence, t: ThresholdValues) -> Observation | None:
         found = of_data("learning rate", e.facts.learning_rate, 0, f"the learning rate is {rate}")
         explanation = "With a negative learning rate, every update raises the loss."
         better = Remedy(f"Set the learning rate to {rate.removeprefix('-')}.", _POSITIVE)
-        return Observation([], 0, [found, *fall_of_loss(e, t.falls_well)], explanation, [better])
+        return Observation([], 0, [found, *fall_of_loss(e, t)], explanation, [better])
     if not len(e.epochs):  # before training
         return None
     # Updates in random directions add up like a random walk.
@@ -284,7 +298,7 @@ def moving_too_far(e: Evidence, t: ThresholdValues) -> Observation | None:
             r = int(np.argmax(far))
             k = int(np.nanargmax(walked[r]))
             evidence = [measured(e, r, _MOVED, movement[r], threshold, e.layers[k])]
-            evidence += fall_of_loss(e, t.falls_well)
+            evidence += fall_of_loss(e, t)
             layers = affected_layers(e.layers, walked[r] > threshold)
             return Observation(layers, r, evidence, remedies=[lower_rate(e), WARM_UP, CLIP])
     return _first_step(e, t) or _before_collapse(e, t, walked)
@@ -308,7 +322,7 @@ def _first_step(e: Evidence, t: ThresholdValues) -> Observation | None:
     found = measured(e, 0, _FIRST_STEP, step[k], t.first_step, e.layers[k])
     found = found._replace(sentence=f"{found.sentence[:-1]}, at a learning rate of {rate}.")
     layers = affected_layers(e.layers, step > t.first_step)
-    evidence = [found, *fall_of_loss(e, t.falls_well)]
+    evidence = [found, *fall_of_loss(e, t)]
     return Observation(layers, 0, evidence, remedies=[lower_rate(e), WARM_UP, CLIP])
 
 
@@ -326,7 +340,7 @@ def _before_collapse(e: Evidence, t: ThresholdValues, walked: np.ndarray) -> Obs
     k = int(np.nanargmax(walked[r]))
     evidence = [
         measured(e, r, _MOVED, far[r], t.far_before_collapse, e.layers[k]),
-        *fall_of_loss(e, t.falls_well),
+        *fall_of_loss(e, t),
     ]
     layers = affected_layers(e.layers, walked[r] > t.far_before_collapse)
     return Observation(layers, r, evidence, _COLLAPSED, [lower_rate(e), WARM_UP, CLIP])
@@ -380,7 +394,7 @@ def _hardly_moved(e: Evidence, t: ThresholdValues) -> Observation | None:
     k = int(np.argmax(np.nansum(e.movement, axis=0)))
     evidence = [
         measured(e, len(e.epochs) - 1, _TOTAL, largest, t.hardly_moved, e.layers[k]),
-        *fall_of_loss(e, t.falls_hardly),
+        *fall_of_loss(e, t, t.falls_hardly),
     ]
     explanation = (
         "The updates add up to so little that the network at the end is nearly the one at the "
@@ -414,7 +428,7 @@ def _still(e: Evidence, t: ThresholdValues) -> Observation | None:
     k = int(np.nanargmax(step[r]))
     evidence = [measured(e, r, _STEP, largest[r], t.still, e.layers[k])]
     if not e.falls_by(t.falls_hardly):  # a fall above that would seem to speak against it
-        evidence += fall_of_loss(e, t.falls_hardly)
+        evidence += fall_of_loss(e, t, t.falls_hardly)
     return Observation([], r, evidence, remedies=[higher_rate(e), _SCHEDULE])
 
 
@@ -458,7 +472,7 @@ def always_clipped(e: Evidence, t: ThresholdValues) -> Observation | None:
     evidence = [
         measured(e, r, _LEFT, left[r], t.clipped_left),
         measured(e, r, _CLIPPED, share[r], t.clipped_share),
-        *fall_of_loss(e, t.falls_well),
+        *fall_of_loss(e, t),
     ]
     return Observation([], r, evidence)
 
@@ -506,6 +520,12 @@ def too_few_steps(e: Evidence, t: ThresholdValues) -> Observation | None:
             "overfitting if the training loss fell on by a fifth",
         ),
         Threshold(
+            "validation_easier",
+            0.5,
+            "validation loss divided by the training loss of the next epoch, below which the "
+            "validation samples are easier; not judged with layers that work in training only",
+        ),
+        Threshold(
             "validation_far",
             3.0,
             "smallest validation loss divided by the training loss's first value, or that of a "
@@ -525,7 +545,7 @@ def too_few_steps(e: Evidence, t: ThresholdValues) -> Observation | None:
     needs=(LOSS,),
 )
 def validation_differs(e: Evidence, t: ThresholdValues) -> Observation | None:
-    """Note a validation loss that rises while the training loss falls, or is far above it."""
+    """Note a validation loss that rises while the training loss falls, or is far from it."""
     validation = e.history.logs.get("val_loss")
     if validation is None or e.loss is None or np.isnan(e.floor):
         return None
@@ -539,12 +559,41 @@ def validation_differs(e: Evidence, t: ThresholdValues) -> Observation | None:
     if usual > 0 and smallest > t.validation_far * usual and e.falls_by(t.falls_well):
         found = measured(e, best, _VALIDATION_FAR, smallest / usual, t.validation_far)
         return Observation([], best, [found], _OTHER_DATA, [_SAME_PREPROCESSING], harmless=True)
+    below = _far_below(e, t, validation)
+    if below is not None:
+        return Observation([], last, [below], _EASIER, [_SAME_KIND], harmless=True)
     fell_on = e.loss[last] - e.floor < 0.8 * (e.loss[best] - e.floor)
     if smallest <= 0 or not fell_on or not now > t.overfit * smallest:
         return None
     found = measured(e, last, _OVERFIT, now / smallest, t.overfit)
     sentence = f"{found.sentence[:-1]}, at epoch {int(e.epochs[best])}."
     return Observation([], best, [found._replace(sentence=sentence)], harmless=True)
+
+
+# Layers whose work in training makes the training loss larger.
+_IN_TRAINING_ONLY = ("Dropout", "Noise", "BatchNormalization", "Random", "MixUp", "CutMix")
+
+
+def _far_below(e: Evidence, t: ThresholdValues, validation: np.ndarray) -> Measurement | None:
+    """Return the evidence of a validation loss far below the training loss, if it is.
+
+    The training loss of an epoch is a mean over its steps. That of the next epoch belongs to
+    weights that are at least as good as those of the validation.
+    """
+    loss = e.loss
+    if loss is None or e.facts is None or e.facts.regularized or e.facts.penalties:
+        return None
+    if not e.structure.is_known or e.structure.has_part(_IN_TRAINING_ONLY):
+        return None
+    with np.errstate(all="ignore"):
+        left = (loss[1:] - e.floor) / (e.first_loss - e.floor)
+        ratio = (validation[:-1] - e.floor) / (loss[1:] - e.floor)
+    ratio = np.where(left > 0.01, ratio, np.nan)[len(ratio) // 2 :]  # not of two tiny losses
+    known = ratio[np.isfinite(ratio)]
+    if len(known) < 3 or not (np.median(known) < t.validation_easier and known.max() < 0.8):
+        return None
+    r = len(loss) - 2
+    return measured(e, r, _BELOW, float(np.median(known)), t.validation_easier)
 
 
 @Rule(
@@ -571,4 +620,4 @@ def not_improving(e: Evidence, t: ThresholdValues) -> Observation | None:
     """Detect a loss that is hardly better than that of the best constant prediction."""
     if not e.fails or np.isnan(e.fall) or e.fall > t.falls_hardly:
         return None
-    return Observation([], min(1, len(e.epochs) - 1), fall_of_loss(e, t.falls_hardly))
+    return Observation([], min(1, len(e.epochs) - 1), fall_of_loss(e, t, t.falls_hardly))

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, fields
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -181,7 +181,7 @@ def _network(experiment: Experiment) -> tuple[Dataset, keras.Model]:
     model = create_model(
         experiment.num_layers,
         experiment.activation,
-        _initializer(experiment.weight_initializer),
+        experiment.weight_initializer,
         units=experiment.units,
         input_shape=dataset.X.shape[1:],
         output_units=dataset.output_units,
@@ -191,22 +191,6 @@ def _network(experiment: Experiment) -> tuple[Dataset, keras.Model]:
         seed=experiment.seed,
     )
     return dataset, model
-
-
-def _initializer(text: str) -> Any:
-    """Return the initializer that `"normal:0.5"` describes; other names unchanged."""
-    name, colon, stddev = text.partition(":")
-    if not colon:
-        return text
-    try:
-        if name.strip() != "normal" or not 0 < float(stddev) < math.inf:
-            raise ValueError
-    except ValueError:
-        raise ValueError(
-            "weight_initializer with a colon must be normal:STDDEV, such as normal:0.5, "
-            f"received {text!r}"
-        ) from None
-    return keras.initializers.RandomNormal(stddev=float(stddev))
 
 
 def _optimizer(experiment: Experiment) -> keras.optimizers.Optimizer:

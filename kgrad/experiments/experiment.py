@@ -35,7 +35,7 @@ class Experiment:
     Attributes:
         name: name in tables and figures.
         activation, weight_initializer, num_layers, units, normalization, skip_connections: as in
-            `create_model`; "normal:0.5" is a normal distribution with standard deviation 0.5.
+            `create_model`.
         dataset, samples, features: name, samples and features of `make_dataset`, which always gets
             seed 0. Replicates have the same data; their weights and the order of samples differ.
         optimizer: name of a Keras optimizer.

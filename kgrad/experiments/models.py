@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras.src.backend.common import global_state
 
-from kgrad.measure.aliases import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS
+from kgrad.measure.aliases import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS, normal_stddev
 from kgrad.records.checks import did_you_mean, require_integer
 
 
@@ -55,7 +55,7 @@ def create_model(
             in Keras, or one of these names: "xavier" (variance 2/(n_in + n_out)), "he" or "kaiming"
             (2/n_in), "lecun" (1/n_in). These draw from a normal distribution truncated at two
             standard deviations; "xavier_uniform" and the like draw from a uniform distribution.
-            "normal" is N(0, 0.05²), as in Keras.
+            "normal" is N(0, 0.05²), as in Keras, and "normal:0.5" is N(0, 0.5²).
         units: width of all hidden layers, or a sequence of one width per hidden layer.
         input_shape: shape of one sample; several axes are flattened into one.
         output_units: width of the output layer.
@@ -171,11 +171,18 @@ def find_initializer(argument: str, value: Any) -> Any:
 
     Args:
         argument: the argument as the user spelled it.
-        value: a name, an alias, a config, an instance or a function.
+        value: a name, an alias, "normal:STDDEV", a config, an instance or a function.
 
     Raises:
         ValueError: if there is no such initializer.
     """
+    if isinstance(value, str):
+        try:
+            stddev = normal_stddev(value)
+        except ValueError as error:
+            raise ValueError(f"{argument} {error}") from None
+        if stddev is not None:
+            return keras.initializers.RandomNormal(stddev=stddev)
     return _resolve(argument, value, keras.initializers, INITIALIZERS)
 
 

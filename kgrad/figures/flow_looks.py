@@ -17,6 +17,7 @@ Verdict = Literal[
 ]
 
 # Color, and dashes in points. A blue green and a dark red differ for every kind of color vision.
+NOT_MEASURED = "Edges were not measured"  # the beginning of a note
 LOOKS: dict[Verdict, tuple[str, tuple[float, ...]]] = {
     "above": ("#00915f", ()),
     "below": ("#c1272d", (7, 4)),
@@ -157,5 +158,5 @@ def notes_of(graph: nx.DiGraph, relative: bool, threshold: float) -> list[str]:
     reasons = {edge.get("reason") or "no number was given" for edge in edges}
     silent = all(edge.get("gradient_norm") is None and not edge.get("norms") for edge in edges)
     if edges and silent and len(reasons) == 1:
-        notes.append(f"Edges were not measured: {reasons.pop()}.")
+        notes.append(f"{NOT_MEASURED}: {reasons.pop()}.")
     return notes

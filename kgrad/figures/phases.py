@@ -9,6 +9,7 @@ from kgrad.records.prediction import Prediction
 from kgrad.theory import Activation, activation, critical_line, fixed_point
 from kgrad.theory.depths import phase_plane
 
+LEVEL = "gradients keep their size"
 RATE_LABEL = "gradient growth towards input,\ndecades per layer"
 MOST_NAMED = 6  # the largest number of points that are named; more have a color bar
 _WIDEST_LINEAR = 10.0  # a larger σ_w² needs a logarithmic axis

@@ -22,7 +22,7 @@ STRIP = 0.07  # height of the strip of one special value, as a fraction of the a
 MARGIN = 0.03
 SMALLEST, LARGEST = -323.0, 307.9  # log10 of what float64 and a color bar hold
 STRANDED = 10.0  # decades from its neighbor at which a lone value is left outside the scale
-OUTSIDE = 0.02  # the largest share of the values that may be left outside
+OUTSIDE = 0.05  # the largest share of the values that may be left outside
 EXTEND = {
     (False, False): "neither",
     (True, False): "min",
@@ -210,7 +210,8 @@ class Scale:
             row = STATISTICS.get(self.statistic)
             locator = MaxNLocator(most - 1, integer=row is not None and row.whole)
             ticks = np.array(locator.tick_values(self.low, self.high))
-            return ticks[(ticks >= self.low) & (ticks <= self.high)]
+            slack = 1e-9 * (self.high - self.low)  # the locator's 1 may be 1.0000000000000002
+            return ticks[(ticks >= self.low - slack) & (ticks <= self.high + slack)]
         slack = 1e-9
         first = np.ceil(np.log10(self.low) - slack)
         last = np.floor(np.log10(self.high) + slack)

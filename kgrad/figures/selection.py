@@ -586,8 +586,29 @@ def compared_values(
     values = [trial.history.logs[SKILL][1:] for trial in shown]
     scale = Scale.of("loss", values, logarithmic=False)
     scale = replace(scale, low=_LEAST_SKILL, high=1.0)
+    is_cut = any((one < _LEAST_SKILL).any() for one in values)
     values = [np.where(one < _LEAST_SKILL, _LEAST_SKILL, one) for one in values]
-    return f"skill, by {trials.metric}", values, [at[1:] for at in times], scale
+    name = f"skill, by {trials.metric}{f' (below {_LEAST_SKILL:g}: cut off)' if is_cut else ''}"
+    return name, values, [at[1:] for at in times], scale
+
+
+class Losses(NamedTuple):
+    """The losses of some runs.
+
+    Attributes:
+        values: of each run, (records,).
+        scale: the scale of all of them.
+    """
+
+    values: list[np.ndarray]
+    scale: Scale
+
+
+def losses_of(histories: Iterable[GradientHistory]) -> Losses | None:
+    """Return the losses to draw above the gradients; None if a run has none."""
+    logs = [history.logs.get("loss") for history in histories]
+    losses = [one for one in logs if one is not None]
+    return Losses(losses, loss_scale(losses)) if losses and len(losses) == len(logs) else None
 
 
 def loss_scale(losses: Sequence[np.ndarray]) -> Scale:

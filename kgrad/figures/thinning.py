@@ -121,6 +121,20 @@ def sampled_cells(found: np.ndarray, most: int) -> tuple[list[int], list[int]]:
     return rows, columns
 
 
+def well_apart(places: np.ndarray, least: float) -> list[int]:
+    """Return indices of increasing places that are at least `least` apart, the first and the last.
+
+    Between these two, each place that is left out is closer than `least` to one before it.
+    """
+    kept: list[int] = []
+    for index, place in enumerate(places):
+        if not kept or place >= places[kept[-1]] + least * (1 - 1e-9):
+            kept.append(index)
+    if len(places) and kept[-1] != len(places) - 1:
+        kept[-1 if len(kept) > 1 else 1 :] = [len(places) - 1]
+    return kept
+
+
 def without_neighbors(shown: np.ndarray) -> np.ndarray:
     """Return True for each point that no line segment reaches: bool, (points,)."""
     padded = np.pad(shown, 1)

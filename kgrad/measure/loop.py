@@ -10,20 +10,20 @@ import os
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import keras
 import numpy as np
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
 from kgrad.measure.accumulators import cheapest_way
 from kgrad.measure.backends.current import backend
 from kgrad.measure.inputs import as_arrays, choose_loss, choose_optimizer, require_trainable
 from kgrad.measure.interrupts import interrupt_deferred, interrupts_collected
 from kgrad.measure.probe import Probe
+from kgrad.measure.progress import progress_bar
 from kgrad.measure.recorder import STEPS_BETWEEN_READINGS, Recorder, describe_run
 from kgrad.measure.taps import clips
 from kgrad.records.checks import (
@@ -306,7 +306,7 @@ class Training:
         epochs_before, steps_before = recorder.last  # of a journal that is continued
         begun = bool(len(recorder.history))
         seconds_per_step = math.inf  # the first call compiles: its time means nothing
-        with _progress(steps, verbose) as show:
+        with progress_bar(steps, verbose) as show:
             try:
                 while done < steps:
                     epoch, first = divmod(done, loop.steps_per_epoch)
@@ -330,7 +330,7 @@ class Training:
                     done += count
                     # Workers read the metrics together, whether they show them or not.
                     logs = loop.logs if interrupted is None else loop.logs().copy
-                    show(epoch + 1, done, logs)
+                    show(done, partial(_described, epoch + 1, logs))
                     with interrupt_deferred():
                         # An optimizer that accumulates gradients makes no update in its first step.
                         if not begun and (recorder.pending_steps or done == steps_per_record):
@@ -443,17 +443,6 @@ def _resolve_jit(jit_compile: bool | str, model: keras.Model, steps: int) -> boo
     return supported and steps >= backend.STEPS_THAT_REPAY_COMPILING
 
 
-@contextmanager
-def _progress(steps: int, verbose: int) -> Iterator[Callable[[int, int, Callable], None]]:
-    """Show a progress bar; yields a function of (epoch, steps done, function of the logs)."""
-    columns = ("{task.description}", BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not verbose) as bar:
-        task = bar.add_task("compiling", total=steps)
-
-        def show(epoch: int, done: int, logs: Callable[[], dict[str, float]]) -> None:
-            if bar.disable:
-                return
-            text = "  ".join(f"{name} {value:.4g}" for name, value in logs().items())
-            bar.update(task, completed=done, description=f"epoch {epoch}  {text}")
-
-        yield show
+def _described(epoch: int, logs: Callable[[], dict[str, float]]) -> str:
+    """Return the epoch and its logs in a line."""
+    return "  ".join([f"epoch {epoch}", *(f"{name} {value:.4g}" for name, value in logs().items())])

@@ -5,8 +5,11 @@ back to the layer's output a. The gradient alone does not show which of the two 
 measures both, and how an activation changes the signal.
 """
 
+import functools
+import inspect
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -29,6 +32,9 @@ PROBE_STATISTICS = (
     "signal_mean_abs",
     "signal_l2",
 )
+# The largest outputs of one shape that are measured together. For small ones tracing takes longer
+# than measuring; large ones would be copied.
+_MOST_TOGETHER = 2**17
 
 
 class Probe:
@@ -155,13 +161,16 @@ class _Passes:
             return scaled, [(output.a, output.z) for output in self.outputs]
 
         tensors, signals = backend.intermediate_gradients(losses)
-        rows = [
-            _statistics(a, output.f, z, signals[-1 if i in returned else 0][i], scale)
-            for i, (output, (a, z)) in enumerate(zip(self.outputs, tensors, strict=True))
-        ]
-        dtype = keras.backend.result_type(*(floats.dtype for floats, _ in rows))
-        floats = ops.stack([ops.cast(floats, dtype) for floats, _ in rows])
-        return floats, ops.stack([counts for _, counts in rows])
+        groups: dict[Any, list[_Row]] = {}
+        for i, (output, (a, z)) in enumerate(zip(self.outputs, tensors, strict=True)):
+            row = _Row(i, a, output.f, z, signals[-1 if i in returned else 0][i])
+            groups.setdefault(_group_of(row), []).append(row)
+        measured = [_statistics(rows, scale) for rows in groups.values()]
+        dtype = keras.backend.result_type(*(floats.dtype for floats, _ in measured))
+        floats = ops.concatenate([ops.cast(floats, dtype) for floats, _ in measured])
+        counts = ops.concatenate([counts for _, counts in measured])
+        order = np.argsort([row.number for rows in groups.values() for row in rows])
+        return ops.take(floats, order, axis=0), ops.take(counts, order, axis=0)
 
     def _loss_of(self, X: Any, y: Any, y_pred: Any) -> Any:
         if self._loss is None:
@@ -183,46 +192,79 @@ def _loss_scale(model: keras.Model) -> Any:
     return one if optimizer is None else optimizer.scale_loss(one)
 
 
-def _statistics(a: Any, f: Callable | None, z: Any, signal: Any, scale: Any) -> tuple[Any, Any]:
-    """Measure one output: floats, (7,), and counts, (6,), as `_finished` names them."""
+class _Row(NamedTuple):
+    """One output, as `LayerOutput`, with its number and the signal that comes back to it."""
+
+    number: int
+    a: Any
+    f: Callable | None
+    z: Any
+    signal: Any
+
+
+def _group_of(row: _Row) -> Any:
+    """Return a key that is the same for outputs that are measured together."""
+    kinds = [
+        None if one is None else (tuple(one.shape), keras.backend.standardize_dtype(one.dtype))
+        for one in (row.a, row.z, row.signal)
+    ]
+    f = row.f
+    if isinstance(f, functools.partial) and not f.keywords:
+        f = f.func
+    # A method may have weights of its own, and a large output would be copied.
+    is_plain = f is None or inspect.isfunction(f)
+    is_small = None not in row.a.shape and math.prod(row.a.shape) <= _MOST_TOGETHER
+    return (f, *kinds) if is_plain and is_small else row.number
+
+
+def _statistics(rows: list[_Row], scale: Any) -> tuple[Any, Any]:
+    """Measure outputs of one group: floats, (outputs, 7), and counts, (outputs, 6).
+
+    `_finished` names the columns.
+    """
+    f, count = rows[0].f, len(rows)
+    a, signal = (ops.stack(part) for part in ([r.a for r in rows], [r.signal for r in rows]))
     wide = "float64" if keras.backend.standardize_dtype(a.dtype) == "float64" else "float32"
-    units = ops.shape(a)[-1] if len(a.shape) > 1 else 1
-    is_zero = ops.reshape(ops.equal(a, 0), (-1, units))
-    zeros = ops.sum(ops.cast(is_zero, "int32"), axis=0)
-    is_dead = ops.equal(zeros, ops.shape(is_zero)[0])
-    a, largest = _scaled(ops.cast(a, wide))
-    signal, largest_signal = _scaled(ops.cast(signal, wide))
+    units = ops.shape(a)[-1] if len(a.shape) > 2 else 1
+    is_zero = ops.reshape(ops.equal(a, 0), (count, -1, units))
+    zeros = ops.sum(ops.cast(is_zero, "int32"), axis=1)
+    is_dead = ops.equal(zeros, ops.shape(is_zero)[1])
+    a, largest = _scaled(ops.reshape(ops.cast(a, wide), (count, -1)))
+    signal, largest_signal = _scaled(ops.reshape(ops.cast(signal, wide), (count, -1)))
+    every = ops.ones((count,), wide)
     floats = [
         largest,
-        ops.mean(a),
-        ops.std(a),
+        ops.mean(a, axis=1),
+        ops.std(a, axis=1),
         largest_signal,
-        ops.mean(ops.abs(signal)),
-        ops.sqrt(ops.sum(ops.square(signal))),
-        scale,
+        ops.mean(ops.abs(signal), axis=1),
+        ops.sqrt(ops.sum(ops.square(signal), axis=1)),
+        ops.cast(scale, wide) * every,
     ]
+    one = ops.ones((count,), "int32")
+    saturated = -one if f is None else count_saturated(f, [row.z for row in rows])
     counts = [
-        ops.size(a),
-        ops.sum(zeros),
-        units,
-        ops.sum(ops.cast(is_dead, "int32")),
-        1 if f is None else ops.size(z),
-        -1 if f is None else count_saturated(f, z),
+        ops.shape(a)[1] * one,
+        ops.sum(zeros, axis=1),
+        units * one,
+        ops.sum(ops.cast(is_dead, "int32"), axis=1),
+        one if f is None else ops.size(rows[0].z) * one,
+        saturated,
     ]
     return (
-        ops.stack([ops.cast(value, wide) for value in floats]),
-        ops.stack([ops.cast(count, "int32") for count in counts]),
+        ops.stack([ops.cast(value, wide) for value in floats], axis=1),
+        ops.stack([ops.cast(value, "int32") for value in counts], axis=1),
     )
 
 
 def _scaled(x: Any) -> tuple[Any, Any]:
-    """Divide by the largest magnitude, which is returned too: no sum or square then overflows.
+    """Divide rows by their largest magnitudes, which are returned too: no sum or square overflows.
 
     A square of the largest entries does not underflow, either: float32 ends at 1e-38.
     """
-    largest = ops.max(ops.abs(x), initial=0)
+    largest = ops.max(ops.abs(x), axis=1, initial=0)
     largest = ops.where(ops.isfinite(largest) & (largest > 0), largest, ops.ones_like(largest))
-    return x / largest, largest
+    return x / largest[:, None], largest
 
 
 def _finished(floats: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:

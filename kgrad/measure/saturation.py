@@ -1,7 +1,7 @@
 """Saturation: the entries at which an activation is flat and passes no gradient."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,27 +23,31 @@ _FAR = 1e3
 _WEIGHTS = np.random.default_rng(0).integers(1, 3, len(_POINTS)).astype(np.float32)
 
 
-def count_saturated(f: Activation, z: Any) -> Any:
-    """Count the entries of z with |f'(z)| < 0.01 max |f'| over the real line.
+def count_saturated(f: Activation, z: Sequence[Any]) -> Any:
+    """Count the entries of each z with |f'(z)| < 0.01 max |f'| over the real line.
 
     The slopes are the factors of the backward pass, in the dtype of z. The maximum is searched at
     1,999 points or more between -10,000 and 10,000.
 
     Args:
         f: an activation function that consists of operations of the backend.
-        z: its input, a tensor, (samples, ...).
+        z: its inputs, tensors of one shape, (samples, ...). More than one only if f depends on
+            nothing but its argument.
 
     Returns:
-        int32 scalar. -1 if f is not elementwise (softmax), if its slope is 0 everywhere or grows
-        without bound (exponential), or if z holds a NaN.
+        int32, one count for each z. -1 if f is not elementwise (softmax), if its slope is 0
+        everywhere or grows without bound (exponential), or if z holds a NaN.
     """
-    if tuple(f(z).shape) != tuple(z.shape):
-        return ops.convert_to_tensor(-1, "int32")
-    largest = _largest_slope(f, z)
-    slopes = _slopes(f, z)
+    if tuple(f(z[0]).shape) != tuple(z[0].shape):
+        return ops.full((len(z),), -1, "int32")
+    largest = _largest_slope(f, z[0])
+    # Along the samples, so that f sees the shape that it knows.
+    joined = ops.concatenate(z) if len(z) > 1 else z[0]
+    slopes = ops.reshape(_slopes(f, joined), (len(z), -1))
+    entries = ops.reshape(joined, (len(z), -1))
     is_flat = ops.abs(slopes) < _FLAT * largest
-    is_unknown = ops.any(ops.isnan(z) | ops.isnan(slopes)) | ops.isnan(largest)
-    return ops.where(is_unknown, -1, ops.sum(ops.cast(is_flat, "int32")))
+    is_unknown = ops.any(ops.isnan(entries) | ops.isnan(slopes), axis=1) | ops.isnan(largest)
+    return ops.where(is_unknown, -1, ops.sum(ops.cast(is_flat, "int32"), axis=1))
 
 
 def _largest_slope(f: Activation, z: Any) -> Any:

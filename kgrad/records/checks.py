@@ -24,8 +24,12 @@ def require_integer(name: str, value: Any, least: int, most: int | None = None) 
             probably a misplaced argument.
     """
     if not _is_integer(value) or value < least or (most is not None and value > most):
-        accepted = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise ValueError(f"{name} must be an integer {accepted}, received {value!r}")
+        accepted = f"an integer from {least} to {most}"
+        if most is None:
+            accepted = f"an integer of at least {least}"
+        elif least == most:
+            accepted = str(most)
+        raise ValueError(f"{name} must be {accepted}, received {value!r}")
     return int(value)
 
 

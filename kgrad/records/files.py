@@ -66,7 +66,7 @@ class LineWriter:
             OSError: if the line cannot be written.
             ValueError: if a text has half a surrogate pair, which could not be read back.
         """
-        line = json.dumps(_to_json(content), allow_nan=False).encode() + b"\n"
+        line = json.dumps(to_json(content), allow_nan=False).encode() + b"\n"
         if b"\\ud" in line:
             _require_whole_characters(line)
         write_whole(self._file, line)
@@ -265,13 +265,14 @@ def number_to_json(number: float) -> float | str:
     return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
 
 
-def _to_json(value: Any) -> Any:
+def to_json(value: Any) -> Any:
+    """Return a value in the types that JSON has, with names for NaN and infinity."""
     if isinstance(value, Mapping):
-        return {key: _to_json(item) for key, item in value.items()}
+        return {key: to_json(item) for key, item in value.items()}
     if isinstance(value, np.ndarray) and (value.dtype.kind in "iu" or np.isfinite(value).all()):
         return value.tolist()
     if isinstance(value, list | tuple | np.ndarray):
-        return [_to_json(item) for item in value]
+        return [to_json(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     return number_to_json(value) if isinstance(value, float) else value

@@ -32,6 +32,7 @@ from kgrad.records.files import (
     numbers,
     read_lines,
 )
+from kgrad.records.notebook import Shown
 from kgrad.records.statistics import by_layer, layers_of, needs_gradient, why_missing
 
 
@@ -56,7 +57,7 @@ class Weight(NamedTuple):
         return math.prod(self.shape)
 
 
-class GradientHistory:
+class GradientHistory(Shown):
     """A training run's gradient statistics, record by record.
 
     `history["mean_abs"]` is a float64 array of shape (records, weights), and

@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar, overload
 
+from kgrad.records.notebook import Shown
+
 _T = TypeVar("_T")
 
 
-class Listing(Sequence[_T]):
+class Listing(Shown, Sequence[_T]):
     """A fixed sequence that prints as a table, in a terminal and in a notebook.
 
     A subclass draws the table in `__rich__`.

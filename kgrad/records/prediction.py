@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kgrad.records.history import Weight
+from kgrad.records.notebook import Shown
 from kgrad.records.statistics import by_layer, layers_of
 
 
@@ -42,7 +43,7 @@ class PredictedValues:
         return by_layer(statistic, self[statistic], self.weights)
 
 
-class Prediction(PredictedValues):
+class Prediction(Shown, PredictedValues):
     """The gradients that theory expects of a model: the result of `predict_gradients`.
 
     Attributes:

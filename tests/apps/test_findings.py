@@ -8,6 +8,7 @@ from kgrad.apps.findings import (
     consequences_to_markdown,
     escape_markdown,
     heading,
+    to_line,
     to_markdown,
     to_text,
 )
@@ -33,6 +34,12 @@ def test_all_media_name_the_rule_the_layers_and_the_epoch(finding):
     assert heading(finding, place=1) == f"may follow from it: vanishing in {layers}, since epoch 2"
     text = to_text(finding, 2, 3)
     assert text.startswith(heading(finding) + ", with 2 of 3 seeds\n")
+    assert to_text(finding, run="seed 7").splitlines()[1].startswith("    seed 7: hidden_1, epoch ")
+    assert to_line(finding, 3, 3) == f"cause: vanishing since epoch 2: {layers}"
+    line = to_line(finding, 2, 3, place=1)
+    assert line == f"may follow: vanishing since epoch 2, 2 of 3 seeds: {layers}"
+    own = replace(finding, independent=True)
+    assert to_line(own, place=1).startswith("also wrong: vanishing since epoch 2: ")
     assert to_markdown(finding).startswith(f"**{escape_markdown('T' + heading(finding)[1:])}**\n")
 
 

@@ -1,12 +1,15 @@
 """Tests of groups of runs: which runs are grouped, predicted and diagnosed, and which are not."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import kgrad.experiments
 from kgrad.apps.page.configuration import Configuration
 from kgrad.apps.page.predicting import predicted_for_recording
-from kgrad.apps.run_groups import group_histories, read_groups
+from kgrad.apps.run_groups import RunGroup, group_histories, named_by_file, read_groups
+from kgrad.diagnosis import Diagnosis, Finding
 from kgrad.experiments import Experiment, replicates, run_all
 from kgrad.records.history import GradientHistory, Weight
 
@@ -44,6 +47,13 @@ def test_other_experiments_of_the_same_name_and_runs_without_one_stay_apart():
     groups = group_histories({f"file {i}": history for i, history in enumerate(histories)})
     sizes = {name: len(runs) for name, runs in groups.items()}
     assert sizes == {"a": 2, "a (2)": 1, "file 2": 1, "file 3": 1}
+
+
+def test_runs_are_named_by_their_files_unless_two_have_one_name():
+    paths = [Path("a/x.jsonl"), Path("a/y.jsonl"), Path("b/x.jsonl")]
+    named = named_by_file({path: of("n", i) for i, path in enumerate(paths)})
+    assert list(named) == [str(paths[0]), "y", str(paths[2])]
+    assert [history.metadata["seed"] for history in named.values()] == [0, 1, 2]
 
 
 def test_a_run_from_a_file_belongs_to_the_same_run_in_memory(tmp_path):
@@ -106,8 +116,36 @@ def test_findings_of_all_seeds_are_counted_and_the_most_severe_come_first():
         name="deep", activation="sigmoid", weight_initializer="normal", samples=256, epochs=3
     )
     (group,) = read_groups({"deep": run_all(replicates(experiment, 2))}, predictions={})
-    assert [(finding.rule, seeds) for finding, seeds in group.findings()] == [("vanishing", 2)]
-    assert group.findings()[0][0] is group.diagnoses[0][0]
+    ((finding, seeds, run),) = group.findings()
+    assert (finding.rule, seeds, run) == ("vanishing", 2, "seed 0")
+    assert finding is group.diagnoses[0][0]
+
+
+def test_a_finding_comes_from_the_first_run_that_has_it_and_the_cause_leads():
+    def found(rule, leads=False):
+        return Finding(rule, "critical", (), 0, (), "", (), "", leads=leads)
+
+    group = RunGroup("g", [of("g", seed) for seed in (3, 4)])
+    group.diagnoses = [Diagnosis([found("nonfinite")]), Diagnosis([found("vanishing")])]
+    shown = [(one.finding.rule, one.runs, one.run) for one in group.findings()]
+    assert shown == [("vanishing", 1, "seed 4"), ("nonfinite", 1, "seed 3")]
+    # As in a diagnosis: strong evidence is the cause, whatever else was found.
+    group.diagnoses[0] = Diagnosis([found("not_moving", leads=True), found("vanishing")])
+    assert [one.finding.rule for one in group.findings()] == ["not_moving", "vanishing"]
+    assert group.causes() == group.findings()[:1]
+
+
+def test_a_group_says_how_many_seeds_it_has_and_which_one_is_shown():
+    for seeds, size, runs in (
+        ([5], "1 seed", [""]),
+        ([0, 1, 2], "3 seeds", ["seed 0", "seed 1", "seed 2"]),
+        ([0, 0], "2 runs", ["seed 0", "seed 0"]),  # the same run twice
+        ([None, None], "2 runs", ["run 1 of 2", "run 2 of 2"]),
+        ([None], "1 run", [""]),
+    ):
+        group = RunGroup("g", [of("g", seed) for seed in seeds])
+        assert group.size == size
+        assert [group.run(number) for number in range(len(seeds))] == runs
 
 
 def test_the_app_predicts_a_recording_only_if_it_is_what_it_says():

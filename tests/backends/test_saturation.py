@@ -10,7 +10,7 @@ from kgrad.measure.saturation import count_saturated
 
 def saturated_share(f, z, dtype="float32"):
     """The share of the entries; NaN where there is no count."""
-    count = count_saturated(f, ops.convert_to_tensor(z, dtype))
+    (count,) = count_saturated(f, [ops.convert_to_tensor(z, dtype)])
     assert keras.backend.standardize_dtype(count.dtype) == "int32"
     return np.nan if int(count) == -1 else int(count) / np.size(z)
 
@@ -144,3 +144,11 @@ def test_other_floats_give_nearly_the_same(name, dtype, z):
     # Near the bound a slope of few digits falls on either side: bfloat16 has 8 bits.
     expected = np.mean(FLAT[name](z.astype(np.float64)))
     np.testing.assert_allclose(share, expected, atol=0.06)
+
+
+def test_several_inputs_are_counted_one_by_one(random):
+    z = random.uniform(-12, 12, size=(3, 20, 4)).astype(np.float32)
+    z[1, 0, 0] = np.nan
+    counts = count_saturated(keras.activations.tanh, [ops.convert_to_tensor(one) for one in z])
+    expected = np.sum(abs(z) > np.arctanh(np.sqrt(0.99)), axis=(1, 2))  # 1 − tanh² < 0.01
+    assert ops.convert_to_numpy(counts).tolist() == [expected[0], -1, expected[2]]

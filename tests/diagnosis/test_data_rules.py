@@ -88,10 +88,13 @@ def test_without_data_the_size_is_read_off_the_gradients(normalized):
     ],
 )
 def test_an_embedding_takes_integers_for_which_it_has_rows(x, sentence):
-    facts = ModelFacts((REGRESSION,), embeddings=10)
+    facts = ModelFacts((REGRESSION,), embeddings=(10,))
     found = first(facts, Data(inputs=(np.array(x, float),)))
     assert (found and found[3]) == sentence
     assert found is None or found[0] == "wrong_embedding_inputs"
+    # Each input is compared with its own embedding; one that other layers take is not.
+    two = facts._replace(embeddings=(0, 10))
+    assert first(two, Data(inputs=(np.array([[0.5, 1], [2, 3]]), np.array(x, float)))) == found
 
 
 # Targets.
@@ -386,6 +389,7 @@ def test_each_head_is_compared_with_its_own_targets():
 
 
 def notes(history, facts=None, data=None):
+    facts = ModelFacts((facts,)) if isinstance(facts, Head) else facts
     found = diagnose(history, facts, data)
     assert found.rules == ()
     return {note.rule: str(note.evidence[0]) for note in found.notes}
@@ -436,6 +440,95 @@ def test_a_validation_set_of_another_scale_is_noted():
     }
 
 
+def test_a_validation_loss_far_below_the_training_loss_is_noted():
+    falling, graph = [1.0, 0.8, 0.6, 0.5, 0.45, 0.4], chain(("in", "InputLayer"), ("d", "Dense"))
+    low = [np.nan, 0.5, 0.2, 0.18, 0.16, 0.1]
+
+    def noted(validation, graph=graph, facts=REGRESSION, loss=falling):
+        before = with_validation(loss, validation)
+        history = GradientHistory(before.weights, before.statistics, {"graph": graph})
+        for r in range(len(before)):
+            record = before.record(r)
+            record.pop("distributions")
+            history.append(**record)
+        return notes(history, facts).get("validation_differs")
+
+    # 0.18 / 0.45 and 0.16 / 0.4, of the second half; 0.2 / 0.5 in the middle.
+    assert noted(low) == (
+        "Epoch 4: over the second half of the run, the validation loss is 40 % of the training "
+        "loss of the next epoch (median, threshold 50 %)."
+    )
+    assert noted([np.nan, 0.7, 0.55, 0.47, 0.42, 0.38]) is None
+    dropout = chain(("in", "InputLayer"), ("drop", "SpatialDropout1D"), ("d", "Dense"))
+    assert noted(low, graph=dropout) is None
+    penalized = ModelFacts((REGRESSION,), regularized=True)
+    assert noted(low, facts=penalized) is None
+    # Of two losses near 0 a ratio says nothing.
+    assert noted([*low[:3], 1e-4, 1e-4, 1e-4], loss=[1.0, 0.5, 0.1, 1e-3, 1e-3, 1e-3]) is None
+
+
+def test_a_column_that_is_the_target_is_noted():
+    y = X[:, 0] ** 2 + RANDOM.normal(size=200)
+
+    def noted(x, y, facts=REGRESSION):
+        found = notes(history_of(1.0, FALLING), facts, Data((x,), (y,)))
+        return found.get("leakage")
+
+    leaky = np.column_stack([X, 7 - 2 * y])
+    assert noted(leaky, y) == (
+        "Column 3 (from 0) of X alone explains 100 % of the variance of y (threshold 99.9 %)."
+    )
+    assert noted(X, y) is None
+    assert noted(np.column_stack([X, y + 0.1 * RANDOM.normal(size=200)]), y) is None
+    assert noted(2 * y[:, None], y) is None  # of a single column, learning it is the task
+    two = np.column_stack([X[:, 1] ** 2, y])
+    assert "of y column 1" in noted(leaky, two, REGRESSION._replace(units=2))
+    label = (y > 1).astype(float)
+    assert noted(np.column_stack([X, label]), label[:, None], BINARY) is not None
+
+
+def test_copies_of_samples_are_noted():
+    y = X[:, 0] ** 2
+
+    def noted(rows, y=y, x=X):
+        return notes(history_of(1.0, FALLING), REGRESSION, Data((x[rows],), (y[rows],))).get(
+            "leakage"
+        )
+
+    half = np.r_[:100, :100]
+    assert noted(half) == (
+        "50 % of the 200 samples that were looked at are copies of others (threshold 5 %)."
+    )
+    assert noted(np.r_[:200]) is None
+    assert noted(np.r_[:195, :5]) is None  # 2.5 %
+    assert noted(half, x=np.round(X)) is None  # few integers are often the same
+    assert noted(half, y=RANDOM.normal(size=200)) is not None
+
+
+def test_integers_that_name_categories_are_noted():
+    codes = np.arange(200) % 8
+    effect = np.array([3.0, -2, 0, 5, -4, 1, -1, 2])
+
+    def noted(column, y, facts=REGRESSION, graph=None):
+        metadata = {} if graph is None else {"graph": graph}
+        data = Data((np.column_stack([X, column]),), (y,))
+        return notes(history_of(1.0, FALLING, metadata=metadata), facts, data).get(
+            "categories_as_numbers"
+        )
+
+    y = effect[codes] + 0.1 * RANDOM.normal(size=200)
+    assert noted(codes, y).startswith(
+        "Column 3 (from 0) has 8 different integers; as names they explain 99.9 % of the variance"
+    )
+    assert noted(codes, codes**2.0) is None  # a number
+    assert noted(codes, RANDOM.normal(size=200)) is None  # noise
+    assert noted(codes + 0.5, y) is None
+    assert noted(np.arange(200) % 40, y) is None  # five samples of each are too few
+    assert noted(codes, (effect[codes] > 1).astype(float), BINARY) is not None
+    graph = chain(("in", "InputLayer"), ("codes", "CategoryEncoding"), ("hidden_1", "Dense"))
+    assert noted(codes, y, graph=graph) is None
+
+
 def test_a_loss_that_still_falls_is_noted_unless_there_is_a_finding():
     slowly = [1.0, 0.95, 0.9, 0.83, 0.76, 0.7]
     assert notes(history_of(1.0, slowly)) == {
@@ -447,7 +540,7 @@ def test_a_loss_that_still_falls_is_noted_unless_there_is_a_finding():
 
 
 def test_one_hot_rows_for_an_embedding_are_found():
-    facts = ModelFacts((BINARY,), embeddings=10)
+    facts = ModelFacts((BINARY,), embeddings=(10,))
     rows = np.eye(6)[np.arange(200) % 6]
     found = first(facts, Data(inputs=(rows,)))
     assert found[0] == "wrong_embedding_inputs"

@@ -152,7 +152,7 @@ def test_one_sample_is_all_zeros(name):
             ("digits", 1798),
             "^samples of 'digits' must be an integer from 1 to 1797, received 1798$",
         ),
-        (("digits", None, 20), "^features of 'digits' must be an integer from 64 to 64, received"),
+        (("digits", None, 20), "^features of 'digits' must be 64, received 20"),
         (("spirals", 10, 1), "^features of 'spirals' must be .* at least 2, received 1$"),
         (("classification", 10, 1), "^features of 'classification' must be .* at least 2"),
         (("noise", 10, 2.0), "^features of 'noise' must be .*, received 2.0$"),

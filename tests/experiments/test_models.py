@@ -118,6 +118,8 @@ def test_normalization_stands_before_the_activation(normalization, kind):
         ("uniform", 0.1**2 / 12),
         ("orthogonal", 1 / 300),
         (keras.initializers.RandomNormal(stddev=0.3), 0.09),
+        ("normal:0.3", 0.09),
+        ("Normal: 0.3", 0.09),
         ({"class_name": "RandomNormal", "config": {"stddev": 0.2}}, 0.04),
         (keras.initializers.HeNormal, 2 / 300),
     ],
@@ -256,6 +258,11 @@ def test_a_saved_model_comes_back(tmp_path, normalization):
         ({"activation": 3}, "^activation must be a name, .*, received 3$"),
         ({"output_activation": "sigmod"}, r"^output_activation .* did you mean 'sigmoid'\?$"),
         ({"weight_initializer": "Xaver"}, r"^weight_initializer .* did you mean 'xavier'\?$"),
+        (
+            {"weight_initializer": "normal:wide"},
+            "^weight_initializer with a colon must be "
+            "normal:STDDEV, such as normal:0.5, received 'normal:wide'$",
+        ),
         ({"weight_initializer": "zzz"}, "^weight_initializer .*, received 'zzz'$"),
         ({"weight_initializer": None}, "^weight_initializer must be .*, received None$"),
         ({"num_layers": 0}, "^num_layers must be an integer of at least 1, received 0$"),

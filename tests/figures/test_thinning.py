@@ -6,7 +6,13 @@ from figures.static.test_gradients import magnitudes
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kgrad.figures.scale import Scale
-from kgrad.figures.thinning import Columns, evenly_spaced, notable_records, sampled_cells
+from kgrad.figures.thinning import (
+    Columns,
+    evenly_spaced,
+    notable_records,
+    sampled_cells,
+    well_apart,
+)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 12, 13, 20, 100, 200])
@@ -17,6 +23,22 @@ def test_evenly_spaced_indices_keep_the_ends_and_the_order(count, most):
     assert indices[-1] == count - 1
     assert (np.diff(indices) > 0).all()
     assert len(indices) <= most + 1
+
+
+@pytest.mark.parametrize(
+    ("places", "least", "kept"),
+    [
+        ([], 1.0, []),
+        ([3.0], 1.0, [0]),
+        ([3.0, 3.1], 1.0, [0, 1]),
+        ([0, 1, 2, 3, 4, 5, 6], 2.0, [0, 2, 4, 6]),
+        ([0, 1, 2, 3, 4, 5], 2.0, [0, 2, 5]),
+        ([0, 10, 20], 2.0, [0, 1, 2]),
+        ([0, 1, 2], 0.0, [0, 1, 2]),
+    ],
+)
+def test_marks_along_an_axis_do_not_overlap_and_keep_the_ends(places, least, kept):
+    assert well_apart(np.array(places, float), least) == kept
 
 
 def test_markers_of_a_heatmap_are_few_and_near_every_special_cell():

@@ -195,12 +195,32 @@ def test_the_facts_about_a_model_are_read():
         learning_rate=pytest.approx(0.01),
         usual_rate=pytest.approx(0.01),
         optimizer="SGD",
+        embeddings=(0,),
     )
     heads = read_facts(two_outputs()).heads
     assert [(one.layer, one.activation, one.units, one.loss) for one in heads] == [
         ("last", "softmax", 1, "mean_squared_error"),
         (heads[1].layer, "linear", 2, "mean_squared_error"),
     ]
+
+
+def test_embeddings_are_found_behind_what_only_arranges_their_input():
+    def table(rows):
+        return keras.layers.Embedding(rows, 2)
+
+    ids, pairs = keras.Input((4,)), keras.Input((2,), dtype="int32")
+    assert read_facts(keras.Model(ids, table(7)(ids))).embeddings == (7,)
+    flat = keras.layers.Reshape((2, 2))(ids)
+    assert read_facts(keras.Model(ids, table(7)(flat))).embeddings == (7,)
+    # A column each, of different sizes: what is outside both is outside the larger one.
+    both = keras.layers.Concatenate()([table(7)(pairs[:, 0]), table(9)(pairs[:, 1])])
+    assert read_facts(keras.Model(pairs, both)).embeddings == (9,)
+    # A number beside the integers.
+    number = keras.layers.Dense(2)(ids[:, :1])
+    mixed = keras.layers.Add()([table(7)(ids[:, 1]), number])
+    assert read_facts(keras.Model(ids, mixed)).embeddings == (0,)
+    two = keras.Model([ids, pairs], [keras.layers.Dense(1)(ids), table(9)(pairs)])
+    assert read_facts(two).embeddings == (0, 9)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -3,10 +3,12 @@
 import argparse
 import ipaddress
 import os
+import socket
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from kgrad.apps.command.main import Parser, integer
 from kgrad.records.requirements import how_to_install, saying_what_to_install
 
 _MOST_UPLOADED = 64  # MB
@@ -19,14 +21,57 @@ def main(arguments: Sequence[str], program: str) -> int:
         0.
     """
     options = parse(arguments, program)
+    require_app()
+    if options.run is not None and not options.run.is_file():
+        raise ValueError(f"RUN must be a .jsonl history or journal, received {str(options.run)!r}")
+    return serve(options)
+
+
+def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(
+        prog=program,
+        description="Change a network in the browser, see its gradients predicted, and train it.",
+        epilog=f"Needs streamlit: {how_to_install('app')}.",
+    )
+    parser.add_argument(
+        "run", nargs="?", type=Path, metavar="RUN",
+        help="a .jsonl history to show, or a journal to follow while it grows",
+    )  # fmt: skip
+    add_server_options(parser)
+    return parser.parse_args(arguments)
+
+
+def add_server_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where the app is served."""
+    parser.add_argument("--port", type=_port, default=8501, help="port to serve on (default: 8501)")
+    parser.add_argument(
+        "--host", type=_address, default="localhost", metavar="ADDRESS",
+        help="address to listen on; 0.0.0.0 exposes the app to your network (default: localhost)",
+    )  # fmt: skip
+    parser.add_argument("--no-browser", action="store_true", help="do not open a browser window")
+
+
+def require_app() -> None:
+    """Check that what the app needs is installed.
+
+    Raises:
+        ModuleNotFoundError: if not; it says what to install.
+    """
     if find_spec("streamlit") is None:
         raise ModuleNotFoundError(f"the app needs streamlit: {how_to_install('app')}")
     with saying_what_to_install("the app"):
         for name in ("keras", os.environ.get("KERAS_BACKEND", "keras")):
             if find_spec(name) is None:
                 raise ModuleNotFoundError(name=name)
-    if options.run is not None and not options.run.is_file():
-        raise ValueError(f"RUN must be a .jsonl history or journal, received {str(options.run)!r}")
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Serve the app, opened on `options.run` unless that is None, until it is interrupted.
+
+    Returns:
+        0.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from streamlit.web import bootstrap
 
@@ -53,24 +98,21 @@ def main(arguments: Sequence[str], program: str) -> int:
     return 0
 
 
-def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog=program,
-        description="Change a network in the browser, see its gradients predicted, and train it.",
-        epilog=f"Needs streamlit: {how_to_install('app')}.",
-    )
-    parser.add_argument(
-        "run", nargs="?", type=Path, metavar="RUN",
-        help="a .jsonl history to show, or a journal to follow while it grows",
-    )  # fmt: skip
-    parser.add_argument("--port", type=int, default=8501, help="port to serve on (default: 8501)")
-    parser.add_argument(
-        "--host", default="localhost", metavar="ADDRESS",
-        help="address to listen on; 0.0.0.0 exposes the app to your network (default: localhost)",
-    )  # fmt: skip
-    parser.add_argument("--no-browser", action="store_true", help="do not open a browser window")
-    return parser.parse_args(arguments)
+def _port(text: str) -> int:
+    port = integer(text)
+    if not 1 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"must be an integer from 1 to 65535, received {text!r}")
+    return port
+
+
+def _address(text: str) -> str:
+    try:
+        socket.getaddrinfo(text, None)
+    except OSError:
+        raise argparse.ArgumentTypeError(
+            f"must be an address of this machine, such as localhost or 0.0.0.0, received {text!r}"
+        ) from None
+    return text
 
 
 def is_local(host: str) -> bool:

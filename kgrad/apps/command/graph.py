@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kgrad.apps.command.main import naming_options
+from kgrad.apps.command.main import Parser, integer, naming_options, number
 
 FIGURES = (".png", ".svg", ".pdf")
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str], program: str) -> int:
 
 def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program,
         description="Draw a recorded run as a flow graph, or write it as JSON.",
         epilog="Edges show numbers if the run was recorded with --probe, or with "
@@ -47,7 +47,7 @@ def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
         help="file to write: .png, .svg, .pdf or .json for one epoch, .html for all",
     )  # fmt: skip
     parser.add_argument(
-        "--epoch", type=int,
+        "--epoch", type=integer,
         help="epoch to draw (default: last); for .html, the epoch shown on opening",
     )  # fmt: skip
     parser.add_argument(
@@ -61,7 +61,7 @@ def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
         "--title", help="title of the figure or page (default: the name of the file)"
     )
     parser.add_argument(
-        "--threshold", type=float, default=0.01,
+        "--threshold", type=number, default=0.01,
         help="largest norm at which an edge is drawn red (default: 0.01)",
     )  # fmt: skip
     parser.add_argument(

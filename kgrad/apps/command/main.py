@@ -4,10 +4,12 @@ A subcommand is a module with `main(arguments, program)`, which returns an exit 
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from typing import NoReturn
 
 from kgrad._version import __version__
 
@@ -23,12 +25,43 @@ COMMANDS = {
         "kgrad.apps.command.app",
         "change a network in the browser, see its gradients predicted, train it",
     ),
+    "watch": ("kgrad.apps.command.watch", "follow a training run in the browser while it records"),
     "diagnose": ("kgrad.apps.command.diagnose", "report what is wrong with recorded runs"),
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence, as all errors of the commands."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong, and exit with status 2."""
+        sentence = re.sub("^argument (.*?): must ", r"\1 must ", message)
+        sentence = re.sub(
+            r"^argument (.*?): invalid choice: (.*) \(choose from (.*)\)$",
+            r"\1 must be one of \3, received \2",
+            sentence,
+        )
+        self.exit(2, f"{self.prog}: {sentence}; {self.prog} --help lists the options\n")
+
+
+def integer(text: str) -> int:
+    """Read an integer option."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be an integer, received {text!r}") from None
+
+
+def number(text: str) -> float:
+    """Read a number option."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, received {text!r}") from None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a subcommand.
+    """Run a subcommand, or print the help if none is named.
 
     Args:
         arguments: the command line without the program's name; None for that of this process.
@@ -37,7 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The subcommand's exit status; 2 for bad input, 130 when interrupted.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    command = _parse(arguments[:1]).command
+    if not arguments:
+        _parser().print_help()
+        return 0
+    command = _parser().parse_args(arguments[:1]).command
     program = f"kgrad {command}"
     module, _ = COMMANDS[command]
     return exit_status(program, lambda: import_module(module).main(arguments[1:], program))
@@ -59,14 +95,18 @@ def exit_status(
     try:
         return action()
     except (ImportError, MemoryError, OSError, TypeError, ValueError) as error:
-        sentence = str(error)
-        if isinstance(error, OSError) and error.filename is not None:
-            sentence = f"{error.strerror}: {str(error.filename)!r}"
-        print(f"{program}: {sentence}", file=sys.stderr)
+        print(f"{program}: {sentence_of(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{program}: {when_interrupted}", file=sys.stderr)
         return 130
+
+
+def sentence_of(error: Exception) -> str:
+    """Return an error as a sentence that names the file, if it is about one."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.strerror}: {str(error.filename)!r}"
+    return str(error)
 
 
 @contextmanager
@@ -85,9 +125,9 @@ def naming_options(options: Mapping[str, str]) -> Iterator[None]:
         raise ValueError(f"{options[argument]} {rest}") from error
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+def _parser() -> argparse.ArgumentParser:
     listed = "\n".join(f"  {name:10}{text}" for name, (_, text) in COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="kgrad",
         description="See, explain and predict the gradients of a Keras model while it trains.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -98,4 +138,4 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "command", choices=COMMANDS, metavar="COMMAND", help="one of the commands below"
     )
-    return parser.parse_args(arguments)
+    return parser

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from kgrad.apps.command.main import naming_options
+from kgrad.apps.command.main import Parser, naming_options
 
 
 def main(arguments: Sequence[str], program: str) -> int:
@@ -15,16 +15,10 @@ def main(arguments: Sequence[str], program: str) -> int:
     """
     options = parse(arguments, program)
     from kgrad.apps.report import write_report
-    from kgrad.apps.run_groups import group_histories
+    from kgrad.apps.run_groups import group_histories, named_by_file
     from kgrad.records.history import load_runs
 
-    histories = load_runs(options.runs)
-    stems = [path.stem for path in histories]
-    named = {
-        path.stem if stems.count(path.stem) == 1 else str(path): history
-        for path, history in histories.items()
-    }
-    groups = group_histories(named)
+    groups = group_histories(named_by_file(load_runs(options.runs)))
     with naming_options({"statistic": "--statistic"}):
         write_report(groups, options.output, options.title, statistic=options.statistic)
     print(options.output)
@@ -33,7 +27,7 @@ def main(arguments: Sequence[str], program: str) -> int:
 
 def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program,
         description="Write recorded runs into one HTML file: findings, figures, how to reproduce.",
         epilog="Runs that differ in the seed alone are grouped; the figures show the first of "

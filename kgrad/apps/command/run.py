@@ -7,14 +7,14 @@ import argparse
 import itertools
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kgrad.apps.command.main import exit_status, naming_options
+from kgrad.apps.command.main import exit_status, naming_options, sentence_of
 from kgrad.apps.command.run_options import OPTIONS, experiments_of, parse
 from kgrad.measure.backends import import_quietly
 
@@ -38,18 +38,17 @@ def main(arguments: Sequence[str] | None = None, program: str = "kgrad run") -> 
 
 def run(options: argparse.Namespace) -> int:
     """Train or load, then write and print the results."""
-    folder = writable_folder(options.output)
-    from kgrad.apps.command import run_tables
+    from kgrad.apps.command import run_folder, run_tables
     from kgrad.apps.report.report import write_groups
-    from kgrad.apps.run_groups import group_histories, read_groups
-    from kgrad.records.history import load_runs
+    from kgrad.apps.run_groups import group_histories, named_by_file, read_groups
 
     prepared: dict[str, Prepared] = {}
     if options.load:
-        histories, interrupted = list(load_runs(options.load).values()), False
+        loaded, folder = load(options)
+        named, interrupted = named_by_file(loaded), False
     else:
-        histories, prepared, interrupted = train(options, folder)
-    named = {f"history {number}": one for number, one in enumerate(histories, start=1)}
+        histories, folder, prepared, interrupted = train(options)
+        named = {str(number): history for number, history in enumerate(histories)}
     groups = read_groups(group_histories(named), prepared=prepared)
     run_tables.print_reasons(groups)
     files = [folder / "table.csv", folder / "findings.csv"]
@@ -57,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     run_tables.write_findings(groups, files[1])
     figures = draw(groups)
     for name, figure in figures.items():
-        files.append(folder / f"{slug(name)}.{options.format}")
+        files.append(folder / f"{run_folder.slug(name)}.{options.format}")
         figure.savefig(files[-1], dpi=150)
     files.append(folder / "report.html")
     write_groups(groups, files[-1])
@@ -71,59 +70,103 @@ def run(options: argparse.Namespace) -> int:
     return 130 if interrupted else 0
 
 
-def train(
-    options: argparse.Namespace, folder: Path
-) -> "tuple[list[GradientHistory], dict[str, Prepared], bool]":
-    """Train what the options describe, each run with a journal in the folder.
+def load(options: argparse.Namespace) -> "tuple[dict[Path, GradientHistory], Path]":
+    """Load recorded runs, and print one line for each.
 
     Returns:
-        The histories; name → prepared experiment; whether Ctrl-C interrupted the training.
+        File → history; the folder to write into.
+    """
+    from kgrad.apps.command.run_folder import chosen_folder, runs_not_among
+    from kgrad.records.history import load_runs
+
+    try:
+        histories = load_runs(options.load)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--load: {sentence_of(error)}") from error
+    folder, _ = chosen_folder(
+        options.output, lambda one: runs_not_among(one, histories), options.overwrite
+    )
+    for path, history in histories.items():
+        loss = history.logs.get("loss")
+        change = "" if loss is None else f", loss {loss[0]:.4g} → {loss[-1]:.4g}"
+        print(f"{path}: {len(history)} records{change}")
+    return histories, folder
+
+
+def train(
+    options: argparse.Namespace,
+) -> "tuple[list[GradientHistory], Path, dict[str, Prepared], bool]":
+    """Train what the options describe, each run with a journal in the output folder.
+
+    Returns:
+        The histories; the folder; name → prepared experiment; whether Ctrl-C interrupted it.
     """
     experiments = experiments_of(options)
+    from kgrad.apps.command.run_folder import chosen_folder, journal_of, other_runs, remove_runs
+
+    folder, others = chosen_folder(
+        options.output, lambda one: other_runs(one, experiments), options.overwrite
+    )
     import_quietly("training")
     from kgrad.experiments import prepare, run_replicates
 
     with naming_options(OPTIONS):
         # All are prepared before the first is trained: bad input costs no training.
         prepared = [prepare(experiment) for experiment in experiments]
+    remove_runs(folder, others)
     by_name = {parts.experiment.name: parts for parts in prepared}
     histories: list[GradientHistory] = []
     alike = itertools.groupby(prepared, key=lambda parts: replace(parts.experiment, seed=0))
     for replicates in [list(group) for _, group in alike]:
         labels = [f"{parts.experiment.name}, seed {parts.experiment.seed}" for parts in replicates]
-        journals = [folder / f"{slug(label)}.jsonl" for label in labels]
+        journals = [journal_of(folder, parts.experiment) for parts in replicates]
         start = time.perf_counter()
-        # A second run into the same folder is a rerun: its figures and table replace the first's.
+        # What is there is a run of the very same experiment, or without a record.
         runs = run_replicates(
             replicates, journals, int(sys.stderr.isatty()), journal_mode="replace"
         )
-        for label, history in zip(labels, runs, strict=True):
+        started = datetime.now(timezone.utc)
+        for label, journal, history in zip(labels, journals, runs, strict=True):
             histories.append(history)
             loss, seconds = history.logs["loss"], time.perf_counter() - start
+            history.metadata["started"] = started.isoformat(timespec="seconds")
+            history.metadata["seconds"] = round(seconds, 2)
+            replace_file(journal, history)
             print(f"{label}: loss {loss[0]:.4g} → {loss[-1]:.4g} in {seconds:.1f} s", flush=True)
             if history.metadata.get("interrupted"):
-                return histories, by_name, True
-            start = time.perf_counter()
-    return histories, by_name, False
+                return histories, folder, by_name, True
+            start, started = time.perf_counter(), datetime.now(timezone.utc)
+    return histories, folder, by_name, False
+
+
+def replace_file(path: Path, history: "GradientHistory") -> None:
+    """Save a history in place of a file, which stays as it was if that fails."""
+    new = path.with_suffix(".new")
+    history.save(new)
+    os.replace(new, path)
 
 
 def draw(groups: "Sequence[RunGroup]") -> "dict[str, Figure]":
     """Draw all figures of the program, by file name."""
     import kgrad
 
-    first = {group.name: group.histories[0] for group in groups}
     predictions = {group.name: group.prediction for group in groups if group.prediction}
+    shown = {shown_as(group): group for group in groups}
+    first = {name: group.histories[0] for name, group in shown.items()}
     figures = {
-        name: kgrad.plot_gradients(history, title=name, prediction=predictions.get(name))
-        for name, history in first.items()
+        group.name: kgrad.plot_gradients(
+            first[name], title=name, prediction=predictions.get(group.name)
+        )
+        for name, group in shown.items()
     }
-    for name, history in first.items():
+    for name, group in shown.items():
+        history = first[name]
         if history.distributions.any():
-            figures[f"{name}, distributions"] = kgrad.plot_distributions(history, title=name)
+            figures[f"{group.name}, distributions"] = kgrad.plot_distributions(history, title=name)
         if history.outputs:
-            figures[f"{name}, activations"] = kgrad.plot_activations(history, title=name)
+            figures[f"{group.name}, activations"] = kgrad.plot_activations(history, title=name)
             graph = kgrad.flow_graph_from_history(history)
-            figures[f"{name}, flow"] = kgrad.plot_flow_graph(graph, title=name)
+            figures[f"{group.name}, flow"] = kgrad.plot_flow_graph(graph, title=name)
     if len(first) > 1:
         figures["comparison"] = kgrad.plot_gradients(first, title="All runs on one scale")
     figures["depth"] = kgrad.plot_gradient_by_depth(first)
@@ -136,28 +179,6 @@ def draw(groups: "Sequence[RunGroup]") -> "dict[str, Figure]":
     return figures
 
 
-def writable_folder(name: str) -> Path:
-    """Return the output folder, made if necessary and found to be writable.
-
-    Raises:
-        OSError: if it cannot be written.
-        ValueError: if the name is empty.
-    """
-    if not name:
-        raise ValueError("--output must name a folder, received an empty name")
-    folder = Path(name)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OSError(
-            f"--output must name a folder that can be written, received {name!r} "
-            f"({os.strerror(error.errno or 0)})"
-        ) from error
-    return folder
-
-
-def slug(name: str) -> str:
-    """Return a name as a file name: letters, digits and single hyphens."""
-    return "-".join("".join(c if c.isalnum() or c in "._" else " " for c in name.lower()).split())
+def shown_as(group: "RunGroup") -> str:
+    """Return the name of a group's first run in a figure, which says its seed if it has others."""
+    return ", ".join(filter(None, [group.name, group.run(0)]))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from kgrad.apps.command.main import Parser, integer, number
 from kgrad.experiments.data import dataset_lines
 from kgrad.experiments.experiment import (
     PRESETS,
@@ -15,6 +16,8 @@ from kgrad.experiments.experiment import (
     option_value,
     replicates,
 )
+
+FORMATS = ("png", "svg", "pdf")
 
 DESCRIPTION = """\
 Train small networks, track the gradient of every layer, and see it vanish, flow or explode.
@@ -45,12 +48,7 @@ def on_off(text: str) -> bool:
 
 def none_or(kind: Callable[[str], Any]) -> Callable[[str], Any]:
     """Return a reader of `kind` that also accepts the word none."""
-
-    def value(text: str) -> Any:
-        return None if text.lower() == "none" else kind(text)
-
-    value.__name__ = kind.__name__  # argparse names it in an error
-    return value
+    return lambda text: None if text.lower() == "none" else kind(text)
 
 
 class Axis(NamedTuple):
@@ -79,7 +77,7 @@ AXES = {
             "weight_initializer", str,
             "he, xavier, lecun, normal, normal:STDDEV, or any Keras initializer",
         ),
-        Axis("num_layers", int, "number of hidden layers (default: 10)"),
+        Axis("num_layers", integer, "number of hidden layers (default: 10)"),
         Axis(
             "units", widths,
             "units per hidden layer (default: 64), or one number for each: 64,32,16",
@@ -95,21 +93,21 @@ AXES = {
     ),
     "data": (
         Axis("dataset", str, "data sets to train on, listed below (default: classification)"),
-        Axis("samples", int, "number of samples (default: 1024; digits: all 1797)"),
+        Axis("samples", integer, "number of samples (default: 1024; digits: all 1797)"),
         Axis(
-            "features", int,
+            "features", integer,
             "number of input columns (default: listed below)",
         ),
     ),
     "training": (
         Axis("optimizer", str, "any Keras optimizer: sgd, adam … (default: sgd)"),
-        Axis("learning_rate", float, "learning rate (default: 0.05)"),
+        Axis("learning_rate", number, "learning rate (default: 0.05)"),
         Axis(
-            "clip_norm", none_or(float),
+            "clip_norm", none_or(number),
             "largest norm of all gradients together, or none (default: none)",
         ),
-        Axis("epochs", int, "passes over the data (default: 30)"),
-        Axis("batch_size", int, "samples per step (default: 32)"),
+        Axis("epochs", integer, "passes over the data (default: 30)"),
+        Axis("batch_size", integer, "samples per step (default: 32)"),
     ),
 }  # fmt: skip
 EVERY_AXIS = tuple(axis for axes in AXES.values() for axis in axes)
@@ -122,7 +120,7 @@ OPTIONS = {axis.field: axis.option for axis in EVERY_AXIS} | {
 
 def parse(arguments: Sequence[str] | None = None, program: str = "kgrad run") -> argparse.Namespace:
     """Read the command line, without importing TensorFlow."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program,
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -140,7 +138,7 @@ def parse(arguments: Sequence[str] | None = None, program: str = "kgrad run") ->
         help=f"{', '.join(PRESETS)} (default: all, unless --activation or --initializer is given)",
     )  # fmt: skip
     what.add_argument(
-        "--seeds", type=int, default=3, metavar="N", help="runs per experiment (default: 3)"
+        "--seeds", type=integer, default=3, metavar="N", help="runs per experiment (default: 3)"
     )
     what.add_argument(
         "--load", nargs="+", metavar="PATH",
@@ -161,7 +159,7 @@ def parse(arguments: Sequence[str] | None = None, program: str = "kgrad run") ->
     )  # fmt: skip
     recording = parser.add_argument_group("recording")
     recording.add_argument(
-        "--every", type=int, metavar="K", help="record every K steps (default: once per epoch)"
+        "--every", type=integer, metavar="K", help="record every K steps (default: once per epoch)"
     )
     recording.add_argument(
         "--statistics", nargs="+", default=[], metavar="NAME",
@@ -178,11 +176,16 @@ def parse(arguments: Sequence[str] | None = None, program: str = "kgrad run") ->
     )  # fmt: skip
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--output", default="gradient_output", metavar="FOLDER",
-        help="folder for figures, tables and histories (default: gradient_output)",
+        "--output", metavar="FOLDER",
+        help="folder for figures, tables and histories (default: gradient_output, or "
+        "gradient_output-2 and so on if that has other recorded runs)",
     )  # fmt: skip
     output.add_argument(
-        "--format", choices=("png", "svg", "pdf"), default="png",
+        "--overwrite", action="store_true",
+        help="replace other recorded runs in the folder, and their figures",
+    )  # fmt: skip
+    output.add_argument(
+        "--format", choices=FORMATS, default="png",
         help="file format of the figures (default: png)",
     )  # fmt: skip
     output.add_argument("--show", action="store_true", help="also open the figures in windows")
@@ -221,6 +224,13 @@ def experiments_of(options: argparse.Namespace) -> list[Experiment]:
         for axis in EVERY_AXIS
         if (values := getattr(options, axis.field)) is not None
     }
+    given = {OPTIONS[field]: values for field, values in axes.items()}
+    for option, values in (given | {"--preset": options.preset or []}).items():
+        words = [option_value(value) for value in values]
+        for word in words:
+            # In any case: the runs would be recorded in files of the same name.
+            if [one.lower() for one in words].count(word.lower()) > 1:
+                raise ValueError(f"{option} must have values that differ, received {word!r} twice")
     return [
         experiment
         for base in bases

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kgrad.apps import findings
-from kgrad.apps.run_groups import RunGroup
+from kgrad.apps.run_groups import RunGroup, kind_of_layers
 
 COLUMNS = (
     "loss_first", "loss_last", "gradient_first", "gradient_last", "ratio", "decades_per_layer"
@@ -41,7 +41,8 @@ def print_runs(groups: Sequence[RunGroup]) -> None:
         f"\n{'median over seeds':{width}}{'loss':^22}{'mean |gradient| at epoch 0':^46}"
         f"{'decades':>11}"
     )
-    heads = ("first hidden", "last hidden", "ratio", "predicted", "per layer")
+    kind = kind_of_layers(groups).split()[0]
+    heads = (f"first {kind}", f"last {kind}", "ratio", "predicted", "per layer")
     print(f"{'':{width}}{'first → last epoch':^22}{_aligned(heads)}")
     for group in groups:
         rows = group.rows()
@@ -65,8 +66,8 @@ def print_findings(groups: Sequence[RunGroup]) -> None:
         found = group.findings()
         if not found:
             print(f"  {group.name}: nothing is wrong")
-        for place, (finding, seeds) in enumerate(found):
-            text = findings.to_text(finding, seeds, len(group.histories), place=place)
+        for place, (finding, seeds, run) in enumerate(found):
+            text = findings.to_text(finding, seeds, len(group.histories), place=place, run=run)
             print(f"  {group.name}: {text}")
 
 

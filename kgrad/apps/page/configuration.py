@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from kgrad.experiments.data import DATASETS
 from kgrad.experiments.experiment import LONG_NAMES, SHORT_NAMES, option_value
+from kgrad.measure.aliases import normal_stddev
 
 ACTIVATIONS = (
     "sigmoid", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "softsign",
@@ -244,11 +245,11 @@ def _read(name: str, text: str) -> Any:
 
 def _is_normal(value: Any) -> bool:
     """Return whether a value is normal:STDDEV with a usable standard deviation."""
-    name, colon, number = str(value).partition(":")
     try:
-        return name == "normal" and bool(colon) and 1e-6 <= float(number) <= 100
+        stddev = normal_stddev(str(value))
     except ValueError:
         return False
+    return stddev is not None and 1e-6 <= stddev <= 100
 
 
 def _short(value: Any) -> str:

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from kgrad._version import __version__
-from kgrad.apps.findings import heading
+from kgrad.apps.findings import heading, spoken
 
 _HERE = Path(__file__).parent
 
@@ -71,7 +71,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.globals["heading"] = heading
+    templates.globals |= {"heading": heading, "spoken": spoken}
     templates.filters["number"] = _number
     # tojson also escapes the characters that could end a script element.
     templates.policies["json.dumps_kwargs"] = {"separators": (",", ":")}

@@ -9,7 +9,65 @@
   const plots = [];
 
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  const ink = (isDark) => ({ "font.color": isDark ? "#e8e8ec" : "#1b1b1f" });
+
+  // --- Dark pages. Figures are made for white ones: grays are turned around, from white as the
+  // panel to black as the ink, and colors are mixed with white, so that their order stays.
+  const PANEL = [34, 34, 39], INK = [232, 232, 236]; // the page's --box and --text
+  const WHITENED = 0.4;
+  const NAMED = { white: "#ffffff", black: "#000000" };
+  let isDark = dark.matches;
+
+  function parsed(color) {
+    const text = NAMED[color] ?? color;
+    if (/^#[0-9a-f]{6}$/i.test(text)) return [1, 3, 5].map((i) => parseInt(text.slice(i, i + 2), 16));
+    if (/^#[0-9a-f]{3}$/i.test(text)) return [1, 2, 3].map((i) => 17 * parseInt(text[i], 16));
+    return text.match(/^rgba?\((.*)\)$/)?.[1].split(",").map(Number) ?? null;
+  }
+
+  function onDark(color) {
+    const parts = typeof color === "string" ? parsed(color) : null;
+    if (!parts) return color; // a number, of a color scale
+    const [rgb, alpha] = [parts.slice(0, 3), parts[3] ?? 1];
+    const gray = Math.max(...rgb) - Math.min(...rgb) < 16;
+    const turned = rgb.map((value, i) =>
+      Math.round(
+        gray ? INK[i] + (value / 255) * (PANEL[i] - INK[i]) : value + WHITENED * (255 - value),
+      ),
+    );
+    return `rgba(${turned.join(",")},${alpha})`;
+  }
+
+  const brightness = (color) => (parsed(color) ?? [0]).reduce((sum, value) => sum + value, 0);
+
+  // A scale of magnitudes grows away from the page; that of a line's depth follows its lines.
+  function scaleOnDark(scale, isOfLines) {
+    const [first, last] = [scale[0][1], scale.at(-1)[1]];
+    if (isOfLines || first === last) return scale.map(([at, color]) => [at, onDark(color)]);
+    if (brightness(first) <= brightness(last)) return scale;
+    return scale.map(([at, color]) => [1 - at, color]).reverse();
+  }
+
+  function turned(part, key = "", isOfLines = false) {
+    if (key === "colorscale") return scaleOnDark(part, isOfLines);
+    if (/color$/.test(key) && typeof part !== "object") return onDark(part);
+    if (/color$/.test(key) && Array.isArray(part)) return part.map(onDark);
+    if (key === "shadow") return part.replaceAll("white", onDark("white"));
+    if (Array.isArray(part)) {
+      const holds = typeof part[0] === "object";
+      return holds ? part.map((one) => turned(one, "", isOfLines)) : part;
+    }
+    if (part === null || typeof part !== "object" || ArrayBuffer.isView(part)) return part;
+    return Object.fromEntries(
+      Object.entries(part).map(([name, value]) => [
+        name,
+        turned(value, name, isOfLines || name === "marker"),
+      ]),
+    );
+  }
+
+  const shownAs = ({ data, layout }) =>
+    isDark ? { data: turned(data), layout: turned(layout) } : structuredClone({ data, layout });
+  const tinted = (color) => (isDark ? onDark(color) : color);
 
   function markProfile(plot, row, label) {
     const { values, codes, layers, special, trace } = plot.profile;
@@ -28,7 +86,7 @@
         y: [ordinary, at],
         customdata: [words, words],
         "marker.symbol": ["circle", look],
-        name: [label, label],
+        name: [`${label}, marked`, `${label}, marked`],
       },
       [trace, trace + 1],
     );
@@ -49,7 +107,10 @@
     for (let i = 0; i < count; i++) {
       const code = codes[row * count + i];
       const norm = 10 ** logs[row * count + i];
-      for (const key in looks) at[key].push(looks[key][code]);
+      for (const key in looks) {
+        const look = looks[key][code];
+        at[key].push(/color|marked/.test(key) ? tinted(look) : look);
+      }
       const shown = looks.shown[code];
       const words = looks.words[code];
       at.numbers.push(shown ?? general(norm, 2));
@@ -135,6 +196,28 @@
     }, REST);
   }
 
+  // Draws a figure in the page's theme.
+  function draw(plot) {
+    const { element, figure, flow } = plot;
+    const { data, layout } = shownAs(figure);
+    Plotly.react(element, data, layout, {
+      responsive: true,
+      displaylogo: false,
+      modeBarButtonsToRemove: ["select2d", "lasso2d"],
+    });
+    plot.arrangement = flow?.arrangements[0];
+    if (flow) rearrange(plot, element.clientWidth, standing());
+  }
+
+  function paint(nowDark) {
+    isDark = nowDark;
+    plots.forEach((plot) => {
+      draw(plot);
+      if (slider) markPlot(plot, standing());
+    });
+    document.documentElement.dataset.theme = isDark ? "dark" : "light";
+  }
+
   function nearest(marks, x) {
     let best = 0;
     marks.forEach((mark, i) => {
@@ -153,15 +236,9 @@
       part.codes = bytes(part.codes);
       part.logs = new Float32Array(bytes(part.logs).buffer);
     }
-    figure.layout.font.color = ink(dark.matches)["font.color"];
-    Plotly.newPlot(element, figure.data, figure.layout, {
-      responsive: true,
-      displaylogo: false,
-      modeBarButtonsToRemove: ["select2d", "lasso2d"],
-    });
-    const plot = { element, marks, rows, profile, flow, arrangement: flow?.arrangements[0] };
+    const plot = { element, figure, marks, rows, profile, flow };
     plots.push(plot);
-    if (flow) rearrange(plot, element.clientWidth, 0);
+    draw(plot);
     if (marks && slider) {
       element.on("plotly_click", (event) => {
         slider.value = nearest(marks, event.points[0].x);
@@ -174,21 +251,19 @@
       .filter(({ flow }) => flow)
       .forEach((plot) => rearrange(plot, plot.element.clientWidth, standing())),
   );
-  const paint = (isDark) => plots.forEach(({ element }) => Plotly.relayout(element, ink(isDark)));
   dark.addEventListener("change", (event) => paint(event.matches));
   window.addEventListener("beforeprint", () => {
     document.querySelectorAll("details").forEach((one) => (one.open = true));
+    paint(false);
     plots.forEach((plot) => {
       if (plot.flow) rearrange(plot, PRINTED_WIDTH, standing());
-      Plotly.relayout(plot.element, { ...ink(false), width: PRINTED_WIDTH });
+      Plotly.relayout(plot.element, { width: PRINTED_WIDTH });
     });
   });
-  window.addEventListener("afterprint", () =>
-    plots.forEach((plot) => {
-      Plotly.relayout(plot.element, { ...ink(dark.matches), width: null, autosize: true });
-      if (plot.flow) rearrange(plot, plot.element.clientWidth, standing());
-    }),
-  );
+  window.addEventListener("afterprint", () => {
+    plots.forEach(({ element }) => Plotly.relayout(element, { width: null, autosize: true }));
+    paint(dark.matches);
+  });
   if (slider) {
     let due = false;
     slider.addEventListener("input", () => {

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import plotly.graph_objects as go
 
 from kgrad.apps.report.flow_page import MOST_MOMENTS, flow_entry
 from kgrad.apps.report.html import Place, render
-from kgrad.apps.report.reproduce import code_of, description_of, metadata_of
-from kgrad.apps.run_groups import RunGroup, group_histories, read_groups
+from kgrad.apps.report.loss import MARK, add_loss
+from kgrad.apps.report.reproduce import code_of, description_of, facts_of, metadata_of
+from kgrad.apps.run_groups import RunGroup, group_histories, kind_of_layers, read_groups
+from kgrad.figures.flow_looks import NOT_MEASURED
 from kgrad.figures.interactive import plot_distributions
 from kgrad.figures.interactive.depth import depth_figure
 from kgrad.figures.interactive.flow_drawing import FlowDrawing
@@ -27,20 +30,9 @@ from kgrad.records.history import GradientHistory
 from kgrad.records.prediction import Prediction
 
 TITLE = "Gradients while training"
-MARK = "#aa4499"
 _LARGEST = 6_000_000  # bytes
 _DRAWN_COLUMNS = (400, 200, 100, 50, 25, 12)  # of a heatmap; the first that fit into the file
 _MOST_PARTS = 1000  # of a flow graph
-_TABLE_COLUMNS = {
-    "loss_first": "loss, first",
-    "loss_last": "loss, last",
-    "gradient_first": "mean |gradient|, first hidden layer",
-    "gradient_last": "last hidden layer",
-    "ratio": "ratio",
-    "predicted_ratio": "ratio predicted",
-    "decades_per_layer": "decades per layer",
-}
-
 Histories = Mapping[str, GradientHistory | Sequence[GradientHistory]] | Sequence[GradientHistory]
 
 
@@ -54,10 +46,11 @@ def write_report(
 ) -> None:
     """Write a report: one HTML file of at most 6 MB that needs no network.
 
-    It contains a table of the runs, the findings of `kgrad.diagnose`, figures in which one slider
-    marks the same moment, the prediction if the history describes an experiment, and how to
-    reproduce each run. Long histories are thinned (`kgrad.figures.thinning`). Nothing in a history
-    is executed, neither here nor in the browser.
+    It opens with what is wrong with each run and what to change, and with the loss and the
+    gradients on one time axis. It also has a table of the runs, the findings of `kgrad.diagnose`,
+    figures in which one slider marks the same moment, the prediction if the history describes an
+    experiment, and how to reproduce each run. Long histories are thinned
+    (`kgrad.figures.thinning`). Nothing in a history is executed, neither here nor in the browser.
 
     Args:
         histories: the runs. In a sequence, runs of one experiment that differ in the seed alone
@@ -133,6 +126,7 @@ class _Section:
     Attributes:
         group: the group; without its prediction if that lacks the statistic.
         history: the run that the figures show, the group's first.
+        shown: the name of that run, which says its seed if the group has others.
         flow: its flow graph; None if the history does not say how its layers are connected.
         no_flow: the reason why there is no flow graph although the history says that.
         places: the figures' places.
@@ -143,6 +137,7 @@ class _Section:
             reason = f"{statistic} is not predicted"
             group = replace(group, prediction=None, no_prediction=reason)
         self.group, self.history = group, group.histories[0]
+        self.shown = ", ".join(filter(None, [group.name, group.run(0)]))
         self.places: list[Place] = []
         self.flow: FlowDrawing | None = None
         self.no_flow = ""
@@ -195,27 +190,56 @@ def _html(sections: Sequence[_Section], title: str, statistic: str, most: int) -
     """Return the report with heatmaps and lines of at most `most` columns."""
     moments = _Moments(sections, statistic, most)
     drawn = _Drawn(moments)
-    compared = None
+    shown = {section.shown: section.history for section in sections}
     if len(sections) > 1:
-        histories = {section.group.name: section.history for section in sections}
-        figure = heatmap_figure(histories, statistic, most=most)
-        compared = drawn.over_time(figure, "One row per layer, the input on top.", moments.times)
+        figure = heatmap_figure(shown, statistic, most=most)
+        caption = "One row per layer, the input on top."
+    else:
+        figure = lines_figure(sections[0].history, statistic, most=most)
+        caption = "Every layer over training."
+    opening = None
+    if len(sections) > 1 or len(sections[0].history) > 1:
+        if any("loss" in history.logs for history in shown.values()):
+            add_loss(figure, shown, most)
+            caption = f"The loss, and below it the gradients at the same time. {caption}"
+        opening = drawn.over_time(figure, caption, moments.times)
     for section, records in zip(sections, moments.records, strict=True):
-        section.places = list(_places(drawn, section, statistic, most, records, compared is None))
-    rows = [row for section in sections for row in section.group.rows()]
+        section.places = list(_places(drawn, section, statistic, most, records, len(sections) == 1))
+    groups = [section.group for section in sections]
+    rows = [
+        row | {"number": number}
+        for number, group in enumerate(groups, start=1)
+        for row in group.rows()
+    ]
     return render(
         "report.html",
         title,
         {"labels": moments.labels, "figures": drawn.figures},
         columns={
             key: name
-            for key, name in _TABLE_COLUMNS.items()
+            for key, name in table_columns(groups).items()
             if any(row.get(key) is not None for row in rows)
         },
         rows=rows,
-        comparison=compared,
+        facts=facts_of(groups, datetime.now(timezone.utc)),
+        opening=opening,
         sections=sections,
+        without_edges=[one.group.name for one in sections if one.flow and one.flow.silent],
     )
+
+
+def table_columns(groups: Sequence[RunGroup]) -> dict[str, str]:
+    """Return key of a row → head of its column."""
+    kind = kind_of_layers(groups)
+    return {
+        "loss_first": "loss, first",
+        "loss_last": "loss, last",
+        "gradient_first": f"mean |gradient|, first {kind}",
+        "gradient_last": f"last {kind}",
+        "ratio": "ratio",
+        "predicted_ratio": "ratio predicted",
+        "decades_per_layer": "decades per layer",
+    }
 
 
 def _places(
@@ -229,17 +253,21 @@ def _places(
         statistic: the statistic that is drawn.
         most: the most columns of a heatmap or line.
         records: the section's record at each moment.
-        alone: whether the report has no other section, whose comparison would show the heatmap.
+        alone: whether the report has no other section: it then opens with the lines.
     """
     history, prediction = section.history, section.group.prediction
     _, (times,) = time_axis([history])
     marks = times[records]
-    if len(history) > 1:
-        figure = lines_figure(history, statistic, most=most)
-        yield drawn.over_time(figure, "Every layer over training.", marks)
     if alone:
         figure = heatmap_figure(history, statistic, most=most)
         yield drawn.over_time(figure, "One row per layer, the input on top.", marks)
+    elif len(history) > 1:
+        figure = lines_figure(history, statistic, most=most)
+        caption = "Every layer over training."
+        if "loss" in history.logs:
+            add_loss(figure, {"": history}, most)
+            caption = "The loss, and below it every layer over training."
+        yield drawn.over_time(figure, caption, marks)
     yield drawn.profile(history, prediction, statistic, records)
     if section.flow:
         yield drawn.flow(section.flow, records)
@@ -286,7 +314,8 @@ class _Drawn:
         rows, place = np.unique(records, return_inverse=True)
         identifier = f"figure-{len(self.figures)}"
         self.figures.append(flow_entry(drawing, identifier, rows.tolist(), place.tolist()))
-        return Place(identifier, f"The marked moment. {' '.join(drawing.notes)}")
+        notes = [note for note in drawing.notes if not note.startswith(NOT_MEASURED)]
+        return Place(identifier, f"The marked moment. {' '.join(notes)}")
 
     def profile(
         self,
@@ -319,10 +348,10 @@ class _Drawn:
                     for special in scale.special
                 ],
             }
-            _add_marked_profile(figure, history, self._labels[0])
+            _add_marked_profile(figure, history, f"{self._labels[0]}, marked")
         caption = "From the input to the output; the thick line is the marked moment."
         if prediction is not None:
-            caption += " Dark: what theory expects before training."
+            caption += " Gray: what theory expects before training."
         return self.place(figure, caption, profile=marked, rows=place.tolist())
 
 

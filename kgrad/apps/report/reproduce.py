@@ -3,13 +3,25 @@
 import json
 from collections.abc import Sequence
 from dataclasses import fields
+from datetime import datetime
 from typing import Any
 
+from kgrad._version import __version__
 from kgrad.apps.command.run_options import command_of
 from kgrad.apps.run_groups import RunGroup
 from kgrad.experiments.experiment import Experiment
 from kgrad.records.history import GradientHistory
+from kgrad.records.statistics import STATISTICS
 
+_VERSIONS = {
+    "kgrad": "kgrad",
+    "keras": "Keras",
+    "tensorflow": "TensorFlow",
+    "jax": "JAX",
+    "torch": "PyTorch",
+    "numpy": "NumPy",
+    "python": "Python",
+}
 _LONGEST = 2000  # characters of one metadata value
 
 
@@ -24,9 +36,54 @@ def description_of(group: RunGroup) -> str:
     seeds = ", ".join(str(seed) for seed in group.seeds if seed is not None)
     plural = "s" if count > 1 else ""
     words.append(f"{count} run{plural}" + (f", seed{plural} {seeds}." if seeds else "."))
+    seconds = _seconds([group])
+    started = history.metadata.get("started")
+    when = [f"on {started[:10]}"] if isinstance(started, str) else []
+    when += [f"in {_duration(seconds)}"] if seconds is not None else []
+    words += [f"Trained {' '.join(when)}."] if when else []
     if count > 1:
-        words.append("The figures show the first.")
+        words.append(f"The figures show {group.run(0)}.")
     return " ".join(words)
+
+
+def facts_of(groups: Sequence[RunGroup], now: datetime) -> list[str]:
+    """Return when the report was written, what recorded the runs, and how long they took."""
+    histories = [history for group in groups for history in group.histories]
+    count = len(histories)
+    facts = [
+        f"Written on {now:%Y-%m-%d at %H:%M} UTC by kgrad {__version__}",
+        f"{count} run{'s' * (count > 1)}, {len(groups)} network{'s' * (len(groups) > 1)}",
+    ]
+    seconds = _seconds(groups)
+    facts += [f"{_duration(seconds)} of training"] if seconds is not None else []
+    described = dict.fromkeys(filter(None, (_versions(one) for one in histories)))
+    return facts + [f"recorded with {versions}" for versions in described]
+
+
+def _versions(history: GradientHistory) -> str:
+    """Return the versions and the device that a history names: "kgrad 0.1.0, Keras 3.12 …"."""
+    known = {
+        name: history.metadata[key]
+        for key, name in _VERSIONS.items()
+        if isinstance(history.metadata.get(key), str)
+    }
+    device = history.metadata.get("device")
+    on = f" on {device}" if isinstance(device, str) else ""
+    return ", ".join(f"{name} {version}" for name, version in known.items()) + on * bool(known)
+
+
+def _seconds(groups: Sequence[RunGroup]) -> float | None:
+    """Return how long all runs took; None if one does not say it."""
+    times = [one.metadata.get("seconds") for group in groups for one in group.histories]
+    known = [float(time) for time in times if isinstance(time, int | float)]
+    return sum(known) if len(known) == len(times) else None
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in words: "1.4 s", "12 min", "3.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def code_of(group: RunGroup) -> str:
@@ -34,13 +91,29 @@ def code_of(group: RunGroup) -> str:
     if group.experiment is None:
         return (
             "import kgrad\n\n"
-            "tracker = kgrad.GradientTracker()\n"
+            f"tracker = kgrad.GradientTracker({_asked_for(group.histories[0])})\n"
             f"model.fit(X, y, epochs={int(group.histories[0].epochs[-1])}, callbacks=[tracker])\n"
             'tracker.history.save("run.jsonl")\n'
             'kgrad.write_report([tracker.history], "report.html")'
         )
     command = command_of(group.experiment, len(group.histories))
     return f"{command}\n\n# or, in Python:\n{_python_of(group.experiment, group.seeds)}"
+
+
+def _asked_for(history: GradientHistory) -> str:
+    """Return the arguments of a `GradientTracker` that records what the history has."""
+    others = [
+        name
+        for name in history.statistics
+        if name in STATISTICS and STATISTICS[name].recorded == "on request"
+    ]
+    every = history.metadata.get("every", "epoch")
+    return ", ".join(
+        ([repr(others)] if others else [])
+        + ([f"every={every}"] if isinstance(every, int) else [])
+        + (["distributions=True"] if history.distributions.any() else [])
+        + (["probe=(X[:64], y[:64])"] if history.outputs else [])
+    )
 
 
 def metadata_of(history: GradientHistory) -> list[tuple[str, str]]:

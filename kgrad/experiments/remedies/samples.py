@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from kgrad.experiments.remedies.skill import Task, read_task
+from kgrad.measure.keras_models.data import as_numbers
 from kgrad.measure.keras_models.facts import losses_of, read_facts
 
 # Standardizing changes little if every column is already this near to mean 0 and deviation 1.
@@ -76,13 +77,10 @@ def _arrays(name: str, value: Any) -> Any:
 
 
 def _array(name: str, value: Any) -> np.ndarray:
-    if hasattr(value, "detach"):  # of torch
-        value = value.detach().cpu()
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiub" or not array.ndim:
+    array = as_numbers(name, value)
+    if not array.ndim:
         raise TypeError(
-            f"{name} must be an array of numbers, received {type(value).__name__} of "
-            f"{array.dtype.name}: pass arrays of a few thousand samples"
+            f"{name} must be an array of a few thousand samples, received {type(value).__name__}"
         )
     return array.astype(keras.config.floatx()) if array.dtype.kind == "f" else array
 

@@ -3,15 +3,16 @@
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.util import find_spec
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import MofNCompleteColumn, TimeElapsedColumn
 
 from kgrad.diagnosis import Diagnosis
+from kgrad.diagnosis.diagnosing import diagnose_before_training
 from kgrad.diagnosis.evidence import Evidence
 from kgrad.experiments.engines import prepare
 from kgrad.experiments.experiment import Experiment
@@ -20,8 +21,11 @@ from kgrad.experiments.remedies.plans import CHANGES, Change, plan_change
 from kgrad.experiments.remedies.samples import Samples, changed_samples, read_samples
 from kgrad.experiments.remedies.skill import metric_name, predicted, skill
 from kgrad.measure.inputs import choose_loss, require_built
+from kgrad.measure.keras_models.data import read_data
+from kgrad.measure.keras_models.facts import read_facts
 from kgrad.measure.keras_models.graph import LayerGraph
 from kgrad.measure.model_diagnosis import diagnose
+from kgrad.measure.progress import progress_bar
 from kgrad.measure.tracker import GradientTracker
 from kgrad.records.checks import did_you_mean, require_integer, require_seed
 from kgrad.records.history import GradientHistory
@@ -96,7 +100,7 @@ def try_remedies(
             the unchanged run's findings first.
         seconds: time after which no further run is started. The unchanged run and one change are
             always finished.
-        verbose: 0 for silence, 1 for a progress bar in a terminal or a notebook with ipywidgets.
+        verbose: 0 for silence, 1 for a progress bar in a terminal or a notebook.
 
     Returns:
         The trials, the baseline first and then the best. Changes that cannot be made to this model,
@@ -159,45 +163,34 @@ class _Trying:
         self._baseline_run: GradientHistory | None = None
         self._seconds, self._started = float(seconds), time.monotonic()
         console = Console()
-        # In a notebook rich draws the bar with ipywidgets, and warns if it is missing.
-        in_notebook = console.is_jupyter and find_spec("ipywidgets") is not None
-        shows = verbose and (console.is_terminal or in_notebook)
-        self._progress = Progress(
-            TextColumn("{task.description:<40.40}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-            disable=not shows,
-        )
+        self._shows = bool(verbose) and (console.is_jupyter or console.is_terminal)
 
     def run(self, epochs: int | None, chosen: Sequence[Change] | None) -> Trials:
         finished: list[tuple[str, str, GradientHistory]] = []
         not_possible: list[tuple[str, str]] = []
-        with self._progress as progress:
-            bar = progress.add_task(
-                "unchanged", total=1 + len(CHANGES if chosen is None else chosen)
-            )
+        total = 1 + len(CHANGES if chosen is None else chosen)
+        columns = MofNCompleteColumn(), TimeElapsedColumn()
+        with progress_bar(total, self._shows, *columns) as show:
+            show(0, lambda: "unchanged")
             unchanged = self._trainable(None)
             try:
                 baseline, epochs = self._baseline(unchanged, epochs)
             except Exception as error:  # such as TensorFlow's of a label without an output unit
                 raise ValueError(
                     f"the unchanged model must train, but raised {type(error).__name__}: "
-                    f"{_one_line(error)}"
+                    f"{_one_line(error)}{self._why_not(unchanged.model)}"
                 ) from error
             self._baseline_run = baseline
-            progress.advance(bar)
             changes = self._ordered(baseline, unchanged.model) if chosen is None else chosen
             try:
-                for change in changes:
-                    progress.update(bar, description=change.name)
+                for done, change in enumerate(changes, start=1):
+                    show(done, partial(str, change.name))
                     result = self._tried(change, epochs, is_first=not finished)
                     if isinstance(result, str):
                         not_possible.append((change.name, result))
                     else:
                         finished.append((change.name, *result))
-                    progress.advance(bar)
+                show(total, lambda: "done")
             except KeyboardInterrupt:
                 known = {name for name, *_ in finished} | {name for name, _ in not_possible}
                 rest = [change.name for change in changes if change.name not in known]
@@ -295,6 +288,12 @@ class _Trying:
         if tracker.history.metadata.get("interrupted"):
             raise KeyboardInterrupt
         return tracker.history
+
+    def _why_not(self, model: keras.Model) -> str:
+        """Return the end of the error of a model that cannot train: the cause, if it is seen."""
+        data = read_data(model, self._samples.X, self._samples.y)
+        found = diagnose_before_training(read_facts(model), data)
+        return "" if not found else f"; {found[0].evidence[0]} {found[0].remedies[0]}"
 
     def _ordered(self, baseline: GradientHistory, model: keras.Model) -> list[Change]:
         """Return all changes, those of the unchanged run's findings first."""

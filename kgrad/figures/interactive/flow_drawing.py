@@ -16,6 +16,7 @@ from kgrad.figures.flow_layout import Grid, Layout, Room, layered, middle_of, po
 from kgrad.figures.flow_looks import (
     LOOKS,
     NODE_EDGE,
+    NOT_MEASURED,
     SPECIAL,
     labels_of,
     notes_of,
@@ -88,6 +89,11 @@ class FlowDrawing:
         self._key = labels_of(f"{threshold:g} of the largest" if relative else f"{threshold:g}")
         with_number = set(numbered(graph, self._layout))
         self._numbered = [edge in with_number for edge in graph.edges]
+
+    @property
+    def silent(self) -> bool:
+        """Whether no edge was measured, for one reason that a note gives."""
+        return any(note.startswith(NOT_MEASURED) for note in self.notes)
 
     @property
     def values(self) -> np.ndarray:

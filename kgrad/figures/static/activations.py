@@ -59,6 +59,10 @@ def plot_activations(history: GradientHistory, *, title: str = "") -> Figure:
                 draw_over_time(ax, drawn.tables[name], drawn.times, drawn.scales[name])
             else:
                 _draw_by_depth(ax, name, drawn, history.outputs)
+            if name in SHARES and np.nanmax(drawn.tables[name], initial=0.0) == 0:
+                # A line along the axis is easily taken for none.
+                note = "0 in every layer"
+                ax.text(0.5, 0.5, note, transform=ax.transAxes, ha="center", va="center")
         for name in drawn.rows[-1]:
             axes[name].set_xlabel(drawn.time if over_time else BY_DEPTH)
         _add_keys(figure, history.outputs if over_time else (), drawn)

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from kgrad.figures.looks import BY_DEPTH, TIME, ramp, spread_label
+from kgrad.figures.looks import BY_DEPTH, SERIES, TIME, ramp, spread_label
 from kgrad.figures.scale import Scale
 from kgrad.figures.selection import (
     Panels,
@@ -27,6 +28,7 @@ from kgrad.figures.static.panels import (
     draw_by_depth,
     draw_predicted,
     draw_prediction,
+    label_ends,
     measured_key,
     predicted_keys,
 )
@@ -143,7 +145,7 @@ def plot_prediction(
         figure, axes, columns = panel_grid(title, list(groups), sharey=True)
         for number, (name, (some, one)) in enumerate(groups.items()):
             measured, predicted = at_epoch_0(some, statistic), Predicted.of(one, statistic)
-            most = 12 if columns == 1 else 5
+            most = 12 if columns < 3 else 5
             draw_prediction(axes[name], measured, one.layers, predicted, scale, most)
             axes[name].set_ylabel("" if number % columns else scale.label)
         replicates = max(len(some) for some, _ in groups.values())
@@ -169,6 +171,8 @@ def depth_figure(
         predicted: name → prediction, for some panels.
     """
     predicted = predicted or {}
+    if _fit_one_panel(panels) and not predicted and not band:
+        return _one_panel(panels, title, scale)
     colors = ramp(TIME, len(next(iter(panels.values()))[1]))
     with style():
         figure, axes, columns = panel_grid(title, list(panels), sharey=True)
@@ -178,7 +182,7 @@ def depth_figure(
                 depth = predicted[name].dense.nonzero()[0] + 1
                 draw_predicted(ax, predicted[name], depth, scale)
             for color, profile in zip(colors, some, strict=True):
-                most = 5 if columns > 1 else 12
+                most = 12 if columns < 3 else 5
                 draw_by_depth(ax, profile.values, layers, scale, color, profile.label, most)
             ax.set(xlabel=BY_DEPTH, ylabel="" if number % columns else scale.label)
             note_blank(ax, scale)
@@ -191,5 +195,32 @@ def depth_figure(
             handles.append(Patch(color="0.8", label=band))
         if predicted:
             handles += predicted_keys()
+        if scale.special and len(colors) > 1:
+            note = "a mark's edge is the color of its line:"
+            handles.append(Line2D([], [], linestyle="none", label=note))
         add_legend(figure, scale.special, handles)
+    return figure
+
+
+def _fit_one_panel(panels: Panels) -> bool:
+    """Return whether the panels are a few lines of one moment over the same layers."""
+    same = len({layers for layers, _ in panels.values()}) == 1
+    lines = all(len(some) == 1 and len(some[0].values) == 1 for _, some in panels.values())
+    return 1 < len(panels) <= len(SERIES) + 1 and same and lines
+
+
+def _one_panel(panels: Panels, title: str, scale: Scale) -> Figure:
+    """Draw each run as a line that is named where it ends."""
+    colors = [*SERIES, "#8a8a8a"]
+    layers, ((moment, _),) = next(iter(panels.values()))
+    with style():
+        figure, axes, _ = panel_grid(title, [""])
+        ax = axes[""]
+        for color, (name, (_, (profile,))) in zip(colors, panels.items(), strict=False):
+            draw_by_depth(ax, profile.values, layers, scale, color, str(name))
+        ends = np.array([some[0].values[0, -1] for _, some in panels.values()])
+        label_ends(ax, ends, len(layers), list(map(str, panels)), colors, scale)
+        ax.set(xlabel=BY_DEPTH, ylabel=scale.label, title=moment)
+        note_blank(ax, scale)
+        add_legend(figure, scale.special)
     return figure

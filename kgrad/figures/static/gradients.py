@@ -8,9 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kgrad.figures.looks import FEW, columns_for
+from kgrad.figures.looks import FEW_AT_LINES, columns_for
 from kgrad.figures.scale import Scale
 from kgrad.figures.selection import (
+    Losses,
     Predicted,
     Profile,
     Runs,
@@ -18,6 +19,7 @@ from kgrad.figures.selection import (
     drawable_runs,
     input_is_above,
     layer_values,
+    losses_of,
     require_drawable,
     require_predicted,
     scale_before_training,
@@ -26,6 +28,7 @@ from kgrad.figures.selection import (
 from kgrad.figures.static.depth import depth_figure, plot_prediction
 from kgrad.figures.static.panels import (
     draw_heatmap,
+    draw_loss,
     draw_over_time,
     draw_prediction,
     label_lines,
@@ -56,9 +59,9 @@ def plot_gradients(
 
     Magnitudes are logarithmic; the share of zeros and the number of non-finite steps are linear.
     Values that are exactly 0, NaN or infinite are marked. The time axis counts epochs, or steps if
-    an epoch has several records. Several runs are drawn side by side: the axes of time and
-    magnitude and the colors are the same for all. Histories of a single record are drawn against
-    depth instead.
+    an epoch has several records. The loss is drawn above the lines if it was recorded. Several runs
+    are drawn side by side: the axes of time and magnitude and the colors are the same for all.
+    Histories of a single record are drawn against depth instead.
 
     Args:
         history: a run's history with at least one record; or a mapping from each run's name to its
@@ -193,13 +196,23 @@ def _one_run(
             return plot_prediction(history, prediction, title=title, statistic=statistic)
         return depth_figure({"": (history.layers, [Profile("", values)])}, title, scale)
     with style():
-        height = _height(len(history.layers))
-        figure = new_figure(title, height if prediction is None else height + 3.4)
-        axes = figure.subplot_mosaic("LR" if prediction is None else "LR;DD")
+        losses = losses_of([history])
+        rows, heights = ["LR"], [_height(len(history.layers))]
+        if losses is not None:  # above the lines, on their axis of time
+            rows, heights = ["lR", "LR"], [1.0, heights[0] - 0.6]
+        if prediction is not None:
+            rows, heights = [*rows, "DD"], [*heights, 3.4]
+        figure = new_figure(title, sum(heights))
+        axes = figure.subplot_mosaic(";".join(rows), height_ratios=heights)
         axes["R"].sharex(axes["L"])
+        if losses is not None:
+            axes["l"].sharex(axes["L"])
+            _draw_loss(axes["l"], history, losses, 0)
         _draw_lines(figure, axes["L"], history, scale)
         _draw_heatmap(figure, axes["R"], history, scale)
         special, keys = scale.special, []
+        if losses is not None:
+            special += losses.scale.special
         if prediction is not None:
             own = scale_before_training([([history], prediction)], statistic)
             measured = at_epoch_0([history], statistic)
@@ -224,20 +237,37 @@ def _several_runs(
     time, times = time_axis(runs.values())
     columns = columns_for(len(runs))
     blocks = -(-len(runs) // columns)
+    losses = losses_of(runs.values()) if "lines" in parts else None
+    if losses is not None:
+        parts = ("loss", *parts)
     same_layers = len({history.layers for history in runs.values()}) == 1
     with style():
         # With room for the strips of special values, which are fractions of a panel.
-        height = 2 + (4.6 if len(parts) == 2 else 3.0) * blocks
+        heights = (
+            {"loss": 1.0, "lines": 2.3, "heatmap": 2.3} if "lines" in parts else {"heatmap": 3}
+        )
+        height = 2 + sum(heights[part] for part in parts) * blocks
         height += 0.5 * max(0, len(scale.special) - 2) * ("lines" in parts) * blocks
         figure = new_figure(title, height)
-        axes = figure.subplots(len(parts) * blocks, columns, sharex=True, squeeze=False)
+        axes = figure.subplots(
+            len(parts) * blocks,
+            columns,
+            sharex=True,
+            squeeze=False,
+            height_ratios=[heights[part] for part in parts] * blocks,
+        )
         for i, (name, history) in enumerate(runs.items()):
             row, first = len(parts) * (i // columns), i % columns == 0
             own = dict(zip(parts, axes[row:, i % columns], strict=False))
+            if losses is not None:
+                ax = own["loss"]
+                _draw_loss(ax, history, losses, i)
+                ax.set_ylabel("loss" if first else "")
+                ax.tick_params(which="both", labelleft=first)
             if "lines" in own:
                 ax = own["lines"]
                 if i:
-                    ax.sharey(axes[0, 0])
+                    ax.sharey(axes[parts.index("lines"), 0])
                 draw_over_time(ax, values[name], times[i], scale)
                 ax.set_ylabel(scale.label if first else "")
                 ax.tick_params(which="both", labelleft=first)
@@ -256,7 +286,8 @@ def _several_runs(
             magnitude_colorbar(figure, mesh, scale, **below)
         if "lines" in parts:
             depth_colorbar(figure, **below)
-        add_legend(figure, scale.special)
+        special = scale.special if losses is None else scale.special + losses.scale.special
+        add_legend(figure, special)
     return figure
 
 
@@ -265,13 +296,20 @@ def _height(layers: int) -> float:
     return float(np.interp(layers, [15, 200], [5.0, 7.5]))
 
 
+def _draw_loss(ax: Axes, history: GradientHistory, losses: Losses, number: int) -> None:
+    """Draw the loss of one of several runs, without names at the axis of time."""
+    _, (times,) = time_axis([history])
+    draw_loss(ax, losses.values[number], times, losses.scale)
+    ax.tick_params(labelbottom=False)
+
+
 def _draw_lines(figure: Figure, ax: Axes, history: GradientHistory, scale: Scale) -> None:
     """Draw one run's lines, with a key: names beside few lines, otherwise a color bar."""
     values = layer_values(history, scale.statistic)
     time, (times,) = time_axis([history])
     draw_over_time(ax, values, times, scale, time)
     ax.set_ylabel(scale.label)
-    if len(history.layers) <= FEW:
+    if len(history.layers) <= FEW_AT_LINES:
         label_lines(ax, values[-1], times[-1], history.layers, scale)
     else:
         depth_colorbar(figure, input_is_above(values, scale), ax=ax, pad=0.02)

@@ -9,12 +9,14 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import NullLocator
 
 from kgrad.figures.looks import (
     BAND,
     BAND_LABEL,
     BY_DEPTH,
     DEPTH,
+    LOSS,
     MAGNITUDE,
     MEASURED,
     PREDICTED,
@@ -63,6 +65,28 @@ def draw_over_time(
     note_blank(ax, scale)
 
 
+def draw_loss(
+    ax: Axes, losses: np.ndarray, times: np.ndarray, scale: Scale, time: str = ""
+) -> None:
+    """Draw a run's loss as a slim strip, to stand above what it trained.
+
+    Args:
+        ax: where to draw.
+        losses: (records,).
+        times: when each record was made, (records,).
+        scale: the scale of the y axis.
+        time: name of the x axis.
+    """
+    magnitude_axis_of(ax, scale, most=3)
+    ax.yaxis.set_minor_locator(NullLocator())  # the strips are too slim for names
+    lonely = without_neighbors(scale.ordinary(losses))
+    ax.plot(times, losses, color=LOSS, linewidth=1.8, marker="o", markersize=4, markevery=lonely)
+    draw_strips(ax, losses[:, None], times, scale)
+    time_axis_of(ax, time)
+    ax.set_ylabel("loss")
+    note_blank(ax, scale)
+
+
 def draw_heatmap(
     ax: Axes,
     values: np.ndarray,
@@ -81,7 +105,8 @@ def draw_heatmap(
         layers: names of the layers.
         scale: the scale of the colors.
         time: name of the x axis.
-        most: about the largest number of layers to name, and of special values to mark per side.
+        most: about the largest number of layers to name; half as many special values are marked
+            per side.
 
     Returns:
         The mesh, for a color bar.
@@ -94,12 +119,12 @@ def draw_heatmap(
         flat = np.ma.masked_array(np.zeros(found.shape), ~found)
         ax.pcolormesh(x, y, flat, cmap=ListedColormap([special.color]), rasterized=True)
         # Unlike a color, a marker survives grayscale; unlike a cell, it stays visible if narrow.
-        rows, columns = sampled_cells(found, most)
-        marker = special_style(special)
+        rows, columns = sampled_cells(found, max(2, most // 2))
+        marker = special_style(special) | {"markersize": 8}
         ax.plot(times[columns], rows, label=special.name, **marker)
     ax.set_ylim(y[-1], y[0])
     named = evenly_spaced(len(layers), most)
-    ax.set_yticks(named, [shortened(layers[i]) for i in named])
+    ax.set_yticks(named, [shortened(layers[i]) for i in named], parse_math=False)
     time_axis_of(ax, time)
     ax.grid(False)
     return mesh
@@ -129,9 +154,11 @@ def draw_by_depth(
     magnitude_axis_of(ax, scale)
     low, middle, high = range_of(values, scale.logarithmic)
     if len(values) > 1:
-        low, high = np.clip([low, high], *scale.limits)
+        # Where the line is a mark, a band would be a wedge from there to its neighbors.
+        low, high = np.where(scale.ordinary(middle), np.clip([low, high], *scale.limits), np.nan)
         ax.fill_between(depth, low, high, color=color, alpha=BAND, linewidth=0)
     size = float(np.interp(len(layers), [10, 60], [6, 2.5]))
+    size *= 0.6 if len(values) > 1 else 1  # a large marker would hide the band
     ax.plot(depth, middle, color=color, linewidth=2, marker="o", markersize=size, label=label)
     draw_strips(ax, values.T, depth, scale, edge=color)
     layer_axis_of(ax, layers, 1, most)
@@ -184,7 +211,7 @@ def draw_prediction(
     depth = np.arange(1, len(names) + 1)
     magnitude_axis_of(ax, scale)
     draw_predicted(ax, predicted, depth, scale)
-    size = float(np.interp(len(names), [10, 60], [7, 3.5]))
+    size = float(np.interp(len(names), [10, 60], [5, 3]))  # a large point would hide the band
     points = measured[:, predicted.dense]
     for one in points:
         ax.plot(depth, one, **_point_style(size), label="measured")
@@ -220,21 +247,44 @@ def label_lines(
         layers: names of the layers, few enough to fit above each other.
         scale: the scale of the y axis.
     """
+    names = [shortened(name) for name in layers]
+    label_ends(ax, values, time, names, ramp(DEPTH, len(names)), scale)
+
+
+def label_ends(
+    ax: Axes,
+    values: np.ndarray,
+    at: float,
+    names: Sequence[str],
+    colors: Sequence[str | Color],
+    scale: Scale,
+) -> None:
+    """Write each line's name beside its end, moved apart if names would collide.
+
+    Args:
+        ax: where the lines are drawn.
+        values: where they end, (lines,).
+        at: the end's place on the x axis.
+        names: few enough to fit above each other.
+        colors: of the lines; more than enough.
+        scale: the scale of the y axis.
+    """
     ends = scale.heights(values)
     height = ax.get_window_extent().height * 72 / ax.figure.dpi
-    gap = min(1.3 * float(ax.yaxis.label.get_fontsize()) / height, 1 / len(layers))
+    gap = min(1.3 * float(ax.yaxis.label.get_fontsize()) / height, 1 / len(names))
     order = np.argsort(ends, kind="stable")
-    places = np.empty(len(layers))
+    places = np.empty(len(names))
     places[order] = _apart(ends[order], gap)
-    for name, color, end, place in zip(layers, ramp(DEPTH, len(layers)), ends, places, strict=True):
+    for name, color, end, place in zip(names, colors, ends, places, strict=False):
         ax.annotate(
-            shortened(name),
-            xy=(time, end),
+            name,
+            xy=(at, end),
             xycoords=ax.get_xaxis_transform(),
             xytext=(1.06, place),
             textcoords="axes fraction",
             verticalalignment="center",
             annotation_clip=False,
+            parse_math=False,
             arrowprops={
                 "arrowstyle": "-",
                 "color": color,

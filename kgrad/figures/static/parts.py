@@ -26,7 +26,7 @@ from matplotlib.ticker import (
 
 from kgrad.figures.looks import DEPTH, STRIP_SHADE, blank_note, columns_for, shortened
 from kgrad.figures.scale import STRIP, Scale, Special
-from kgrad.figures.thinning import evenly_spaced
+from kgrad.figures.thinning import evenly_spaced, well_apart
 
 WIDTH = 10.0  # inches; with the sizes below, text is legible if a figure is 400 pixels wide
 STYLE: dict[Any, Any] = {
@@ -40,6 +40,7 @@ STYLE: dict[Any, Any] = {
     "legend.fontsize": 13,
     "figure.titlesize": 16,
 }
+MOST_MARKS = 14  # of one special value along an axis: more would overlap
 STRIP_COLOR = str(1 - STRIP_SHADE)
 
 
@@ -111,18 +112,18 @@ def time_axis_of(ax: Axes, time: str) -> None:
 def layer_axis_of(ax: Axes, layers: Sequence[str], first: int, most: int) -> None:
     """Make the x axis one of layers, numbered from `first`, with about `most` slanted names."""
     named = evenly_spaced(len(layers), most)
-    ax.set_xticks(named + first, [shortened(layers[i]) for i in named])
+    ax.set_xticks(named + first, [shortened(layers[i]) for i in named], parse_math=False)
     ax.tick_params(axis="x", labelrotation=40)
     for text in ax.get_xticklabels():
         text.set(horizontalalignment="right", rotation_mode="anchor")
 
 
-def magnitude_axis_of(ax: Axes, scale: Scale) -> None:
-    """Make the y axis the scale's, with the strips named beside it."""
+def magnitude_axis_of(ax: Axes, scale: Scale, most: int = 7) -> None:
+    """Make the y axis the scale's, with about `most` ticks and the strips named beside it."""
     if scale.logarithmic:
         ax.set_yscale("log", nonpositive="mask")
     ax.set_ylim(*scale.limits)
-    ax.yaxis.set_major_locator(FixedLocator(scale.ticks().tolist()))
+    ax.yaxis.set_major_locator(FixedLocator(scale.ticks(most).tolist()))
     ax.yaxis.set_major_formatter(FuncFormatter(scale.tick_label))
     strips = [scale.value_at(scale.height(special)) for special in scale.special]
     ax.yaxis.set_minor_locator(FixedLocator(strips))
@@ -159,14 +160,16 @@ def draw_strips(
     """Mark each x at which any of its values, (x, …), is special, in that value's strip."""
     for special in scale.special:
         height = scale.height(special)
-        draw_strip(ax, height - STRIP / 2, STRIP)
         where = x[special.found(values).any(axis=1)]
+        if len(where):  # a strip without marks would need an explanation
+            draw_strip(ax, height - STRIP / 2, STRIP)
         ax.plot(
             where,
             np.full(where.shape, height),
             transform=ax.get_xaxis_transform(),
             label=special.name,
             zorder=3,
+            markevery=well_apart(where, np.ptp(x) / MOST_MARKS),
             **special_style(special, edge),
         )
 

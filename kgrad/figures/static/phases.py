@@ -9,6 +9,7 @@ from matplotlib.patheffects import withStroke
 
 from kgrad.figures.looks import CHANGE, DEPTH, ramp, shortened
 from kgrad.figures.phases import (
+    LEVEL,
     MOST_NAMED,
     RATE_LABEL,
     PhaseDiagram,
@@ -68,7 +69,9 @@ def plot_phase_diagram(
         bar = figure.colorbar(mesh, ax=ax, pad=0.02, extend="both")
         bar.set_label(RATE_LABEL)
         bar.outline.set_visible(False)
-        ax.set(xlabel="$σ_w^2$ = fan-in · variance of a weight", ylabel="$σ_b^2$")
+        ax.set(
+            xlabel="$σ_w^2$ = fan-in · variance of a weight", ylabel="$σ_b^2$ = variance of a bias"
+        )
         ax.set(xlim=diagram.sigma_w2[[0, -1]], ylim=diagram.sigma_b2[[0, -1]])
         ax.grid(False)
         _draw_critical(ax, diagram)
@@ -98,14 +101,17 @@ def _draw_critical(ax: Axes, diagram: PhaseDiagram) -> None:
         )  # fmt: skip
     if len(diagram.critical_line):
         keys += ax.plot(
-            *diagram.critical_line.T, color="black", linewidth=2.5, label="critical line, $χ_1$ = 1"
+            *diagram.critical_line.T,
+            color="black",
+            linewidth=2.5,
+            label=f"critical line, $χ_1$ = 1: {LEVEL}",
         )
     if diagram.dashed:
         ax.contour(
             diagram.sigma_w2, diagram.sigma_b2, diagram.chi, [1.0],
             colors="black", linestyles="--", linewidths=2,
         )  # fmt: skip
-        keys += ax.plot([], [], "--", color="black", linewidth=2, label="$χ_1$ = 1")
+        keys += ax.plot([], [], "--", color="black", linewidth=2, label=f"$χ_1$ = 1: {LEVEL}")
     if keys:
         ax.figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False)
 

@@ -55,8 +55,8 @@ def read_data(model: keras.Model, X: Any = None, y: Any = None) -> Data:
         rows = min(_ROWS, max(_NUMBERS // max(width, 1), 16))
         step = max(1, math.ceil(samples / rows))
         inputs, targets = ([array[::step] for array in arrays] for arrays in (inputs, targets))
-        inputs = [_numbers("X", array) for array in inputs]
-        targets = [_numbers("y", array) for array in targets]
+        inputs = [as_numbers("X", array) for array in inputs]
+        targets = [as_numbers("y", array) for array in targets]
     data = Data(tuple(inputs), tuple(targets), samples)
     if inputs:
         predict = _predictor(model, inputs)
@@ -85,7 +85,7 @@ def _first_batches(X: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
                 f"X must have batches (inputs, targets), received {type(batch).__name__}"
             )
         ends = zip(("X", "y"), batch, strict=False)  # sample weights may follow
-        x, y = ([_numbers(name, array) for array in _arrays(name, part)] for name, part in ends)
+        x, y = ([as_numbers(name, array) for array in _arrays(name, part)] for name, part in ends)
         parts.append((x, y))
         rows += len(x[0]) if x else 0
         if rows >= _ROWS:
@@ -123,7 +123,12 @@ def _arrays(name: str, value: Any) -> list[Any]:
     return [value]
 
 
-def _numbers(name: str, value: Any) -> np.ndarray:
+def as_numbers(name: str, value: Any) -> np.ndarray:
+    """Return an array or a tensor of any backend as an array.
+
+    Raises:
+        TypeError: if it is not one of numbers.
+    """
     if hasattr(value, "detach"):  # of torch
         value = value.detach().cpu()
     array = np.asarray(value)

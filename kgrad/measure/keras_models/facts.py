@@ -9,7 +9,7 @@ import numpy as np
 
 from kgrad.diagnosis import ModelFacts
 from kgrad.diagnosis.evidence import Dropout, Head
-from kgrad.measure.keras_models.graph import LayerGraph
+from kgrad.measure.keras_models.graph import Call, LayerGraph, model_calls
 from kgrad.measure.keras_models.layers import (
     activation_name,
     has_kernel,
@@ -199,12 +199,27 @@ def _usual_rate(optimizer: Any) -> float:
     return float(known().learning_rate) if known is kind else math.nan
 
 
-def _embeddings(model: keras.Model) -> int:
-    """Return the number of rows of the embedding that takes the model's only input."""
+def _embeddings(model: keras.Model) -> tuple[int, ...]:
+    """Return the rows of the largest embedding that takes each input; 0 if other layers do, too."""
     graph = _graph(model)
-    layers = [] if graph is None else [one for one in graph.operations if one.name]
-    first = next((one for one in layers if not isinstance(one, keras.layers.InputLayer)), None)
-    return int(first.input_dim) if isinstance(first, keras.layers.Embedding) else 0
+    if graph is None:
+        return ()
+    calls = model_calls(graph.model)
+    return tuple(_rows_for(tensor, calls) for tensor in graph.model.inputs)
+
+
+def _rows_for(tensor: keras.KerasTensor, calls: list[Call]) -> int:
+    rows = []
+    for operation, inputs, outputs in calls:
+        if not any(one is tensor for one in inputs):
+            continue
+        if isinstance(operation, keras.layers.Embedding):
+            rows.append(int(operation.input_dim))
+        elif type(operation).__name__ in (*_ARRANGING, "GetItem", "Cast"):
+            rows.append(_rows_for(outputs[0], calls))
+        else:
+            return 0
+    return max(rows, default=0) if all(rows) else 0
 
 
 def _layers_with_equal_units(model: keras.Model) -> Iterator[keras.layers.Layer]:

@@ -90,12 +90,43 @@ def test_python_dash_m_is_the_same_and_tells_the_version():
     assert (done.returncode, done.stdout) == (0, f"kgrad {kgrad.__version__}\n")
 
 
-@pytest.mark.parametrize("arguments", [[], ["draw"], ["graph"], ["diagnose"]])
-def test_a_command_line_that_cannot_be_read_ends_with_status_2(arguments, capsys):
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["draw"], "kgrad: COMMAND must be one of "),
+        (["graph"], "kgrad graph: the following arguments are required: RUN, -o/--output; "),
+        (["graph", "a", "-o", "b", "--epoch", "x"], "kgrad graph: --epoch must be an integer, "),
+        (
+            ["graph", "a", "-o", "b", "--threshold", "x"],
+            "kgrad graph: --threshold must be a number",
+        ),
+        (["graph", "a", "-o", "b", "--nested", "x"], "kgrad graph: --nested must be one of "),
+        (["diagnose"], "kgrad diagnose: the following arguments are required: RUN; "),
+        (["report"], "kgrad report: the following arguments are required: RUN; "),
+        (["watch"], "kgrad watch: the following arguments are required: RUN; "),
+        (["app", "--port", "x"], "kgrad app: --port must be an integer, received 'x'; "),
+        (["app", "--port", "0"], "kgrad app: --port must be an integer from 1 to 65535, received "),
+        (["watch", "a", "--port", "65536"], "kgrad watch: --port must be an integer from 1 to "),
+        (["app", "--host", "no such host"], "kgrad app: --host must be an address of this machine"),
+    ],
+)
+def test_a_command_line_that_cannot_be_read_ends_with_a_sentence_and_status_2(
+    arguments, sentence, capsys
+):
     with pytest.raises(SystemExit) as end:
         main(arguments)
     assert end.value.code == 2
-    assert "error: " in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(sentence)
+    assert line.endswith(" --help lists the options")
+
+
+def test_without_a_command_the_help_is_printed(capsys):
+    assert main([]) == 0
+    alone = capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert alone == capsys.readouterr().out
 
 
 # run
@@ -218,30 +249,96 @@ def test_graph_says_in_a_sentence_what_is_wrong(
 
 
 def test_diagnose_returns_0_for_a_healthy_run_without_tensorflow(tmp_path):
-    run = write_run(tmp_path / "run.jsonl")
+    run = write_run(tmp_path / "run.jsonl", (0.5, 0.4, 0.3), (1.0, 0.5, 0.2))
     done = run_apart(["diagnose", run], {"tensorflow", "keras", "matplotlib"})
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "run.jsonl: 2 records" in done.stdout.replace("\n", "")
-    assert "No findings" in done.stdout
+    assert (done.returncode, done.stdout) == (0, "run (1 run): nothing is wrong\n"), done.stderr
 
 
-def test_diagnose_returns_1_and_a_table_if_one_of_the_runs_is_ill(tmp_path, capsys):
-    write_run(tmp_path / "a.jsonl")
-    write_run(tmp_path / "b.jsonl", gradients=(0.5, np.nan), loss=(1.0, np.nan))
+def ill_runs(folder, seeds=3, **options):
+    """Save runs of one experiment whose gradient becomes NaN, with all seeds except the first."""
+    for seed in range(seeds):
+        ill = seed > 0
+        write_run(
+            folder / f"ill-seed-{seed}.jsonl",
+            (0.5, np.nan if ill else 0.4, 0.3),
+            (1.0, np.nan if ill else 0.4, 0.2),
+            seed=seed,
+            experiment={"name": "ill", "seed": seed},
+            **options,
+        )
+
+
+def test_diagnose_groups_seeds_and_prints_one_line_per_finding(tmp_path, capsys):
+    write_run(tmp_path / "well.jsonl", (0.5, 0.4, 0.3), (1.0, 0.5, 0.2))
+    ill_runs(tmp_path, name="a_layer_with_a_name_that_is_far_too_long_for_eighty_columns")
     assert main(["diagnose", str(tmp_path)]) == 1
+    head, finding, *remedy, well, more = capsys.readouterr().out.splitlines()
+    assert head == "ill (3 seeds)"
+    start = "  cause: nonfinite since epoch 1, 2 of 3 seeds: a_layer_with_a_name_that"
+    assert finding.startswith(start)
+    assert finding.endswith("…")
+    assert len(finding) == 80
+    assert remedy[0].startswith("  → ")
+    assert well == "well (1 run): nothing is wrong"
+    assert more == "1 of 2 networks has findings; --verbose shows evidence and all remedies."
+
+
+def test_diagnose_says_what_it_could_not_check(tmp_path, capsys):
+    write_run(tmp_path / "short.jsonl")
+    assert main(["diagnose", str(tmp_path)]) == 0
+    sentence = "no findings, but two records are too few to see the loss fall"
+    assert sentence in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_diagnose_verbose_has_the_evidence_of_every_run(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    ill_runs(tmp_path)
+    assert main(["diagnose", "--verbose", str(tmp_path)]) == 1
     printed = capsys.readouterr().out
-    assert "No findings" in printed
+    for seed in (1, 2):
+        assert f"ill-seed-{seed}.jsonl: 3 records" in printed
+    assert "ill-seed-0.jsonl" not in printed  # nothing is wrong with it
+    assert printed.count("the gradient of 1 of the updates has a") == 2
+    assert printed.count("A NaN or an infinity entered") == 2
+
+
+def test_diagnose_json_is_for_programs(tmp_path, capsys):
+    ill_runs(tmp_path, seeds=2)
+    write_run(tmp_path / "well.jsonl", (0.5, 0.4, 0.3), (1.0, 0.5, 0.2))
+    assert main(["diagnose", "--json", str(tmp_path)]) == 1
+    content = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert (content["format"], content["version"]) == ("kgrad-diagnosis", 1)
+    first, second, well = content["runs"]
+    assert first == {
+        "file": str(tmp_path / "ill-seed-0.jsonl"), "name": "ill", "seed": 0, "records": 3,
+        "findings": [], "notes": [], "missing": "", "confidence": None,
+    }  # fmt: skip
+    assert (second["seed"], well["name"], well["seed"]) == (1, "well", None)
+    (finding,) = second["findings"]
+    assert (finding["role"], finding["rule"]) == ("cause", "nonfinite")
+    assert finding["layers"] == ["dense_0", "dense_1", "dense_2"]
+    measured = finding["evidence"][0]
+    assert (measured["layer"], measured["epoch"], measured["value"]) == ("dense_0", 1, 1.0)
+    assert set(second["confidence"] or {}) <= {"right", "runs"}
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_run_that_cannot_be_diagnosed_does_not_hide_the_others(tmp_path, capsys, options):
+    history = GradientHistory([Weight("a", "b", "c", (1,))], ["mean_abs"])
+    history.append(0, 0, {"mean_abs": [1.0]})
+    history.save(tmp_path / "a.jsonl")
+    ill_runs(tmp_path, seeds=2)
+    assert main(["diagnose", *options, str(tmp_path)]) == 2
+    printed = capsys.readouterr().out
+    assert "history must have l2_norm" in printed
     assert "nonfinite" in printed
-    assert main(["diagnose", str(tmp_path / "a.jsonl")]) == 0
 
 
 def test_diagnose_prints_names_as_they_are(tmp_path, capsys):
-    folder = tmp_path / "[red]x"
-    folder.mkdir()
-    path = write_run(folder / "a.jsonl", (0.5, np.nan), (1.0, np.nan), name="[bold]")
+    path = write_run(tmp_path / "[red]x.jsonl", (0.5, np.nan), (1.0, np.nan), name="[bold]")
     assert main(["diagnose", str(path)]) == 1
-    printed = capsys.readouterr().out.replace("\n", "")
-    assert "[red]x" in printed
+    printed = capsys.readouterr().out
+    assert "[red]x (1 run)" in printed
     assert "[bold]_0" in printed
 
 

@@ -4,6 +4,7 @@ import csv
 import subprocess
 import sys
 from dataclasses import fields
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -13,7 +14,8 @@ import pytest
 import kgrad.apps.command.run as script
 from kgrad import GradientHistory, Weight
 from kgrad.apps.command.run_options import EVERY_AXIS, experiments_of, parse
-from kgrad.experiments import Experiment
+from kgrad.apps.run_groups import read_groups
+from kgrad.experiments import Experiment, replicates, run_all
 from kgrad.experiments.data import DATASETS
 
 TINY = ["--layers", "2", "--units", "4", "--epochs", "1", "--seeds", "2", "--samples", "64"]
@@ -66,6 +68,11 @@ def test_the_main_job_leaves_figures_a_table_and_histories(tmp_path, capsys):
         "findings.csv",
         "report.html",
     }
+    history = GradientHistory.load(tmp_path / "healthy-seed-1.jsonl")
+    started = datetime.fromisoformat(history.metadata["started"])
+    assert timedelta(0) <= datetime.now(timezone.utc) - started < timedelta(minutes=5)
+    assert 0 < history.metadata["seconds"] < 300
+    assert "s of training" in (tmp_path / "report.html").read_text(encoding="utf-8")
     rows = read_table(tmp_path)
     assert len(rows) == 8
     assert float(rows[0]["loss_first"]) > 0
@@ -81,6 +88,7 @@ def test_findings_are_printed_in_words_and_written(tmp_path, capsys):
     assert script.main([*long_enough, *presets, "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr().out.split("\nfindings\n")[1]
     assert "vanishing: the cause, most likely: vanishing in hidden_1 …" in printed
+    assert "\n    seed 0: hidden_1, epoch 0: the gradient is " in printed
     assert "since epoch 0, with 2 of 2 seeds" in printed
     assert "→ Match the initializer to the activation" in printed
     assert "healthy: nothing is wrong" in printed
@@ -100,7 +108,9 @@ def test_a_history_that_cannot_be_diagnosed_is_drawn_all_the_same(tmp_path, caps
     folder = str(tmp_path / "drawn")
     assert script.main(["--load", str(tmp_path), "--output", folder]) == 0
     printed = capsys.readouterr().out
-    assert "no findings for history 1: history must have l2_norm" in printed
+    assert "no findings for of_others: history must have l2_norm" in printed
+    assert "first layer" in printed
+    assert "hidden" not in printed
 
 
 def test_the_predicted_ratio_stands_beside_the_measured_one(tmp_path, capsys):
@@ -183,7 +193,123 @@ def test_saved_histories_are_redrawn_without_training(tmp_path, capsys, monkeypa
     arguments = ["--load", str(tmp_path / "run"), "--output", str(tmp_path / "again")]
     assert script.main([*arguments, "--format", "svg"]) == 0
     assert (tmp_path / "again" / "healthy.svg").stat().st_size > 1000
-    assert table in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert table in printed
+    for seed in (0, 1):
+        history = GradientHistory.load(tmp_path / "run" / f"healthy-seed-{seed}.jsonl")
+        first, last = history.logs["loss"]
+        shown = f"healthy-seed-{seed}.jsonl: 2 records, loss {first:.4g} → {last:.4g}\n"
+        assert shown in printed
+
+
+# What is in the folder already
+
+HEALTHY = [*TINY, "--preset", "healthy"]
+
+
+def histories_in(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*.jsonl")}
+
+
+def test_the_same_command_again_replaces_its_own_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert script.main(HEALTHY) == script.main(HEALTHY) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["gradient_output"]
+    assert len(histories_in(tmp_path / "gradient_output")) == 2
+
+
+def test_another_run_gets_a_folder_of_its_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    script.main(HEALTHY)
+    before = histories_in(tmp_path / "gradient_output")
+    table = (tmp_path / "gradient_output" / "table.csv").read_bytes()
+    # The same files, but trained otherwise; fewer of the same runs; and other figures of them.
+    for number, options in enumerate(
+        (["--learning-rate", "0.1"], ["--seeds", "1"], ["--preset", "vanishing"]), start=2
+    ):
+        assert script.main([*HEALTHY, *options]) == 0
+        assert f"\nin gradient_output-{number}: " in capsys.readouterr().out
+    one = "gradient_output/healthy-seed-1.jsonl"
+    assert script.main(["--load", one]) == 0
+    assert "\nin gradient_output-5: " in capsys.readouterr().out
+    assert histories_in(tmp_path / "gradient_output") == before
+    assert (tmp_path / "gradient_output" / "table.csv").read_bytes() == table
+
+
+def test_a_folder_that_was_asked_for_keeps_its_runs_unless_overwrite_is_given(tmp_path, capsys):
+    output = ["--output", str(tmp_path)]
+    presets = ["--preset", "healthy", "vanishing", *output]
+    script.main([*TINY, *presets, "--probe"])
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for arguments, names in (
+        ([*HEALTHY, *output], "healthy-seed-0.jsonl and 3 other recorded runs"),
+        (["--load", str(tmp_path / "healthy-seed-1.jsonl"), *output], "healthy-seed-0.jsonl and 2"),
+    ):
+        capsys.readouterr()
+        assert script.main(arguments) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "--output must name a folder without other recorded runs, received " in line
+        assert names in line
+        assert line.endswith("or replace what is in this one with --overwrite")
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    (tmp_path / "notes.jsonl").write_text("mine\n")
+    (tmp_path / "mine.png").write_text("mine")
+    assert script.main([*HEALTHY, *output, "--overwrite", "--format", "svg"]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "healthy-seed-0.jsonl", "healthy-seed-1.jsonl", "table.csv", "findings.csv", "report.html",
+        "healthy.svg", "depth.svg", "seeds.svg", "prediction.svg", "notes.jsonl", "mine.png",
+    }  # fmt: skip
+
+
+def test_bad_input_removes_nothing_with_overwrite(tmp_path):
+    script.main([*HEALTHY, "--output", str(tmp_path)])
+    before = histories_in(tmp_path)
+    bad = ["--units", "8,8,8", "--layers", "2", "--overwrite", "--output", str(tmp_path)]
+    assert script.main(bad) == 2
+    assert histories_in(tmp_path) == before
+
+
+def test_loading_overwrites_figures_and_no_history(tmp_path):
+    script.main([*HEALTHY, "--output", str(tmp_path)])
+    before = histories_in(tmp_path)
+    one = str(tmp_path / "healthy-seed-1.jsonl")
+    assert script.main(["--load", one, "--output", str(tmp_path), "--overwrite"]) == 0
+    assert histories_in(tmp_path) == before
+    assert [row["seed"] for row in read_table(tmp_path)] == ["1"]
+
+
+def test_a_file_of_somebody_else_is_not_replaced_by_a_run_of_that_name(tmp_path, capsys):
+    (tmp_path / "healthy-seed-0.jsonl").write_text('{"a": 1}\n')
+    assert script.main([*HEALTHY, "--output", str(tmp_path)]) == 2
+    assert "received " in capsys.readouterr().err
+    assert (tmp_path / "healthy-seed-0.jsonl").read_text() == '{"a": 1}\n'
+
+
+@pytest.mark.parametrize("option", ["--activation", "--preset", "--learning-rate"])
+def test_values_that_would_be_recorded_in_one_file_are_refused(option, tmp_path, capsys):
+    values = {
+        "--activation": "relu ReLU",
+        "--preset": "healthy healthy",
+        "--learning-rate": "1 1.0",
+    }
+    arguments = [*TINY, option, *values[option].split(), "--output", str(tmp_path)]
+    assert script.main(arguments) == 2
+    assert f"{option} must have values that differ, received " in capsys.readouterr().err
+
+
+def test_a_figure_of_one_of_several_runs_says_which():
+    experiment = Experiment(num_layers=2, units=4, epochs=1, samples=64, probe=True)
+    histories = run_all(replicates(experiment, [4, 7]))
+    several, alone = read_groups({"several": histories, "alone": histories[1:]}, predictions={})
+    figures = script.draw([several, alone])
+    titles = {name: figure.get_suptitle() for name, figure in figures.items()}
+    for kind in ("", ", activations", ", flow"):
+        assert titles[f"several{kind}"] == "several, seed 4"
+        assert titles[f"alone{kind}"] == "alone"
+    for name in ("comparison", "depth"):
+        panels = {axes.get_title() for axes in figures[name].axes}
+        assert {"several, seed 4", "alone"} <= panels
+    assert any(axes.get_title() == "several" for axes in figures["seeds"].axes)
 
 
 def test_what_is_recorded_on_request_is_drawn_too(tmp_path):
@@ -228,13 +354,24 @@ def test_every_option_reaches_the_experiment():
         (["--activation", "rellu"], "'rellu'"),
         (["--initializer", "hee"], "'hee'"),
         (["--dataset", "moon"], "moons"),
+        (["--initializer", "normal:wide"], "--initializer with a colon must be normal:STDDEV"),
         (["--layers", "0"], "--layers must be an integer of at least 1, received 0"),
+        (["--units", "0"], "--units must be an integer of at least 1, received 0"),
+        (["--units", "8,8,8"], "--units must be one width or one per hidden layer (2), received 3"),
+        (["--normalization", "group"], "--normalization must be "),
+        (["--samples", "0"], "--samples of 'classification' must be an integer of at least 1"),
+        (["--features", "1"], "--features of 'classification' must be an integer of at least 2"),
+        (["--optimizer", "sdg"], "--optimizer must name a Keras optimizer"),
+        (["--learning-rate", "nan"], "--learning-rate must be a positive, finite number"),
+        (["--clip-norm", "-1"], "--clip-norm must be a positive, finite number"),
+        (["--every", "0"], "--every must be an integer of at least 1, received 0"),
         (["--epochs", "0"], "--epochs must be an integer of at least 1, received 0"),
         (["--batch-size", "-3"], "--batch-size must be an integer of at least 1, received -3"),
         (["--statistics", "mean"], "did you mean 'mean_abs'?"),
         (["--seeds", "0"], "--seeds must be at least 1, received 0"),
         (["--preset", "healthy", "--activation", "relu"], "--preset fixes the activation"),
-        (["--load", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["--load", "nowhere.jsonl"], "--load: No such file or directory: 'nowhere.jsonl'"),
+        (["--load", "."], "--load: "),
     ],
 )
 def test_bad_input_gets_one_sentence_and_status_2(arguments, sentence, tmp_path, capsys):
@@ -251,13 +388,35 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, capsys):
     (tmp_path / "file").write_text("not a folder")
     assert script.main(["--output", str(tmp_path / "file")]) == 2
     assert "--output must name a folder that can be written" in capsys.readouterr().err
+    assert script.main(["--output", ""]) == 2
+    assert "--output must name a folder, received an empty name" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--skip", "maybe"], ["--layers", "many"], ["--jit", "yes"]])
-def test_unreadable_options_end_with_status_2(arguments):
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        *(
+            ([option, "x"], f"{option} must be an integer, received 'x'")
+            for option in ("--layers", "--samples", "--features", "--epochs", "--every", "--seeds")
+        ),
+        (["--layers", "2.5"], "--layers must be an integer, received '2.5'"),
+        (["--learning-rate", "x"], "--learning-rate must be a number, received 'x'"),
+        (["--clip-norm", "x"], "--clip-norm must be a number, received 'x'"),
+        (["--units", "8,"], "--units must be one width, such as 64, or one per layer"),
+        (["--skip", "maybe"], "--skip must be on or off, received 'maybe'"),
+        (["--jit", "yes"], "--jit must be one of "),
+        (["--format", "gif"], "--format must be one of "),
+        (["--preset", "good"], "--preset must be one of "),
+        (["--load"], "argument --load: expected at least one argument"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_an_option_that_cannot_be_read_is_named_and_ends_with_status_2(arguments, sentence, capsys):
     with pytest.raises(SystemExit) as end:
         parse(arguments)
     assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"kgrad run: {sentence}")
 
 
 def test_an_interrupt_draws_what_was_recorded(tmp_path, monkeypatch, capsys):

@@ -1,9 +1,11 @@
 """Tests of the report: its content, its security, and its behavior in a browser."""
 
+import base64
 import itertools
 import json
 import math
 import re
+from datetime import datetime, timedelta, timezone
 from html.parser import HTMLParser
 
 import numpy as np
@@ -15,6 +17,7 @@ from kgrad.apps.command.main import main
 from kgrad.apps.command.run_options import command_of
 from kgrad.apps.report import write_flow_graph, write_report
 from kgrad.apps.report.html import render
+from kgrad.diagnosis import diagnose
 from kgrad.experiments import Experiment, replicates, run_all
 from kgrad.figures.interactive import plot_gradient_by_depth
 from kgrad.records.flow_graph import flow_graph_from_history
@@ -72,6 +75,13 @@ def data_of(page: Structure) -> dict:
     return json.loads(page.scripts[0])
 
 
+def numbers(values) -> list[float]:
+    """Return an array as Plotly's JSON has it: a list, or the bytes of a NumPy array."""
+    if isinstance(values, dict):
+        return np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"]).tolist()
+    return values
+
+
 def make_run(values: np.ndarray, names=None, **metadata) -> GradientHistory:
     """Return a history with one kernel per layer, the default statistics and a falling loss."""
     names = names or [f"dense_{i}" for i in range(values.shape[1])]
@@ -126,7 +136,7 @@ def test_the_report_says_what_was_run_found_and_how_to_do_it_again(report):
         "Sigmoid or ReLU",
         "3 hidden layers of 8 units, sigmoid, normal.",
         "Trained for 4 epochs in batches of 32 by sgd with learning rate 0.05.",
-        "2 runs, seeds 0, 1. The figures show the first.",
+        "2 runs, seeds 0, 1. The figures show seed 0.",
         "1 run, seed 0.",
         "--activation sigmoid --initializer normal --layers 3 --units 8 --samples 128 --epochs 4",
         "activation='sigmoid',\n    weight_initializer='normal',\n    num_layers=3,\n    units=8,",
@@ -134,6 +144,139 @@ def test_the_report_says_what_was_run_found_and_how_to_do_it_again(report):
     ):
         assert words in page.text, words
     assert "No prediction" not in page.text
+
+
+def lines_of_verdict(path):
+    html = path.read_text(encoding="utf-8")
+    part = html[html.index('<ul class="verdict">') : html.index("</ul>")]
+    return [
+        " ".join(re.sub("<.*?>", "", line).split())
+        for line in re.findall(r"<li.*?</li>", part, re.S)
+    ]
+
+
+def test_the_report_opens_with_a_verdict_on_each_network(tmp_path):
+    well = [
+        make_run(np.full((4, 3), 0.1), seed=seed, experiment={"name": "good", "seed": seed})
+        for seed in (0, 1)
+    ]
+    values = np.full((4, 3), 0.1)
+    values[2:, 1] = np.nan
+    ill = make_run(values, experiment={"name": "bad"})
+    lacking = GradientHistory([Weight("d", "kernel", "d/kernel", (2, 2))], ["mean_abs"])
+    lacking.append(0, 0, {"mean_abs": [1.0]})
+    short = make_run(np.full((2, 3), 0.1), experiment={"name": "short"})
+    write_report([*well, ill, short, lacking], tmp_path / "r.html")
+    good, bad, brief, unknown = lines_of_verdict(tmp_path / "r.html")
+    assert good == "good is well: nothing is wrong with 2 seeds."
+    # What the finding says is that of `diagnose`, which tests of its own check.
+    (finding,) = diagnose(ill)
+    assert bad == (f"bad is ill: nonfinite in dense_1, since epoch 2. → {finding.remedies[0]}")
+    assert brief.startswith("short has no findings, but two records are too few to see ")
+    assert unknown.startswith("history 5 is not diagnosed: history must have l2_norm, ")
+    page = structure(tmp_path / "r.html")
+    order = [
+        page.text.rindex(text) for text in ("bad is ill", "All networks", "The runs", "What was")
+    ]
+    assert order == sorted(order)
+
+
+def test_the_report_says_when_with_what_and_how_long(tmp_path):
+    known = {"kgrad": "0.0.9", "keras": "3.99", "jax": "0.5", "python": "3.12", "device": "TPU"}
+    runs = [make_run(np.full((3, 2), 0.1), seconds=time, started="2026-01-02T03:04:05", **known)
+            for time in (40.0, 20.5)]  # fmt: skip
+    before = datetime.now(timezone.utc)
+    write_report({"a": runs}, tmp_path / "r.html")
+    text = structure(tmp_path / "r.html").text
+    (day, clock) = re.search(r"Written on (\S+) at (\S+) UTC by kgrad", text).groups()
+    written = datetime.fromisoformat(f"{day}T{clock}+00:00")
+    assert abs(written - before) < timedelta(minutes=2)
+    assert "2 runs, 1 network · 60 s of training · recorded with kgrad 0.0.9, Keras 3.99" in text
+    assert "JAX 0.5, Python 3.12 on TPU" in text
+    assert "Trained on 2026-01-02 in 60 s." in text
+    # Where a run does not say how long it took, the sum would be wrong.
+    write_report({"a": [runs[0], make_run(np.full((3, 2), 0.1))]}, tmp_path / "r.html")
+    assert "s of training" not in structure(tmp_path / "r.html").text
+
+
+def test_layers_of_a_model_of_the_users_own_are_not_called_hidden(tmp_path, report):
+    write_report([make_run(np.full((3, 2), 0.1))], tmp_path / "r.html")
+    text = structure(tmp_path / "r.html").text
+    assert "last layer" in text
+    assert "hidden" not in text
+    assert "last hidden layer" in structure(report).text
+
+
+def test_what_was_asked_for_is_in_how_to_reproduce(tmp_path):
+    small = Experiment(num_layers=2, units=4, epochs=1, samples=64, probe=True, distributions=True)
+    (asked,) = run_all([small])
+    write_report([asked], tmp_path / "r.html")
+    text = structure(tmp_path / "r.html").text
+    assert "--distributions --probe --seeds 1" in text
+    assert "    distributions=True,\n    probe=True,\n" in text
+    asked.metadata.pop("experiment")  # as a run of the user's own
+    asked.metadata["every"] = 7
+    write_report([asked], tmp_path / "r.html")
+    text = structure(tmp_path / "r.html").text
+    assert "GradientTracker(every=7, distributions=True, probe=(X[:64], y[:64]))" in text
+
+
+def test_edges_that_were_not_measured_are_named_in_one_sentence(tmp_path, report):
+    (sentence,) = re.findall(r"The edges[^.]*\.", " ".join(structure(report).text.split()))
+    assert sentence.startswith("The edges of the flow graphs of bad; good were not measured: ")
+    assert "Edges were not measured" not in structure(report).text
+    names = [f"dense_{i}" for i in range(3)]
+    history = make_run(np.full((3, 3), 0.1), names, graph=joined(names))  # with a probe
+    write_report([history], tmp_path / "r.html")
+    assert "not measured" not in structure(tmp_path / "r.html").text
+
+
+def test_the_loss_is_above_the_gradients_on_the_same_time_axis(report, runs):
+    first, *others = (one["figure"] for one in data_of(structure(report))["figures"])
+    lines = [one for one in others if "xaxis99" in one["layout"]]
+    shown = {"bad, seed 0": runs[0], "good": runs[2]}
+    assert [len(one["data"]) > 1 for one in lines] == [True, True]
+    for figure, histories in (
+        (first, shown),
+        *((f, {"": h}) for f, h in zip(lines, shown.values(), strict=True)),
+    ):
+        losses = [one for one in figure["data"] if one.get("yaxis") == "y99"]
+        assert [one["name"] for one in losses] == [f"loss of {name}" for name in histories]
+        for trace, history in zip(losses, histories.values(), strict=True):
+            assert numbers(trace["x"]) == history.epochs.tolist()
+            assert numbers(trace["y"]) == pytest.approx(history.logs["loss"].tolist(), rel=1e-6)
+        layout = figure["layout"]
+        assert layout["xaxis99"]["matches"] == "x"
+        panels = [value["domain"] for key, value in layout.items() if key.startswith("yaxis")]
+        *below, loss = sorted(panels)
+        assert loss == layout["yaxis99"]["domain"]
+        assert loss[1] == 1
+        assert all(
+            top < next_bottom for (_, top), (next_bottom, _) in itertools.pairwise(sorted(panels))
+        )
+        height = layout["height"] - layout["margin"]["t"] - layout["margin"]["b"]
+        assert (loss[1] - loss[0]) * height == pytest.approx(130, abs=1)
+        assert all(0 <= bottom < top < loss[0] for bottom, top in below)
+
+
+def test_a_loss_of_nan_has_a_mark_and_a_run_without_a_loss_has_no_panel(tmp_path):
+    weights = [Weight("d", "kernel", "d/kernel", (2, 2))]
+    history, bare = (GradientHistory(weights, ["mean_abs"]) for _ in range(2))
+    for epoch, loss in enumerate([2.0, np.nan, 1.0]):
+        history.append(epoch, epoch, {"mean_abs": [0.1]}, {"loss": loss})
+        bare.append(epoch, epoch, {"mean_abs": [0.1]})
+    write_report([history], tmp_path / "nan.html")
+    (opening, *_) = data_of(structure(tmp_path / "nan.html"))["figures"]
+    marks = [
+        one for one in opening["figure"]["data"]
+        if one.get("yaxis") == "y99" and one["name"] == "NaN"
+    ]  # fmt: skip
+    assert [numbers(one["x"]) for one in marks] == [[1.0]]
+    (line,) = (one for one in opening["figure"]["data"] if one.get("name") == "loss of history 1")
+    assert [size > 0 for size in numbers(line["marker"]["size"])] == [True, False, True]
+    write_report([bare], tmp_path / "bare.html")
+    for one in data_of(structure(tmp_path / "bare.html"))["figures"]:
+        assert "yaxis99" not in one["figure"]["layout"]
 
 
 def test_findings_come_with_evidence_and_remedies(tmp_path):
@@ -153,6 +296,7 @@ def test_findings_come_with_evidence_and_remedies(tmp_path):
 def test_the_table_has_a_row_a_run_with_its_numbers(report, runs):
     html = report.read_text(encoding="utf-8")
     table = html[html.index('<table id="table">') : html.index("</table>")]
+    table = re.sub("</?a.*?>", "", table)
     rows = [re.findall(r"<t[dh]>(.*?)</t[dh]>", row) for row in table.split("<tr>")[1:]]
     head, *lines = rows
     assert [line[:2] for line in lines] == [["bad", "0"], ["bad", "1"], ["good", "0"]]
@@ -179,7 +323,11 @@ def test_the_file_is_small_and_names_no_address(report):
     rest = html.replace(get_plotlyjs(), "")
     assert not re.findall(r"(?:https?:)?//[\w-]+\.\w+", rest)
     page = Structure(rest)
-    assert not [a for _, a in page.elements if "src" in a or a.get("href", "data:,") != "data:,"]
+    assert not [a for _, a in page.elements if "src" in a]
+    links = {a["href"] for _, a in page.elements if "href" in a} - {"data:,"}
+    identifiers = {a["id"] for _, a in page.elements if "id" in a}
+    assert {link[0] for link in links} == {"#"}
+    assert {link[1:] for link in links} <= identifiers
 
 
 def test_the_policy_forbids_the_network_and_every_other_script(report):
@@ -283,7 +431,7 @@ def test_a_single_measurement_has_no_slider(tmp_path):
 def test_runs_of_other_networks_under_one_name_stay_apart(tmp_path):
     both = [make_run(np.full((2, n), 0.1), experiment={"name": "same"}) for n in (2, 3)]
     write_report(both, tmp_path / "r.html")
-    headings = re.findall("<h2>(.*?)</h2>", (tmp_path / "r.html").read_text(encoding="utf-8"))
+    headings = re.findall("<h2.*?>(.*?)</h2>", (tmp_path / "r.html").read_text(encoding="utf-8"))
     assert headings[-2:] == ["same", "same (2)"]
 
 
@@ -382,14 +530,16 @@ def test_the_slider_marks_the_same_epoch_in_all_figures(open_page, report, runs)
         move(page, key, position)
         assert page.locator("#said").inner_text() == f"epoch {position}"
         compared, *each = page.evaluate(MARKED)
-        assert compared["lines"] == [position, position]
+        assert compared["lines"] == [position] * 3  # two heatmaps and the loss
         for (over_time, against_depth, _), history in zip(
             (each[:3], each[3:]), (runs[0], runs[2]), strict=True
         ):
-            assert over_time["lines"] == [position]
+            assert over_time["lines"] == [position] * 2
             expected = history.by_layer("mean_abs")[position]
             assert against_depth["profile"] == pytest.approx(expected.tolist())
-            assert against_depth["names"][-1] == f"epoch {position}"
+            assert against_depth["names"][-1] == f"epoch {position}, marked"
+            shown = [name for name in against_depth["names"] if name]
+            assert shown.count(f"epoch {position}, marked") == 2  # the line and its special values
 
 
 FLOW = """(place) => { const plot = [...document.querySelectorAll(".plot")].at(place);
@@ -575,6 +725,75 @@ def test_the_page_is_no_wider_than_a_telephone(open_page, report, evil_report):
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
 
+DRAWN = """() => [...document.querySelectorAll(".plot")].map((plot) => ({
+  panel: plot.layout.plot_bgcolor,
+  font: plot.layout.font.color,
+  lines: plot.data.filter((one) => one.mode?.includes("lines") && one.line?.width !== 0)
+    .map((one) => one.line.color),
+  markers: plot.data.flatMap((one) => one.marker?.color ?? []).filter((one) => one.length),
+  scale: plot.layout.coloraxis?.colorscale?.map((one) => one[1]) ?? [],
+}))"""
+
+
+INKS = """() => [...document.querySelectorAll("body, p, td, h2, a, summary, pre")]
+  .map((one) => getComputedStyle(one).color)"""
+
+
+def luminance(color):
+    """WCAG's relative luminance, and the opacity, of "#rrggbb", "#rgb", "rgba(…)" or a name."""
+    color = {"white": "#ffffff", "black": "#000000"}.get(color, color)
+    if color.startswith("#"):
+        size = (len(color) - 1) // 3
+        parts = [int((color[1 + size * i :][:size] * 2)[:2], 16) for i in range(3)]
+    else:
+        parts = [float(part) for part in color.split("(")[1].rstrip(")").split(",")]
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+        for c in (part / 255 for part in parts[:3])
+    ]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear)), parts[3] if len(parts) > 3 else 1
+
+
+def contrast(one, other):
+    low, high = sorted(luminance(color)[0] for color in (one, other))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_a_dark_page_is_dark_whole_and_every_line_is_seen_on_it(open_page, report, flow_page):
+    for path in (report, flow_page):
+        page = open_page(path)
+        light = page.evaluate(DRAWN)
+        assert {one["panel"] for one in light} == {"white"}
+        page.emulate_media(color_scheme="dark")
+        page.wait_for_selector('html[data-theme="dark"]')
+        move(page, "End", int(page.locator("#moment").get_attribute("max")))
+        for one in page.evaluate(DRAWN):
+            assert luminance(one["panel"])[0] < 0.03
+            assert contrast(one["font"], one["panel"]) > 7
+            seen = [color for color in one["lines"] if luminance(color)[1] == 1]
+            assert min(contrast(color, one["panel"]) for color in seen) > 3
+            inks = page.evaluate(INKS)
+            assert min(contrast(color, "#222227") for color in inks) > 4.5
+        page.emulate_media(color_scheme="light")
+        page.wait_for_selector('html[data-theme="light"]')
+        move(page, "Home", 0)
+        assert page.evaluate(DRAWN) == light
+
+
+def test_the_links_lead_to_their_sections_below_the_slider(open_page, report):
+    page = open_page(report)
+    bar = page.locator("#time").bounding_box()["height"]
+    for link, heading in (
+        (page.locator("nav a", has_text="The runs"), "The runs"),
+        (page.locator(".verdict a", has_text="good"), "good"),
+        (page.locator("#table a", has_text="bad").first, "bad"),
+    ):
+        page.evaluate("scrollTo(0, 0)")
+        link.click()
+        box = page.get_by_role("heading", name=heading, exact=True).bounding_box()
+        assert bar <= box["y"] + 24 < 800
+
+
 def test_a_click_in_a_figure_moves_the_slider_there(open_page, report):
     page = open_page(report)
     box = page.locator(".nsewdrag").first.bounding_box()
@@ -593,7 +812,7 @@ def test_the_command_writes_a_report(tmp_path, runs, capsys):
     arguments = ["report", str(tmp_path), "-o", str(out), "--title", "From files"]
     assert main(arguments) == 0
     assert capsys.readouterr().out.strip() == str(out)
-    assert re.findall("<h2>(.*?)</h2>", out.read_text(encoding="utf-8"))[-2:] == ["bad", "good"]
+    assert re.findall("<h2.*?>(.*?)</h2>", out.read_text(encoding="utf-8"))[-2:] == ["bad", "good"]
     assert "From files" in structure(out).text
 
 

@@ -428,6 +428,9 @@ def test_a_model_that_cannot_be_trained_is_refused_in_one_sentence(random):
     ) as e:
         try_remedies(model, X, np.ones((8, 1)), 1)
     assert "\n" not in str(e.value)
+    assert "; output: the targets have 1 column, the output has 3 units. Give output" in str(
+        e.value
+    )
     with pytest.raises(TypeError, match=r"^remedies must be names of remedies or a Diagnosis, rec"):
         try_remedies(SMALL, remedies=3)
     with pytest.raises(TypeError, match=r"^y must be an array of numbers, received list of str32"):

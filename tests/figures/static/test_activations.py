@@ -246,3 +246,14 @@ def test_a_history_without_activations_is_refused() -> None:
         plot_activations(history, title="")
     with pytest.raises(TypeError, match=r"^history must be a GradientHistory, received dict"):
         plot_activations({"a": history}, title="")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("records", [1, 6])
+def test_a_share_that_is_0_everywhere_says_so(records):
+    tables = make_tables(records)
+    tables["activation_dead"][:] = 0.0
+    tables["activation_dead"][0, 0] = np.nan  # a layer that cannot die
+    drawn = panels(plot_activations(make_history(tables)))
+    notes = {title: [text.get_text() for text in ax.texts] for title, ax in drawn.items()}
+    assert notes.pop("share of dead units") == ["0 in every layer"]
+    assert not any(notes.values())

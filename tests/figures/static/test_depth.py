@@ -138,7 +138,8 @@ def test_depth_profiles_of_several_runs_share_the_scale():
 def test_special_values_are_marked_by_depth():
     figure = plot_gradient_by_depth(make_run(with_special()), epochs=[2, 5, 7])
     figure.canvas.draw()
-    assert legend_names(figure) == ["epoch 2", "epoch 5", "epoch 7", *SPECIAL]
+    edges = "a mark's edge is the color of its line:"
+    assert legend_names(figure) == ["epoch 2", "epoch 5", "epoch 7", edges, *SPECIAL]
     found = {
         (str(line.get_label()), depth)
         for line in figure.axes[0].lines
@@ -210,7 +211,7 @@ def test_spread_of_special_values_is_drawn(number):
     values[1][1] = number
     figure = plot_seed_spread([make_run(one) for one in values])
     figure.canvas.draw()
-    assert len(legend_names(figure)) == 4
+    assert len(legend_names(figure)) == 5
 
 
 # --- plot_prediction
@@ -402,3 +403,32 @@ def test_one_record_with_a_prediction_is_one_panel():
 def test_a_prediction_of_another_model_is_refused():
     with pytest.raises(ValueError, match="gradients_history must have the layers of prediction"):
         visualize_gradients(make_history(slope(5)[None]), "", prediction=make_prediction(slope()))
+
+
+def test_a_few_runs_of_one_moment_are_named_lines_in_one_panel():
+    values = {f"run {i}": 10.0 ** -np.array([i, i + 1.0, i + 2.0]) for i in range(7)}
+    runs = {name: make_run(row[None]) for name, row in values.items()}
+    figure = plot_gradient_by_depth(runs)
+    figure.canvas.draw()
+    (ax,) = figure.axes
+    lines = [line for line in ax.lines if line.get_label() in values]
+    assert [line.get_label() for line in lines] == list(values)
+    for line, row in zip(lines, values.values(), strict=True):
+        assert_allclose(line.get_ydata(), row)
+    assert len({line.get_color() for line in lines}) == 7
+    names = {text.get_text(): text for text in ax.texts}
+    assert set(names) == set(values)
+    heights = [names[name].get_position()[1] for name in values]
+    assert heights == sorted(heights, reverse=True)  # as the lines end
+    assert ax.get_title() == "epoch 0"
+    many = runs | {f"more {i}": one for i, one in enumerate(list(runs.values())[:3])}
+    assert len(plot_gradient_by_depth(many).axes) == 10
+
+
+def test_a_band_ends_where_its_line_does():
+    replicates = [make_run(np.array([[1.0, 0.5, 0.0, 0.5]]) * k) for k in (1, 2, 4)]
+    figure = plot_seed_spread(replicates, epochs=[0])
+    (band,) = [c for c in figure.axes[0].collections if isinstance(c, FillBetweenPolyCollection)]
+    corners = np.concatenate([path.vertices for path in band.get_paths()])
+    assert_allclose(sorted(set(corners[:, 0].tolist())), [1, 2, 4])  # none at the zeros
+    assert corners[:, 1].min() >= 0.5

@@ -148,24 +148,27 @@ def test_depth_darkens_from_input_to_output(layers):
 
 
 def test_few_layers_are_named_at_their_lines_and_many_by_a_color_bar():
-    few = visualize_gradients(make_history(magnitudes(5, 8)), "")
+    few = visualize_gradients(make_history(magnitudes(5, 12)), "")
     named = [text.get_text() for text in few.axes[0].texts]
-    assert named == [f"dense_{i}" for i in range(8)]
-    many = visualize_gradients(make_history(magnitudes(5, 9)), "")
+    assert named == [f"dense_{i}" for i in range(12)]
+    many = visualize_gradients(make_history(magnitudes(5, 13)), "")
     assert not many.axes[0].texts
     bars = [[text.get_text() for text in ax.get_yticklabels()] for ax in many.axes[2:]]
     assert ["input", "output"] in bars
     assert not legend_names(few) and not legend_names(many)
 
 
-def test_names_of_equal_lines_do_not_collide():
-    figure = visualize_gradients(make_history(np.full((4, 8), 0.01)), "")
+@pytest.mark.parametrize("losses", [None, [1.0, 1.0, 1.0, 1.0]])
+def test_names_of_equal_lines_do_not_collide(losses):
+    values = np.full((4, 12), 0.01)
+    history = make_history(values) if losses is None else with_losses(values, losses)
+    figure = visualize_gradients(history, "")
     draw(figure)
-    boxes = sorted(
-        (Text.get_window_extent(t) for t in figure.axes[0].texts), key=lambda box: box.y0
-    )
+    lines = next(ax for ax in figure.axes if ax.texts)
+    boxes = sorted((Text.get_window_extent(t) for t in lines.texts), key=lambda box: box.y0)
     assert all(low.y1 <= high.y0 + 1 for low, high in pairwise(boxes))
-    heatmap = figure.axes[1].get_tightbbox()
+    heatmap = next(ax for ax in figure.axes if any(isinstance(c, QuadMesh) for c in ax.collections))
+    heatmap = heatmap.get_tightbbox()
     assert max(box.x1 for box in boxes) < heatmap.x0
 
 
@@ -600,3 +603,52 @@ def test_an_error_is_one_sentence_and_leaves_no_figure(call, error, message):
 def test_warnings_are_errors_here():
     with pytest.raises(UserWarning):
         warnings.warn("as pyproject.toml says", stacklevel=1)
+
+
+def loss_panels(figure):
+    return [ax for ax in figure.axes if ax.get_ylabel() == "loss"]
+
+
+def with_losses(values, losses):
+    """As `make_history`, with a loss in each record."""
+    history = GradientHistory(
+        [Weight(f"dense_{i}", "scale", f"dense_{i}/scale", (1,)) for i in range(values.shape[1])],
+        ["mean_abs"],
+    )
+    for i, (row, loss) in enumerate(zip(values, losses, strict=True)):
+        history.append(i, 10 * i, {"mean_abs": row}, {"loss": loss})
+    return history
+
+
+def test_the_loss_is_a_slim_strip_above_the_lines_on_their_axis_of_time():
+    losses = [4.0, 3.0, np.nan, 1.0, 1.0]
+    figure = visualize_gradients(with_losses(magnitudes(5, 3), losses), "a title")
+    figure.canvas.draw()
+    (strip,) = loss_panels(figure)
+    (lines,) = [ax for ax in figure.axes if len([a for a in ax.lines if len(a.get_xdata())]) == 3]
+    assert_array_equal(strip.lines[0].get_ydata(), losses)
+    assert_array_equal(strip.lines[0].get_xdata(), range(5))
+    assert strip.get_xlim() == lines.get_xlim()
+    above, below = strip.get_position(), lines.get_position()
+    assert_allclose([above.x0, above.x1], [below.x0, below.x1])
+    assert above.y0 > below.y1
+    assert above.height < 0.5 * below.height
+    marks = [line for line in strip.lines if line.get_label() == "NaN"]
+    assert_array_equal(marks[0].get_xdata(), [2])
+    (legend,) = figure.legends
+    assert "NaN" in [text.get_text() for text in legend.get_texts()]
+
+
+def test_several_runs_have_their_losses_on_one_scale_and_a_run_without_one_has_no_strip():
+    values = magnitudes(4, 3)
+    runs = {"a": with_losses(values, [4.0, 3, 2, 1]), "b": with_losses(values, [9.0, 9, 9, 9])}
+    figure = plot_gradients(runs)
+    panels = [
+        ax for ax in figure.axes if any(np.array_equal(a.get_ydata(), [9.0] * 4) for a in ax.lines)
+    ]
+    assert len(panels) == 1
+    assert len(loss_panels(figure)) == 1  # the name is written once
+    limits = {ax.get_ylim() for ax in [*panels, *loss_panels(figure)]}
+    assert len(limits) == 1
+    assert not loss_panels(plot_gradients({"a": runs["a"], "b": make_history(values)}))
+    assert not loss_panels(visualize_gradients(make_history(values), "no loss"))

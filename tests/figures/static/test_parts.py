@@ -102,7 +102,7 @@ def test_the_strips_are_named_beside_the_axis():
     ("decades", "order"), [(8, ["output", "input"]), (-8, ["input", "output"])]
 )
 def test_the_key_to_depth_has_the_input_where_the_lines_have_it(decades, order):
-    values = np.tile(10.0 ** np.linspace(0, decades, 12), (3, 1))
+    values = np.tile(10.0 ** np.linspace(0, decades, 13), (3, 1))
     figure = plot_lines(make_history(values))
     figure.canvas.draw()
     labels = figure.axes[1].get_yticklabels()

@@ -21,7 +21,7 @@ def test_the_plane_of_tanh_has_two_named_phases_and_the_critical_line():
     figure.canvas.draw()
     ax = figure.axes[0]
     assert texts(ax) == ["ordered phase: gradients vanish", "chaotic phase: gradients explode"]
-    assert legend_names(figure) == ["critical line, $χ_1$ = 1"]
+    assert legend_names(figure) == ["critical line, $χ_1$ = 1: gradients keep their size"]
     (line,) = [one for one in ax.lines if str(one.get_label()).startswith("critical line")]
     # Published points of the line.
     for w, b in ((1.70080, 0.04), (1.76095, 0.05)):
@@ -46,7 +46,7 @@ def test_relu_has_a_critical_point_and_no_phases():
     figure = plot_phase_diagram("relu")
     ax = figure.axes[0]
     assert texts(ax) == ["gradients vanish", "variance grows without end"]
-    assert legend_names(figure) == ["critical point", "$χ_1$ = 1"]
+    assert legend_names(figure) == ["critical point", "$χ_1$ = 1: gradients keep their size"]
     (point,) = [one for one in ax.lines if one.get_label() == "critical point"]
     assert_allclose(point.get_xydata(), [[2, 0]], atol=1e-9)
 

@@ -59,6 +59,28 @@ def test_the_unchanged_run_and_the_best_three_stand_side_by_side_on_one_scale():
     assert [text.get_text() for text in panels[0].get_yticklabels()] == ["hidden_1", "output"]
 
 
+@pytest.mark.parametrize(
+    ("worst", "label"),
+    [(-3.0, "skill, by R² (below -0.2: cut off)"), (-0.1, "skill, by R²")],
+)
+def test_skills_are_drawn_from_a_little_below_0_to_1(worst, label):
+    def history_with(skills):
+        weights = [Weight("hidden_1", "kernel", "hidden_1/kernel", (2, 2))]
+        history = GradientHistory(weights, ["mean_abs", "l2_norm"])
+        for i, skill in enumerate(skills):
+            values = {"mean_abs": [1.0], "l2_norm": [1.0]}
+            history.append(i, 10 * i, values, {"loss": 1.0, "skill": skill})
+        return history
+
+    unchanged, changed = history_with([np.nan, worst, 0.0]), history_with([np.nan, 0.5, 0.99])
+    figure = plot_remedies(Trials.ranked(unchanged, [("one", "", changed)], metric="R²"))
+    ax = figure.axes[-2] if figure.axes[-1].get_ylabel() == "mean |gradient|" else figure.axes[-1]
+    assert ax.get_ylabel() == label
+    assert_allclose(ax.get_yticks(), [-0.2, 0, 0.2, 0.4, 0.6, 0.8, 1], atol=1e-12)
+    assert_allclose(ax.lines[0].get_ydata(), [max(worst, -0.2), 0.0])
+    assert_array_equal(ax.lines[0].get_xdata(), [1, 2])  # unknown before training
+
+
 def test_losses_are_lines_told_apart_by_color_dash_and_marker_as_the_titles_are():
     trials = make_trials(0.9, 0.5, 0.1, 0.8, 0.7)
     figure = plot_remedies(trials, most=4)
