@@ -11,13 +11,18 @@ import time
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from playwright.sync_api import Browser, expect, sync_playwright
 
+from kgrad.apps.page.configuration import to_query
+from kgrad.apps.page.presets import PRESETS
+
 FIGURES = Path(__file__).parent / "figures"
 PORT = 8598
-WIDE = {"viewport": {"width": 1300, "height": 1000}, "color_scheme": "light"}
-NARROW = {"viewport": {"width": 400, "height": 1100}, "color_scheme": "dark"}
+SPIRALS = urlencode(to_query(next(one.first for one in PRESETS if one.name == "Play: two spirals")))
+WIDE = {"viewport": {"width": 1300, "height": 1180}, "color_scheme": "light"}
+NARROW = {"viewport": {"width": 400, "height": 1700}, "color_scheme": "dark"}
 
 
 def wait_for_server() -> None:
@@ -36,9 +41,9 @@ def screenshot(browser: Browser, name: str, query: str, options: dict[str, Any])
     page.set_default_timeout(120_000)
     page.goto(f"http://localhost:{PORT}/?{query}")
     page.locator(".js-plotly-plot").first.wait_for()
-    page.get_by_role("button", name="Train").click()
+    page.get_by_role("button", name="Train", exact=True).click()
     expect(page.get_by_role("tab", name="Observations")).to_be_visible(timeout=120_000)
-    expect(page.get_by_role("button", name="Stop")).to_be_disabled()
+    expect(page.get_by_role("button", name="Stop", exact=True)).to_be_disabled()
     page.wait_for_timeout(3000)
     page.screenshot(path=FIGURES / f"{name}.png")
     page.close()
@@ -53,8 +58,8 @@ def main() -> None:
             browser = playwright.chromium.launch(
                 executable_path=shutil.which("chromium"), args=["--no-sandbox"]
             )
-            screenshot(browser, "app_wide", "", WIDE)
-            screenshot(browser, "app_narrow_dark", "activation=relu&initializer=he", NARROW)
+            screenshot(browser, "app_wide", SPIRALS, WIDE)
+            screenshot(browser, "app_narrow_dark", SPIRALS, NARROW)
             browser.close()
     finally:
         server.send_signal(signal.SIGINT)

@@ -28,6 +28,17 @@ _HEALTHY = Configuration(activation="relu", initializer="he")
 _VANISHING = Configuration()
 _DEEP = replace(_HEALTHY, layers=50, units=32, activation="tanh", initializer="xavier", epochs=15)
 
+_SPIRALS = Configuration(
+    layers=4,
+    units=32,
+    activation="tanh",
+    initializer="xavier",
+    optimizer="adam",
+    learning_rate=0.01,
+    epochs=40,
+    dataset="spirals",
+)
+
 PRESETS = (
     Preset(
         "Vanishing: sigmoid",
@@ -42,6 +53,13 @@ PRESETS = (
         "all layers. Watch the gradient stay within about one power of ten while the loss falls "
         "from the first epoch.",
         _HEALTHY,
+    ),
+    Preset(
+        "Play: two spirals",
+        "Four tanh layers learn to tell two spirals apart, which no straight line can do. Watch "
+        "the boundary wind itself around the points while the loss falls to a tenth, or make "
+        "single steps and watch the gradient run back from the loss.",
+        _SPIRALS,
     ),
     Preset(
         "Exploding: ReLU, large weights",

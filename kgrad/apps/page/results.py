@@ -153,14 +153,19 @@ def _prediction_of_others(configurations: list[Configuration], statistic: str) -
     st.subheader("The settings now: predicted, not trained", anchor=False)
     names = _names(configurations)
     for column, (name, figure) in zip(
-        st.columns(len(names)), _predicted_profiles(configurations, statistic).items(), strict=True
+        st.columns(len(names)),
+        _predicted_profiles(tuple(configurations), statistic).items(),
+        strict=True,
     ):
         with column:
             st.caption(escape_markdown(name))
             _draw_prediction(figure, f"now {name[:1] if len(names) > 1 else ''}")
 
 
-def _predicted_profiles(configurations: list[Configuration], statistic: str) -> dict[str, Drawn]:
+@lru_cache(maxsize=4)  # the same at every tick until the first record
+def _predicted_profiles(
+    configurations: tuple[Configuration, ...], statistic: str
+) -> dict[str, Drawn]:
     """Return a figure for each configuration, or the reason why there is no prediction."""
     names = _names(configurations)
     found = {name: predicted(one) for name, one in zip(names, configurations, strict=True)}
@@ -300,12 +305,13 @@ def _figures(
     """Draw gradient against depth, the loss, the network and its decision boundary."""
     names = [run.name for run in runs] or _names([one for one in shown if one is not None])
     is_one = len(names) == 1
-    if runs:
+    if recorded:
         figures: dict[str, Drawn] = dict(_measured(runs, recorded, statistic, record))
         for each in runs:
             figures.setdefault(each.name, each.no_prediction or "there is no record yet")
     else:
-        figures = _predicted_profiles([one for one in shown if one is not None], statistic)
+        known = _predicted_profiles(tuple(one for one in shown if one is not None), statistic)
+        figures = dict(zip(names, known.values(), strict=False))
     epochs = [run.epochs[1] or 0 for run in runs] or [one.epochs for one in shown if one]
     has_loss = not recorded or any("loss" in history.logs for history in recorded.values())
     columns = st.columns([3, 2] if is_one else 2)
@@ -313,7 +319,7 @@ def _figures(
         with columns[number]:
             if not is_one:
                 st.caption(escape_markdown(name))
-            _draw_prediction(figures[name], f"gradients {number}")
+            _draw_prediction(figures.get(name, "there is no record yet"), f"gradients {number}")
     with columns[1] if is_one else st.container():
         if has_loss:
             at = record if recorded else None

@@ -12,6 +12,8 @@ from kgrad.apps.page.figures import draw
 from kgrad.apps.page.knobs import put_knob
 from kgrad.apps.page.predicting import predicted
 from kgrad.figures.interactive import plot_phase_diagram
+from kgrad.figures.interactive.parts import HALO
+from kgrad.figures.looks import INK
 from kgrad.records.prediction import Prediction
 
 _MOST, _STEP = 4.0, 0.05  # of σ_w², as the diagram's axis
@@ -76,7 +78,7 @@ def add_network(figure: go.Figure, variance: float) -> None:
         mode="markers+text",
         text=[f"σ<sub>w</sub>² = {variance:.3g} →" if beyond else "this network"],
         textposition="top left" if variance > 0.75 * _MOST else "top right",
-        textfont={"color": "#222", "size": 14},
+        textfont={"color": INK, "size": 14, "shadow": HALO},
         marker={"size": 15, "color": "#e07a1f", "line": {"color": "white", "width": 2}},
         cliponaxis=False,
         showlegend=False,

@@ -166,6 +166,13 @@ def test_presets_show_what_they_promise(name, first, second):
             assert set(diagnose(run_experiment(Experiment(**described))).rules) == rules
 
 
+def test_the_spirals_are_learned():
+    (preset,) = (one for one in PRESETS if one.name == "Play: two spirals")
+    history = run_experiment(Experiment(**preset.first.experiment()))
+    assert history.logs["loss"][-1] < history.logs["loss"][0] / 10
+    assert not diagnose(history).rules
+
+
 @pytest.mark.parametrize(
     "configuration",
     [ODD, replace(ODD, normalization="batch", initializer="he", layers=4, optimizer="sgd")],
