@@ -48,6 +48,7 @@ lint: $(READY)
 benchmark: $(READY)
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/callback.py
+	$(BIN)/python benchmarks/live.py
 	$(BIN)/python benchmarks/app.py
 
 # Compares the theory's predictions with networks and writes docs/validation.md (minutes).

@@ -158,8 +158,7 @@ class GradientTracker(keras.callbacks.Callback):
         self._every, self._log, self._probe_data, self._stop_on = every, log, probe, bool(stop_on)
         self._log_dir, self._live = log_dir, live
         if live:
-            # Draws, so that its import takes a second: here, and not while the model trains.
-            import kgrad.measure.live
+            import kgrad.measure.live  # takes a second: here, and not while the model trains
         if log_dir is not None:
             # Needs a package of its own; without it this raises, long before the first record.
             import kgrad.measure.event_files  # noqa: F401
