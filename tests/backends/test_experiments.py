@@ -135,6 +135,6 @@ def test_the_program_records_and_draws(program):
 def test_a_recorded_run_is_diagnosed_and_reported(program, capsys, tmp_path):
     journal = str(program / "vanishing-seed-0.jsonl")
     assert main(["diagnose", journal]) == 1  # initial weights of N(0, 0.05²) are too small
-    assert "3 records" in " ".join(capsys.readouterr().out.split())
+    assert "vanishing (1 seed) cause: " in " ".join(capsys.readouterr().out.split())
     assert main(["report", journal, "--output", str(tmp_path / "page.html")]) == 0
     assert "vanishing" in (tmp_path / "page.html").read_text()

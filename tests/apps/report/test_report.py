@@ -680,8 +680,8 @@ def test_nothing_that_a_file_names_runs(open_page, evil_report):
     assert page.locator("h1").inner_text() == EVIL[0]
     assert page.locator("img").count() == 0
     assert page.locator(".plot").first.locator(".ytick text").all_text_contents() == [
-        "…ert(1)</script>",
-        "…cked=1</script>",
+        "</script>",  # shortened at the slashes
+        "</s/script>",
         "…indow.hacked=1>",
         "…\" & 'more' %{x}",
         "Ünï→層 \u2028",
