@@ -264,3 +264,11 @@ def points_of(path: Path) -> np.ndarray:
             count = _BENT_POINTS if np.ptp(curve.control_points[:, 0]) else _STRAIGHT_POINTS
             pieces.append(curve(np.linspace(0, 1, count)[1:]))
     return np.concatenate([np.asarray(path.vertices)[:1], *pieces])
+
+
+def ends_of(path: Path, distance: float) -> np.ndarray:
+    """Return the points of a path at a distance from its start and from its end, (2, 2)."""
+    points = points_of(path)
+    way = np.r_[0, np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))]
+    at = [min(distance, way[-1] / 2), max(way[-1] - distance, way[-1] / 2)]
+    return np.column_stack([np.interp(at, way, coordinate) for coordinate in points.T])

@@ -43,6 +43,9 @@ AREAS = (70.0, 520.0)  # of nodes, and of one without a gradient: squares of dia
 BARE_AREA = 60.0
 EDGE_WIDTHS = (1.2, 6.0)  # points, of an edge
 NODE, NODE_EDGE = "0.8", "0.15"
+DATA = (
+    "0.35"  # of the arrowheads along which data flows; those of gradients have their edge's color
+)
 
 
 def limit_of(norms: Iterable[float | None], threshold: float, relative: bool) -> float:
@@ -147,7 +150,7 @@ def labels_of(threshold: str) -> dict[Verdict, str]:
 def notes_of(graph: nx.DiGraph, relative: bool, threshold: float) -> list[str]:
     """Return notes that hold at all epochs of a figure, in sentences."""
     notes = [
-        "Data flows down, gradients up. Node: gradient norm of its weights, ‖∂L/∂W‖. "
+        "Data flows down (▽), gradients up (▲). Node: gradient norm of its weights, ‖∂L/∂W‖. "
         "Edge: norm of the gradient flowing back, ‖∂L/∂a‖."
     ]
     if relative:

@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 from matplotlib.colors import to_hex
 
-from kgrad.figures.flow_layout import Grid, Layout, Room, layered, middle_of, points_of
+from kgrad.figures.flow_layout import Grid, Layout, Room, ends_of, layered, middle_of, points_of
 from kgrad.figures.flow_looks import (
     LOOKS,
     NODE_EDGE,
@@ -41,7 +41,22 @@ _INDENT = "\u2003"  # text beside a circle begins outside of it
 _ROW, _LETTER, _CIRCLE = 48, 6.7, 30  # pixels: row, letter, and circle to the left of a label
 _LONGEST, _SHORTEST = 18, 4  # letters of a label
 _MOST_ROWS, _LEAST_LANE = 16, 70  # rows of a column; pixels of a lane in a deep graph
+_ARROW = 14  # pixels from a node's center to an arrowhead
 _PLACES = {0: "middle right", 1: "top right", -1: "bottom right", None: "top center"}
+
+
+class Arrowhead(NamedTuple):
+    """The symbol and size of an arrowhead in Plotly."""
+
+    symbol: str
+    size: int
+
+
+_BACK, _GRADIENT, _DATA = (
+    Arrowhead("triangle-up", 8),
+    Arrowhead("triangle-up", 9),
+    Arrowhead("triangle-down-open", 6),
+)
 
 
 class Arrangement(NamedTuple):
@@ -52,6 +67,7 @@ class Arrangement(NamedTuple):
         y: see `x`.
         names: the nodes' names, shortened to fit.
         places: the position of each edge's number, as Plotly names it.
+        heads: the look of each arrowhead.
         across: the ends of the x axis.
         up: the ends of the y axis.
     """
@@ -60,6 +76,7 @@ class Arrangement(NamedTuple):
     y: list[list[float]]
     names: list[str]
     places: list[str]
+    heads: list[Arrowhead]
     across: tuple[float, float]
     up: tuple[float, float]
 
@@ -68,8 +85,7 @@ class FlowDrawing:
     """A flow graph as Plotly draws it, at any width and any of its records.
 
     There is one trace for each edge, one for the numbers and special values of edges, one for the
-    nodes, one for their names and numbers, and one for the arrowheads of edges that lead back. The
-    legend's traces follow.
+    nodes, one for their names and numbers, and one for the arrowheads. The legend's traces follow.
 
     Attributes:
         edges: the look of each edge at each record.
@@ -224,7 +240,16 @@ class FlowDrawing:
             },
             {
                 "mode": "markers",
-                "marker": {"symbol": "triangle-up", "size": 8, "color": INK},
+                "marker": {
+                    "symbol": [head.symbol for head in arrangement.heads],
+                    "size": [head.size for head in arrangement.heads],
+                    "color": INK,
+                    # White around the arrowheads of gradients, which lie on wide edges.
+                    "line": {
+                        "color": [INK if head is _DATA else "white" for head in arrangement.heads],
+                        "width": 1,
+                    },
+                },
                 "hoverinfo": "skip",
             },
         ]
@@ -269,7 +294,8 @@ def _described(name: str, node: dict[str, Any]) -> str:
 def _arranged(graph: nx.DiGraph, layout: Layout, width: int) -> Arrangement:
     """Return the places in a figure that is legible from a width in pixels on."""
     grid = Grid(layout, _room(graph, layout, width))
-    lines, middles, places, heads = [], [], [], []
+    lines, middles, places = [], [], []
+    heads: list[tuple[Any, Arrowhead]] = []
     for edge in graph.edges:
         way, back = layout.ways[edge], edge in layout.back
         path = grid.loop(way) if back else grid.path(way)
@@ -277,9 +303,9 @@ def _arranged(graph: nx.DiGraph, layout: Layout, width: int) -> Arrangement:
         lines.append(points_of(path))
         middles.append(middle)
         places.append("middle left" if back else _PLACES[slope])
-        heads += [middle] * back
+        heads += _arrowheads(path, graph.edges[edge], back, middle)
     nodes = [grid.at(layout.nodes[name]) for name in graph]
-    drawn = (*lines, middles, nodes, nodes, heads)
+    drawn = (*lines, middles, nodes, nodes, [place for place, _ in heads])
     traces = [np.array(points).reshape(-1, 2).round(1) for points in drawn]
     beside = zip(graph, _room_beside(layout, grid), strict=True)
     letters = {name: int((room - _CIRCLE) / _LETTER) for name, room in beside}
@@ -292,9 +318,23 @@ def _arranged(graph: nx.DiGraph, layout: Layout, width: int) -> Arrangement:
         [points[:, 1].tolist() for points in traces],
         [plain(name) for name in names],
         places,
+        [look for _, look in heads],
         (-grid.room.margin, grid.width - grid.room.margin),
         (-(grid.rows - 0.15) * _ROW, 0.65 * _ROW),
     )
+
+
+def _arrowheads(
+    path: Any, edge: dict[str, Any], back: bool, middle: tuple[float, float]
+) -> list[tuple[Any, Arrowhead]]:
+    """Return the places and looks of an edge's arrowheads, where gradients and data arrive."""
+    if back:
+        return [(middle, _BACK)]
+    gradient, data = ends_of(path, _ARROW)
+    is_measured = any(
+        norm is not None for norm in (edge.get("gradient_norm"), *edge.get("norms", ()))
+    )
+    return [(gradient, _GRADIENT)] * is_measured + [(data, _DATA)]
 
 
 def _room(graph: nx.DiGraph, layout: Layout, width: int) -> Room:

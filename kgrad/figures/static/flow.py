@@ -14,12 +14,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 
-from kgrad.figures.flow_layout import Grid, Layout, Room, layered, middle_of
+from kgrad.figures.flow_layout import Grid, Layout, Room, ends_of, layered, middle_of
 from kgrad.figures.flow_looks import (
     AREAS,
     BARE_AREA,
+    DATA,
     EDGE_WIDTHS,
     LOOKS,
     NODE,
@@ -45,6 +47,7 @@ from kgrad.records.deprecations import old_arguments
 
 _LANES = (1.3, 2.2)  # inches from a node to the next one beside it: smallest and largest distance
 _LETTER = 0.09  # inches: mean width of a letter of a label
+_ARROW = 0.2  # inches from a node's center to an arrowhead
 _STEEP = 0.5  # inches: an edge that moves less to the side counts as vertical
 # Keeps text legible across a line.
 _HALO: list[AbstractPathEffect] = [withStroke(linewidth=3, foreground="white")]
@@ -149,6 +152,8 @@ def _draw_edges(
         middle, slope = middle_of(path, _STEEP)
         if is_back:
             ax.plot(*middle, marker="^", color=color, markersize=8)
+        else:
+            _draw_arrowheads(ax, path, "" if norm is None else color)
         if verdict in SPECIAL:
             ax.plot(*middle, **special_style(SPECIAL[verdict]))
         if norm is not None and (source, target) in with_number:
@@ -171,6 +176,15 @@ def _draw_edges(
                 zorder=2.5,
             )
             text.set_path_effects(_HALO)
+
+
+def _draw_arrowheads(ax: Axes, path: Path, color: str) -> None:
+    """Draw where data arrive, and where a gradient of this color does; edges end vertically."""
+    gradient, data = ends_of(path, _ARROW)
+    white = {"markerfacecolor": "white", "markeredgecolor": DATA, "markeredgewidth": 1}
+    ax.plot(*data, marker="v", markersize=6, zorder=2.2, gid="data", **white)
+    if color:
+        ax.plot(*gradient, marker="^", markersize=9, color=color, zorder=2.2, gid="gradient")
 
 
 def _dashes(verdict: Verdict, width: float) -> Any:

@@ -639,7 +639,7 @@ def test_a_page_of_a_flow_graph_has_the_reports_policy_and_no_address(flow_page)
     assert not re.findall(r"(?:https?:)?//[\w-]+\.\w+", rest)
     assert len(page.scripts) == 3
     assert EVIL[0] in page.text
-    assert "Data flows down, gradients up." in page.text
+    assert "Data flows down (▽), gradients up (▲)." in page.text
 
 
 @pytest.mark.parametrize(

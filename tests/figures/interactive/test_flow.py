@@ -222,13 +222,20 @@ def test_edges_that_carry_the_same_signal_have_its_number_once():
     assert edges_of(figure)[1].meta == "epoch 0: 0.25, above 0.01"
 
 
-def test_an_edge_that_leads_back_has_a_head():
+def test_arrowheads_show_where_data_and_gradients_arrive():
+    """Of an edge that leads back, one in its middle; none of gradients that were not measured."""
     joined = [("a", "b"), ("b", "a"), ("b", "c")]
-    figure = plot_flow_graph(graph_of(np.ones((1, 3)), names=list("abc"), joined=joined))
-    heads = figure.data[6]
-    assert heads.marker.symbol == "triangle-up"
-    assert len(heads.x) == 1
-    assert heads.x[0] in edges_of(figure)[1].x
+    signals = np.array([[1.0, 1.0, math.nan]])
+    graph = graph_of(np.ones((1, 3)), signals, names=list("abc"), joined=joined)
+    graph.edges["b", "c"].update(gradient_norm=None, norms=[None])
+    figure = plot_flow_graph(graph)
+    heads, nodes = figure.data[6], figure.data[4]
+    assert heads.marker.symbol == (
+        "triangle-up", "triangle-down-open", "triangle-up", "triangle-down-open"
+    )  # fmt: skip
+    assert heads.x[2] in edges_of(figure)[1].x
+    (a, b, c), (gradient, data, _, other) = nodes.y, heads.y
+    assert_allclose([a - gradient, data - b, other - c], 14, atol=0.5)  # rows are 48 pixels apart
 
 
 def test_one_record_or_none_needs_no_slider():

@@ -59,7 +59,8 @@ def look(patch):
 
 
 def markers(figure):
-    return [line.get_marker() for line in figure.axes[0].lines]
+    """Of all but the arrowheads."""
+    return [line.get_marker() for line in figure.axes[0].lines if line.get_gid() is None]
 
 
 @pytest.mark.parametrize(
@@ -141,6 +142,19 @@ def test_zero_nan_and_infinity_have_their_looks_on_edges_and_nodes():
         "edge: not measured", "edge at or below 0.01", "node: not measured",
         ZERO.name, NAN.name, INFINITE.name,
     } <= set(legend(figure))  # fmt: skip
+
+
+def test_arrowheads_show_where_data_and_gradients_arrive():
+    figure = kgrad.plot_flow_graph(chain([1.0, None]), title="x")
+    lines = figure.axes[0].lines
+    data = [line for line in lines if line.get_gid() == "data"]
+    (gradient,) = [line for line in lines if line.get_gid() == "gradient"]  # of what is measured
+    y = [nodes_drawn(figure)[f"layer_{i}"].get_offsets()[0][1] for i in range(3)]
+    assert [line.get_marker() for line in data] == ["v", "v"]
+    assert_allclose([line.get_ydata()[0] for line in data], np.add(y[1:], 0.2), atol=0.02)
+    assert_allclose(gradient.get_ydata()[0], y[0] - 0.2, atol=0.02)
+    assert gradient.get_marker() == "^"
+    assert gradient.get_color() == LOOKS["above"][0]
 
 
 def test_a_graph_without_any_number_is_drawn_and_says_why():
