@@ -120,8 +120,9 @@ class GradientHistory(Shown):
         return len(self._records)
 
     def __repr__(self) -> str:
+        records = "1 record" if len(self) == 1 else f"{len(self)} records"
         return (
-            f"GradientHistory({len(self)} records of {len(self.weights)} weights in "
+            f"GradientHistory({records} of {len(self.weights)} weights in "
             f"{len(self.layers)} layers; statistics: {', '.join(self.statistics)})"
         )
 

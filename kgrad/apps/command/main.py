@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from kgrad._version import __version__
 
@@ -31,7 +31,13 @@ COMMANDS = {
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence, as all errors of the commands."""
+    """A parser whose errors are one sentence, as all errors of the commands.
+
+    It takes no shortened options: `--epoch` is more likely a mistake than a short `--epochs`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong, and exit with status 2."""

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -104,6 +105,7 @@ def train(
     experiments = experiments_of(options)
     from kgrad.apps.command.run_folder import chosen_folder, journal_of, other_runs, remove_runs
 
+    is_own = options.output is None or not Path(options.output).exists()
     folder, others = chosen_folder(
         options.output, lambda one: other_runs(one, experiments), options.overwrite
     )
@@ -112,7 +114,13 @@ def train(
 
     with naming_options(OPTIONS):
         # All are prepared before the first is trained: bad input costs no training.
-        prepared = [prepare(experiment) for experiment in experiments]
+        try:
+            prepared = [prepare(experiment) for experiment in experiments]
+        except Exception:
+            with suppress(OSError):  # something is in it
+                if is_own:
+                    folder.rmdir()
+            raise
     remove_runs(folder, others)
     by_name = {parts.experiment.name: parts for parts in prepared}
     histories: list[GradientHistory] = []

@@ -390,6 +390,21 @@ def test_bad_input_gets_one_sentence_and_status_2(arguments, sentence, tmp_path,
     assert not list(tmp_path.glob("*.jsonl"))
 
 
+def test_a_refused_run_leaves_no_folder_but_those_that_were_there(tmp_path):
+    new, there = tmp_path / "new", tmp_path / "there"
+    there.mkdir()
+    for folder in (new, there):
+        assert script.main(["--activation", "rellu", "--output", str(folder)]) == 2
+    assert list(tmp_path.iterdir()) == [there]
+
+
+def test_a_shortened_option_is_refused(capsys):
+    with pytest.raises(SystemExit) as refused:
+        script.main(["--epoch", "3"])
+    assert refused.value.code == 2
+    assert "unrecognized arguments: --epoch 3" in capsys.readouterr().err
+
+
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path, capsys):
     (tmp_path / "file").write_text("not a folder")
     assert script.main(["--output", str(tmp_path / "file")]) == 2
