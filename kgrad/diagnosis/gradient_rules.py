@@ -287,7 +287,7 @@ def exploding(e: Evidence, t: ThresholdValues) -> Observation | None:
     remedies=(
         Remedy(
             "Match the initializer to the activation: he for relu, lecun for selu, xavier for "
-            "tanh.",
+            "tanh and sigmoid.",
             ("initializer",),
             is_initialized_well,
         ),

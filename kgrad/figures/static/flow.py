@@ -181,7 +181,11 @@ def _draw_edges(
 def _draw_arrowheads(ax: Axes, path: Path, color: str) -> None:
     """Draw where data arrive, and where a gradient of this color does; edges end vertically."""
     gradient, data = ends_of(path, _ARROW)
-    white = {"markerfacecolor": "white", "markeredgecolor": DATA, "markeredgewidth": 1}
+    white: dict[str, Any] = {
+        "markerfacecolor": "white",
+        "markeredgecolor": DATA,
+        "markeredgewidth": 1,
+    }
     ax.plot(*data, marker="v", markersize=6, zorder=2.2, gid="data", **white)
     if color:
         ax.plot(*gradient, marker="^", markersize=9, color=color, zorder=2.2, gid="gradient")
