@@ -286,7 +286,8 @@ def exploding(e: Evidence, t: ThresholdValues) -> Observation | None:
     "learn. Either the backward gradient or the forward signal shrinks layer by layer.",
     remedies=(
         Remedy(
-            "Match the initializer to the activation: relu he, selu lecun, tanh and sigmoid xavier.",
+            "Match the initializer to the activation: relu he, selu lecun, tanh and sigmoid "
+            "xavier.",
             ("initializer",),
             is_initialized_well,
         ),
