@@ -129,7 +129,7 @@ def _darken(part: dict[str, Any]) -> None:
 
 @cache
 def on_dark(color: str) -> str:
-    """Return the color that on a dark page stands for a color on white.
+    """Convert a color for a white page to one for a dark page.
 
     Grays are inverted. Other colors keep their hue and the order of their lightness, and become
     light enough to be seen.

@@ -6,8 +6,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from kgrad.figures.interactive.parts import (
-    STRIP_COLOR,
     add_special_points,
+    add_strips,
     axis_title,
     compact,
     in_template,
@@ -19,7 +19,6 @@ from kgrad.figures.interactive.parts import (
     when,
 )
 from kgrad.figures.looks import RUNS
-from kgrad.figures.scale import STRIP
 from kgrad.figures.selection import loss_scale, time_axis
 from kgrad.figures.thinning import Columns, without_neighbors
 from kgrad.records.history import GradientHistory
@@ -73,20 +72,7 @@ def add_loss(figure: go.Figure, histories: Mapping[str, GradientHistory], most: 
         )
         marks = marks_over_time(columns, time, [], name)
         add_special_points(figure, scale, marks, color, **axes)
-    for special in scale.special:
-        height = scale.height(special)
-        figure.add_shape(
-            type="rect",
-            xref=f"x{_AXIS} domain",
-            yref=f"y{_AXIS} domain",
-            x0=0,
-            x1=1,
-            y0=height - STRIP / 2,
-            y1=height + STRIP / 2,
-            fillcolor=STRIP_COLOR,
-            line_width=0,
-            layer="below",
-        )
+    add_strips(figure, scale, xref=f"x{_AXIS} domain", yref=f"y{_AXIS} domain")
     bottom = 1 - panel / _plotted(figure)
     y = magnitude_axis_of(scale) | {
         "domain": [bottom, 1],

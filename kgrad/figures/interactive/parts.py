@@ -262,14 +262,18 @@ def special_height(scale: Scale, special: Special) -> float:
     return scale.value_at(scale.height(special))
 
 
-def add_strips(figure: go.Figure, scale: Scale, **place: int) -> None:
-    """Add a gray strip along a panel's edge for each special value of the scale."""
+def add_strips(figure: go.Figure, scale: Scale, **place: Any) -> None:
+    """Add a gray strip along a panel's edge for each special value of the scale.
+
+    Args:
+        figure: the figure.
+        scale: the scale of the panel's y axis.
+        place: the panel, as `Figure.add_shape` takes it: row and col, or xref and yref.
+    """
     for special in scale.special:
         height = scale.height(special)
         figure.add_shape(
             type="rect",
-            xref="x domain",
-            yref="y domain",
             x0=0,
             x1=1,
             y0=height - STRIP / 2,
@@ -277,7 +281,7 @@ def add_strips(figure: go.Figure, scale: Scale, **place: int) -> None:
             fillcolor=STRIP_COLOR,
             line_width=0,
             layer="below",
-            **place,
+            **{"xref": "x domain", "yref": "y domain"} | place,
         )
 
 
