@@ -24,6 +24,13 @@ ACTIVATIONS = {"identity": "linear", "logistic": "sigmoid", "lrelu": "leaky_relu
 # What is normalized over → class in `keras.layers`.
 NORMALIZATIONS = {"batch": "BatchNormalization", "layer": "LayerNormalization"}
 
+# Activation → the initializer made for it; for all others it is Glorot's.
+_FITTING = {
+    **dict.fromkeys(("relu", "leaky_relu", "prelu", "relu6", "elu", "celu"), "he_normal"),
+    **dict.fromkeys(("gelu", "silu", "swish", "mish", "hard_silu", "softplus"), "he_normal"),
+    "selu": "lecun_normal",
+}
+
 
 def normal_stddev(name: str) -> float | None:
     """Return the standard deviation in `"normal:0.5"`; None for a name without a colon.
@@ -68,3 +75,13 @@ def initializer_class(name: str) -> str:
         ('GlorotUniform', 'HeUniform')
     """
     return "".join(part.capitalize() for part in INITIALIZERS.get(name, name).split("_"))
+
+
+def fitting_initializer(activation: str) -> str:
+    """Return Keras's name of the initializer that keeps the variance with an activation.
+
+    Example:
+        >>> fitting_initializer("relu"), fitting_initializer("tanh")
+        ('he_normal', 'glorot_normal')
+    """
+    return _FITTING.get(activation, "glorot_normal")

@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 from kgrad.apps.page.configuration import KNOBS, Configuration
 from kgrad.diagnosis import Finding
 from kgrad.experiments.remedies.plans import CHANGES
+from kgrad.measure.aliases import fitting_initializer, short_initializer
 
-_FITTING = {"relu": "he", "leaky_relu": "he", "elu": "he", "gelu": "he", "silu": "he",
-            "selu": "lecun"}  # fmt: skip
 _STEPS = {0.01: "100 times smaller", 0.1: "10 times smaller", 10.0: "10 times larger"}
 
 
@@ -47,7 +46,7 @@ def _changed(c: Configuration, settings: dict[str, Any]) -> Cure | None:
     f = settings.get("activation", c.activation)
     rate = settings.get("learning_rate")
     if settings.keys() == {"initializer"}:
-        fitting = _FITTING.get(f, "xavier")
+        fitting = short_initializer(fitting_initializer(f))
         return Cure(f"initial weights {fitting}", replace(c, initializer=fitting))
     if "activation" in settings:
         if "initializer" not in settings:

@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 import keras
 
 from kgrad.experiments.remedies.skill import Task
-from kgrad.measure.aliases import NORMALIZATIONS
+from kgrad.measure.aliases import NORMALIZATIONS, fitting_initializer
 from kgrad.measure.keras_models.graph import LayerGraph
 from kgrad.measure.keras_models.layers import (
     activation_name,
-    fitting_initializer,
     has_kernel,
     initializer_fits,
     is_activation,

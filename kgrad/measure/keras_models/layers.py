@@ -4,6 +4,8 @@ from typing import Any
 
 import keras
 
+from kgrad.measure.aliases import fitting_initializer
+
 # Layers that are an activation function → the name of the function.
 ACTIVATION_LAYERS = {
     keras.layers.ReLU: "relu",
@@ -11,12 +13,6 @@ ACTIVATION_LAYERS = {
     keras.layers.PReLU: "prelu",
     keras.layers.ELU: "elu",
     keras.layers.Softmax: "softmax",
-}
-# Activation → the initializer made for it; for all others it is Glorot's.
-_FITTING = {
-    **dict.fromkeys(("relu", "leaky_relu", "prelu", "relu6", "elu", "celu"), "he_normal"),
-    **dict.fromkeys(("gelu", "silu", "swish", "mish", "hard_silu", "softplus"), "he_normal"),
-    "selu": "lecun_normal",
 }
 
 
@@ -79,16 +75,6 @@ def named_activation(f: Any) -> tuple[str, dict[str, Any]] | None:
         return ("leaky_relu", {"negative_slope": slope}) if slope else ("relu", {})
     name = getattr(f, "__name__", "")
     return (name, {}) if name and getattr(keras.activations, name, None) is f else None
-
-
-def fitting_initializer(activation: str) -> str:
-    """Return Keras's name of the initializer that keeps the variance with an activation.
-
-    Example:
-        >>> fitting_initializer("relu"), fitting_initializer("tanh")
-        ('he_normal', 'glorot_normal')
-    """
-    return _FITTING.get(activation, "glorot_normal")
 
 
 def initializer_fits(initializer: Any, activation: str) -> bool:
