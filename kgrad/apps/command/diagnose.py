@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kgrad.apps.command.main import Parser
+from kgrad.apps.command.main import Parser, require_existing
 
 if TYPE_CHECKING:
     from kgrad.apps.run_groups import RunGroup
@@ -23,6 +23,7 @@ def main(arguments: Sequence[str], program: str) -> int:
         0 if no run has a finding, 1 if one has, as a linter does; 2 if one cannot be diagnosed.
     """
     options = parse(arguments, program)
+    require_existing(options.runs)
     from kgrad.apps.run_groups import RunGroup, diagnose_runs, group_histories, named_by_file
     from kgrad.records.history import load_runs
 

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from kgrad.apps.command.main import Parser, naming_options
+from kgrad.apps.command.main import Parser, naming_options, require_existing
 
 
 def main(arguments: Sequence[str], program: str) -> int:
@@ -14,6 +14,7 @@ def main(arguments: Sequence[str], program: str) -> int:
         0.
     """
     options = parse(arguments, program)
+    require_existing(options.runs)
     from kgrad.apps.report import write_report
     from kgrad.apps.run_groups import group_histories, named_by_file
     from kgrad.records.history import load_runs

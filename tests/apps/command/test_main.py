@@ -121,6 +121,39 @@ def test_a_command_line_that_cannot_be_read_ends_with_a_sentence_and_status_2(
     assert line.endswith(" --help lists the options")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["run", "--activation", "rleu"], "--activation must be among celu, "),
+        (["run", "--activation", "rleu"], "received 'rleu'; did you mean 'relu'?"),
+        (["run", "--initializer", "hee"], "--initializer must be among constant, "),
+        (["run", "--initializer", "he:1"], "--initializer with a colon must be normal:STDDEV"),
+        (["run", "--optimizer", "adm"], "--optimizer must name a Keras optimizer"),
+        (["run", "--normalization", "group"], "--normalization must be None, "),
+        (["run", "--layers", "0"], "--layers must be an integer of at least 1, received 0"),
+        (["run", "--layers", "2", "--units", "8,8,8"], "--units must be one width or one per "),
+        (["run", "--dataset", "moon"], "--dataset must be among classification, "),
+        (["run", "--samples", "0"], "--samples of 'classification' must be an integer of at "),
+        (["run", "--features", "1"], "--features of 'classification' must be an integer of at "),
+        (["run", "--epochs", "0"], "--epochs must be an integer of at least 1, received 0"),
+        (["run", "--every", "0"], "--every must be an integer of at least 1, received 0"),
+        (["run", "--learning-rate", "nan"], "--learning-rate must be a positive, finite number"),
+        (["run", "--clip-norm", "-1"], "--clip-norm must be a positive, finite number"),
+        (["run", "--statistics", "mean"], "--statistics must be among mean_abs, "),
+        (["run", "--load", "nowhere"], "--load: No such file or directory: 'nowhere'"),
+        (["report", "nowhere"], "No such file or directory: 'nowhere'"),
+        (["diagnose", "nowhere"], "No such file or directory: 'nowhere'"),
+        (["graph", "nowhere", "-o", "a.png"], "No such file or directory: 'nowhere'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_values_are_refused_before_anything_slow_is_imported(arguments, sentence):
+    done = run_apart(arguments, HEAVY - {"numpy"})
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"kgrad {arguments[0]}: ") and sentence in line
+
+
 def test_without_a_command_the_help_is_printed(capsys):
     assert main([]) == 0
     alone = capsys.readouterr().out
