@@ -822,3 +822,17 @@ def test_the_command_says_in_a_sentence_what_it_cannot_read(tmp_path, capsys):
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith(f"kgrad report: {tmp_path / 'x.jsonl'}, line 1: ")
     assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.parametrize("by_file", [True, False])
+def test_the_command_writes_beside_the_runs_by_default(
+    by_file, tmp_path, runs, monkeypatch, capsys
+):
+    here, folder = tmp_path / "here", tmp_path / "recorded"
+    for one in (here, folder):
+        one.mkdir()
+    monkeypatch.chdir(here)
+    runs[0].save(folder / "one.jsonl")
+    assert main(["report", str(folder / "one.jsonl" if by_file else folder)]) == 0
+    assert capsys.readouterr().out == f"{folder / 'report.html'}\n"
+    assert (folder / "report.html").stat().st_size > 100_000 and not list(here.iterdir())
