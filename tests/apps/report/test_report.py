@@ -20,6 +20,7 @@ from kgrad.apps.report.html import render
 from kgrad.diagnosis import diagnose
 from kgrad.experiments import Experiment, replicates, run_all
 from kgrad.figures.interactive import plot_gradient_by_depth
+from kgrad.measure.tracker import GradientTracker
 from kgrad.records.flow_graph import flow_graph_from_history
 from kgrad.records.history import GradientHistory, Weight
 
@@ -447,6 +448,7 @@ def test_a_command_cannot_carry_another():
         ([], ValueError, "must hold at least one history"),
         ({"a": []}, ValueError, "must hold at least one history"),
         (3, TypeError, r"received int: pass \[history\]"),
+        (GradientTracker(), TypeError, "received a GradientTracker, .*: pass tracker.history"),
         ([3], TypeError, "must be a GradientHistory, received int"),
         ([make_run(np.ones((0, 1)))], ValueError, "must have at least one record"),
     ],
