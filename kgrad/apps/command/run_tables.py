@@ -99,6 +99,8 @@ def print_findings(groups: Sequence[RunGroup]) -> None:
         for place, (finding, seeds, run) in enumerate(found):
             text = findings.to_text(finding, seeds, len(group.histories), place=place, run=run)
             print(f"  {group.name}: {text}")
+        for note, _, run in group.notes():
+            print(f"  {group.name}: {findings.note_text(note, run)}")
 
 
 def print_reasons(groups: Sequence[RunGroup]) -> None:
