@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -155,7 +154,6 @@ def train(
         writing = [new_file(path) if path in recorded else path for path in journals]
         start = time.perf_counter()
         runs = run_replicates(replicates, writing, int(sys.stderr.isatty()), journal_mode="replace")
-        started = datetime.now(timezone.utc)
         for label, journal, file, history in zip(labels, journals, writing, runs, strict=True):
             if history.metadata.get("interrupted") and file != journal:
                 kept = GradientHistory.load(journal)
@@ -165,13 +163,12 @@ def train(
                     return [*histories, kept], folder, by_name, True
             histories.append(history)
             loss, seconds = history.logs["loss"], time.perf_counter() - start
-            history.metadata["started"] = started.isoformat(timespec="seconds")
             history.metadata["seconds"] = round(seconds, 2)
             replace_file(journal, history)
             print(f"{label}: loss {loss[0]:.4g} → {loss[-1]:.4g} in {seconds:.1f} s", flush=True)
             if history.metadata.get("interrupted"):
                 return histories, folder, by_name, True
-            start, started = time.perf_counter(), datetime.now(timezone.utc)
+            start = time.perf_counter()
     return histories, folder, by_name, False
 
 
