@@ -22,6 +22,7 @@ from kgrad.apps.command.main import (
 )
 from kgrad.apps.command.run_options import OPTIONS, experiments_of, parse
 from kgrad.measure.backends import import_quietly
+from kgrad.records.requirements import saying_what_to_install
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to import: only after the options are read
     from matplotlib.figure import Figure
@@ -114,7 +115,7 @@ def train(
     experiments = experiments_of(options)
     from kgrad.experiments.checks import require_valid
 
-    with naming_options(OPTIONS):
+    with naming_options(OPTIONS), saying_what_to_install("training"):
         for experiment in experiments:
             require_valid(experiment)
     from kgrad.apps.command.run_folder import (
