@@ -136,8 +136,13 @@ def beside(name: str, node: Mapping[str, Any], number: str) -> str:
         node: the node's attributes.
         number: the text of its norm; "" for none.
     """
-    known = [layers_in(node), f"{OF_WEIGHTS} {number}" if number else ""]
+    known = [layers_in(node), named(OF_WEIGHTS, number)]
     return "\n".join(filter(None, [name, ", ".join(filter(None, known))]))
+
+
+def named(symbol: str, number: str) -> str:
+    """Return a number's text after its symbol; "" and words such as "no path" have none."""
+    return number if not number or " " in number else f"{symbol} {number}"
 
 
 def layers_in(node: Mapping[str, Any]) -> str:
@@ -174,17 +179,19 @@ def labels_of(threshold: str) -> dict[Verdict, str]:
 
 def notes_of(graph: nx.DiGraph, relative: bool, threshold: float) -> list[str]:
     """Return notes that hold at all epochs of a figure, in sentences."""
+    edges = list(graph.edges.values())
+    silent = all(edge.get("gradient_norm") is None and not edge.get("norms") for edge in edges)
     notes = [
-        f"Data flows down (▽), gradients up (▲). {OF_WEIGHTS}: gradient norm of a node's weights, "
-        f"‖∂L/∂W‖. {OF_EDGE}: norm of the gradient that flows back along an edge, ‖∂L/∂a‖."
+        f"Data flows down (▽){'' if silent else ', gradients up (▲)'}.",
+        f"{OF_WEIGHTS}: gradient norm of a node's weights, ‖∂L/∂W‖.",
     ]
+    if not silent:
+        notes.append(f"{OF_EDGE}: norm of the gradient that flows back along an edge, ‖∂L/∂a‖.")
     if relative:
         notes.append(f"Threshold: {threshold:g} of the largest edge.")
     if graph.graph.get("assumed"):
         notes.append("The edges are assumed: the model does not say how its layers are connected.")
-    edges = list(graph.edges.values())
     reasons = {edge.get("reason") or "no number was given" for edge in edges}
-    silent = all(edge.get("gradient_norm") is None and not edge.get("norms") for edge in edges)
     if edges and silent and len(reasons) == 1:
         notes.append(f"{NOT_MEASURED}: {reasons.pop()}.")
     return notes

@@ -28,6 +28,7 @@ STRIP_SHADE = 0.07  # opacity of the black that shades the strips of 0, NaN and 
 PREDICTED, MEASURED = "#262626", DEPTH(0.35)
 BAND, PREDICTED_BAND = 0.25, 0.2  # opacity of the bands of several runs and of a prediction
 LOSS = "#262626"
+MARK = "#aa4499"  # the marked moment of figures that are linked
 FINDING = "#d55e00"  # of what a finding is about
 # Colors of a few runs in one panel: a baseline, then others that differ in grayscale, too.
 RUNS = ("#404040", "#0072b2", "#117733", "#aa4499", "#8a5a00")
@@ -65,8 +66,11 @@ def shortened(name: str, most: int = 16) -> str:
     """Return the name, or a short form of a long one.
 
     The layers that a layer is in are named by initials and number, since the names of Keras repeat
-    in every block: `mha_3/attention_output`. What is then still long is cut at its start.
+    in every block: `mha_3/attention_output`. A normalization becomes a norm. What is then still
+    long is cut at its start.
     """
+    if len(name) > most:
+        name = name.replace("normalization", "norm")
     if len(name) <= most:
         return name
     parts = name.split("/")

@@ -296,7 +296,7 @@ def test_the_static_flow_graph_marks_nodes_without_a_gradient():
     drawn = [line.get_marker() for line in ax.get_lines() if line.get_gid() not in arrowheads]
     assert sorted(drawn) == sorted([NO_PATH.marker, NOT_UPDATED.marker, ZERO.marker])
     texts = [text.get_text() for text in ax.texts]
-    assert {"layer_1\nno update", "layer_2\nno path", "layer_3\n0"} <= set(texts)
+    assert {"layer_1\nno update", "layer_2\nno path", "layer_3\n∂W 0"} <= set(texts)
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert {NO_PATH.name, NOT_UPDATED.name} <= set(names) and "node: not measured" not in names
 

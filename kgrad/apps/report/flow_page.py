@@ -9,7 +9,7 @@ from typing import Any
 import networkx as nx
 
 from kgrad.apps.report.html import Block, Place, render
-from kgrad.figures.flow_looks import OF_WEIGHTS
+from kgrad.figures.flow_looks import OF_WEIGHTS, named
 from kgrad.figures.interactive.flow_drawing import WIDTHS, FlowDrawing
 from kgrad.figures.thinning import notable_records
 
@@ -87,7 +87,7 @@ def flow_place(
             f"{identifier}-{i}",
             drawing.names[i],
             drawing.layers[i],
-            f", {OF_WEIGHTS} {norms[i]}" if norms[i] else "",
+            f", {named(OF_WEIGHTS, norms[i])}" if norms[i] else "",
         )
         for i in inside
     ]

@@ -135,7 +135,9 @@
   // Changes the traces directly: for hundreds of them Plotly.restyle takes twice as long.
   function markFlow({ element, flow, arrangement }, row, label) {
     const [ofWeights, ofEdge] = flow.called;
-    const named = (called, number) => (number ? `${called} ${number}` : "");
+    // Words such as "no path" need no symbol.
+    const named = (called, number) =>
+      !number || number.includes(" ") ? number : `${called} ${number}`;
     const edges = partsAt(flow.edges, row, label);
     const nodes = partsAt(flow.nodes, row, label);
     const lines = element.data.slice(0, edges.told.length);

@@ -15,7 +15,6 @@ import plotly.graph_objects as go
 
 from kgrad.apps.report.flow_page import MOST_MOMENTS, flow_place
 from kgrad.apps.report.html import Place, render
-from kgrad.apps.report.loss import MARK, add_loss
 from kgrad.apps.report.reproduce import code_of, description_of, facts_of, metadata_of
 from kgrad.apps.run_groups import RunGroup, group_histories, kind_of_layers, read_groups
 from kgrad.figures.flow_looks import NOT_MEASURED
@@ -23,7 +22,9 @@ from kgrad.figures.interactive import plot_distributions
 from kgrad.figures.interactive.depth import depth_figure
 from kgrad.figures.interactive.flow_drawing import FlowDrawing
 from kgrad.figures.interactive.gradients import heatmap_figure, lines_figure
+from kgrad.figures.interactive.loss import add_loss
 from kgrad.figures.interactive.parts import SYMBOLS, described, special_height
+from kgrad.figures.looks import MARK
 from kgrad.figures.selection import layer_values, require_drawable, shared_scale, time_axis
 from kgrad.figures.thinning import notable_records
 from kgrad.records.flow_graph import flow_graph_from_history

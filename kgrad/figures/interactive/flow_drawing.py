@@ -32,6 +32,7 @@ from kgrad.figures.flow_looks import (
     beside,
     labels_of,
     layers_in,
+    named,
     notes_of,
     numbered,
     require_graph,
@@ -159,7 +160,7 @@ class FlowDrawing:
         """Return what a record changes: attribute → its value in every trace except the last."""
         edges, nodes, label = self.edges, self.nodes, self.labels[record]
         numbers = [
-            f"{OF_EDGE} {text}" if wanted and text else ""
+            named(OF_EDGE, text) if wanted else ""
             for text, wanted in zip(edges.shown(record), self._numbered, strict=True)
         ]
         texts = [

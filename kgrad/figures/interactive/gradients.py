@@ -14,6 +14,7 @@ from kgrad.figures.interactive.depth import (
     depth_figure,
     plot_prediction,
 )
+from kgrad.figures.interactive.loss import add_loss
 from kgrad.figures.interactive.panels import (
     OverTime,
     add_heatmap,
@@ -60,11 +61,11 @@ def plot_gradients(
 ) -> go.Figure:
     """Draw every layer's gradient over training, as lines and as a heatmap of layer × record.
 
-    Magnitudes are logarithmic; the share of zeros and the number of non-finite steps are linear.
-    Values that are exactly 0, NaN or infinite are marked. The time axis counts epochs, or steps if
-    an epoch has several records. Several runs are drawn below each other: the axes of time and
-    magnitude and the colors are the same for all. Histories of a single record are drawn against
-    depth instead.
+    A panel above them has the loss of the runs that recorded it. Magnitudes are logarithmic; the
+    share of zeros and the number of non-finite steps are linear. Values that are exactly 0, NaN or
+    infinite are marked. The time axis counts epochs, or steps if an epoch has several records.
+    Several runs are drawn below each other: the axes of time and magnitude and the colors are the
+    same for all. Histories of a single record are drawn against depth instead.
 
     Args:
         history: a run's history with at least one record; or a mapping from each run's name to its
@@ -94,7 +95,10 @@ def plot_gradients(
         if prediction is not None:
             return plot_prediction(history, prediction, title=title, statistic=statistic)
         return depth_figure(history, statistic, title=title)
-    return _figure_over_time(runs, title, statistic, ("lines", "heatmap"), prediction=prediction)
+    parts = ("lines", "heatmap")
+    figure = _figure_over_time(runs, title, statistic, parts, prediction=prediction)
+    add_loss(figure, runs, MOST_COLUMNS)
+    return figure
 
 
 @old_arguments("title", "statistic")

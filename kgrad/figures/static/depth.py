@@ -196,30 +196,40 @@ def depth_figure(
         if predicted:
             handles += predicted_keys()
         if scale.special and len(colors) > 1:
-            note = "a mark's edge is the color of its line:"
+            note = "marks (outlined in their line's color):"
             handles.append(Line2D([], [], linestyle="none", label=note))
         add_legend(figure, scale.special, handles)
     return figure
 
 
 def _fit_one_panel(panels: Panels) -> bool:
-    """Return whether the panels are a few lines of one moment over the same layers."""
-    same = len({layers for layers, _ in panels.values()}) == 1
+    """Return whether the panels are a few lines of one moment over layers that fit on one axis."""
     lines = all(len(some) == 1 and len(some[0].values) == 1 for _, some in panels.values())
-    return 1 < len(panels) <= len(SERIES) + 1 and same and lines
+    return 1 < len(panels) <= len(SERIES) + 1 and bool(_axis_of(panels)) and lines
+
+
+def _axis_of(panels: Panels) -> tuple[str, ...]:
+    """Return the layers of the panel that has those of all others, in their order; or none."""
+    longest = max((layers for layers, _ in panels.values()), key=len)
+    for layers, _ in panels.values():
+        rest = iter(longest)
+        if not all(layer in rest for layer in layers) or layers[-1] != longest[-1]:
+            return ()
+    return tuple(longest)
 
 
 def _one_panel(panels: Panels, title: str, scale: Scale) -> Figure:
     """Draw each run as a line that is named where it ends."""
     colors = [*SERIES, "#8a8a8a"]
-    layers, ((moment, _),) = next(iter(panels.values()))
+    ((moment, _),) = next(iter(panels.values()))[1]
+    axis = _axis_of(panels)
     with style():
         figure, axes, _ = panel_grid(title, [""])
         ax = axes[""]
-        for color, (name, (_, (profile,))) in zip(colors, panels.items(), strict=False):
-            draw_by_depth(ax, profile.values, layers, scale, color, str(name))
+        for color, (name, (layers, (profile,))) in zip(colors, panels.items(), strict=False):
+            draw_by_depth(ax, profile.values, layers, scale, color, str(name), axis=axis)
         ends = np.array([some[0].values[0, -1] for _, some in panels.values()])
-        label_ends(ax, ends, len(layers), list(map(str, panels)), colors, scale)
+        label_ends(ax, ends, len(axis), list(map(str, panels)), colors, scale)
         ax.set(xlabel=BY_DEPTH, ylabel=scale.label, title=moment)
         note_blank(ax, scale)
         add_legend(figure, scale.special)

@@ -42,6 +42,7 @@ from kgrad.figures.flow_looks import (
     drawn_norm,
     labels_of,
     limit_of,
+    named,
     notes_of,
     numbered,
     require_graph,
@@ -176,7 +177,7 @@ def _draw_edges(
             elif slope:
                 offset, vertical = (5.0, 4.0 * slope), "bottom" if slope > 0 else "top"
             text = ax.annotate(
-                f"{OF_EDGE} {text_of(norm)}",
+                named(OF_EDGE, text_of(norm)),
                 middle,
                 offset,
                 textcoords="offset points",

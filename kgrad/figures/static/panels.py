@@ -33,6 +33,7 @@ from kgrad.figures.static.parts import (
     draw_strips,
     layer_axis_of,
     magnitude_axis_of,
+    note_beyond,
     note_blank,
     special_style,
     time_axis_of,
@@ -61,6 +62,7 @@ def draw_over_time(
             times, column, color=color, linewidth=width, marker="o", markersize=4, markevery=lonely
         )
     draw_strips(ax, values, times, scale)
+    note_beyond(ax, values, times, scale)
     time_axis_of(ax, time)
     note_blank(ax, scale)
 
@@ -138,6 +140,7 @@ def draw_by_depth(
     color: str | Color = "black",
     label: str = "",
     most: int = 12,
+    axis: Sequence[str] = (),
 ) -> None:
     """Draw values from input to output: a line, or the median and range of several.
 
@@ -149,8 +152,10 @@ def draw_by_depth(
         color: of line and band.
         label: of the line, for a legend.
         most: about the largest number of layers to name.
+        axis: names of all layers on the x axis; by default those of the values.
     """
-    depth = np.arange(1, len(layers) + 1)
+    axis = axis or layers
+    depth = np.array([axis.index(layer) for layer in layers]) + 1
     magnitude_axis_of(ax, scale)
     low, middle, high = range_of(values, scale.logarithmic)
     if len(values) > 1:
@@ -161,7 +166,7 @@ def draw_by_depth(
     size *= 0.6 if len(values) > 1 else 1  # a large marker would hide the band
     ax.plot(depth, middle, color=color, linewidth=2, marker="o", markersize=size, label=label)
     draw_strips(ax, values.T, depth, scale, edge=color)
-    layer_axis_of(ax, layers, 1, most)
+    layer_axis_of(ax, axis, 1, most)
 
 
 def draw_predicted(ax: Axes, predicted: Predicted, depth: np.ndarray, scale: Scale) -> None:

@@ -175,6 +175,26 @@ def draw_strips(
         )
 
 
+def note_beyond(ax: Axes, values: np.ndarray, x: np.ndarray, scale: Scale) -> None:
+    """Write the largest of the values, (x, …), beside the place where it is above the axis."""
+    found = np.where(scale.ordinary(values), values, -np.inf).max(axis=1)
+    at = int(np.argmax(found))
+    if found[at] <= scale.limits[1]:
+        return
+    strips = STRIP * sum(special.at_top for special in scale.special)
+    is_left = x[at] <= (x[0] + x[-1]) / 2
+    ax.annotate(
+        f"↑ {scale.tick_label(found[at])}",
+        (x[at], 1 - strips),
+        (8 if is_left else -8, -3),
+        xycoords=ax.get_xaxis_transform(),
+        textcoords="offset points",
+        horizontalalignment="left" if is_left else "right",
+        verticalalignment="top",
+        fontsize=11,
+    )
+
+
 def note_blank(ax: Axes, scale: Scale) -> None:
     """Write a note on a panel that has nothing but zeros, NaN and infinities."""
     if scale.blank:

@@ -6,7 +6,7 @@ import plotly.io as pio
 import pytest
 from figures.static.test_depth import make_history as predicted_history
 from figures.static.test_depth import make_prediction
-from figures.static.test_gradients import magnitudes, make_history, with_special
+from figures.static.test_gradients import magnitudes, make_history, with_losses, with_special
 from matplotlib.colors import to_hex
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -306,3 +306,28 @@ def test_a_template_that_somebody_else_chose_changes_nothing(draw, monkeypatch) 
         monkeypatch.setattr(pio.templates, "default", template)
         drawn.append(draw(history).to_json())
     assert drawn[0] == drawn[1]
+
+
+def test_the_loss_is_above_the_gradients_on_their_axis_of_time() -> None:
+    losses = [4.0, 3.0, np.nan, 1.0, 1.0]
+    figure = plot_gradients(with_losses(magnitudes(5, 3), losses))
+    (loss,) = (axis for axis in figure.select_yaxes() if axis.title.text == "loss")
+    trace = named(figure, "loss of ")
+    assert_array_equal(trace.y, losses)
+    assert_array_equal(trace.x, np.arange(5))
+    assert figure.layout[trace.xaxis.replace("x", "xaxis")].matches == "x"
+    others = [axis.domain[1] for axis in figure.select_yaxes() if axis is not loss]
+    assert max(others) < loss.domain[0]
+    assert loss.domain[1] == 1
+    silent = plot_gradients(make_history(magnitudes(5, 3)))
+    assert "loss" not in [axis.title.text for axis in silent.select_yaxes()]
+
+
+def test_losses_of_several_runs_differ_in_color_and_dash() -> None:
+    """Equal losses cover each other: the gaps of the upper lines show the lower ones."""
+    runs = {f"run {i}": with_losses(magnitudes(3, 2), [1.0, 1.0, 1.0]) for i in range(9)}
+    lines = [one for one in plot_gradients(runs).data if (one.name or "").startswith("loss of")]
+    assert [one.name for one in lines] == [f"loss of {name}" for name in runs]
+    assert len({(one.line.color, one.line.dash) for one in lines}) == 9
+    first, *rest = [one.line.dash for one in lines[:4]]
+    assert first == "solid" and "solid" not in rest

@@ -138,7 +138,7 @@ def test_depth_profiles_of_several_runs_share_the_scale():
 def test_special_values_are_marked_by_depth():
     figure = plot_gradient_by_depth(make_run(with_special()), epochs=[2, 5, 7])
     figure.canvas.draw()
-    edges = "a mark's edge is the color of its line:"
+    edges = "marks (outlined in their line's color):"
     assert legend_names(figure) == ["epoch 2", "epoch 5", "epoch 7", edges, *SPECIAL]
     found = {
         (str(line.get_label()), depth)
@@ -423,6 +423,28 @@ def test_a_few_runs_of_one_moment_are_named_lines_in_one_panel():
     assert ax.get_title() == "epoch 0"
     many = runs | {f"more {i}": one for i, one in enumerate(list(runs.values())[:3])}
     assert len(plot_gradient_by_depth(many).axes) == 10
+
+
+def test_runs_with_more_layers_share_the_panel_of_those_with_fewer():
+    names = {"plain": ["in", "mid", "out"], "skip": ["in", "around", "mid", "out"]}
+    values = {"plain": [1.0, 0.5, 0.2], "skip": [0.9, 0.7, 0.5, 0.3]}
+
+    def run(name, layers):
+        history = GradientHistory([Weight(n, "scale", n, (1,)) for n in layers], ["mean_abs"])
+        history.append(0, 0, {"mean_abs": values[name]})
+        return history
+
+    runs = {name: run(name, layers) for name, layers in names.items()}
+    (ax,) = plot_gradient_by_depth(runs).axes
+    lines = {line.get_label(): line for line in ax.lines if line.get_label() in runs}
+    assert_allclose(lines["plain"].get_xdata(), [1, 3, 4])
+    assert_allclose(lines["skip"].get_xdata(), [1, 2, 3, 4])
+    for name, line in lines.items():
+        assert_allclose(line.get_ydata(), values[name])
+    assert [text.get_text() for text in ax.get_xticklabels()] == names["skip"]
+    # Layers in another order, or another last layer, do not fit on one axis.
+    for other in (["mid", "in", "out"], ["in", "mid", "end"]):
+        assert len(plot_gradient_by_depth(runs | {"plain": run("plain", other)}).axes) == 2
 
 
 def test_a_band_ends_where_its_line_does():

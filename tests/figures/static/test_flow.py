@@ -166,6 +166,9 @@ def test_a_graph_without_any_number_is_drawn_and_says_why():
         figure.axes[0].get_title(loc="left").replace("\n", " ")
     )
     assert legend(figure) == ["edge: not measured", "node: not measured"]
+    above = figure.axes[0].get_title(loc="left")
+    assert "▲" not in above and "∂a" not in above  # there are none
+    assert "Data flows down (▽). ∂W" in above.replace("\n", " ")
 
 
 def test_an_assumed_chain_and_the_epoch_stand_above():

@@ -605,6 +605,22 @@ def test_warnings_are_errors_here():
         warnings.warn("as pyproject.toml says", stacklevel=1)
 
 
+def test_a_value_above_the_axis_is_written_where_it_leaves():
+    values = magnitudes(20, 3)
+    values[15, 1] = 3e31
+    figure = plot_lines(make_history(values))
+    (ax,) = figure.axes[:1]
+    notes = [text for text in ax.texts if text.get_text().startswith("↑")]
+    assert [note.get_text() for note in notes] == ["↑ $3·10^{31}$"]
+    assert ax.get_ylim()[1] < 3e31
+    assert notes[0].xy[0] == 15
+    assert notes[0].get_horizontalalignment() == "right"
+    assert not any(
+        text.get_text().startswith("↑")
+        for text in plot_lines(make_history(magnitudes(20, 3))).axes[0].texts
+    )
+
+
 def loss_panels(figure):
     return [ax for ax in figure.axes if ax.get_ylabel() == "loss"]
 

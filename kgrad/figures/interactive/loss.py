@@ -18,16 +18,15 @@ from kgrad.figures.interactive.parts import (
     time_axis_of,
     when,
 )
-from kgrad.figures.looks import RUNS
+from kgrad.figures.looks import MARK, RUNS
 from kgrad.figures.selection import loss_scale, time_axis
 from kgrad.figures.thinning import Columns, without_neighbors
 from kgrad.records.history import GradientHistory
 
-MARK = "#aa4499"  # the marked moment, in all figures
 _COLORS = [color for color in RUNS if color != MARK]
 _HEIGHT, _GAP = 130, 36  # pixels
 _AXIS = "99"  # a number that no panel of the figure has
-_DASHES = ("solid", "dash", "dot")
+_DASHES = ("solid", "dash", "dot", "dashdot")
 
 
 def add_loss(figure: go.Figure, histories: Mapping[str, GradientHistory], most: int) -> None:
@@ -57,7 +56,8 @@ def add_loss(figure: go.Figure, histories: Mapping[str, GradientHistory], most: 
         # A value between two that are not finite, such as the last before a NaN, has no line.
         lonely = without_neighbors(~np.isnan(columns.values[:, 0]))
         color = _COLORS[number % len(_COLORS)]
-        dash = _DASHES[number // len(_COLORS) % len(_DASHES)]
+        # Through the gaps of a line the ones below it are seen: losses often coincide.
+        dash = _DASHES[(number + number // len(_COLORS)) % len(_DASHES)]
         figure.add_scatter(
             x=compact(columns.centers),
             y=compact(columns.values[:, 0]),
