@@ -16,6 +16,7 @@ import numpy as np
 matplotlib.use("Agg")
 
 import kgrad
+from kgrad.records.trials import skill_text
 
 HERE = Path(__file__).parent
 DATA = kgrad.make_dataset("classification", 1024)
@@ -251,7 +252,7 @@ def section(rule: str, title: str, make: Callable[[], keras.Model], data: Arrays
     trials = kgrad.try_remedies(make(), *data, epochs=EPOCHS, remedies=diagnosis, verbose=0)
     if len(trials) > 1:
         lines += ["", "| change | skill | result |", "|---|---|---|"]
-        lines += [f"| {t.name} | {t.skill:.2f} | {t.note} |" for t in list(trials)[:5]]
+        lines += [f"| {t.name} | {skill_text(t.skill)} | {t.note} |" for t in list(trials)[:5]]
         figure = kgrad.plot_remedies(trials, title=title)
         name = f"fixed_{rule}.png"
         figure.savefig(HERE / "figures" / name, dpi=80)

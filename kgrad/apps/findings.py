@@ -67,6 +67,17 @@ def to_text(
     return "\n".join(lines)
 
 
+def note_text(note: "Finding", run: str = "") -> str:
+    """Return a note as a sentence.
+
+    Args:
+        note: the note.
+        run: as in `to_text`.
+    """
+    evidence = f"{run}: {note.evidence[0]}" if run else str(note.evidence[0])
+    return f"note: {evidence} {note.explanation}"
+
+
 def spoken(finding: "Finding") -> str:
     """Return the name of a finding's rule in words."""
     return finding.rule.replace("_", " ")

@@ -22,7 +22,7 @@ from kgrad.records.notebook import Shown
 from kgrad.records.prediction import Prediction
 from kgrad.records.statistics import MEAN_ABS
 from kgrad.records.summary import summarize_prediction
-from kgrad.records.trials import Trials
+from kgrad.records.trials import MEANING_OF_SKILL, Trials, skill_text
 
 # Colors are the page's own, at some strength, so that they fit a light and a dark one.
 _PAGE = """\
@@ -102,13 +102,12 @@ _TRIALS = """\
 <th class="number">loss</th><th>result</th></tr>
 {% for trial in trials %}
 <tr><td>{{ trial.name }}</td><td>{{ trial.change }}</td>
-{% if trials.metric %}<td class="number">{{ "%.2f"|format(trial.skill) }}</td>{% endif %}
+{% if trials.metric %}<td class="number">{{ skill_text(trial.skill) }}</td>{% endif %}
 <td class="number">{{ "%.3g"|format(trial.loss) }}</td><td>{{ trial.note }}</td></tr>
 {% endfor %}
 </table></div>
 {% if trials.metric %}
-<p class="quiet">skill: 0 for the best constant answer, 1 for a perfect one, by
-{{ trials.metric }}</p>
+<p class="quiet">{{ MEANING_OF_SKILL }} Computed from {{ trials.metric }}.</p>
 {% endif %}
 {% if trials.not_possible %}
 <details class="quiet"><summary>not tried: {{ trials.not_possible|length }}</summary><ul>
@@ -213,7 +212,11 @@ def _pages() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["heading"] = _heading
+    environment.globals |= {
+        "heading": _heading,
+        "skill_text": skill_text,
+        "MEANING_OF_SKILL": MEANING_OF_SKILL,
+    }
     return environment
 
 

@@ -5,6 +5,7 @@ and the app all read recorded runs here.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,15 +89,22 @@ class RunGroup:
 
     def findings(self) -> list[Found]:
         """Return each rule's finding in the first run that has one, the most likely cause first."""
-        found: dict[str, Found] = {}
-        for number, diagnosis in enumerate(self.diagnoses):
-            for finding in diagnosis:
-                runs = sum(finding.rule in one.rules for one in self.diagnoses)
-                found.setdefault(finding.rule, Found(finding, runs, self.run(number)))
         return sorted(
-            found.values(),
+            self._first_of_each_rule(self.diagnoses),
             key=lambda one: (not one.finding.leads, CAUSES_FIRST.index(one.finding.rule)),
         )
+
+    def notes(self) -> list[Found]:
+        """Return each rule's note in the first run that has one."""
+        return self._first_of_each_rule([diagnosis.notes for diagnosis in self.diagnoses])
+
+    def _first_of_each_rule(self, by_run: Sequence[Sequence[Finding]]) -> list[Found]:
+        runs = Counter(rule for some in by_run for rule in {finding.rule for finding in some})
+        found: dict[str, Found] = {}
+        for number, some in enumerate(by_run):
+            for finding in some:
+                found.setdefault(finding.rule, Found(finding, runs[finding.rule], self.run(number)))
+        return list(found.values())
 
     def causes(self) -> list[Found]:
         """Return the most likely cause, and other findings that follow from no other."""

@@ -102,7 +102,10 @@ class Confidence(NamedTuple):
         return (self.right + 1) / (self.runs + 2)
 
     def __str__(self) -> str:
-        return f"{self.right} of {self.runs} gallery runs with this first finding had this fault"
+        return (
+            f"{self.right} of {self.runs} runs with this first finding had this fault in kgrad's "
+            "gallery of runs with known faults"
+        )
 
 
 class Diagnosis(Listing[Finding]):

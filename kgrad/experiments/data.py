@@ -220,6 +220,29 @@ def require_recipe(argument: str, name: str) -> Recipe:
     return DATASETS[name]
 
 
+def data_shape(name: str, samples: int | None, features: int | None) -> tuple[int, int]:
+    """Return the shape of X.
+
+    Args:
+        name: a name in `DATASETS`.
+        samples: as in `make_dataset`.
+        features: as in `make_dataset`.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+    from kgrad.records.checks import require_integer
+
+    recipe = DATASETS[name]
+    if samples is None:
+        samples = recipe.real_samples or _SYNTHETIC_SAMPLES
+    if features is None:
+        features = recipe.features
+    require_integer(f"samples of {name!r}", samples, 1, recipe.real_samples)
+    require_integer(f"features of {name!r}", features, recipe.least_features, recipe.most_features)
+    return samples, features
+
+
 def make_dataset(
     name: str, samples: int | None = None, features: int | None = None, seed: int = 0
 ) -> Dataset:
@@ -250,13 +273,8 @@ def make_dataset(
     from kgrad.records.checks import require_integer
 
     recipe = require_recipe("name", name)
-    if samples is None:
-        samples = recipe.real_samples or _SYNTHETIC_SAMPLES
-    if features is None:
-        features = recipe.features
     require_integer("seed", seed, 0, 2**32 - 1)
-    require_integer(f"samples of {name!r}", samples, 1, recipe.real_samples)
-    require_integer(f"features of {name!r}", features, recipe.least_features, recipe.most_features)
+    samples, features = data_shape(name, samples, features)
 
     with saying_what_to_install("make_dataset"):
         X, y = recipe.draw(samples, features, seed)

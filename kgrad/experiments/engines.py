@@ -1,6 +1,5 @@
 """Runs experiments: alone, as replicates that are compiled once, or in an executor's processes."""
 
-import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -10,6 +9,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from kgrad.experiments.checks import require_valid, unknown_optimizer
 from kgrad.experiments.data import Dataset, make_dataset, require_recipe
 from kgrad.experiments.experiment import Experiment
 from kgrad.experiments.models import create_model, without_initial_values
@@ -19,7 +19,6 @@ from kgrad.records.checks import require_integer
 from kgrad.records.history import GradientHistory
 from kgrad.records.journal import JournalMode
 from kgrad.records.prediction import Prediction
-from kgrad.records.statistics import select
 
 
 class Prepared(NamedTuple):
@@ -37,11 +36,7 @@ def prepare(experiment: Experiment) -> Prepared:
     Raises:
         ValueError: if a field has a value that is not accepted.
     """
-    for name in ("epochs", "batch_size"):
-        require_integer(name, getattr(experiment, name), 1)
-    if experiment.every != "epoch":
-        require_integer("every", experiment.every, 1)
-    select(experiment.statistics)
+    require_valid(experiment)
     dataset, model = _network(experiment)
     return Prepared(experiment, dataset, model, _optimizer(experiment))
 
@@ -236,17 +231,10 @@ def _network(experiment: Experiment) -> tuple[Dataset, keras.Model]:
 
 
 def _optimizer(experiment: Experiment) -> keras.optimizers.Optimizer:
-    for name in ("learning_rate", "clip_norm"):
-        value = getattr(experiment, name)
-        if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"{name} must be a positive, finite number, received {value!r}")
     try:
         optimizer = keras.optimizers.get(experiment.optimizer)
     except ValueError as error:
-        raise ValueError(
-            f"optimizer must name a Keras optimizer, such as sgd or adam, "
-            f"received {experiment.optimizer!r}"
-        ) from error
+        raise unknown_optimizer(experiment.optimizer) from error
     config = optimizer.get_config() | {
         "learning_rate": experiment.learning_rate,
         "global_clipnorm": experiment.clip_norm,

@@ -3,7 +3,6 @@
 The names of the layers, and with a seed also their weights, depend only on the arguments.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
@@ -13,8 +12,16 @@ import keras
 import numpy as np
 from keras.src.backend.common import global_state
 
-from kgrad.measure.aliases import ACTIVATIONS, INITIALIZERS, NORMALIZATIONS, normal_stddev
-from kgrad.records.checks import did_you_mean, require_integer
+from kgrad.measure.aliases import (
+    ACTIVATIONS,
+    INITIALIZERS,
+    accepted_names,
+    meaning,
+    normal_stddev,
+    normalization_class,
+    unknown_name,
+)
+from kgrad.records.checks import hidden_widths, require_integer
 
 
 def create_model(
@@ -81,7 +88,8 @@ def create_model(
     hidden_f = _activation("activation", activation)
     output_f = _activation("output_activation", output_activation)
     initializer = find_initializer("weight_initializer", weight_initializer)
-    norm_class = _normalization(normalization)
+    norm_name = normalization_class(normalization)
+    norm_class = norm_name and getattr(keras.layers, norm_name)
 
     def dense(x: Any, name: str, width: int, **options: Any) -> Any:
         own = _reseeded(initializer, seed, name)
@@ -143,29 +151,6 @@ def _checked_sizes(
     return widths
 
 
-def hidden_widths(num_layers: int, units: int | Sequence[int]) -> list[int]:
-    """Return the width of each hidden layer.
-
-    Args:
-        num_layers: number of hidden layers.
-        units: width of all hidden layers, or a sequence of one width per hidden layer.
-
-    Raises:
-        ValueError: if a number is not positive, or the number of widths is not `num_layers`.
-    """
-    require_integer("num_layers", num_layers, 1)
-    if isinstance(units, Sequence | np.ndarray):
-        widths: list[Any] = list(units)
-    else:
-        widths = [units] * int(num_layers)
-    if len(widths) != num_layers:
-        raise ValueError(
-            f"units must be one width or one per hidden layer ({num_layers}), "
-            f"received {len(widths)}: {units!r}"
-        )
-    return [require_integer("units", width, 1) for width in widths]
-
-
 def find_initializer(argument: str, value: Any) -> Any:
     """Return a Keras initializer.
 
@@ -186,10 +171,6 @@ def find_initializer(argument: str, value: Any) -> Any:
     return _resolve(argument, value, keras.initializers, INITIALIZERS)
 
 
-def _key(name: str) -> str:
-    return re.sub(r"[\s_-]", "", name.lower())
-
-
 def _resolve(argument: str, value: Any, module: ModuleType, aliases: dict[str, Any]) -> Any:
     """Return `module.get(value)`; names may be aliases, in any case, with spaces or hyphens."""
     if not isinstance(value, str):
@@ -199,17 +180,12 @@ def _resolve(argument: str, value: Any, module: ModuleType, aliases: dict[str, A
                 f"received {value!r}"
             )
         return module.get(value)
-    names = {name: name for name in dir(module) if name.islower() and name[0] != "_"} | aliases
-    for name in ("get", "serialize", "deserialize", "stft"):  # stft needs kernels of three axes
-        names.pop(name, None)
+    names = accepted_names(dir(module), aliases)
     try:
         # An unknown name may be registered with Keras by the user.
-        return module.get({_key(name): names[name] for name in names}.get(_key(value), value))
+        return module.get(meaning(value, names) or value)
     except ValueError:
-        raise ValueError(
-            f"{argument} must be among {', '.join(sorted(names))}, or registered with Keras, "
-            f"received {value!r}{did_you_mean(value, names)}"
-        ) from None
+        raise unknown_name(argument, value, names) from None
 
 
 def _activation(argument: str, value: Any) -> Any:
@@ -229,16 +205,6 @@ def _activation(argument: str, value: Any) -> Any:
                 "pass a function of one tensor, such as relu"
             )
     return f
-
-
-def _normalization(value: Any) -> Any:
-    """Return the class of the layer; "batch_norm" and "LayerNormalization" are accepted, too."""
-    if value is None:
-        return None
-    kind = re.sub("norm(alization)?$", "", _key(str(value)))
-    if kind not in NORMALIZATIONS:
-        raise ValueError(f"normalization must be None, 'batch' or 'layer', received {value!r}")
-    return getattr(keras.layers, NORMALIZATIONS[kind])
 
 
 def _reseeded(initializer: Any, seed: int | None, layer: str) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from kgrad.figures.scale import Scale, with_missing
 from kgrad.figures.thinning import denser_early
 from kgrad.records.checks import did_you_mean
-from kgrad.records.history import GradientHistory, require_history
+from kgrad.records.history import GradientHistory, refuse_tracker, require_history
 from kgrad.records.prediction import Prediction
 from kgrad.records.statistics import STATISTICS, needs_gradient
 from kgrad.records.trials import SKILL, Trial, Trials
@@ -69,6 +69,7 @@ def require_replicates(argument: str, given: Any) -> list[Any]:
         TypeError: if it is no sequence.
         ValueError: if it is empty.
     """
+    refuse_tracker(argument, given)
     if isinstance(given, GradientHistory | str) or not isinstance(given, Sequence):
         raise TypeError(
             f"{argument} must be a sequence of histories, received {type(given).__name__}: "

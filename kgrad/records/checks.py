@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,29 @@ def require_integer(name: str, value: Any, least: int, most: int | None = None) 
 
 def _is_integer(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def hidden_widths(num_layers: int, units: int | Sequence[int]) -> list[int]:
+    """Return the width of each hidden layer.
+
+    Args:
+        num_layers: number of hidden layers.
+        units: width of all hidden layers, or a sequence of one width per hidden layer.
+
+    Raises:
+        ValueError: if a number is not positive, or the number of widths is not `num_layers`.
+    """
+    require_integer("num_layers", num_layers, 1)
+    if isinstance(units, Sequence | np.ndarray):
+        widths: list[Any] = list(units)
+    else:
+        widths = [units] * int(num_layers)
+    if len(widths) != num_layers:
+        raise ValueError(
+            f"units must be one width or one per hidden layer ({num_layers}), "
+            f"received {len(widths)}: {units!r}"
+        )
+    return [require_integer("units", width, 1) for width in widths]
 
 
 def require_every(value: Any) -> None:

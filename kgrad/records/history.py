@@ -529,6 +529,7 @@ def _require_text(group: str, names: Iterable[Any]) -> None:
 
 def require_history(argument: str, history: Any) -> None:
     """Raise unless `history` is a `GradientHistory` with at least one record."""
+    refuse_tracker(argument, history)
     if not isinstance(history, GradientHistory):
         raise TypeError(
             f"{argument} must be a GradientHistory, received {type(history).__name__}: pass "
@@ -539,6 +540,16 @@ def require_history(argument: str, history: Any) -> None:
         raise ValueError(
             f"{argument} must have at least one record, received none: train for an epoch or "
             "measure once"
+        )
+
+
+def refuse_tracker(argument: str, given: Any) -> None:
+    """Raise if an object holds a history, as a `GradientTracker` does, instead of being one."""
+    # The type is asked, because a tracker that has not tracked yet raises another error.
+    if hasattr(type(given), "history"):
+        raise TypeError(
+            f"{argument} must be a GradientHistory, received a {type(given).__name__}, which holds "
+            "one: pass tracker.history"
         )
 
 

@@ -12,6 +12,9 @@ from kgrad.records.history import Weight
 from kgrad.records.notebook import Shown
 from kgrad.records.statistics import by_layer, layers_of
 
+# Lines of layers that a printed prediction has at most.
+_MOST_LINES = 11
+
 
 class PredictedValues:
     """One number per weight and statistic, read like a history of one record.
@@ -76,3 +79,20 @@ class Prediction(Shown, PredictedValues):
 
     def __repr__(self) -> str:
         return f"Prediction({len(self.weights)} weights in {len(self.layers)} layers)"
+
+    def __str__(self) -> str:
+        """Return a line per layer, at most eleven, with its gradient's norm and the band."""
+        norms, lower, upper = (one.by_layer("l2_norm")[0] for one in (self, self.lower, self.upper))
+        width = max(map(len, self.layers))
+        lines = [
+            f"{layer:<{width}}  {norm:<8.3g}  [{low:.3g}, {high:.3g}]"
+            for layer, norm, low, high in zip(self.layers, norms, lower, upper, strict=True)
+        ]
+        if len(lines) > _MOST_LINES:
+            ends = (_MOST_LINES - 1) // 2
+            left_out = f"… {len(lines) - 2 * ends} more layers"
+            lines = [*lines[:ends], left_out, *lines[-ends:]]
+        head = (
+            "Predicted norm of each layer's gradient before training, and range of 95 % of networks"
+        )
+        return "\n".join([f"{head}:", *lines])

@@ -14,6 +14,10 @@ from kgrad.records.listing import Listing
 UNCHANGED = "unchanged"
 SKILL = "skill"
 """The name of the skill in the logs of a trial's history."""
+MEANING_OF_SKILL = (
+    "skill: 1 means perfect answers, 0 means no better than always giving the best constant "
+    "answer, below 0 means worse than that."
+)
 
 # Gains in skill from which a change is called an improvement, and a large one.
 _BETTER, _MUCH_BETTER = 0.05, 0.3
@@ -29,8 +33,8 @@ class Trial(NamedTuple):
         change: description of the change; empty for the baseline.
         history: gradients of the run.
         loss: mean loss over the steps of the last epoch.
-        skill: skill at the end of the last epoch: 0 for the best constant answer, 1 for a perfect
-            one; NaN if it is unknown.
+        skill: skill at the end of the last epoch: 1 for perfect answers, 0 for no better than the
+            best constant answer, below 0 for worse than that; NaN if it is unknown.
         note: how the run compares with the baseline, in words.
     """
 
@@ -206,25 +210,22 @@ class Trials(Listing[Trial]):
             table.add_row(
                 Text(trial.name, style=style),
                 Text(trial.change),
-                *([Text(f"{trial.skill:.2f}")] if self.metric else []),
+                *([Text(skill_text(trial.skill))] if self.metric else []),
                 Text(f"{_first_loss(trial.history):.3g} → {trial.loss:.3g}"),
                 Text(f"{self.first_to_last(trial):.2g}"),
                 Text(trial.note),
             )
         lines = []
         if self.metric:
-            lines.append(
-                Text(
-                    f"skill: 0 for the best constant answer, 1 for a perfect one, by {self.metric}"
-                )
-            )
+            lines.append(Text(f"{MEANING_OF_SKILL} Computed from {self.metric}."))
         if len(self) > 1 and self.best is None:
             lines.append(Text("Nothing that was tried helps.", style="bold yellow"))
         if len(self.not_possible) <= _MOST_REASONS:
             lines += [Text(f"not tried: {name}: {reason}") for name, reason in self.not_possible]
         else:
-            names = ", ".join(name for name, _ in self.not_possible)
-            lines.append(Text(f"not tried, for the reasons in not_possible: {names}"))
+            # Some names contain a comma.
+            names = "; ".join(name for name, _ in self.not_possible)
+            lines.append(Text(f"not tried: {names}. trials.not_possible lists the reasons."))
         return Group(table, *lines)
 
     def __repr__(self) -> str:
@@ -244,6 +245,16 @@ def kernel_layers(history: GradientHistory) -> list[str]:
     """Return layers with a weight of two axes or more, in forward order; all if there is none."""
     found = [weight.layer for weight in history.weights if len(weight.shape) >= 2]
     return list(dict.fromkeys(found)) or list(history.layers)
+
+
+def skill_text(skill: float) -> str:
+    """Return a skill with two digits, without the sign of a rounded -0.
+
+    Example:
+        >>> skill_text(-0.004), skill_text(-0.37)
+        ('0.00', '-0.37')
+    """
+    return f"{round(skill, 2) + 0.0:.2f}"
 
 
 def _last(history: GradientHistory, log: str) -> float:
@@ -280,12 +291,18 @@ def _verdict(unchanged: GradientHistory, history: GradientHistory) -> str:
     before = _last(unchanged, SKILL)
     if math.isnan(after) or math.isnan(before):
         return _verdict_by_loss(_last(unchanged, "loss"), _last(history, "loss"))
-    before, after = (max(skill, 0.0) for skill in (before, after))
-    gain = after - before
-    if abs(gain) < _BETTER:
+    # R² has no lower bound: below 0 changes are compared with the squared error, which is 1 - R².
+    if abs(after - before) < _BETTER * max(1.0, 1.0 - before):
         return "little change in this time"
-    size = "large improvement" if gain >= _MUCH_BETTER else "improvement" if gain > 0 else "worse"
-    return f"{size}: skill {after:.2f} instead of {before:.2f}"
+    # To be wrong by less than before is an improvement only as far as a constant answer is beaten.
+    gain = after - max(before, 0.0)
+    if after < before:
+        words = "worse"
+    elif gain < _BETTER:
+        words = "no better than a constant answer"
+    else:
+        words = "large improvement" if gain >= _MUCH_BETTER else "improvement"
+    return f"{words}: skill {skill_text(after)} instead of {skill_text(before)}"
 
 
 def _verdict_by_loss(before: float, after: float) -> str:

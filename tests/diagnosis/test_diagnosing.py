@@ -494,9 +494,9 @@ def test_a_diagnosis_prints_its_cause_evidence_remedy_and_consequences():
     )
     lines = str(diagnosis).replace(" \n", "\n").splitlines()
     assert lines == [
-        "The cause, most likely: first in a, since epoch 1 (9 of 11 gallery runs with this first "
-        "finding had this",
-        "fault).",
+        "The cause, most likely: first in a, since epoch 1 (9 of 11 runs with this first finding "
+        "had this fault in",
+        "kgrad's gallery of runs with known faults).",
         "Epoch 0: first is 2 (threshold 1).",
         "→ Do this.",
         "May follow from it: second in a; third in a.",

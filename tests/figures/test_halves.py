@@ -178,3 +178,31 @@ def test_several_runs_have_no_single_prediction(half):
 
 def run_of_five():
     return predicted_history(slope(5)[None])
+
+
+class Tracker:
+    """Holds a history, as a `GradientTracker` does."""
+
+    history = make_history(np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda half, one: half.plot_gradients(one),
+        lambda half, one: half.plot_gradients({"a": one}),
+        lambda half, one: half.plot_lines(one),
+        lambda half, one: half.plot_heatmap(one),
+        lambda half, one: half.plot_gradient_by_depth(one),
+        lambda half, one: half.plot_seed_spread(one),
+        lambda half, one: half.plot_seed_spread([one]),
+        lambda half, one: half.plot_distributions(one),
+        lambda half, one: half.plot_activations(one),
+        lambda half, one: half.plot_prediction(one, make_prediction(np.ones(3))),
+        lambda half, one: half.plot_prediction({"a": one}, {"a": make_prediction(np.ones(3))}),
+    ],
+)
+def test_a_tracker_is_refused_with_the_way_to_its_history(half, call):
+    with pytest.raises(TypeError, match=r"^histor.* received a Tracker, .*: pass tracker.history$"):
+        call(HALVES[half], Tracker())

@@ -22,7 +22,7 @@ def made_history(loss, norms, weight=1.0, added=(), skill=None):
 
 
 def test_skills_rank_where_they_are_known_whatever_the_loss():
-    """A gain of 0.05 is an improvement, one of 0.3 a large one; below 0 all skills are as bad."""
+    """A gain of 0.05 is an improvement, one of 0.3 a large one."""
 
     def run(skill, loss=1.0, weight=1.0):
         return made_history(loss, [1.0, 1.0], weight, skill=skill)
@@ -41,7 +41,7 @@ def test_skills_rank_where_they_are_known_whatever_the_loss():
         "other loss": "large improvement: skill 0.90 instead of 0.10",
         "a little": "improvement: skill 0.20 instead of 0.10",
         "same": "little change in this time",
-        "worse": "worse: skill 0.00 instead of 0.10",
+        "worse": "worse: skill -3.00 instead of 0.10",
         "broken": "worse: training breaks down",
     }
     assert [trial.name for trial in trials] == [
@@ -49,7 +49,9 @@ def test_skills_rank_where_they_are_known_whatever_the_loss():
     ]  # fmt: skip
     assert trials.best.name == "other loss" and trials.best.skill == 0.9
     assert trials.to_frame()["skill"].tolist() == [0.1, 0.9, 0.2, 0.13, -3.0, 0.95]
-    assert "skill: 0 for the best constant answer, 1 for a perfect one, by R²" in str(trials)
+    lines = " ".join(str(trials).split())
+    assert "skill: 1 means perfect answers, 0 means no better than always giving" in lines
+    assert "below 0 means worse than that. Computed from R²." in lines
     from_nothing = Trials.ranked(
         run(0.0, weight=np.nan), [("flat", "", run(0.01)), ("good", "", run(0.4))], metric="R²"
     )
@@ -59,6 +61,28 @@ def test_skills_rank_where_they_are_known_whatever_the_loss():
     ]
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "note"),
+    [
+        (0.0, -0.48, "worse: skill -0.48 instead of 0.00"),
+        (-0.37, 0.9, "large improvement: skill 0.90 instead of -0.37"),
+        (-0.5, 0.2, "improvement: skill 0.20 instead of -0.50"),
+        (-0.37, 0.04, "no better than a constant answer: skill 0.04 instead of -0.37"),
+        (-3000.0, -2000.0, "no better than a constant answer: skill -2000.00 instead of -3000.00"),
+        (-99.0, -103.0, "little change in this time"),  # 104 / 100 of the squared error
+        (-99.0, -105.0, "worse: skill -105.00 instead of -99.00"),
+        (0.06, -0.004, "worse: skill 0.00 instead of 0.06"),
+    ],
+)
+def test_the_skill_that_is_judged_is_the_one_that_is_printed(before, after, note):
+    runs = [made_history(1.0, [1.0], skill=skill) for skill in (before, after)]
+    trials = Trials.ranked(runs[0], [("other", "", runs[1])], metric="R²")
+    assert trials[1].note == note
+    table = str(trials)
+    for skill in (before, after):
+        assert f" {skill:.2f} ".replace("-0.00", "0.00") in table
+
+
 def test_it_is_said_when_nothing_helps():
     trials = ranked(made_history(1.0, [1.0]), a=made_history(1.0, [1.0]))
     assert trials.best is None and "Nothing that was tried helps." in str(trials)
@@ -66,9 +90,11 @@ def test_it_is_said_when_nothing_helps():
 
 
 def test_many_reasons_are_only_named():
-    reasons = [(f"change {i}", "of a reason") for i in range(5)]
+    reasons = [(f"change {i}, and more", "of a reason") for i in range(5)]
     trials = Trials.ranked(made_history(1.0, [1.0]), [], reasons)
-    assert "not tried, for the reasons in not_possible: change 0, change 1" in str(trials)
+    lines = " ".join(str(trials).split())
+    assert "not tried: change 0, and more; change 1, and more; change 2" in lines
+    assert lines.endswith("and more. trials.not_possible lists the reasons.")
     assert "of a reason" not in str(trials)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kgrad.apps.command.main import Parser
+from kgrad.apps.command.main import Parser, require_existing
 
 if TYPE_CHECKING:
     from kgrad.apps.run_groups import RunGroup
@@ -23,6 +23,7 @@ def main(arguments: Sequence[str], program: str) -> int:
         0 if no run has a finding, 1 if one has, as a linter does; 2 if one cannot be diagnosed.
     """
     options = parse(arguments, program)
+    require_existing(options.runs)
     from kgrad.apps.run_groups import RunGroup, diagnose_runs, group_histories, named_by_file
     from kgrad.records.history import load_runs
 
@@ -102,8 +103,8 @@ def _verdict(group: "RunGroup") -> str:
 
 
 def _lines(group: "RunGroup", width: int) -> list[tuple[str, str]]:
-    """Return lines with their styles: the findings, and the first remedy below the cause."""
-    from kgrad.apps.findings import to_line
+    """Return lines with their styles: findings, the first remedy below the cause, and notes."""
+    from kgrad.apps.findings import note_text, to_line
 
     lines = []
     for place, (finding, seeds, _) in enumerate(group.findings()):
@@ -116,10 +117,12 @@ def _lines(group: "RunGroup", width: int) -> list[tuple[str, str]]:
                 finding.remedies[0], width, initial_indent=first, subsequent_indent=rest
             )
             lines += [(line, "") for line in remedy]
-    notes = {note.rule: note for one in group.diagnoses for note in one.notes}
-    lines += [
-        (f"  note: {rule.replace('_', ' ')}: {note.where()}", "") for rule, note in notes.items()
-    ]
+    notes = [note_text(finding, run) for finding, _, run in group.notes()]
+    if group.findings() and group.missing:
+        notes.append(f"note: {group.missing}")
+    for note in notes:
+        wrapped = textwrap.wrap(note, width, initial_indent="  ", subsequent_indent="    ")
+        lines += [(line, "") for line in wrapped]
     return lines
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kgrad.apps.command.main import Parser, integer, naming_options, number
+from kgrad.apps.command.main import Parser, integer, naming_options, number, require_existing
 
 FIGURES = (".png", ".svg", ".pdf")
 
@@ -23,6 +23,7 @@ def main(arguments: Sequence[str], program: str) -> int:
         raise ValueError(
             f"--output must end in .html, .json, {', '.join(FIGURES)}, received {str(output)!r}"
         )
+    require_existing([options.run])
     write = {".json": _write_json, ".html": _write_page}.get(output.suffix, _draw)
     with naming_options({"epoch": "--epoch", "threshold": "--threshold"}):
         write(_read(options), options)

@@ -4,11 +4,13 @@ A subcommand is a module with `main(arguments, program)`, which returns an exit 
 """
 
 import argparse
+import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 from kgrad._version import __version__
@@ -113,6 +115,16 @@ def sentence_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.strerror}: {str(error.filename)!r}"
     return str(error)
+
+
+def require_existing(paths: Iterable[str | os.PathLike[str]]) -> None:
+    """Check that files and folders exist, before what reads them is imported.
+
+    Raises:
+        OSError: if one does not.
+    """
+    for path in paths:
+        Path(path).stat()
 
 
 @contextmanager

@@ -1,10 +1,10 @@
-"""`kgrad report RUN… -o FILE`: recorded runs in one HTML file that opens offline."""
+"""`kgrad report RUN… [-o FILE]`: recorded runs in one HTML file that opens offline."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from kgrad.apps.command.main import Parser, naming_options
+from kgrad.apps.command.main import Parser, naming_options, require_existing
 
 
 def main(arguments: Sequence[str], program: str) -> int:
@@ -14,14 +14,18 @@ def main(arguments: Sequence[str], program: str) -> int:
         0.
     """
     options = parse(arguments, program)
+    require_existing(options.runs)
+    first: Path = options.runs[0]
+    folder = first if first.is_dir() else first.parent
+    output = folder / "report.html" if options.output is None else options.output
     from kgrad.apps.report import write_report
     from kgrad.apps.run_groups import group_histories, named_by_file
     from kgrad.records.history import load_runs
 
     groups = group_histories(named_by_file(load_runs(options.runs)))
     with naming_options({"statistic": "--statistic"}):
-        write_report(groups, options.output, options.title, statistic=options.statistic)
-    print(options.output)
+        write_report(groups, output, options.title, statistic=options.statistic)
+    print(output)
     return 0
 
 
@@ -38,8 +42,8 @@ def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
         help="a .jsonl history or journal, or a folder of them",
     )  # fmt: skip
     parser.add_argument(
-        "-o", "--output", type=Path, default=Path("report.html"), metavar="FILE",
-        help="file to write (default: report.html)",
+        "-o", "--output", type=Path, metavar="FILE",
+        help="file to write (default: report.html beside the first run)",
     )  # fmt: skip
     parser.add_argument(
         "--title", default="Gradients while training",

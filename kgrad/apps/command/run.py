@@ -15,7 +15,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kgrad.apps.command.main import exit_status, naming_options, sentence_of
+from kgrad.apps.command.main import (
+    exit_status,
+    naming_options,
+    require_existing,
+    sentence_of,
+)
 from kgrad.apps.command.run_options import OPTIONS, experiments_of, parse
 from kgrad.measure.backends import import_quietly
 
@@ -39,17 +44,20 @@ def main(arguments: Sequence[str] | None = None, program: str = "kgrad run") -> 
 
 def run(options: argparse.Namespace) -> int:
     """Train or load, then write and print the results."""
+    prepared: dict[str, Prepared] = {}
+    loaded: dict[Path, GradientHistory] = {}
+    histories: list[GradientHistory] = []
+    interrupted = False
+    if options.load:
+        loaded, folder = load(options)
+    else:
+        histories, folder, prepared, interrupted = train(options)
+    # What only the results need is imported after the options have been checked.
     from kgrad.apps.command import run_folder, run_tables
     from kgrad.apps.report.report import write_groups
     from kgrad.apps.run_groups import group_histories, named_by_file, read_groups
 
-    prepared: dict[str, Prepared] = {}
-    if options.load:
-        loaded, folder = load(options)
-        named, interrupted = named_by_file(loaded), False
-    else:
-        histories, folder, prepared, interrupted = train(options)
-        named = {str(number): history for number, history in enumerate(histories)}
+    named = named_by_file(loaded) | {str(number): one for number, one in enumerate(histories)}
     groups = read_groups(group_histories(named), prepared=prepared)
     run_tables.print_reasons(groups)
     files = [folder / "table.csv", folder / "findings.csv"]
@@ -77,13 +85,15 @@ def load(options: argparse.Namespace) -> "tuple[dict[Path, GradientHistory], Pat
     Returns:
         File → history; the folder to write into.
     """
-    from kgrad.apps.command.run_folder import chosen_folder, runs_not_among
-    from kgrad.records.history import load_runs
-
     try:
+        require_existing(options.load)
+        from kgrad.records.history import load_runs
+
         histories = load_runs(options.load)
     except (OSError, ValueError) as error:
         raise ValueError(f"--load: {sentence_of(error)}") from error
+    from kgrad.apps.command.run_folder import chosen_folder, runs_not_among
+
     folder, _ = chosen_folder(
         options.output, lambda one: runs_not_among(one, histories), options.overwrite
     )
@@ -103,6 +113,11 @@ def train(
         The histories; the folder; name → prepared experiment; whether Ctrl-C interrupted it.
     """
     experiments = experiments_of(options)
+    from kgrad.experiments.checks import require_valid
+
+    with naming_options(OPTIONS):
+        for experiment in experiments:
+            require_valid(experiment)
     from kgrad.apps.command.run_folder import chosen_folder, journal_of, other_runs, remove_runs
 
     is_own = options.output is None or not Path(options.output).exists()

@@ -35,26 +35,56 @@ def write_findings(groups: Sequence[RunGroup], path: Path) -> None:
 
 
 def print_runs(groups: Sequence[RunGroup]) -> None:
-    """Print one line per group: medians over its seeds, and the predicted ratio."""
-    width = max(len(group.name) for group in groups) + 2
-    print(
-        f"\n{'median over seeds':{width}}{'loss':^22}{'mean |gradient| at epoch 0':^46}"
-        f"{'decades':>11}"
-    )
+    """Print one line per group: its network, medians over its seeds, and the predicted ratio."""
     kind = kind_of_layers(groups).split()[0]
-    heads = (f"first {kind}", f"last {kind}", "ratio", "predicted", "per layer")
-    print(f"{'':{width}}{'first → last epoch':^22}{_aligned(heads)}")
-    for group in groups:
-        rows = group.rows()
-        median = {
-            name: float(np.median([row.get(name, np.nan) for row in rows]))
-            for name in (*COLUMNS, "predicted_ratio")
-        }
-        loss = f"{median['loss_first']:.4g} → {median['loss_last']:.4g}"
-        cells = [f"{median[name]:.3g}" for name in ("gradient_first", "gradient_last", "ratio")]
-        cells.append("–" if group.prediction is None else f"{median['predicted_ratio']:.3g}")
-        cells.append(f"{median['decades_per_layer']:+.2f}")
-        print(f"{group.name:{width}}{loss:^22}{_aligned(cells)}")
+    above = ["median over seeds", "activation,", "loss", "", "", "", "", "decades"]
+    below = ["", "initializer", "first → last epoch", f"first {kind}", f"last {kind}"]
+    below += ["ratio", "predicted", "per layer"]
+    lines = [above, below, *map(_cells, groups)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    # One title for four columns.
+    title = "mean |gradient| at epoch 0".center(sum(widths[3:7]) + 6)
+    lines[0], spans = [*above[:3], title, above[7]], [*widths[:3], len(title), widths[7]]
+    print()
+    for line, of_columns in zip(lines, [spans] + [widths] * len(lines), strict=False):
+        cells = [
+            f"{cell:<{width}}" if place < 3 else f"{cell:>{width}}"
+            for place, (cell, width) in enumerate(zip(line, of_columns, strict=True))
+        ]
+        print("  ".join(cells))
+
+
+def _cells(group: RunGroup) -> list[str]:
+    """Return a group's line of the table."""
+    rows = group.rows()
+    values = {
+        name: np.array([row.get(name, np.nan) for row in rows])
+        for name in (*COLUMNS, "predicted_ratio")
+    }
+    made = group.experiment
+    network = "–" if made is None else f"{made.activation}, {made.weight_initializer}"
+    loss = " → ".join(median_text(values[name], ".4g") for name in ("loss_first", "loss_last"))
+    gradients = [median_text(values[name]) for name in ("gradient_first", "gradient_last", "ratio")]
+    predicted = "–" if group.prediction is None else median_text(values["predicted_ratio"])
+    decades = median_text(values["decades_per_layer"], "+.2f")
+    return [group.name, network, loss, *gradients, predicted, decades]
+
+
+def median_text(values: np.ndarray, form: str = ".3g") -> str:
+    """Return the median of the values that are finite, and say how many are not.
+
+    Example:
+        >>> median_text(np.array([1.0, np.nan, 2.0]))
+        '1.5 (1 of 3 NaN)'
+    """
+    finite = values[np.isfinite(values)]
+    if not finite.size:  # all are NaN or infinite, which says enough
+        return format(float(np.median(values)), form)
+    lost = len(values) - len(finite)
+    kinds = {"NaN": np.isnan(values).any(), "infinite": np.isinf(values).any()}
+    words = " or ".join(kind for kind, occurs in kinds.items() if occurs)
+    text = format(float(np.median(finite)), form)
+    return f"{text} ({lost} of {len(values)} {words})" if lost else text
 
 
 def print_findings(groups: Sequence[RunGroup]) -> None:
@@ -69,6 +99,8 @@ def print_findings(groups: Sequence[RunGroup]) -> None:
         for place, (finding, seeds, run) in enumerate(found):
             text = findings.to_text(finding, seeds, len(group.histories), place=place, run=run)
             print(f"  {group.name}: {text}")
+        for note, _, run in group.notes():
+            print(f"  {group.name}: {findings.note_text(note, run)}")
 
 
 def print_reasons(groups: Sequence[RunGroup]) -> None:
@@ -82,8 +114,3 @@ def print_reasons(groups: Sequence[RunGroup]) -> None:
     for group in groups:
         if group.no_diagnosis:
             print(f"no findings for {group.name}: {group.no_diagnosis}")
-
-
-def _aligned(cells: Sequence[str]) -> str:
-    widths = (13, 13, 10, 10, 11)
-    return "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))

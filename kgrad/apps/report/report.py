@@ -26,7 +26,7 @@ from kgrad.figures.interactive.parts import SYMBOLS, described, special_height
 from kgrad.figures.selection import layer_values, require_drawable, shared_scale, time_axis
 from kgrad.figures.thinning import notable_records
 from kgrad.records.flow_graph import flow_graph_from_history
-from kgrad.records.history import GradientHistory
+from kgrad.records.history import GradientHistory, refuse_tracker
 from kgrad.records.prediction import Prediction
 
 TITLE = "Gradients while training"
@@ -103,6 +103,7 @@ def write_groups(
 
 def _require(histories: Any, statistic: str) -> None:
     """Check that every history can be drawn."""
+    refuse_tracker("histories", histories)
     if isinstance(histories, GradientHistory) or not isinstance(histories, Mapping | Sequence):
         raise TypeError(
             f"histories must be a sequence of histories or a mapping to them, received "

@@ -10,7 +10,8 @@ import numpy as np
 from scipy.optimize import brentq
 
 from kgrad import theory
-from kgrad.experiments.models import find_initializer, hidden_widths
+from kgrad.experiments.models import find_initializer
+from kgrad.records.checks import hidden_widths
 
 # Standard deviation of a standard normal distribution truncated at ±2.
 _CUT = 0.87962566103423978

@@ -100,13 +100,15 @@ def _needed_calls(model: keras.Model) -> list[Call]:
     seen = [id(layer) for layer, _, _ in calls]
     shared = [layer for layer, _, _ in calls if seen.count(id(layer)) > 1]
     if shared:
-        raise _refusal(model, shared, ", each called once,")
+        raise _refusal(model, shared, ", each called once,", "use a new layer for each call")
     unknown = [layer for layer, _, _ in calls if type(layer) not in _KNOWN]
     if unknown:
-        raise _refusal(model, unknown, "")
+        raise _refusal(model, unknown, "", "pass a model without such layers")
     regularized = [layer for layer, _, _ in calls if _is_regularized(layer)]
     if regularized:
-        raise _refusal(model, regularized, ", without regularizers,")
+        raise _refusal(
+            model, regularized, ", without regularizers,", "pass a model without regularizers"
+        )
     return calls
 
 
@@ -119,18 +121,19 @@ def _require_readable(model: keras.Model) -> None:
         )
 
 
-def _refusal(model: keras.Model, layers: list[Any], how: str) -> ValueError:
+def _refusal(model: keras.Model, layers: list[Any], how: str, advice: str) -> ValueError:
     """Return the error for layers that the theory does not cover.
 
     Args:
         model: the model.
         layers: the layers that it must not have.
         how: a further condition on the accepted layers, between commas; may be empty.
+        advice: what to do.
     """
     unique = dict.fromkeys(f"{layer.name!r} ({type(layer).__name__})" for layer in layers)
     return ValueError(
         f"model {model.name!r} must consist only of {_ACCEPTED}{how} for a prediction, "
-        f"received {', '.join(unique):.300}"
+        f"received {', '.join(unique):.300}: {advice}"
     )
 
 

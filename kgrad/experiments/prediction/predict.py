@@ -52,7 +52,8 @@ def predict_gradients(
 
     Args:
         model: a built Keras model, functional or sequential, of Dense layers with activations,
-            BatchNormalization or LayerNormalization, and Add; it is not changed.
+            BatchNormalization or LayerNormalization, and Add; it is not changed. Other layers, such
+            as Dropout and convolutions, and regularizers are refused.
         X: inputs, (samples, ...): one batch of at most 2,048 samples.
         y: targets, (samples,) or (samples, ...).
         loss: as in `measure_gradients`.

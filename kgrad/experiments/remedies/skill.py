@@ -64,7 +64,7 @@ def read_task(y: np.ndarray, loss: Any, activation: str = "") -> Task:
 
 
 def skill(task: Task, y: np.ndarray, outputs: np.ndarray, *, from_logits: bool = False) -> float:
-    """Return how well outputs answer: 0 for the best constant answer, 1 for a perfect one.
+    """Return how well outputs answer: 1 for perfect answers, 0 for the best constant one.
 
     For numbers it is R², 1 − Σ(y − ŷ)² / Σ(y − ȳ)². For classes and labels it is the mean of the
     recalls of the classes, rescaled from [1/classes, 1] to [0, 1]: a constant answer then has a

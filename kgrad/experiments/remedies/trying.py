@@ -75,12 +75,13 @@ def try_remedies(
 
     The unchanged run is diagnosed, and the remedies of its most likely cause are tried first.
 
-    Trials are ranked by their skill at the end of the last epoch: 0 for the best constant answer, 1
-    for a perfect one. It is R² for numbers, and the mean recall of the classes, rescaled, for
-    classes. Unlike a loss it can be compared if a change replaces the loss or rescales the data. It
-    is computed from the predictions for up to 1,024 rows of the training data. If outputs and
-    targets cannot be compared, as for a loss of your own that takes a mean and a variance, trials
-    are ranked by the loss, and changes of the loss are not tried.
+    Trials are ranked by their skill at the end of the last epoch: 1 for perfect answers, 0 for no
+    better than always giving the best constant answer, below 0 for worse than that. It is R² for
+    numbers, and the mean recall of the classes, rescaled, for classes. Unlike a loss it can be
+    compared if a change replaces the loss or rescales the data. It is computed from the predictions
+    for up to 1,024 rows of the training data. If outputs and targets cannot be compared, as for a
+    loss of your own that takes a mean and a variance, trials are ranked by the loss, and changes of
+    the loss are not tried.
 
     Args:
         model_or_experiment: a built Keras model, compiled or not, or an `Experiment`, which has its
@@ -104,8 +105,8 @@ def try_remedies(
 
     Returns:
         The trials, the baseline first and then the best. Changes that cannot be made to this model,
-        or were not reached in time, are in `not_possible`, each with the reason. After Ctrl-C, the
-        finished trials.
+        or were not reached in time, are in its `not_possible`, each with the reason. After Ctrl-C,
+        the finished trials.
 
     Raises:
         TypeError: if the model or the data have an unsupported type.

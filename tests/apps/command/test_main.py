@@ -13,7 +13,9 @@ import pytest
 import kgrad
 import kgrad.apps.command.run as script
 from kgrad.apps.command.main import COMMANDS, main
-from kgrad.records.history import GradientHistory, Weight
+from kgrad.apps.command.run_tables import print_findings
+from kgrad.apps.run_groups import RunGroup
+from kgrad.records.history import GradientHistory, Weight, load_runs
 
 HEAVY = {"tensorflow", "keras", "pandas", "matplotlib", "numpy"}
 
@@ -119,6 +121,39 @@ def test_a_command_line_that_cannot_be_read_ends_with_a_sentence_and_status_2(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(sentence)
     assert line.endswith(" --help lists the options")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["run", "--activation", "rleu"], "--activation must be among celu, "),
+        (["run", "--activation", "rleu"], "received 'rleu'; did you mean 'relu'?"),
+        (["run", "--initializer", "hee"], "--initializer must be among constant, "),
+        (["run", "--initializer", "he:1"], "--initializer with a colon must be normal:STDDEV"),
+        (["run", "--optimizer", "adm"], "--optimizer must name a Keras optimizer"),
+        (["run", "--normalization", "group"], "--normalization must be None, "),
+        (["run", "--layers", "0"], "--layers must be an integer of at least 1, received 0"),
+        (["run", "--layers", "2", "--units", "8,8,8"], "--units must be one width or one per "),
+        (["run", "--dataset", "moon"], "--dataset must be among classification, "),
+        (["run", "--samples", "0"], "--samples of 'classification' must be an integer of at "),
+        (["run", "--features", "1"], "--features of 'classification' must be an integer of at "),
+        (["run", "--epochs", "0"], "--epochs must be an integer of at least 1, received 0"),
+        (["run", "--every", "0"], "--every must be an integer of at least 1, received 0"),
+        (["run", "--learning-rate", "nan"], "--learning-rate must be a positive, finite number"),
+        (["run", "--clip-norm", "-1"], "--clip-norm must be a positive, finite number"),
+        (["run", "--statistics", "mean"], "--statistics must be among mean_abs, "),
+        (["run", "--load", "nowhere"], "--load: No such file or directory: 'nowhere'"),
+        (["report", "nowhere"], "No such file or directory: 'nowhere'"),
+        (["diagnose", "nowhere"], "No such file or directory: 'nowhere'"),
+        (["graph", "nowhere", "-o", "a.png"], "No such file or directory: 'nowhere'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_values_are_refused_before_anything_slow_is_imported(arguments, sentence):
+    done = run_apart(arguments, HEAVY - {"numpy"})
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"kgrad {arguments[0]}: ") and sentence in line
 
 
 def test_without_a_command_the_help_is_printed(capsys):
@@ -288,6 +323,47 @@ def test_diagnose_says_what_it_could_not_check(tmp_path, capsys):
     assert main(["diagnose", str(tmp_path)]) == 0
     sentence = "no findings, but two records are too few to see the loss fall"
     assert sentence in capsys.readouterr().out.replace("\n", " ")
+
+
+SLOWLY = (1.0, 0.95, 0.9, 0.83, 0.76, 0.7)
+STILL_FALLING = (
+    "note: seed 1: Epoch 5: the loss fell by 16 % in the second half of the records (threshold "
+    "10 %). Nothing seems wrong, but training ended while the loss was still falling."
+)
+
+
+def noted_runs(folder):
+    """Save two runs of one experiment; the loss of the second was still falling."""
+    for seed, loss in enumerate([(1.0, 0.5, 0.3, 0.2, 0.2, 0.2), SLOWLY]):
+        name = folder / f"slow-seed-{seed}.jsonl"
+        write_run(name, (0.5,) * 6, loss, seed=seed, experiment={"name": "slow", "seed": seed})
+
+
+def test_diagnose_prints_notes_as_python_does(tmp_path, capsys):
+    noted_runs(tmp_path)
+    assert main(["diagnose", str(tmp_path)]) == 0
+    head, *note = capsys.readouterr().out.splitlines()
+    assert head == "slow (2 seeds): nothing is wrong"
+    assert " ".join(line.strip() for line in note) == STILL_FALLING
+    assert max(map(len, note)) <= 80
+    (one,) = kgrad.diagnose(GradientHistory.load(tmp_path / "slow-seed-1.jsonl")).notes
+    assert STILL_FALLING.endswith(f"{one.evidence[0]} {one.explanation}")
+
+
+def test_run_prints_notes_too(tmp_path, capsys):
+    noted_runs(tmp_path)
+    histories = load_runs([tmp_path]).values()
+    group = RunGroup("slow", list(histories), diagnoses=[kgrad.diagnose(one) for one in histories])
+    print_findings([group])
+    printed = capsys.readouterr().out
+    assert printed == f"\nfindings\n  slow: nothing is wrong\n  slow: {STILL_FALLING}\n"
+
+
+def test_diagnose_says_what_it_could_not_check_beside_findings(tmp_path, capsys):
+    write_run(tmp_path / "ill.jsonl", (0.5, np.nan), (1.0, np.nan))
+    assert main(["diagnose", str(tmp_path)]) == 1
+    missing = kgrad.diagnose(GradientHistory.load(tmp_path / "ill.jsonl")).missing
+    assert missing and f" note: {missing} " in " ".join(capsys.readouterr().out.split())
 
 
 def test_diagnose_verbose_has_the_evidence_of_every_run(tmp_path, capsys, monkeypatch):

@@ -20,6 +20,7 @@ from kgrad.apps.report.html import render
 from kgrad.diagnosis import diagnose
 from kgrad.experiments import Experiment, replicates, run_all
 from kgrad.figures.interactive import plot_gradient_by_depth
+from kgrad.measure.tracker import GradientTracker
 from kgrad.records.flow_graph import flow_graph_from_history
 from kgrad.records.history import GradientHistory, Weight
 
@@ -447,6 +448,7 @@ def test_a_command_cannot_carry_another():
         ([], ValueError, "must hold at least one history"),
         ({"a": []}, ValueError, "must hold at least one history"),
         (3, TypeError, r"received int: pass \[history\]"),
+        (GradientTracker(), TypeError, "received a GradientTracker, .*: pass tracker.history"),
         ([3], TypeError, "must be a GradientHistory, received int"),
         ([make_run(np.ones((0, 1)))], ValueError, "must have at least one record"),
     ],
@@ -822,3 +824,17 @@ def test_the_command_says_in_a_sentence_what_it_cannot_read(tmp_path, capsys):
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith(f"kgrad report: {tmp_path / 'x.jsonl'}, line 1: ")
     assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.parametrize("by_file", [True, False])
+def test_the_command_writes_beside_the_runs_by_default(
+    by_file, tmp_path, runs, monkeypatch, capsys
+):
+    here, folder = tmp_path / "here", tmp_path / "recorded"
+    for one in (here, folder):
+        one.mkdir()
+    monkeypatch.chdir(here)
+    runs[0].save(folder / "one.jsonl")
+    assert main(["report", str(folder / "one.jsonl" if by_file else folder)]) == 0
+    assert capsys.readouterr().out == f"{folder / 'report.html'}\n"
+    assert (folder / "report.html").stat().st_size > 100_000 and not list(here.iterdir())

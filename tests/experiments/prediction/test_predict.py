@@ -299,9 +299,12 @@ def refused(kind):
             "convolution",
             r"must consist only of Input, Flatten, Dense, .* received 'conv' \(Conv2D\)",
         ),
-        ("dropout", r"received 'drop' \(Dropout\)"),
-        ("shared", r"each called once, for a prediction, received 'dense\w*' \(Dense\)"),
-        ("regularizer", r"without regularizers, for a prediction, received 'regular' \(Dense\)"),
+        ("dropout", r"received 'drop' \(Dropout\): pass a model without such layers$"),
+        ("shared", r"each called once, for a prediction, received 'dense\w*' \(Dense\): use a new"),
+        (
+            "regularizer",
+            r"without regularizers, for a prediction, received 'regular' \(Dense\): pass a model w",
+        ),
         ("constant", r"bias of layer 'ones': an initializer must .* received Ones\(\)"),
         (
             "entangled",
