@@ -1,7 +1,7 @@
 """The engines of a sweep: where its tasks run.
 
-An engine is a set of lanes. A lane runs one task at a time and keeps to a network, which its process
-has compiled, as long as that has runs left.
+An engine is a set of lanes. A lane runs one task at a time, and keeps to a network, which its
+process has compiled, as long as that has runs left.
 """
 
 import logging

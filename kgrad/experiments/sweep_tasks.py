@@ -59,10 +59,11 @@ class Outcome:
     interrupted: bool = False
 
 
-def check(experiments: Sequence[Experiment]) -> Worker:
-    """Build what experiments describe, without training.
+def check(experiment: Experiment) -> Worker:
+    """Build what an experiment describes, without training.
 
     Raises:
+        ModuleNotFoundError: if something that training needs is not installed.
         ValueError: if a field has a value that is not accepted.
     """
     with _lock:
@@ -71,8 +72,7 @@ def check(experiments: Sequence[Experiment]) -> Worker:
         import_quietly("training")
         from kgrad.experiments.engines import prepare
 
-        for experiment in experiments:
-            prepare(experiment)
+        prepare(experiment)
     return _worker()
 
 

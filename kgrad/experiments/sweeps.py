@@ -9,7 +9,7 @@ import os
 import queue
 import warnings
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, CancelledError, Future
 from contextlib import contextmanager
 from dataclasses import asdict, fields
@@ -19,13 +19,14 @@ from typing import Any
 
 from kgrad._version import __version__
 from kgrad.experiments import lanes as engines
+from kgrad.experiments.checks import require_valid
 from kgrad.experiments.experiment import Experiment
 from kgrad.experiments.lanes import Engine, Lane, Lanes
 from kgrad.experiments.sweep_tasks import Outcome, Worker, check, train
 from kgrad.measure.progress import progress_bar
 from kgrad.records.checks import require_integer
 from kgrad.records.files import to_json, written_whole
-from kgrad.records.sweep import MANIFEST, Sweep, begin_sweep, write_failure
+from kgrad.records.sweep import MANIFEST, Sweep, begin_sweep, history_file, write_failure
 
 try:
     import fcntl
@@ -33,7 +34,6 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _MOST_DEATHS = 3  # of processes that train the same run
-_MOST_CHECKED = 100  # experiments that are built before the first is trained
 _SECONDS = 0.5  # between looks at a cluster that may have grown
 
 
@@ -96,10 +96,14 @@ def run_sweep(
     """
     engines.require_engine(engine)
     runs = _numbered(experiments)
+    left = {run: one for run, one in runs.items() if not history_file(Path(folder), run).exists()}
+    for network in {_network_of(run): one for run, one in left.items()}.values():
+        require_valid(network)
     sweep = begin_sweep(folder, {run: asdict(one) for run, one in runs.items()})
-    with _alone(sweep.folder):
-        left = {run: one for run, one in runs.items() if not sweep.file(run).exists()}
-        if left:
+    if left:
+        with _alone(sweep.folder):
+            # Another sweep may have finished some in the meantime.
+            left = {run: one for run, one in left.items() if not sweep.file(run).exists()}
             _run(sweep, left, engine, verbose)
     status = sweep.status()
     if status.failed:
@@ -222,7 +226,7 @@ def _run(sweep: Sweep, left: Mapping[str, Experiment], engine: Engine, verbose: 
         return outcomes
 
     with engines.opened(engine, len(left)) as lanes, progress_bar(len(left), verbose) as show:
-        _check(lanes, list(left.values()))
+        _check(lanes, next(iter(left.values())))
         ended = failed = running = 0
         idle = deque(lanes.lanes)
         while True:
@@ -267,19 +271,11 @@ def _keep(sweep: Sweep, outcome: Outcome) -> None:
     sweep.add_to_index(run)
 
 
-def _check(lanes: Lanes, experiments: Sequence[Experiment]) -> None:
-    """Build experiments that together have all values of all fields, before one is trained."""
-    chosen: list[Experiment] = []
-    seen: set[tuple[str, Any]] = set()
-    for experiment in experiments:
-        values = asdict(experiment) | {"name": "", "seed": 0}
-        new = set(values.items()) - seen
-        if new and len(chosen) < _MOST_CHECKED:
-            seen |= new
-            chosen.append(experiment)
+def _check(lanes: Lanes, first: Experiment) -> None:
+    """Build an experiment on a worker: what a run needs is there, before one is trained."""
     lane = lanes.lanes[0]
     try:
-        worker: Worker = lane.submit(check, chosen).result()
+        worker: Worker = lane.submit(check, first).result()
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"engine must have workers with kgrad {__version__}, Keras and a backend, received "

@@ -208,7 +208,7 @@ class Sweep(Shown):
 
     def file(self, run: str) -> Path:
         """Return the file of a finished run's history."""
-        return self.folder / "runs" / run[:2] / f"{run}.jsonl"
+        return history_file(self.folder, run)
 
     def failure_file(self, run: str) -> Path:
         """Return the file of a failed run's experiment and traceback."""
@@ -278,6 +278,11 @@ class Sweep(Shown):
                             "insert or replace into folders values (?, ?)", [name, changed]
                         )
         return index
+
+
+def history_file(folder: Path, run: str) -> Path:
+    """Return the file of a run's history in a sweep's folder."""
+    return folder / "runs" / run[:2] / f"{run}.jsonl"
 
 
 def begin_sweep(folder: str | os.PathLike[str], planned: Mapping[str, Mapping[str, Any]]) -> Sweep:
