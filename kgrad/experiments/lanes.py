@@ -241,7 +241,7 @@ def _cluster(engine: Engine, most: int) -> Iterator[Lanes]:
     try:
         client = Client(engine, timeout=10)
     except (OSError, TimeoutError, ValueError) as error:
-        raise OSError(
+        raise ConnectionError(
             f"engine must be a cluster that can be reached, received {engine!r}: "
             f"{str(error) or type(error).__name__}"
         ) from error

@@ -304,7 +304,7 @@ def begin_sweep(folder: str | os.PathLike[str], planned: Mapping[str, Mapping[st
         others = sweep.planned.keys() - planned.keys()
         if not others and len(sweep.planned) == len(planned):
             return sweep
-        if others:
+        if others and (len(sweep) or sweep.failures()):
             run = min(others)
             named = f"{sweep.planned[run].get('name', run)}, seed {sweep.planned[run].get('seed')}"
             raise ValueError(
