@@ -36,6 +36,7 @@ NUMBERS = (
 """The columns of `Sweep.to_frame` that are numbers of a run."""
 
 _SCHEMA = f"""
+pragma user_version = {VERSION};
 create table if not exists networks (network text primary key, fields text) without rowid;
 create table if not exists runs (
     run text primary key, network text, seed integer, {" real, ".join(NUMBERS)} real,
@@ -148,7 +149,12 @@ class Sweep(Shown):
             finished. Numbers that are not known are NaN.
         """
         with closing(self._index()) as index:
-            runs = pd.read_sql_query("select * from runs order by run", index, index_col="run")
+            runs = pd.read_sql_query(
+                f"select run, network, seed, {', '.join(NUMBERS)}, findings, started, error "
+                "from runs order by run",
+                index,
+                index_col="run",
+            )
             fields = dict(index.execute("select network, fields from networks").fetchall())
         runs[list(NUMBERS)] = runs[list(NUMBERS)].astype(float)
         described = pd.DataFrame(
@@ -156,7 +162,7 @@ class Sweep(Shown):
         ).infer_objects()
         own = described.reindex(runs["network"]).set_index(runs.index)
         seeds = own.assign(seed=runs["seed"])
-        done = pd.concat([seeds, runs.drop(columns=["network", "seed", "size", "changed"])], axis=1)
+        done = pd.concat([seeds, runs.drop(columns=["network", "seed"])], axis=1)
         lost = pd.DataFrame(
             [_fields(one.experiment) | {"error": one.error} for one in self._read_failures(done)],
             index=[path.stem for path in self._failed() if path.stem not in done.index],
@@ -266,9 +272,9 @@ class Sweep(Shown):
         known = dict(index.execute("select name, changed from folders"))
         folders = {entry.name: entry for entry in self._subfolders()}
         with index:
-            for name in known.keys() - folders.keys():
-                _remove(index, [run for run, *_ in _rows_in(index, name)])
-                index.execute("delete from folders where name = ?", [name])
+            for (name,) in index.execute("select distinct substr(run, 1, 2) from runs").fetchall():
+                if name not in folders:
+                    _compare(index, name, {})
             for name, entry in folders.items():
                 changed = entry.stat().st_mtime_ns
                 if known.get(name) != changed:
@@ -364,6 +370,10 @@ def _opened(path: Path | str) -> sqlite3.Connection:
     try:
         # The histories hold everything: after a crash of the machine the index is made again.
         index.execute("pragma synchronous = off")
+        (version,) = index.execute("pragma user_version").fetchone()
+        (tables,) = index.execute("select count(*) from sqlite_master").fetchone()
+        if tables and version != VERSION:
+            raise sqlite3.DatabaseError("the index is another version's")
         index.executescript(_SCHEMA)
     except sqlite3.Error:
         index.close()

@@ -311,8 +311,8 @@ def experiments_of(options: argparse.Namespace, yes: bool = False) -> list[Exper
     runs = math.prod([len(bases), options.seeds, *lengths])
     if runs > (MOST_RUNS if yes else RUNS_WITHOUT_YES):
         raise ValueError(
-            f"the grid and --seeds must make at most {RUNS_WITHOUT_YES:,} runs, or with kgrad sweep "
-            f"--yes {MOST_RUNS:,}, received {runs:,}: leave values out"
+            f"the grid and --seeds must make at most {RUNS_WITHOUT_YES:,} runs, or with "
+            f"kgrad sweep --yes {MOST_RUNS:,}, received {runs:,}: leave values out"
         )
     common: dict[str, Any] = {
         "every": "epoch" if options.every is None else options.every,
