@@ -35,6 +35,7 @@ _ONE_THREAD = {
 }
 # Tasks in a cluster for each thread: the next one is there before the last one's result is back.
 _AHEAD = 2
+_SECONDS_TO_CONNECT = 10
 
 
 @dataclass
@@ -239,7 +240,7 @@ def _cluster(engine: Engine, most: int) -> Iterator[Lanes]:
             yield _remote_lanes(client, most)
         return
     try:
-        client = Client(engine, timeout=10)
+        client = Client(engine, timeout=_SECONDS_TO_CONNECT)
     except (OSError, TimeoutError, ValueError) as error:
         raise ConnectionError(
             f"engine must be a cluster that can be reached, received {engine!r}: "

@@ -147,9 +147,7 @@ def test_histories_are_those_of_the_chosen_runs(sweep):
 
 def test_a_folder_has_one_sweep_to_which_runs_may_be_added(sweep):
     more = PLANNED | {"cc44-0": FIELDS | {"name": "cc44", "seed": 0}}
-    assert begin_sweep(sweep.folder, more).planned == {
-        run: {field: value for field, value in one.items()} for run, one in more.items()
-    }
+    assert begin_sweep(sweep.folder, more).planned == more
     with pytest.raises(ValueError, match=r"with 1 others, such as 'cc44, seed 0'"):
         begin_sweep(sweep.folder, PLANNED)
     # Nothing is lost if nothing was run.
