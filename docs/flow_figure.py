@@ -60,6 +60,19 @@ def tracked(model: keras.Model, X: np.ndarray, y: np.ndarray) -> kgrad.GradientH
     return tracker.history
 
 
+def resnet() -> kgrad.GradientHistory:
+    """Train a ResNet-50 for two steps on random images, and return the history."""
+    keras.utils.set_random_seed(0)
+    random = np.random.default_rng(0)
+    X = random.normal(size=(32, 32, 32, 3)).astype("float32")
+    y = random.integers(0, 10, 32)
+    model = keras.applications.ResNet50(weights=None, input_shape=(32, 32, 3), classes=10)
+    model.compile(keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy")
+    tracker = kgrad.GradientTracker(probe=(X[:8], y[:8]))
+    model.fit(X, y, batch_size=16, callbacks=[tracker], verbose=0)
+    return tracker.history
+
+
 def histories() -> dict[str, kgrad.GradientHistory]:
     """Return the histories of the three kinds of models."""
     moons = kgrad.make_dataset("moons")
@@ -91,6 +104,9 @@ def main() -> None:
     graph = kgrad.flow_graph_from_history(recorded["residual"])
     figure = kgrad.plot_flow_graph(graph, title=TITLES["residual"], threshold=THRESHOLD)
     figure.savefig(FIGURES / "flow_residual.png", dpi=100)
+    graph = kgrad.flow_graph_from_history(resnet(), nested="blocks")
+    figure = kgrad.plot_flow_graph(graph, title="ResNet-50")
+    figure.savefig(FIGURES / "flow_resnet50.png", dpi=100)
     presets = [network for preset in PRESETS.values() for network in preset]
     runs = run_all([run for network in presets for run in replicates(network, 2)])
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:

@@ -10,6 +10,8 @@ References:
     drawing directed graphs.
 """
 
+import math
+from bisect import bisect_right
 from collections.abc import Hashable
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -23,6 +25,7 @@ from scipy.sparse import lil_array
 Edge = tuple[str, str]
 Item = Hashable  # a node's name, or (edge, row) for an edge that passes a row
 
+LEAST_ROWS, MOST_ROWS = 5, 16  # of a column, if there is room for as many columns
 _SWEEPS = 12
 _LANE = 0.3  # width that a passing edge needs, as a share of a node's
 # The cost of a bend within an edge that passes nodes, at its ends, and in an edge that passes none.
@@ -165,7 +168,6 @@ class Room(NamedTuple):
         margin: to the left of the first column.
         least: width of the figure if less is needed.
         widest: the largest width of all columns together.
-        rows: rows per column, as long as another column fits.
     """
 
     row: float
@@ -175,7 +177,36 @@ class Room(NamedTuple):
     margin: float
     least: float
     widest: float
-    rows: int
+
+
+def starts_of(layout: Layout, fitting: int) -> list[int]:
+    """Return the first row of each column.
+
+    A column ends where a single edge leads on. Only if a graph has too many rows for that it ends
+    where as few edges lead on as possible.
+
+    Args:
+        layout: the layout.
+        fitting: the number of columns that fit into the figure.
+    """
+    edges = [0] * (layout.rows + 1)  # that lead from the row above to each row
+    for way in layout.ways.values():
+        for _, row in way[1:]:
+            edges[row] += 1
+    least = min(-(-layout.rows // MOST_ROWS), fitting)
+    for columns in range(max(1, min(layout.rows // LEAST_ROWS, fitting)), 0, -1):
+        length = layout.rows / columns
+        near = [
+            range(math.ceil((k - 0.4) * length), math.floor((k + 0.4) * length) + 1)
+            for k in range(1, columns)
+        ]
+        ends = [
+            min(rows, key=lambda row: (edges[row], abs(row - k * length)))
+            for k, rows in enumerate(near, start=1)
+        ]
+        if columns <= least or all(edges[end] == 1 for end in ends):
+            return [0, *ends]
+    return [0]
 
 
 class Grid:
@@ -194,8 +225,9 @@ class Grid:
         self._pitch = layout.width * room.lane + room.gutter
         loops = room.loop if layout.back else 0.0
         fitting = int((room.widest - loops) / self._pitch + 1e-9)
-        self.columns = max(1, min(-(-layout.rows // room.rows), fitting))
-        self.rows = -(-layout.rows // self.columns)
+        self._starts = starts_of(layout, fitting)
+        self.columns = len(self._starts)
+        self.rows = max(b - a for a, b in pairwise([*self._starts, layout.rows]))
         self.drawn = (self.rows + 0.4) * room.row
         needed = loops + self.columns * self._pitch
         self.width = max(room.least, needed + room.margin)
@@ -205,11 +237,14 @@ class Grid:
 
     def at(self, place: tuple[float, int]) -> tuple[float, float]:
         """Return a place's point, x to the right and y upwards."""
-        column, row = divmod(place[1], self.rows)
+        column = self._column(place)
         return (
             self._start + column * self._pitch + place[0] * self.room.lane,
-            -row * self.room.row,
+            -(place[1] - self._starts[column]) * self.room.row,
         )
+
+    def _column(self, place: tuple[float, int]) -> int:
+        return bisect_right(self._starts, place[1]) - 1
 
     def path(self, way: list[tuple[float, int]]) -> Path:
         """Return an edge's curve, which leaves and enters every place vertically."""
@@ -217,7 +252,7 @@ class Grid:
         row, gutter = self.room.row, self.room.gutter
         for before, after in pairwise(way):
             (x0, y0), (x1, y1) = self.at(before), self.at(after)
-            if before[1] // self.rows == after[1] // self.rows:
+            if self._column(before) == self._column(after):
                 middle = (y0 + y1) / 2
                 points += [(x0, middle), (x1, middle), (x1, y1)]
                 codes += [Path.CURVE4] * 3

@@ -41,6 +41,8 @@ _MISSING = {statistics.NO_PATH: NO_PATH.value, statistics.NOT_UPDATED: NOT_UPDAT
 
 AREAS = (70.0, 520.0)  # of nodes, and of one without a gradient: squares of diameters in points
 BARE_AREA = 60.0
+OF_WEIGHTS, OF_EDGE = "∂W", "∂a"  # what the numbers of nodes and of edges are called
+_LONGEST = 4  # digits before the point
 EDGE_WIDTHS = (1.2, 6.0)  # points, of an edge
 NODE, NODE_EDGE = "0.8", "0.15"
 DATA = (
@@ -118,7 +120,30 @@ def between(ends: tuple[float, float], share: Any) -> Any:
 def text_of(norm: float) -> str:
     """Return a norm with two digits, or the short name of a special value."""
     verdict = verdict_of(norm, 0.0)
-    return SPECIAL[verdict].short if verdict in SPECIAL else f"{norm:.2g}"
+    if verdict in SPECIAL:
+        return SPECIAL[verdict].short
+    mantissa, exponent = f"{norm:.1e}".split("e")
+    if -4 <= int(exponent) < _LONGEST:
+        return f"{float(f'{norm:.1e}'):g}"
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+
+
+def beside(name: str, node: Mapping[str, Any], number: str) -> str:
+    """Return the text beside a node: its name, then what it is and its number, if it has one.
+
+    Args:
+        name: the node's name, shortened; "" for none.
+        node: the node's attributes.
+        number: the text of its norm; "" for none.
+    """
+    known = [layers_in(node), f"{OF_WEIGHTS} {number}" if number else ""]
+    return "\n".join(filter(None, [name, ", ".join(filter(None, known))]))
+
+
+def layers_in(node: Mapping[str, Any]) -> str:
+    """Return the number of layers of a node that others are folded into; otherwise ""."""
+    count = len(node.get("folded", ()))
+    return f"{count} layer{'s' * (count != 1)}" if count else ""
 
 
 def numbered(graph: nx.DiGraph, layout: Layout) -> list[Edge]:
@@ -150,8 +175,8 @@ def labels_of(threshold: str) -> dict[Verdict, str]:
 def notes_of(graph: nx.DiGraph, relative: bool, threshold: float) -> list[str]:
     """Return notes that hold at all epochs of a figure, in sentences."""
     notes = [
-        "Data flows down (▽), gradients up (▲). Node: gradient norm of its weights, ‖∂L/∂W‖. "
-        "Edge: norm of the gradient flowing back, ‖∂L/∂a‖."
+        f"Data flows down (▽), gradients up (▲). {OF_WEIGHTS}: gradient norm of a node's weights, "
+        f"‖∂L/∂W‖. {OF_EDGE}: norm of the gradient that flows back along an edge, ‖∂L/∂a‖."
     ]
     if relative:
         notes.append(f"Threshold: {threshold:g} of the largest edge.")

@@ -24,7 +24,7 @@ from kgrad.measure.inputs import as_arrays, choose_loss, choose_optimizer, requi
 from kgrad.measure.interrupts import interrupt_deferred, interrupts_collected
 from kgrad.measure.probe import Probe
 from kgrad.measure.progress import progress_bar
-from kgrad.measure.recorder import STEPS_BETWEEN_READINGS, Recorder, describe_run
+from kgrad.measure.recorder import STEPS_BETWEEN_READINGS, Recorder, describe_run, time_now
 from kgrad.measure.taps import clips
 from kgrad.records.checks import (
     require_every,
@@ -293,7 +293,8 @@ class Training:
         weights = backend.weight_values(self._model, self._recorder.variables)
         self._require_alike("the weights", *weights)
         journal = journal if self._workers.is_chief else None
-        self._recorder.begin(self._described | {"seed": seed} | dict(metadata or {}))
+        begun = {"seed": seed, "started": time_now()}
+        self._recorder.begin(self._described | begun | dict(metadata or {}))
         try:
             if journal is not None:
                 self._recorder.write_to(JournalWriter(journal, journal_mode))

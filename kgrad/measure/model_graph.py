@@ -34,6 +34,10 @@ def flow_graph(
     their edges: backpropagation adds the parts, and the parts are not recorded. If a layer is
     shared and an edge represents several of its calls, their signals are taken as one vector.
 
+    A node that is a nested model or a block also has `folded` (the names of its layers) and
+    `inside` (their own flow graph, with the layers that feed them). Its gradient norm is that of
+    all its weights, taken as one vector.
+
     The graph has the attributes `name`, `epoch` and `step` of the record, `epochs` and `steps` of
     all records, and `assumed`: whether the edges are a guess. They are if the model has its own
     `call`: its layers are then shown as a chain in the order in which the model holds them.
@@ -42,7 +46,9 @@ def flow_graph(
         model: a built Keras model.
         history: a history of the model; None for the topology alone.
         epoch: the epoch whose last record to use; by default the last record.
-        nested: "folded" makes a nested model one node, "opened" shows its layers.
+        nested: "folded" makes a nested model one node, "opened" shows its layers, and "blocks" also
+            makes the layers of a block one node: a residual block, for example. A block is what
+            branches between two layers that every path passes, with the layer that joins it.
 
     Returns:
         A directed graph with the nodes in the order of their first call. A layer that is called on

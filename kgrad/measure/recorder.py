@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 import keras
@@ -321,6 +322,11 @@ def describe_run(
         "loss": loss_name(getattr(model, "loss", None) if loss is None else loss) or "as compiled",
         "graph": describe_topology(model),
     }
+
+
+def time_now() -> str:
+    """Return the time in UTC, to the second, in ISO format."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _norm(vector: np.ndarray) -> float:

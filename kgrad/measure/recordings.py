@@ -19,7 +19,7 @@ from kgrad.measure.keras_models.weights import (
     select_weights,
     short_layer_names,
 )
-from kgrad.measure.recorder import Recorder, describe_run
+from kgrad.measure.recorder import Recorder, describe_run, time_now
 from kgrad.measure.taps import Gradients, clips, listen_to_updates
 from kgrad.records.history import GradientHistory
 from kgrad.records.journal import JournalMode, JournalWriter
@@ -203,6 +203,7 @@ class OptimizerRecording:
             outputs=self._outputs,
             way=self._way,
             metadata=describe_run(self.model, self.optimizer)
+            | {"started": time_now()}
             | self._fit_metadata
             | dict(self._options.metadata),
         )

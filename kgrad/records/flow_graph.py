@@ -5,19 +5,20 @@ output a, and has the signal ∂L/∂a that flows back, if a probe recorded it. 
 or an edge has None and the reason.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
 import msgspec
 import networkx as nx
 import numpy as np
 
+from kgrad.records.blocks import blocks_of
 from kgrad.records.files import MOST_NAMES, MOST_PARTS, NONFINITE, number_to_json
 from kgrad.records.history import GradientHistory, Weight, require_history
 from kgrad.records.statistics import NO_PATH, NOT_UPDATED, combine, needs_gradient
 
-Nested = Literal["folded", "opened"]
+Nested = Literal["folded", "opened", "blocks"]
 Series = tuple[float | None, ...]
 Crossing = tuple[str | None, ...]
 
@@ -124,24 +125,49 @@ def chain(layers: Sequence[str]) -> Topology:
     return Topology(tuple(map(Node, layers)), tuple(edges), assumed=True)
 
 
-def folded(topology: Topology) -> Topology:
-    """Return the topology with each outermost nested model as one node."""
-    homes = {node.name: node.within[0] if node.within else node.name for node in topology.nodes}
-    nested = {node.name for node in topology.nodes if node.within}
+def folded(topology: Topology, homes: Mapping[str, str], kind: str) -> Topology:
+    """Return the topology with some nodes folded into one.
+
+    Args:
+        topology: the topology.
+        homes: name of a node → name of the node that it is folded into; without those that stay.
+        kind: the kind of the nodes that others are folded into.
+    """
     nodes: dict[str, Node] = {}
     for node in topology.nodes:
-        name = homes[node.name]
+        name = homes.get(node.name, node.name)
         before = nodes[name].layers if name in nodes else ()
-        kind = "Model" if node.within else node.kind
-        nodes[name] = Node(name, kind, (), tuple(dict.fromkeys((*before, *node.layers))))
+        layers = tuple(dict.fromkeys((*before, *node.layers)))
+        nodes[name] = Node(name, kind if node.name in homes else node.kind, (), layers)
     crossings: dict[tuple[str, str], Crossing] = {}
     for edge in topology.edges:
-        ends = homes[edge.source], homes[edge.target]
-        if ends[0] == ends[1] and edge.source in nested:
+        ends = homes.get(edge.source, edge.source), homes.get(edge.target, edge.target)
+        if ends[0] == ends[1] and edge.source in homes:
             continue
         crossings[ends] = tuple(dict.fromkeys((*crossings.get(ends, ()), *edge.crossing)))
     edges = tuple(Edge(*ends, crossing) for ends, crossing in crossings.items())
     return Topology(tuple(nodes.values()), edges, topology.assumed)
+
+
+def _models(topology: Topology) -> dict[str, str]:
+    """Return the outermost nested model of each node that is in one."""
+    return {node.name: node.within[0] for node in topology.nodes if node.within}
+
+
+def _blocks(topology: Topology) -> dict[str, str]:
+    """Return the block of each node that is in one; a guessed chain has none."""
+    if topology.assumed:
+        return {}
+    names = [node.name for node in topology.nodes]
+    return blocks_of(names, [(edge.source, edge.target) for edge in topology.edges])
+
+
+# What is folded, step by step: what is folded into what, and the kind of the result.
+_FOLDS = {
+    "opened": (),
+    "folded": ((_models, "Model"),),
+    "blocks": ((_models, "Model"), (_blocks, "Block")),
+}
 
 
 # ---- The graph of a record -----------------------------------------------------------------------
@@ -158,7 +184,7 @@ def flow_graph_from_history(
     Args:
         history: the recorded run.
         epoch: epoch whose last record to show; by default the last record.
-        nested: "folded" makes a nested model one node, "opened" shows its layers.
+        nested: see `flow_graph`.
 
     Returns:
         A directed graph with the attributes that `flow_graph` describes.
@@ -181,10 +207,45 @@ def graph_of(
     nested: Nested,
 ) -> nx.DiGraph:
     """Return the graph of a topology, with the gradients of one record of a history."""
-    if nested not in ("folded", "opened"):
-        raise ValueError(f"nested must be 'folded' or 'opened', received {nested!r}")
-    if nested == "folded":
-        topology = folded(topology)
+    if nested not in get_args(Nested):
+        raise ValueError(f"nested must be 'folded', 'opened' or 'blocks', received {nested!r}")
+    if history is None and epoch is not None:
+        raise ValueError(f"epoch needs a history, received {epoch!r} and no history")
+    measured = _Measured(history)
+    graph = _graph_of(topology, history, measured, name, epoch)
+    for homes_of, kind in _FOLDS[nested]:
+        homes, opened = homes_of(topology), graph
+        topology = folded(topology, homes, kind)
+        graph = _graph_of(topology, history, measured, name, epoch)
+        _add_folded(graph, opened, homes)
+    return graph
+
+
+def _add_folded(graph: nx.DiGraph, opened: nx.DiGraph, homes: Mapping[str, str]) -> None:
+    """Give each node that others were folded into their names and their own graph."""
+    members: dict[str, list[str]] = {}
+    for name in opened:
+        if name in homes:
+            members.setdefault(homes[name], []).append(name)
+        else:
+            graph.nodes[name].update(opened.nodes[name])
+    for name, inner in members.items():
+        edges = [edge for edge in opened.edges if edge[1] in inner]
+        feeding = {source for source, _ in edges}
+        inside = nx.DiGraph(**opened.graph | {"name": name})
+        inside.add_nodes_from((n, opened.nodes[n]) for n in opened if n in inner or n in feeding)
+        inside.add_edges_from((*edge, opened.edges[edge]) for edge in edges)
+        graph.nodes[name].update(folded=tuple(inner), inside=inside)
+
+
+def _graph_of(
+    topology: Topology,
+    history: GradientHistory | None,
+    measured: "_Measured",
+    name: str,
+    epoch: int | None,
+) -> nx.DiGraph:
+    """Return the graph of a topology, with nothing folded."""
     graph = nx.DiGraph(name=name, assumed=topology.assumed, epoch=None, step=None)
     graph.graph |= {"epochs": (), "steps": ()}
     record = None
@@ -193,9 +254,6 @@ def graph_of(
         epochs, steps = history.epochs.tolist(), history.steps.tolist()
         graph.graph |= {"epochs": tuple(epochs), "steps": tuple(steps)}
         graph.graph |= {"epoch": epochs[record], "step": steps[record]}
-    elif epoch is not None:
-        raise ValueError(f"epoch needs a history, received {epoch!r} and no history")
-    measured = _Measured(history)
     for node in topology.nodes:
         statistics, reasons, reason = measured.of_node(node.layers)
         if record is not None and reasons:
@@ -322,6 +380,7 @@ class _JsonNode(msgspec.Struct):
     shapes: tuple[str, ...] = ()
     statistics: Annotated[dict[str, _Norm], msgspec.Meta(max_length=MOST_NAMES)] = {}
     reason: str = ""
+    folded: tuple[str, ...] = ()
 
 
 class _JsonEdge(msgspec.Struct):
@@ -365,7 +424,8 @@ def graph_to_json(graph: nx.DiGraph, *, every_record: bool = False) -> dict[str,
 
     Returns:
         `"nodes"`, each with `"id"`, `"gradient_norm"` and more; `"edges"`, each with `"source"`,
-        `"target"`, `"gradient_norm"` and more; and the graph's own attributes.
+        `"target"`, `"gradient_norm"` and more; and the graph's own attributes. The graphs inside
+        nodes that are several layers are not written.
 
     Example:
         >>> graph = nx.DiGraph(name="model", epoch=1, step=32, assumed=False)
@@ -382,6 +442,7 @@ def graph_to_json(graph: nx.DiGraph, *, every_record: bool = False) -> dict[str,
             "shapes": list(node.get("shapes", ())),
             "statistics": {k: _norm_to_json(v) for k, v in node.get("statistics", {}).items()},
             "reason": node.get("reason", ""),
+            **({"folded": list(node["folded"])} if node.get("folded") else {}),
         }
         for name, node in graph.nodes.items()
     ]
@@ -437,6 +498,7 @@ def graph_from_json(content: Any) -> nx.DiGraph:
             gradient_norm=_norm_from_json(node.gradient_norm),
             statistics={name: _norm_from_json(value) for name, value in node.statistics.items()},
             reason=node.reason,
+            **({"folded": node.folded} if node.folded else {}),
         )
     for edge in given.edges:
         if edge.source not in graph or edge.target not in graph:

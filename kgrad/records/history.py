@@ -71,7 +71,7 @@ class GradientHistory(Shown):
     Attributes:
         weights: the trainable variables, in forward order.
         statistics: names of the statistics in every record.
-        metadata: description of the run: versions, device, seed, settings.
+        metadata: description of the run: versions, device, seed, settings, start.
         outputs: names of the layer outputs that were probed, in forward order; may be empty.
 
     Args:

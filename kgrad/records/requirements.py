@@ -4,7 +4,9 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
+_ROOT = Path(__file__).parents[2]  # a checkout, or the folder that kgrad is installed into
 BACKENDS = ("tensorflow", "jax", "torch")
 # What comes with Keras and a backend, as pyproject.toml lists it: import name → name in a sentence.
 _WITH_BACKEND = {
@@ -35,7 +37,8 @@ def _origin() -> tuple[str, str]:
     except PackageNotFoundError:  # on the path, but not installed
         return checkout
     if recorded is None:
-        return "kgrad{}", ""
+        # A build leaves kgrad.egg-info in a checkout, which counts as an installation there.
+        return checkout if (_ROOT / "pyproject.toml").exists() else ("kgrad{}", "")
     # https://packaging.python.org/en/latest/specifications/direct-url-data-structure/
     origin = json.loads(recorded)
     if "dir_info" in origin:

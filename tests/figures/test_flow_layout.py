@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from figures.static.test_flow import graph_of
 
-from kgrad.figures.flow_layout import layered
+from kgrad.figures.flow_layout import layered, starts_of
 
 
 def segments(layout):
@@ -59,3 +59,24 @@ def test_what_leads_back_is_known_and_the_rest_still_leads_down():
 def test_a_foreign_graph_in_any_order_is_laid_out_from_its_sources():
     layout = layered(graph_of({"c d": 1, "b c": 1, "a b": 1}))
     assert [layout.nodes[name][1] for name in "abcd"] == [0, 1, 2, 3]
+
+
+def chained(count, *more):
+    edges = [f"h{i} h{i + 1}" for i in range(count - 1)]
+    return layered(graph_of(dict.fromkeys([*edges, *more], 1)))
+
+
+@pytest.mark.parametrize(
+    ("rows", "fitting", "starts"),
+    [(9, 9, [0]), (10, 9, [0, 5]), (10, 1, [0]), (21, 4, [0, 5, 10, 16]), (60, 3, [0, 20, 40])],
+)
+def test_a_chain_has_as_many_columns_as_fit(rows, fitting, starts):
+    assert starts_of(chained(rows), fitting) == starts
+
+
+def test_a_column_ends_where_a_single_edge_leads_on():
+    assert starts_of(chained(12, "h3 h6"), 2) == [0, 7]  # not at 6, in the skip
+    assert starts_of(chained(12, "h1 h10"), 2) == [0]
+    # Too long for one column.
+    (_, start) = starts_of(chained(30, "h1 h28"), 2)
+    assert 9 <= start <= 21

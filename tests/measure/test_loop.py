@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import FunctionType
 
@@ -726,6 +727,8 @@ def test_the_metadata_say_how_to_make_the_run_again(data, tmp_path):
         "samples": 29,
     }
     assert {key: metadata[key] for key in expected} == expected
+    since = datetime.now(timezone.utc) - datetime.fromisoformat(metadata["started"])
+    assert timedelta(0) <= since < timedelta(minutes=5)
     assert json.loads(json.dumps(metadata)) == metadata
     assert GradientHistory.load(tmp_path / "j").metadata == metadata
 

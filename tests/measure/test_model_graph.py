@@ -115,6 +115,100 @@ def test_a_model_within_a_nested_model_is_folded_with_it():
     ]  # fmt: skip
 
 
+def two_blocks():
+    """A stem and two residual blocks, the first with a layer in its skip, as Keras names them."""
+    x = keras.Input((4,), name="x")
+    flow = linear(3, "stem")(x)
+    for k, around in ((1, True), (2, False)):
+        inner = linear(3, f"s1_block{k}_1_dense")(flow)
+        inner = layers.Dense(3, "tanh", name=f"s1_block{k}_2_dense")(inner)
+        skip = linear(3, f"s1_block{k}_0_dense")(flow) if around else flow
+        flow = layers.Add(name=f"s1_block{k}_add")([skip, inner])
+        flow = layers.Activation("tanh", name=f"s1_block{k}_out")(flow)
+    return keras.Model(x, linear(1, "y")(flow))
+
+
+def test_a_block_is_one_node_with_the_norm_of_all_its_weights(random):
+    model, (X, y) = two_blocks(), data(random)
+    history = tracked(model, X, y)
+    graph = kgrad.flow_graph(model, history, nested="blocks")
+    assert list(graph.edges) == [
+        ("x", "stem"), ("stem", "s1_block1"), ("s1_block1", "s1_block2"), ("s1_block2", "y")
+    ]  # fmt: skip
+    opened = kgrad.flow_graph(model, history)
+    for block in ("s1_block1", "s1_block2"):
+        node = graph.nodes[block]
+        inner = [name for name in opened if name.startswith(block)]
+        assert node["kind"] == "Block"
+        assert set(node["folded"]) == set(inner)
+        of_layers = history.by_layer("l2_norm")[
+            :, [history.layers.index(name) for name in inner if name in history.layers]
+        ]
+        assert of_layers.shape[1] == 2 + (block == "s1_block1")
+        squares = np.sum(np.square(of_layers), axis=1)
+        np.testing.assert_allclose(node["norms"], np.sqrt(squares), rtol=1e-6)
+        np.testing.assert_allclose(node["gradient_norm"], np.sqrt(squares[-1]), rtol=1e-6)
+        assert len(node["shapes"]) == 3 + (block == "s1_block1")  # kernels, and one bias
+    signals = dict(zip(history.outputs, history.activations["signal_l2"].T, strict=True))
+    for source, target, output in (
+        ("stem", "s1_block1", "stem"), ("s1_block1", "s1_block2", "s1_block1_out"),
+        ("s1_block2", "y", "s1_block2_out"),
+    ):  # fmt: skip
+        edge = graph.edges[source, target]
+        assert edge["outputs"] == (output,)
+        np.testing.assert_allclose(edge["norms"], signals[output], rtol=1e-6)
+
+
+def test_a_block_can_be_opened(random):
+    model, (X, y) = two_blocks(), data(random)
+    history = tracked(model, X, y)
+    opened = kgrad.flow_graph(model, history, epoch=1)
+    graph = kgrad.flow_graph(model, history, epoch=1, nested="blocks")
+    inside = graph.nodes["s1_block2"]["inside"]
+    names = [f"s1_block2_{part}" for part in ("1_dense", "2_dense", "add", "out")]
+    # With the layer that feeds it, but nothing that leads there.
+    assert list(inside) == ["s1_block1_out", *names]
+    assert set(inside.edges) == {
+        ("s1_block1_out", names[0]), ("s1_block1_out", names[2]), (names[0], names[1]),
+        (names[1], names[2]), (names[2], names[3]),
+    }  # fmt: skip
+    for name in inside:
+        assert inside.nodes[name] == opened.nodes[name]
+    for edge in inside.edges:
+        assert inside.edges[edge] == opened.edges[edge]
+    assert inside.graph == opened.graph | {"name": "s1_block2"}
+    assert kgrad.plot_flow_graph(inside).axes
+
+
+def test_a_nested_model_is_folded_before_blocks_and_can_be_opened():
+    model = branched()
+    graph = kgrad.flow_graph(model)
+    assert list(graph.nodes["encoder"]["inside"]) == ["a", "b", "encoder/narrow", "encoder/square"]
+    x = keras.Input((4,), name="x")
+    inner = keras.Sequential([keras.Input((4,)), linear(4, "deep")], name="inner")
+    out = layers.Add(name="add")([x, inner(linear(4, "before")(x))])
+    graph = kgrad.flow_graph(keras.Model(x, linear(1, "out")(out)), nested="blocks")
+    assert list(graph) == ["x", "before … add", "out"]
+    block = graph.nodes["before … add"]
+    assert block["folded"] == ("before", "inner", "add")
+    assert block["layers"] == ("before", "inner/deep")
+    assert list(block["inside"].nodes["inner"]["inside"]) == ["before", "inner/deep"]
+
+
+def test_a_chain_that_is_assumed_has_no_blocks():
+    class Numbered(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.parts = [linear(4, f"block1_{part}") for part in "ab"]
+
+        def call(self, x):
+            return self.parts[1](self.parts[0](x))
+
+    model = Numbered()
+    model(np.ones((2, 4)))
+    assert list(kgrad.flow_graph(model, nested="blocks")) == ["block1_a", "block1_b"]
+
+
 def test_a_layer_called_on_what_it_put_out_leads_to_itself():
     x, shared = keras.Input((4,), name="x"), linear(4, "shared")
     model = keras.Model(x, linear(1, "out")(shared(shared(x))))

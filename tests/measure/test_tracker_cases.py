@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
 
@@ -877,6 +878,8 @@ def test_the_metadata_say_what_was_asked_for(tmp_path):
     fit(plain, X, Y, callbacks=[tracker], epochs=1)
     metadata = tracker.history.metadata
     assert metadata["note"] == "a try"
+    since = datetime.now(timezone.utc) - datetime.fromisoformat(metadata["started"])
+    assert timedelta(0) <= since < timedelta(minutes=5)
     assert metadata["every"] == "epoch"
     assert metadata["optimizer"].lower() == "sgd"
     json.dumps(metadata)

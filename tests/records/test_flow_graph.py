@@ -153,7 +153,11 @@ def test_bad_arguments_are_refused_in_one_sentence():
         (lambda: kgrad.flow_graph_from_history("run.jsonl"), TypeError, "received str"),
         (lambda: kgrad.flow_graph_from_history(history, epoch=7), ValueError, "from 0 to 2"),
         (lambda: kgrad.flow_graph_from_history(history, epoch=True), ValueError, "received True"),
-        (lambda: kgrad.flow_graph_from_history(history, nested="open"), ValueError, "'open'"),
+        (
+            lambda: kgrad.flow_graph_from_history(history, nested="open"),
+            ValueError,
+            "'folded', 'opened' or 'blocks', received 'open'",
+        ),
         (lambda: kgrad.flow_graph_from_history(hand_made(0)), ValueError, "at least one record"),
     ):
         with pytest.raises(error) as caught:
@@ -204,6 +208,19 @@ def test_what_is_written_is_read_back():
         for name in ours:  # as text: NaN equals no NaN
             assert sorted(map(repr, ours[name].items())) == sorted(map(repr, theirs[name].items()))
     assert "records" not in kgrad.graph_to_json(graph)
+
+
+def test_json_says_what_is_folded():
+    described = {
+        "nodes": [{"id": "one", "within": ["m"]}, {"id": "two", "within": ["m"]}, {"id": "three"}],
+        "edges": [["one", "two"], ["two", "three"]],
+    }
+    graph = kgrad.flow_graph_from_history(hand_made(metadata={"graph": described}))
+    content = json.loads(json.dumps(kgrad.graph_to_json(graph)))
+    assert [node.get("folded") for node in content["nodes"]] == [["one", "two"], None]
+    again = kgrad.graph_from_json(content)
+    assert again.nodes["m"]["folded"] == ("one", "two")
+    assert "folded" not in again.nodes["three"]
 
 
 def test_a_graph_with_nothing_but_ids_and_norms_is_read():

@@ -38,8 +38,9 @@ def installed_from(monkeypatch, origin):
     ],
     ids=["editable", "folder", "wheel", "git", "index"],
 )
-def test_the_command_is_right_for_the_origin(monkeypatch, origin, command):
+def test_the_command_is_right_for_the_origin(monkeypatch, tmp_path, origin, command):
     installed_from(monkeypatch, origin)
+    monkeypatch.setattr("kgrad.records.requirements._ROOT", tmp_path)
     assert how_to_install("app") == command
 
 
@@ -48,6 +49,11 @@ def test_a_checkout_on_the_path_is_not_installed(monkeypatch):
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr("kgrad.records.requirements.distribution", missing)
+    assert how_to_install("app") == CHECKOUT
+
+
+def test_an_egg_info_in_a_checkout_is_no_installation(monkeypatch):
+    installed_from(monkeypatch, None)
     assert how_to_install("app") == CHECKOUT
 
 

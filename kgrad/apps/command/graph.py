@@ -52,8 +52,9 @@ def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
         help="epoch to draw (default: last); for .html, the epoch shown on opening",
     )  # fmt: skip
     parser.add_argument(
-        "--nested", choices=("folded", "opened"), default="folded",
-        help="draw a nested model as one node or with its layers (default: folded)",
+        "--nested", choices=("folded", "opened", "blocks"), default="folded",
+        help="draw a nested model as one node or with its layers; blocks: draw each block, "
+        "such as a residual block, as one node, too (default: folded)",
     )  # fmt: skip
     parser.add_argument(
         "--every-record", action="store_true", help="for .json: also write the other records"

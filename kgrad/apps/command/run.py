@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,7 +117,13 @@ def train(
     with naming_options(OPTIONS):
         for experiment in experiments:
             require_valid(experiment)
-    from kgrad.apps.command.run_folder import chosen_folder, journal_of, other_runs, remove_runs
+    from kgrad.apps.command.run_folder import (
+        chosen_folder,
+        journal_of,
+        other_runs,
+        recorded_runs,
+        remove_runs,
+    )
 
     is_own = options.output is None or not Path(options.output).exists()
     folder, others = chosen_folder(
@@ -126,6 +131,7 @@ def train(
     )
     import_quietly("training")
     from kgrad.experiments import prepare, run_replicates
+    from kgrad.records.history import GradientHistory
 
     with naming_options(OPTIONS):
         # All are prepared before the first is trained: bad input costs no training.
@@ -137,36 +143,44 @@ def train(
                     folder.rmdir()
             raise
     remove_runs(folder, others)
+    recorded = recorded_runs(folder)
     by_name = {parts.experiment.name: parts for parts in prepared}
     histories: list[GradientHistory] = []
     alike = itertools.groupby(prepared, key=lambda parts: replace(parts.experiment, seed=0))
     for replicates in [list(group) for _, group in alike]:
         labels = [f"{parts.experiment.name}, seed {parts.experiment.seed}" for parts in replicates]
         journals = [journal_of(folder, parts.experiment) for parts in replicates]
+        # What has a record there is a run of the very same experiment, maybe a finished one.
+        writing = [new_file(path) if path in recorded else path for path in journals]
         start = time.perf_counter()
-        # What is there is a run of the very same experiment, or without a record.
-        runs = run_replicates(
-            replicates, journals, int(sys.stderr.isatty()), journal_mode="replace"
-        )
-        started = datetime.now(timezone.utc)
-        for label, journal, history in zip(labels, journals, runs, strict=True):
+        runs = run_replicates(replicates, writing, int(sys.stderr.isatty()), journal_mode="replace")
+        for label, journal, file, history in zip(labels, journals, writing, runs, strict=True):
+            if history.metadata.get("interrupted") and file != journal:
+                kept = GradientHistory.load(journal)
+                if len(kept) > len(history):
+                    file.unlink()
+                    print(f"{label}: interrupted; {journal} keeps the {len(kept)} records it had")
+                    return [*histories, kept], folder, by_name, True
             histories.append(history)
             loss, seconds = history.logs["loss"], time.perf_counter() - start
-            history.metadata["started"] = started.isoformat(timespec="seconds")
             history.metadata["seconds"] = round(seconds, 2)
             replace_file(journal, history)
             print(f"{label}: loss {loss[0]:.4g} → {loss[-1]:.4g} in {seconds:.1f} s", flush=True)
             if history.metadata.get("interrupted"):
                 return histories, folder, by_name, True
-            start, started = time.perf_counter(), datetime.now(timezone.utc)
+            start = time.perf_counter()
     return histories, folder, by_name, False
 
 
 def replace_file(path: Path, history: "GradientHistory") -> None:
     """Save a history in place of a file, which stays as it was if that fails."""
-    new = path.with_suffix(".new")
-    history.save(new)
-    os.replace(new, path)
+    history.save(new_file(path))
+    os.replace(new_file(path), path)
+
+
+def new_file(path: Path) -> Path:
+    """Return the file beside a recorded one that is to replace it."""
+    return path.with_suffix(".new")
 
 
 def draw(groups: "Sequence[RunGroup]") -> "dict[str, Figure]":

@@ -62,7 +62,7 @@ def other_runs(folder: Path, experiments: Sequence[Experiment]) -> dict[Path, st
     }
     return {
         path: _name_of(metadata)
-        for path, metadata in _recorded(folder, own).items()
+        for path, metadata in recorded_runs(folder, own).items()
         if own.get(path) != (metadata.get("kgrad"), metadata.get("experiment"))
     }
 
@@ -72,7 +72,7 @@ def runs_not_among(folder: Path, loaded: Collection[Path]) -> dict[Path, str]:
     known = {path.resolve() for path in loaded}
     return {
         path: _name_of(metadata)
-        for path, metadata in _recorded(folder).items()
+        for path, metadata in recorded_runs(folder).items()
         if path.resolve() not in known
     }
 
@@ -119,7 +119,7 @@ def remove_runs(folder: Path, runs: Mapping[Path, str]) -> None:
             (folder / f"{stem}.{ending}").unlink(missing_ok=True)
 
 
-def _recorded(folder: Path, own: Collection[Path] = ()) -> dict[Path, dict[str, Any]]:
+def recorded_runs(folder: Path, own: Collection[Path] = ()) -> dict[Path, dict[str, Any]]:
     """Return file → metadata of the runs in a folder that have a record.
 
     A file that is no history counts only if it is among `own`, the files that would be replaced.

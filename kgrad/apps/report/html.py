@@ -21,16 +21,34 @@ from kgrad.apps.findings import heading, spoken
 _HERE = Path(__file__).parent
 
 
+class Block(NamedTuple):
+    """A part of a flow graph that the reader can open.
+
+    Attributes:
+        identifier: the id of the element that the script draws the block's own graph in.
+        name: its name.
+        layers: the number of its layers, as text.
+        norm: its norm, as the text after the layers; empty if it has none.
+    """
+
+    identifier: str
+    name: str
+    layers: str
+    norm: str
+
+
 class Place(NamedTuple):
     """A figure's place in a page.
 
     Attributes:
         identifier: the id of the element that the script draws the figure in.
         caption: the text below the figure.
+        blocks: what can be opened below the figure.
     """
 
     identifier: str
     caption: str
+    blocks: tuple[Block, ...] = ()
 
 
 def render(template: str, title: str, data: Any, **content: Any) -> str:

@@ -6,6 +6,7 @@
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const PRINTED_WIDTH = 680; // pixels
   const REST = 100; // milliseconds
+  const REACH = 18; // pixels around a node
   const plots = [];
 
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
@@ -100,6 +101,14 @@
       : String(Number(value.toPrecision(digits)));
   };
 
+  // A norm as the figures write it: two digits.
+  const brief = (value) => {
+    const [mantissa, exponent] = value.toExponential(1).split("e");
+    return exponent < -4 || exponent >= 4
+      ? `${Number(mantissa)}e${Number(exponent)}`
+      : String(Number(value.toPrecision(2)));
+  };
+
   // The appearance and the texts of a flow graph's nodes or edges at one of its records.
   function partsAt({ count, codes, logs, looks, missing }, row, label) {
     const at = { numbers: [], told: [] };
@@ -113,7 +122,7 @@
       }
       const shown = looks.shown[code];
       const words = looks.words[code];
-      at.numbers.push(shown ?? general(norm, 2));
+      at.numbers.push(shown ?? brief(norm));
       at.told.push(
         `${label}: ${shown === null ? general(norm, 3) + words : words || missing[i]}`,
       );
@@ -121,8 +130,12 @@
     return at;
   }
 
+  const blockOf = (id) => document.getElementById(id).closest("details");
+
   // Changes the traces directly: for hundreds of them Plotly.restyle takes twice as long.
   function markFlow({ element, flow, arrangement }, row, label) {
+    const [ofWeights, ofEdge] = flow.called;
+    const named = (called, number) => (number ? `${called} ${number}` : "");
     const edges = partsAt(flow.edges, row, label);
     const nodes = partsAt(flow.nodes, row, label);
     const lines = element.data.slice(0, edges.told.length);
@@ -137,10 +150,17 @@
     }
     numbers.marker.color = edges.marked;
     circles.marker.color = nodes.color;
-    numbers.text = edges.numbers.map((number, i) => (flow.numbered[i] ? number : ""));
+    for (const { node, id } of flow.blocks) {
+      const norm = named(ofWeights, nodes.numbers[node]);
+      blockOf(id).querySelector("span").textContent = norm && `, ${norm}`;
+    }
+    numbers.text = edges.numbers.map((number, i) => (flow.numbered[i] ? named(ofEdge, number) : ""));
     circles.text = nodes.told;
     names.text = nodes.numbers.map((number, i) =>
-      [arrangement.names[i], number]
+      [
+        arrangement.names[i],
+        [flow.layers[i], named(ofWeights, number)].filter(Boolean).join(", "),
+      ]
         .filter(Boolean)
         .map((line) => flow.indent + line)
         .join("<br>"),
@@ -237,6 +257,11 @@
       part.logs = new Float32Array(bytes(part.logs).buffer);
     }
     const plot = { element, figure, marks, rows, profile, flow };
+    const block = element.closest(".block");
+    if (block) {
+      block.addEventListener("toggle", () => showBlock(plot));
+      continue;
+    }
     plots.push(plot);
     draw(plot);
     if (marks && slider) {
@@ -245,6 +270,36 @@
         mark();
       });
     }
+    if (flow) element.on("plotly_click", ({ event }) => openBlock(blockAt(plot, event)));
+  }
+
+  // A block's own graph is drawn when it is opened for the first time.
+  function showBlock(plot) {
+    if (plots.includes(plot)) return;
+    plots.push(plot);
+    draw(plot);
+    if (slider) markPlot(plot, standing());
+  }
+
+  // The block whose node is at the pointer; Plotly may name an edge that ends there.
+  function blockAt({ element, flow }, { clientX, clientY }) {
+    const { left, top, width, height } = element.querySelector(".nsewdrag").getBoundingClientRect();
+    const { xaxis, yaxis } = element.layout;
+    const nodes = element.data[flow.edges.count + 1];
+    const at = (value, [from, to]) => (value - from) / (to - from);
+    const found = flow.blocks.find(({ node }) => {
+      const x = left + width * at(nodes.x[node], xaxis.range);
+      const y = top + height * (1 - at(nodes.y[node], yaxis.range));
+      return Math.hypot(clientX - x, clientY - y) < REACH;
+    });
+    return found && blockOf(found.id);
+  }
+
+  function openBlock(block) {
+    if (!block) return;
+    block.open = true;
+    block.querySelector("summary").focus({ preventScroll: true });
+    block.scrollIntoView();
   }
   window.addEventListener("resize", () =>
     plots
@@ -253,7 +308,7 @@
   );
   dark.addEventListener("change", (event) => paint(event.matches));
   window.addEventListener("beforeprint", () => {
-    document.querySelectorAll("details").forEach((one) => (one.open = true));
+    document.querySelectorAll("details:not(.block)").forEach((one) => (one.open = true));
     paint(false);
     plots.forEach((plot) => {
       if (plot.flow) rearrange(plot, PRINTED_WIDTH, standing());

@@ -9,10 +9,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import plotly.graph_objects as go
 
-from kgrad.apps.report.flow_page import MOST_MOMENTS, flow_entry
+from kgrad.apps.report.flow_page import MOST_MOMENTS, flow_place
 from kgrad.apps.report.html import Place, render
 from kgrad.apps.report.loss import MARK, add_loss
 from kgrad.apps.report.reproduce import code_of, description_of, facts_of, metadata_of
@@ -33,6 +34,7 @@ TITLE = "Gradients while training"
 _LARGEST = 6_000_000  # bytes
 _DRAWN_COLUMNS = (400, 200, 100, 50, 25, 12)  # of a heatmap; the first that fit into the file
 _MOST_PARTS = 1000  # of a flow graph
+_MOST_OPEN = 40  # layers of a flow graph whose blocks are not folded
 Histories = Mapping[str, GradientHistory | Sequence[GradientHistory]] | Sequence[GradientHistory]
 
 
@@ -153,10 +155,19 @@ class _Section:
 
 def _flow_drawing(history: GradientHistory) -> FlowDrawing:
     graph = flow_graph_from_history(history)
-    parts = len(graph) + len(graph.edges)
+    if len(graph) > _MOST_OPEN:
+        graph = flow_graph_from_history(history, nested="blocks")
+    parts = _parts(graph)
     if parts > _MOST_PARTS:
         raise ValueError(f"it has {parts:,} layers and edges, more than {_MOST_PARTS:,}")
+    for node in graph.nodes.values():
+        if "inside" in node and _parts(node["inside"]) > _MOST_PARTS:
+            del node["inside"]
     return FlowDrawing(graph)
+
+
+def _parts(graph: nx.DiGraph) -> int:
+    return len(graph) + len(graph.edges)
 
 
 class _Moments:
@@ -314,9 +325,11 @@ class _Drawn:
         """Add a flow graph, which shows only the marked moment."""
         rows, place = np.unique(records, return_inverse=True)
         identifier = f"figure-{len(self.figures)}"
-        self.figures.append(flow_entry(drawing, identifier, rows.tolist(), place.tolist()))
         notes = [note for note in drawing.notes if not note.startswith(NOT_MEASURED)]
-        return Place(identifier, f"The marked moment. {' '.join(notes)}")
+        notes = ["The marked moment.", *notes]
+        flow, figures = flow_place(drawing, identifier, rows.tolist(), place.tolist(), notes=notes)
+        self.figures += figures
+        return flow
 
     def profile(
         self,

@@ -12,13 +12,26 @@ import numpy as np
 import plotly.graph_objects as go
 from matplotlib.colors import to_hex
 
-from kgrad.figures.flow_layout import Grid, Layout, Room, ends_of, layered, middle_of, points_of
+from kgrad.figures.flow_layout import (
+    MOST_ROWS,
+    Grid,
+    Layout,
+    Room,
+    ends_of,
+    layered,
+    middle_of,
+    points_of,
+)
 from kgrad.figures.flow_looks import (
     LOOKS,
     NODE_EDGE,
     NOT_MEASURED,
+    OF_EDGE,
+    OF_WEIGHTS,
     SPECIAL,
+    beside,
     labels_of,
+    layers_in,
     notes_of,
     numbered,
     require_graph,
@@ -37,10 +50,11 @@ from kgrad.figures.looks import INK, shortened
 WIDTHS = (360, 640, 1000)  # pixels of figures on a phone, a tablet and a desktop
 _SHAPES = 6  # the largest number of a layer's weights in a hover text
 _KEY = 210  # pixels of the legend's longest entry
-_INDENT = "\u2003"  # text beside a circle begins outside of it
+_INDENT = "\u2003\u2009"  # text beside a circle begins outside of it
 _ROW, _LETTER, _CIRCLE = 48, 6.7, 30  # pixels: row, letter, and circle to the left of a label
-_LONGEST, _SHORTEST = 18, 4  # letters of a label
-_MOST_ROWS, _LEAST_LANE = 16, 70  # rows of a column; pixels of a lane in a deep graph
+_LONGEST, _SHORTEST = 22, 4  # letters of a label
+_LEAST_LANE = 85  # pixels of a lane in a deep graph
+_NUMBER = "0.00012"  # as long as any
 _ARROW = 14  # pixels from a node's center to an arrowhead
 _PLACES = {0: "middle right", 1: "top right", -1: "bottom right", None: "top center"}
 
@@ -98,6 +112,7 @@ class FlowDrawing:
     def __init__(self, graph: nx.DiGraph, threshold: float = 0.01, relative: bool = False) -> None:
         require_graph(graph)
         self._graph, self._layout = graph, layered(graph)
+        self._threshold, self._relative = threshold, relative
         self.edges = edge_states(graph, threshold, relative)
         self.nodes = node_states(graph)
         self.labels, self.own = records_of(graph)
@@ -112,6 +127,26 @@ class FlowDrawing:
         return any(note.startswith(NOT_MEASURED) for note in self.notes)
 
     @property
+    def names(self) -> list[str]:
+        """Return the names of the nodes."""
+        return list(self._graph)
+
+    @property
+    def inside(self) -> dict[int, "FlowDrawing"]:
+        """Return what is folded into nodes: number of the node → drawing of its layers."""
+        nodes = enumerate(self._graph.nodes.values())
+        return {
+            i: FlowDrawing(node["inside"], self._threshold, self._relative)
+            for i, node in nodes
+            if "inside" in node
+        }
+
+    @property
+    def layers(self) -> list[str]:
+        """Return the number of layers of each node that others are folded into, as text."""
+        return [layers_in(node) for node in self._graph.nodes.values()]
+
+    @property
     def values(self) -> np.ndarray:
         """Return all norms, negative if nothing was measured: (records, edges and nodes)."""
         return np.hstack([self.edges.values, self.nodes.values])
@@ -124,12 +159,16 @@ class FlowDrawing:
         """Return what a record changes: attribute → its value in every trace except the last."""
         edges, nodes, label = self.edges, self.nodes, self.labels[record]
         numbers = [
-            text if wanted else ""
+            f"{OF_EDGE} {text}" if wanted and text else ""
             for text, wanted in zip(edges.shown(record), self._numbered, strict=True)
         ]
-        beside = [
-            "<br>".join(_INDENT + line for line in lines if line)
-            for lines in zip(names, nodes.shown(record), strict=True)
+        texts = [
+            beside(*one)
+            for one in zip(names, self._graph.nodes.values(), nodes.shown(record), strict=True)
+        ]
+        indented = [
+            "<br>".join(_INDENT + line for line in text.split("\n")) if text else ""
+            for text in texts
         ]
         none = [None] * len(numbers)
         lines = {
@@ -140,12 +179,12 @@ class FlowDrawing:
             f"marker.{key}": [*none, edges.drawn(own, record), nodes.drawn(key, record), None]
             for key, own in (("symbol", "symbol"), ("size", "size"), ("color", "marked"))
         }
-        texts = {
+        words = {
             # A hover template cannot read a single text of a whole line, but it can read "meta".
             "meta": [*edges.hovers(record, label), None, None, None],
-            "text": [*none, numbers, nodes.hovers(record, label), beside],
+            "text": [*none, numbers, nodes.hovers(record, label), indented],
         }
-        return lines | marks | texts
+        return lines | marks | words
 
     def to_json(self, records: Sequence[int]) -> dict[str, Any]:
         """Return all that a page's script needs, in JSON's types: row i is `records[i]`."""
@@ -155,6 +194,8 @@ class FlowDrawing:
             "nodes": self.nodes.to_json(records),
             "numbered": self._numbered,
             "indent": _INDENT,
+            "called": [OF_WEIGHTS, OF_EDGE],
+            "layers": self.layers,
             "arrangements": [
                 {
                     "least": width,
@@ -340,14 +381,15 @@ def _arrowheads(
 def _room(graph: nx.DiGraph, layout: Layout, width: int) -> Room:
     """Return the sizes in pixels."""
     margin, gutter, loop = 16.0, 20.0, 40.0 if layout.back else 0.0
-    letters = max(len(shortened(name, _LONGEST)) for name in graph) + 0.5
+    texts = [beside(shortened(name, _LONGEST), node, _NUMBER) for name, node in graph.nodes.items()]
+    letters = max(len(line) for text in texts for line in text.split("\n")) + 0.5
     widest = width - margin - loop
     lane = min(_CIRCLE + _LETTER * letters, (widest - gutter) / layout.width)
-    columns = -(-layout.rows // _MOST_ROWS)
+    columns = -(-layout.rows // MOST_ROWS)
     if columns > 1:  # narrower lanes if that makes room for more columns
         most = max(1, min(columns, int(widest / (layout.width * _LEAST_LANE + gutter))))
         lane = min(lane, (widest / most - gutter) / layout.width)
-    return Room(_ROW, lane, gutter, loop, margin, float(width), widest + loop, _MOST_ROWS)
+    return Room(_ROW, lane, gutter, loop, margin, float(width), widest + loop)
 
 
 def _room_beside(layout: Layout, grid: Grid) -> list[float]:

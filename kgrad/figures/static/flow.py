@@ -17,7 +17,14 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 
-from kgrad.figures.flow_layout import Grid, Layout, Room, ends_of, layered, middle_of
+from kgrad.figures.flow_layout import (
+    Grid,
+    Layout,
+    Room,
+    ends_of,
+    layered,
+    middle_of,
+)
 from kgrad.figures.flow_looks import (
     AREAS,
     BARE_AREA,
@@ -26,8 +33,11 @@ from kgrad.figures.flow_looks import (
     LOOKS,
     NODE,
     NODE_EDGE,
+    OF_EDGE,
+    OF_WEIGHTS,
     SPECIAL,
     Verdict,
+    beside,
     between,
     drawn_norm,
     labels_of,
@@ -45,8 +55,9 @@ from kgrad.figures.scale import Scale
 from kgrad.figures.static.parts import new_figure, special_style, style
 from kgrad.records.deprecations import old_arguments
 
-_LANES = (1.3, 2.2)  # inches from a node to the next one beside it: smallest and largest distance
+_LANES = (1.3, 2.5)  # inches from a node to the next one beside it: smallest and largest distance
 _LETTER = 0.09  # inches: mean width of a letter of a label
+_NUMBER = "0.00012"  # as long as any
 _ARROW = 0.2  # inches from a node's center to an arrowhead
 _STEEP = 0.5  # inches: an edge that moves less to the side counts as vertical
 # Keeps text legible across a line.
@@ -116,7 +127,8 @@ def plot_flow_graph(
 
 def _room(graph: nx.DiGraph) -> Room:
     """Return the figure's sizes in inches; the longest label sets the width of a lane."""
-    lane = 0.45 + _LETTER * max(len(_label(name)) for name in graph)
+    lines = [beside(_label(name), node, _NUMBER) for name, node in graph.nodes.items()]
+    lane = 0.45 + _LETTER * max(len(line) for text in lines for line in text.split("\n"))
     return Room(
         row=0.75,
         lane=min(max(_LANES[0], lane), _LANES[1]),
@@ -125,7 +137,6 @@ def _room(graph: nx.DiGraph) -> Room:
         margin=0.45,
         least=5.4,
         widest=11.5,
-        rows=16,
     )
 
 
@@ -165,7 +176,7 @@ def _draw_edges(
             elif slope:
                 offset, vertical = (5.0, 4.0 * slope), "bottom" if slope > 0 else "top"
             text = ax.annotate(
-                text_of(norm),
+                f"{OF_EDGE} {text_of(norm)}",
                 middle,
                 offset,
                 textcoords="offset points",
@@ -208,9 +219,9 @@ def _draw_nodes(ax: Axes, graph: nx.DiGraph, layout: Layout, grid: Grid, scale: 
         else:
             look = _node_look(norm, scale)
             ax.scatter([x], [y], zorder=3, gid=name, **look)
-        second_line = "" if norm is None else f"\n{text_of(norm)}"
+        number = "" if norm is None else text_of(norm)
         ax.annotate(
-            _label(name) + second_line,
+            beside(_label(name), node, number),
             (x, y),
             (15, 0),
             textcoords="offset points",
@@ -236,7 +247,7 @@ def _node_look(norm: float | None, scale: Scale) -> dict[str, Any]:
 
 
 def _label(name: str) -> str:
-    return shortened(name, 18)
+    return shortened(name, 22)
 
 
 def _handles(graph: nx.DiGraph, limit: float, scale: Scale) -> list[Any]:
@@ -256,7 +267,7 @@ def _handles(graph: nx.DiGraph, limit: float, scale: Scale) -> list[Any]:
     finite = [n for n in nodes if n is not None and 0 < n < math.inf]
     for norm in sorted({min(finite), max(finite)}) if finite else []:
         look = _node_look(norm, scale)
-        handles.append(_circle(look, f"node: {norm:.2g}"))
+        handles.append(_circle(look, f"node: {OF_WEIGHTS} {text_of(norm)}"))
     if None in nodes:
         handles.append(_circle(_node_look(None, scale), "node: not measured"))
     return handles

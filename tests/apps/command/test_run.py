@@ -456,6 +456,37 @@ def test_an_interrupt_draws_what_was_recorded(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "vanishing.png").exists()
 
 
+def test_an_interrupt_of_a_repeated_run_keeps_the_finished_one(tmp_path, monkeypatch, capsys):
+    import kgrad.experiments
+
+    run = kgrad.experiments.run_replicates
+    arguments = [*TINY, "--preset", "healthy", "--epochs", "3", "--output", str(tmp_path)]
+    assert script.main(arguments) == 0
+    finished = histories_in(tmp_path)
+
+    def interrupted(prepared, journals, *arguments, **options):
+        """Yield the first run as if Ctrl-C had been pressed after two records."""
+        runs = run(prepared, journals, *arguments, **options)
+        for _, file in zip(runs, journals, strict=True):
+            file.write_bytes(b"".join(file.read_bytes().splitlines(True)[:3]))
+            history = GradientHistory.load(file)
+            history.metadata["interrupted"] = True
+            yield history
+
+    monkeypatch.setattr(kgrad.experiments, "run_replicates", interrupted)
+    capsys.readouterr()
+    assert script.main(arguments) == 130
+    assert histories_in(tmp_path) == finished
+    assert not list(tmp_path.glob("*.new"))
+    printed = capsys.readouterr().out
+    journal = tmp_path / "healthy-seed-0.jsonl"
+    assert f"healthy, seed 0: interrupted; {journal} keeps the 4 records it had\n" in printed
+    # A longer run replaces one that was interrupted earlier.
+    journal.write_bytes(b"".join(finished[journal.name].splitlines(True)[:2]))
+    assert script.main(arguments) == 130
+    assert len(GradientHistory.load(journal)) == 2
+
+
 def test_a_run_killed_before_its_first_record_does_not_spoil_the_folder(tmp_path, capsys):
     script.main([*TINY, "--preset", "healthy", "--output", str(tmp_path)])
     journal = tmp_path / "healthy-seed-0.jsonl"

@@ -462,7 +462,7 @@ def test_what_cannot_be_reported_is_refused_before_a_file_is_written(
 
 
 # Plotly resizes its figures a moment after the window.
-FITTED = """() => [...document.querySelectorAll(".plot")].every((plot) =>
+FITTED = """() => [...document.querySelectorAll(".js-plotly-plot")].every((plot) =>
   Math.abs(plot.querySelector(".main-svg").getBoundingClientRect().width - plot.clientWidth) < 2)"""
 
 
@@ -592,15 +592,15 @@ def test_a_page_of_a_flow_graph_looks_at_every_epoch_as_the_norms_demand(open_pa
     shares = np.log10(NORMS[:2, :2] / 2e-7) / np.log10(0.5 / 2e-7)
     assert np.allclose([one["widths"] for one in seen[:2]], 1.2 + 4.8 * shares, atol=0.11)
     assert [one["numbers"] for one in seen] == [
-        ["0.001", "0.01"], ["0.5", "0.01"], ["2e-7", "0"], ["NaN", "∞"]
+        ["∂a 0.001", "∂a 0.01"], ["∂a 0.5", "∂a 0.01"], ["∂a 2e-7", "∂a 0"], ["∂a NaN", "∂a ∞"]
     ]  # fmt: skip
     assert [one["symbols"] for one in seen[2:]] == [["circle", "circle"], ["x", "triangle-up"]]
     assert [one["told"][1] for one in seen] == [
         "epoch 0: 0.01, at or below 0.01", "epoch 1: 0.0101, above 0.01",
         "epoch 2: 0 (exactly)", "epoch 3: infinite",
     ]  # fmt: skip
-    assert seen[3]["beside"][0] == "\u2003dense_0<br>\u2003NaN"
-    assert seen[1]["beside"][0] == "\u2003dense_0<br>\u20032"  # 4 × |g|
+    assert seen[3]["beside"][0] == "\u2003\u2009dense_0<br>\u2003\u2009∂W NaN"
+    assert seen[1]["beside"][0] == "\u2003\u2009dense_0<br>\u2003\u2009∂W 2"  # 4 × |g|
     largest = 23  # pixels, of the largest node
     assert seen[0]["sizes"][2] == pytest.approx(largest, abs=0.5)
 
@@ -621,12 +621,130 @@ def test_a_deep_flow_graph_has_more_columns_where_the_page_is_wide(open_page, tm
     path = tmp_path / "deep.html"
     history = make_run(np.full((2, 60), 0.5), names, graph=joined(names))
     write_flow_graph(flow_graph_from_history(history, epoch=0), path)
-    for width, columns in ((400, 3), (1100, 4), (400, 3)):
+    for width, columns in ((400, 3), (1100, 8), (400, 3)):
         page = open_page(path, width=width)
         found = page.evaluate(FLOW, 0)
         assert found["columns"] == columns
-        assert found["beside"][59] == "\u2003dense_59<br>\u20032"
+        assert found["beside"][59] == "\u2003\u2009dense_59<br>\u2003\u2009∂W 2"
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+BLOCKS = 12  # of four layers, three of them with weights
+
+
+def residual_run() -> GradientHistory:
+    """Return two records of a deep residual network, whose graph is larger than a screen."""
+    names, edges, before = ["image"], [], "image"
+    for k in range(1, BLOCKS + 1):
+        inner = [f"block{k}_{part}" for part in ("conv", "norm", "dense", "add")]
+        edges += [[a, b, [a]] for a, b in itertools.pairwise([before, *inner])]
+        edges.append([before, inner[-1], [before]])
+        before = inner[-1]
+        names += inner
+    names.append("output")
+    edges.append([before, "output", [before]])
+    weighted = [name for name in names if name != "image" and not name.endswith("add")]
+    nodes = [{"id": name, "kind": "Dense", "layers": [name] * (name in weighted)} for name in names]
+    weights = [Weight(name, "kernel", f"{name}/kernel", (4, 4)) for name in weighted]
+    graph = {"nodes": nodes, "edges": edges, "assumed": False}
+    history = GradientHistory(weights, ALWAYS, {"graph": graph}, outputs=names)
+    for epoch in range(2):
+        known = dict.fromkeys(ALWAYS, np.ones(len(weighted)))
+        known["l2_norm"] = (1.0 + epoch) * np.arange(1, len(weighted) + 1)
+        known["nonfinite_steps"] = np.zeros(len(weighted))
+        probed = {"signal_l2": 0.1 * np.arange(1.0, len(names) + 1)}
+        history.append(epoch, 10 * epoch, known, {"loss": 1.0}, activations=probed)
+    return history
+
+
+@pytest.fixture(scope="module")
+def folded_report(tmp_path_factory):
+    path = tmp_path_factory.mktemp("folded") / "report.html"
+    write_report([residual_run()], path)
+    return path
+
+
+def block_norm(history, block, epoch):
+    norms = history.by_layer("l2_norm")[epoch]
+    inner = [i for i, name in enumerate(history.layers) if name.startswith(f"block{block}_")]
+    assert len(inner) == 3
+    return math.sqrt(sum(norms[i] ** 2 for i in inner))
+
+
+def rounded(norm):
+    """Two digits, of a norm from 1 to 1000."""
+    return f"{float(f'{norm:.1e}'):g}"
+
+
+def test_a_large_flow_graph_is_folded_into_blocks_that_are_named_below_it(folded_report):
+    html, history = folded_report.read_text(encoding="utf-8"), residual_run()
+    found = re.findall(r'<details class="block"><summary>(.*?)</summary>', html)
+    assert [re.sub("<.*?>", "", one) for one in found] == [
+        f"block{k}: 4 layers, ∂W {rounded(block_norm(history, k, 0))}" for k in range(1, BLOCKS + 1)
+    ]
+    figures = data_of(structure(folded_report))["figures"]
+    with_flow = [one["flow"] for one in figures if "flow" in one]
+    assert [one["nodes"]["count"] for one in with_flow] == [BLOCKS + 2] + [5] * BLOCKS
+    assert "A node with a number of layers is folded: click it" in structure(folded_report).text
+
+
+def test_a_small_flow_graph_is_not_folded(report):
+    assert '<details class="block">' not in report.read_text(encoding="utf-8")
+
+
+OPEN = """() => [...document.querySelectorAll(".block[open]")].map((block) => ({
+  summary: block.querySelector("summary").textContent,
+  names: (block.querySelector(".plot").data ?? []).filter((one) => one.mode === "text")
+    .flatMap((one) => one.text) }))"""
+
+NODE = """([place, node]) => { const plot = document.querySelectorAll(".plot")[place];
+  plot.scrollIntoView({ block: "center" });
+  const area = plot.querySelector(".nsewdrag").getBoundingClientRect();
+  const nodes = plot.data.find((one) => one.customdata);
+  const share = (value, [from, to]) => (value - from) / (to - from);
+  return [area.left + area.width * share(nodes.x[node], plot.layout.xaxis.range),
+          area.bottom - area.height * share(nodes.y[node], plot.layout.yaxis.range)]; }"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_click_on_a_block_opens_its_own_graph_below(open_page, folded_report, width):
+    page, history = open_page(folded_report, width=width), residual_run()
+    page.evaluate("document.querySelectorAll('.block').forEach((one) => { one.open = false; })")
+    (place,) = (
+        i
+        for i, one in enumerate(data_of(structure(folded_report))["figures"])
+        if "flow" in one and one["flow"]["blocks"]
+    )
+    page.mouse.move(*page.evaluate(NODE, [place, 3]))
+    page.locator(".hovertext", has_text="block3").first.wait_for()
+    assert page.evaluate(OPEN) == []
+    page.mouse.down()
+    page.mouse.up()
+    until(lambda: page.evaluate(OPEN) and page.evaluate(OPEN)[0]["names"])
+    (opened,) = page.evaluate(OPEN)
+    assert opened["summary"] == f"block3: 4 layers, ∂W {rounded(block_norm(history, 3, 0))}"
+    names = [text.split("<br>")[0].strip() for text in opened["names"]]
+    assert names == ["block2_add", *(f"block3_{part}" for part in ("conv", "norm", "dense", "add"))]
+    assert page.evaluate("document.activeElement.textContent") == opened["summary"]
+    top = page.locator(".block[open]").bounding_box()["y"]
+    assert 0 <= top < 800
+    move(page, "End", 1)  # which the block's graph and its summary follow
+    (opened,) = page.evaluate(OPEN)
+    assert opened["summary"] == f"block3: 4 layers, ∂W {rounded(block_norm(history, 3, 1))}"
+    norms = history.by_layer("l2_norm")[1][6:9]
+    assert [text.split("∂W ")[1] for text in opened["names"][1:4]] == [rounded(n) for n in norms]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_block_is_opened_with_the_keyboard_alone(open_page, folded_report):
+    page = open_page(folded_report)
+    page.evaluate("document.querySelectorAll('.block').forEach((one) => { one.open = false; })")
+    page.locator(".block summary").nth(4).focus()
+    page.keyboard.press("Enter")
+    until(lambda: page.evaluate(OPEN) and page.evaluate(OPEN)[0]["names"])
+    (opened,) = page.evaluate(OPEN)
+    assert opened["summary"].startswith("block5: 4 layers, ")
+    assert "block5_norm" in opened["names"][2]
 
 
 def test_a_page_of_a_flow_graph_has_the_reports_policy_and_no_address(flow_page):

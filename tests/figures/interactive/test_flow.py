@@ -87,11 +87,14 @@ def test_every_step_of_the_slider_has_the_colors_and_numbers_of_its_epoch():
         expected = [GREEN if norm > 0.01 else RED for norm in SIGNALS[epoch, :2]]
         assert list(state["line.color"][:2]) == expected
         *_, numbers, nodes, beside = state["text"]
-        assert [float(number) for number in numbers] == pytest.approx(SIGNALS[epoch, :2], rel=0.05)
+        assert all(number.startswith("∂a ") for number in numbers)
+        assert [float(number[3:]) for number in numbers] == pytest.approx(
+            SIGNALS[epoch, :2], rel=0.05
+        )
         for text, norm in zip(state["meta"], SIGNALS[epoch, :2], strict=False):
             assert text.startswith(f"epoch {epoch}: {norm:.3g}, ")
         assert list(nodes) == [f"epoch {epoch}: {epoch + 1}"] * 3
-        assert [text.split("<br>")[1].strip() for text in beside] == [str(epoch + 1)] * 3
+        assert [text.split("<br>")[1].strip() for text in beside] == [f"∂W {epoch + 1}"] * 3
 
 
 def test_the_slider_begins_at_the_graphs_own_epoch():
@@ -168,9 +171,11 @@ def test_zero_nan_and_infinity_are_seen_on_edges_and_nodes():
     for marks in (numbers.marker, nodes.marker):
         assert tuple(marks.symbol[:3]) == symbols
         assert list(marks.color[:3]) == colors
-    assert tuple(numbers.text[:3]) == ("0", "NaN", "∞")
+    assert tuple(numbers.text[:3]) == ("∂a 0", "∂a NaN", "∂a ∞")
     assert numbers.marker.color[3] == "rgba(0,0,0,0)"
-    assert [text.split("<br>")[1].strip() for text in beside.text[:3]] == ["0", "NaN", "∞"]
+    assert [text.split("<br>")[1].strip() for text in beside.text[:3]] == [
+        "∂W 0", "∂W NaN", "∂W ∞"
+    ]  # fmt: skip
     assert [line.meta for line in edges_of(figure)[:3]] == [
         "epoch 0: 0 (exactly)", "epoch 0: NaN", "epoch 0: infinite"
     ]  # fmt: skip
@@ -218,7 +223,7 @@ def test_edges_that_carry_the_same_signal_have_its_number_once():
         graph_of(np.ones((1, 3)), [[0.25, 0.5, 1]], names=list("abc"), joined=joined)
     )
     assert [line.hovertemplate[:5] for line in edges_of(figure)] == ["a → b", "a → c", "b → c"]
-    assert others_of(figure)[0].text == ("0.25", "", "0.5")
+    assert others_of(figure)[0].text == ("∂a 0.25", "", "∂a 0.5")
     assert edges_of(figure)[1].meta == "epoch 0: 0.25, above 0.01"
 
 
@@ -267,13 +272,20 @@ def test_a_folded_model_tells_its_first_weights_and_how_many_more():
     assert told.endswith("<br>and 2 more")
 
 
+def test_a_node_of_several_layers_says_how_many():
+    graph = graph_of([[0.5, 2.0]])
+    graph.nodes["dense_0"]["folded"] = ("a", "b")
+    _, _, beside = others_of(plot_flow_graph(graph))
+    assert [text.split("<br>")[1].strip() for text in beside.text] == ["2 layers, ∂W 0.5", "∂W 2"]
+
+
 def test_names_are_shown_as_they_are():
     names = ["<b>%{x}</b>", "b"]
     figure = plot_flow_graph(graph_of(np.ones((1, 2)), [[1, 1]], names=names), title="<i>title")
     (line,), (_, nodes, beside) = edges_of(figure), others_of(figure)
     assert line.hovertemplate.startswith("&lt;b&gt;%&#123;x}&lt;/b&gt; → b<br>")
     assert nodes.customdata[0].startswith("&lt;b&gt;%{x}&lt;/b&gt; (Dense)<br>")
-    assert beside.text[0].startswith("\u2003&lt;b&gt;%{x}&lt;/b&gt;<br>")
+    assert beside.text[0].startswith("\u2003\u2009&lt;b&gt;%{x}&lt;/b&gt;<br>")
     assert figure.layout.title.text == "&lt;i&gt;title"
 
 
@@ -325,7 +337,7 @@ def test_no_label_covers_another_or_leaves_the_figure(name, width):
     for (x, y), text in zip(places, arrangement.names, strict=True):
         assert len(text) >= 4
         assert left + 10 <= x
-        boxes.append((x + 12, x + 12 + 6.7 * max(len(text), 7), y - 16, y + 16))
+        boxes.append((x + 12, x + 12 + 6.7 * max(len(text), 10), y - 16, y + 16))
     assert max(box[1] for box in boxes) <= right + 1
     bottom, top = arrangement.up
     assert bottom <= min(box[2] for box in boxes) and max(box[3] for box in boxes) <= top

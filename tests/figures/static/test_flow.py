@@ -121,13 +121,13 @@ def test_dashes_are_as_long_on_thick_edges_as_on_thin_ones():
 def test_every_number_is_written_once_for_what_is_the_same():
     graph = graph_of({"a b": 0.25, "b c": 0.5, "a c": 0.25}, nodes={"a": 7.5, "b": None, "c": 3})
     figure = kgrad.plot_flow_graph(graph, title="x")
-    assert sorted(texts(figure)) == sorted(["a\n7.5", "b", "c\n3", "0.25", "0.5"])
+    assert sorted(texts(figure)) == sorted(["a\n∂W 7.5", "b", "c\n∂W 3", "∂a 0.25", "∂a 0.5"])
 
 
 def test_calls_of_a_shared_layer_have_a_number_each():
     graph = graph_of({"a b": 0.25, "a c": 0.75})
     graph.edges["a", "c"]["outputs"] = ("a (2)",)
-    assert {"0.25", "0.75"} <= set(texts(kgrad.plot_flow_graph(graph, title="x")))
+    assert {"∂a 0.25", "∂a 0.75"} <= set(texts(kgrad.plot_flow_graph(graph, title="x")))
 
 
 def test_zero_nan_and_infinity_have_their_looks_on_edges_and_nodes():
@@ -136,8 +136,8 @@ def test_zero_nan_and_infinity_have_their_looks_on_edges_and_nodes():
     figure = kgrad.plot_flow_graph(chain(norms, nodes=nodes), title="x")
     assert sorted(markers(figure)) == sorted(2 * [ZERO.marker, NAN.marker, INFINITE.marker])
     assert set(nodes_drawn(figure)) == {"layer_0", "layer_4", "layer_5"}
-    assert {"0", "NaN", "∞"} <= set(texts(figure))
-    assert {"layer_1\n0", "layer_2\nNaN", "layer_3\n∞", "layer_4"} <= set(texts(figure))
+    assert {"∂a 0", "∂a NaN", "∂a ∞"} <= set(texts(figure))
+    assert {"layer_1\n∂W 0", "layer_2\n∂W NaN", "layer_3\n∂W ∞", "layer_4"} <= set(texts(figure))
     assert {
         "edge: not measured", "edge at or below 0.01", "node: not measured",
         ZERO.name, NAN.name, INFINITE.name,
@@ -209,6 +209,22 @@ def test_no_text_covers_another_or_leaves_the_figure(graph):
         assert inside.y0 <= box.y0 and box.y1 <= inside.y1
 
 
+def test_a_node_of_several_layers_says_how_many():
+    graph = chain([1.0, 1.0], nodes={"layer_0": 0.3, "layer_1": None})
+    graph.nodes["layer_0"]["folded"] = ("a", "b", "c")
+    graph.nodes["layer_1"]["folded"] = ("d",)
+    drawn = texts(kgrad.plot_flow_graph(graph, title="x"))
+    assert {"layer_0\n3 layers, ∂W 0.3", "layer_1\n1 layer", "layer_2\n∂W 1"} <= set(drawn)
+
+
+def test_the_numbers_are_explained_above():
+    graph = chain([1.0])
+    above = kgrad.plot_flow_graph(graph, title="x").axes[0].get_title(loc="left")
+    above = above.replace("\n", " ")
+    assert "∂W: gradient norm of a node's weights, ‖∂L/∂W‖." in above
+    assert "∂a: norm of the gradient that flows back along an edge, ‖∂L/∂a‖." in above
+
+
 def test_a_deep_graph_goes_on_in_more_columns():
     figure = kgrad.plot_flow_graph(chain([0.5] * 50), title="x")
     width, height = figure.get_size_inches()
@@ -222,7 +238,7 @@ def test_a_name_is_drawn_as_it_is():
     nx.relabel_nodes(graph, {"b": "$x^{", "<script>": "<script>$$"}, copy=False)
     figure = kgrad.plot_flow_graph(graph, title="$title")
     figure.canvas.draw()
-    assert "$x^{\n1" in texts(figure)
+    assert "$x^{\n∂W 1" in texts(figure)
 
 
 def test_what_is_no_graph_is_refused():
