@@ -12,7 +12,6 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -106,7 +105,7 @@ def _train(experiment: Experiment, file: Path | None) -> Outcome:
 
     import_quietly("training")
     part = None if file is None else file.with_suffix(".jsonl.part")
-    started, begun = datetime.now(timezone.utc), time.perf_counter()
+    begun = time.perf_counter()
     try:
         history = _run(experiment, part)
     except OSError:  # the disk, which the next run needs too
@@ -120,7 +119,6 @@ def _train(experiment: Experiment, file: Path | None) -> Outcome:
     from kgrad.diagnosis import diagnose
 
     history.metadata |= {
-        "started": started.isoformat(timespec="seconds"),
         "seconds": round(time.perf_counter() - begun, 3),
         "findings": list(diagnose(history).rules),
     }
