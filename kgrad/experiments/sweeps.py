@@ -99,12 +99,20 @@ def run_sweep(
     left = {run: one for run, one in runs.items() if not history_file(Path(folder), run).exists()}
     for network in {_network_of(run): one for run, one in left.items()}.values():
         require_valid(network)
+    is_new = not Path(folder).exists()
     sweep = begin_sweep(folder, {run: asdict(one) for run, one in runs.items()})
     if left:
-        with _alone(sweep.folder):
-            # Another sweep may have finished some in the meantime.
-            left = {run: one for run, one in left.items() if not sweep.file(run).exists()}
-            _run(sweep, left, engine, verbose)
+        try:
+            with _alone(sweep.folder):
+                # Another sweep may have finished some in the meantime.
+                left = {run: one for run, one in left.items() if not sweep.file(run).exists()}
+                _run(sweep, left, engine, verbose)
+        except Exception:
+            # Refused before anything ran: nothing is left behind.
+            if is_new and {path.name for path in sweep.folder.iterdir()} == {MANIFEST}:
+                (sweep.folder / MANIFEST).unlink()
+                sweep.folder.rmdir()
+            raise
     status = sweep.status()
     if status.failed:
         run, error = next(

@@ -94,8 +94,11 @@ def _log_range(text: str, found: "re.Match[str]") -> list[str]:
             f"{MOST_OF_A_RANGE}, received {text!r}"
         )
     inner = [low * (high / low) ** (i / (count - 1)) for i in range(1, count - 1)]
-    whole = found["before"] is None and low.is_integer() and high.is_integer()
-    words = [str(round(value)) if whole else f"{value:.3g}" for value in inner]
+    if found["before"] is None and low.is_integer() and high.is_integer():
+        words = [str(round(value)) for value in inner]
+    else:  # three digits, or as many as tell the values apart
+        rounded = ([f"{value:.{digits}g}" for value in inner] for digits in range(3, 18))
+        words = next(one for one in rounded if len(set(one)) == len(inner))
     before = found["before"] or ""
     return list(dict.fromkeys(before + word for word in (found["low"], *words, found["high"])))
 
