@@ -14,6 +14,7 @@ from .experiments.prediction.initializers import Recommendation as Recommendatio
 from .experiments.prediction.initializers import recommend_initializer as recommend_initializer
 from .experiments.prediction.predict import predict_gradients as predict_gradients
 from .experiments.remedies.trying import try_remedies as try_remedies
+from .experiments.sweeps import run_sweep as run_sweep
 from .figures import interactive as interactive
 from .figures.static import plot_activations as plot_activations
 from .figures.static import plot_distributions as plot_distributions
@@ -39,5 +40,7 @@ from .records.flow_graph import graph_to_json as graph_to_json
 from .records.history import GradientHistory as GradientHistory
 from .records.history import Weight as Weight
 from .records.prediction import Prediction as Prediction
+from .records.sweep import Sweep as Sweep
+from .records.sweep import SweepStatus as SweepStatus
 from .records.trials import Trial as Trial
 from .records.trials import Trials as Trials

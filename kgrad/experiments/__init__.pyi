@@ -10,3 +10,4 @@ from .experiment import experiment_of as experiment_of
 from .experiment import grid as grid
 from .experiment import load_histories as load_histories
 from .experiment import replicates as replicates
+from .sweeps import run_sweep as run_sweep

@@ -91,7 +91,7 @@ def run_replicates(
         ValueError: if the experiments differ in another field than the seed, or a journal already
             has records that must not be overwritten.
     """
-    first, _, model, _ = prepared[0]
+    first = prepared[0].experiment
     for other in prepared:
         differing = [
             field.name
@@ -104,16 +104,38 @@ def run_replicates(
                 "prepared must hold experiments that differ only in seed, received some that "
                 f"differ in {', '.join(differing)}: run them one by one"
             )
-    training = _training(prepared[0])
+    compiled = Compiled(prepared[0])
     for parts, journal in zip(prepared, journals, strict=True):
-        for variable, start in zip(model.variables, parts.model.variables, strict=True):
+        yield compiled.run(parts, journal, verbose, journal_mode)
+
+
+class Compiled:
+    """The training of a network, compiled once for experiments that differ only in the seed.
+
+    Args:
+        first: one of them; all are trained in its model.
+    """
+
+    def __init__(self, first: Prepared) -> None:
+        self._model = first.model
+        self._training = _training(first)
+
+    def run(
+        self,
+        prepared: Prepared,
+        journal: str | os.PathLike[str] | None = None,
+        verbose: int = 0,
+        journal_mode: JournalMode = "refuse",
+    ) -> GradientHistory:
+        """Train from an experiment's own weights, see `run_replicates`."""
+        for variable, start in zip(self._model.variables, prepared.model.variables, strict=True):
             variable.assign(start)
-        yield training.run(
-            parts.experiment.seed,
+        return self._training.run(
+            prepared.experiment.seed,
             journal=journal,
             journal_mode=journal_mode,
             verbose=verbose,
-            metadata={"experiment": asdict(parts.experiment)},
+            metadata={"experiment": asdict(prepared.experiment)},
         )
 
 

@@ -7,6 +7,7 @@ import ast
 import math
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ _FITTING = {
 _NO_NAMES = ("get", "serialize", "deserialize", "stft")
 
 
-def exported_names(module: str) -> list[str]:
+@cache
+def exported_names(module: str) -> tuple[str, ...]:
     """Return the names that a module of Keras exports, read from its source.
 
     Importing Keras takes seconds, which a misspelled name should not cost.
@@ -56,15 +58,15 @@ def exported_names(module: str) -> list[str]:
     """
     spec = find_spec("keras")
     if spec is None or spec.origin is None:
-        return []
+        return ()
     source = Path(spec.origin).with_name(module) / "__init__.py"
     imports = ast.parse(source.read_bytes()).body
-    return [
+    return tuple(
         alias.asname or alias.name
         for statement in imports
         if isinstance(statement, ast.ImportFrom)
         for alias in statement.names
-    ]
+    )
 
 
 def accepted_names(exported: Iterable[str], aliases: Mapping[str, Any]) -> dict[str, Any]:

@@ -417,6 +417,7 @@ class Training:
                 if not len(recorder.history) or not self._has_diverged():
                     raise
                 recorder.history.metadata["interrupted"] = True
+                recorder.history.metadata["error"] = f"{type(error).__name__}: {error}"
                 warnings.warn(
                     f"training stopped after step {done}, because the outputs of the model are not "
                     f"finite: {type(error).__name__}: {error}",

@@ -13,6 +13,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -60,20 +61,43 @@ class LineWriter:
         self.close()
 
     def write(self, content: Mapping[str, Any]) -> None:
-        """Write one object as one line; NumPy arrays and numbers become JSON arrays and numbers.
+        """Write one object as `line_of` returns it.
 
         Raises:
             OSError: if the line cannot be written.
-            ValueError: if a text has half a surrogate pair, which could not be read back.
+            ValueError: as `line_of`.
         """
-        line = json.dumps(to_json(content), allow_nan=False).encode() + b"\n"
-        if b"\\ud" in line:
-            _require_whole_characters(line)
-        write_whole(self._file, line)
+        write_whole(self._file, line_of(content))
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""
         self._file.close()
+
+
+def line_of(content: Mapping[str, Any]) -> bytes:
+    """Return one object as one line; NumPy arrays and numbers become JSON arrays and numbers.
+
+    Raises:
+        ValueError: if a text has half a surrogate pair, which could not be read back.
+    """
+    line = json.dumps(to_json(content), allow_nan=False).encode() + b"\n"
+    if b"\\ud" in line:
+        _require_whole_characters(line)
+    return line
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yield a draft beside a file, which takes the file's place when the block ends.
+
+    An error in the block leaves the file as it was.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield draft
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def write_whole(file: io.FileIO, content: bytes) -> None:

@@ -30,8 +30,10 @@ from kgrad.records.files import (
     decode_record,
     decode_resumption,
     is_object,
+    line_of,
     numbers,
     read_lines,
+    written_whole,
 )
 from kgrad.records.notebook import Shown
 from kgrad.records.statistics import by_layer, layers_of, needs_gradient, why_missing
@@ -364,15 +366,13 @@ class GradientHistory(Shown):
         Raises:
             OSError: if the file cannot be written; an existing file is then unchanged.
         """
-        target = Path(path)
-        draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        try:
-            with LineWriter(draft) as file:
-                for line in [self.header(), *self._records]:
-                    file.write(line)
-            os.replace(draft, target)
-        finally:
-            draft.unlink(missing_ok=True)
+        with written_whole(Path(path)) as draft, LineWriter(draft) as file:
+            for line in [self.header(), *self._records]:
+                file.write(line)
+
+    def to_bytes(self) -> bytes:
+        """Return the content of the file that `save` writes."""
+        return b"".join(map(line_of, [self.header(), *self._records]))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

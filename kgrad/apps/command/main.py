@@ -18,6 +18,10 @@ from kgrad._version import __version__
 # name → (module, description)
 COMMANDS = {
     "run": ("kgrad.apps.command.run", "train networks, track their gradients, draw figures"),
+    "sweep": (
+        "kgrad.apps.command.sweep",
+        "train many networks on all cores or a cluster, and go on where that was left",
+    ),
     "graph": (
         "kgrad.apps.command.graph",
         "draw a recorded run as a flow graph, or write it as JSON",
@@ -136,11 +140,11 @@ def naming_options(options: Mapping[str, str]) -> Iterator[None]:
     """
     try:
         yield
-    except ValueError as error:
+    except (ConnectionError, ValueError) as error:
         argument, _, rest = str(error).partition(" ")
         if argument not in options:
             raise
-        raise ValueError(f"{options[argument]} {rest}") from error
+        raise type(error)(f"{options[argument]} {rest}") from error
 
 
 def _parser() -> argparse.ArgumentParser:

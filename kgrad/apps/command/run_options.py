@@ -1,9 +1,14 @@
 """The options of `kgrad run`, and the experiments they describe."""
 
 import argparse
+import math
+import re
 import shlex
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from decimal import Decimal
+from itertools import chain
 from typing import Any, NamedTuple
 
 from kgrad.apps.command.main import Parser, integer, number
@@ -18,6 +23,8 @@ from kgrad.experiments.experiment import (
 )
 
 FORMATS = ("png", "svg", "pdf")
+MOST_OF_A_RANGE = 10_000  # values
+RUNS_WITHOUT_YES, MOST_RUNS = 10_000, 1_000_000
 
 DESCRIPTION = """\
 Train small networks, track the gradient of every layer, and see it vanish, flow or explode.
@@ -49,6 +56,64 @@ def on_off(text: str) -> bool:
 def none_or(kind: Callable[[str], Any]) -> Callable[[str], Any]:
     """Return a reader of `kind` that also accepts the word none."""
     return lambda text: None if text.lower() == "none" else kind(text)
+
+
+_LOG_RANGE = re.compile(r"(?P<before>normal:)?(?P<low>[^:]+?)\.\.(?P<high>[^:]+?)(:(?P<count>.*))?")
+_STEPS = re.compile(r"(?P<first>[^:]*):(?P<last>[^:]*):(?P<step>[^:]*)")
+_POINTS = 8  # of LOW..HIGH
+
+
+def expanded(read: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+    """Return a reader of one value or of a range.
+
+    `"5:20:5"` is 5, 10, 15, 20. `"0.01..1"` is 8 values from 0.01 to 1, each the same factor from
+    the next, and `"0.01..1:3"` is 3 of them: 0.01, 0.1, 1. An initializer's standard deviation may
+    be such a range: `"normal:0.05..0.5"`.
+
+    Args:
+        read: returns one value.
+    """
+
+    def one_or_more(text: str) -> list[Any]:
+        if found := _LOG_RANGE.fullmatch(text):
+            return [read(word) for word in _log_range(text, found)]
+        if read in (integer, number, widths) and (found := _STEPS.fullmatch(text)):
+            return [read(word) for word in _steps(text, found, read is not number)]
+        return [read(text)]
+
+    return one_or_more
+
+
+def _log_range(text: str, found: "re.Match[str]") -> list[str]:
+    """Return the words of a logarithmic range, whose ends are as they were written."""
+    low, high = number(found["low"]), number(found["high"])
+    count = _POINTS if found["count"] is None else integer(found["count"])
+    if not (0 < low < high < math.inf and 2 <= count <= MOST_OF_A_RANGE):
+        raise argparse.ArgumentTypeError(
+            f"must be a range LOW..HIGH or LOW..HIGH:N with 0 < LOW < HIGH and N from 2 to "
+            f"{MOST_OF_A_RANGE}, received {text!r}"
+        )
+    inner = [low * (high / low) ** (i / (count - 1)) for i in range(1, count - 1)]
+    if found["before"] is None and low.is_integer() and high.is_integer():
+        words = [str(round(value)) for value in inner]
+    else:  # three digits, or as many as tell the values apart
+        rounded = ([f"{value:.{digits}g}" for value in inner] for digits in range(3, 18))
+        words = next(one for one in rounded if len(set(one)) == len(inner))
+    before = found["before"] or ""
+    return list(dict.fromkeys(before + word for word in (found["low"], *words, found["high"])))
+
+
+def _steps(text: str, found: "re.Match[str]", whole: bool) -> list[str]:
+    """Return the words of a range with steps; the last value is among them if a step meets it."""
+    kind = integer if whole else number
+    first, last, step = (Decimal(str(kind(found[name]))) for name in ("first", "last", "step"))
+    count = int((last - first) / step) + 1 if step else 0
+    if not (step > 0 and 1 <= count <= MOST_OF_A_RANGE):
+        raise argparse.ArgumentTypeError(
+            f"must be a range FIRST:LAST:STEP with FIRST up to LAST, a positive STEP and at most "
+            f"{MOST_OF_A_RANGE:,} values, received {text!r}"
+        )
+    return [str(first + i * step) for i in range(count)]
 
 
 class Axis(NamedTuple):
@@ -120,40 +185,77 @@ OPTIONS = {axis.field: axis.option for axis in EVERY_AXIS} | {
 
 def parse(arguments: Sequence[str] | None = None, program: str = "kgrad run") -> argparse.Namespace:
     """Read the command line, without importing TensorFlow."""
-    parser = Parser(
-        prog=program,
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="\n  ".join(
-            [
-                "Several values of a network, data or training option make a grid of experiments."
-                "\n\ndata sets:",
-                *dataset_lines(),
-            ]
-        ),
-    )
+    parser = new_parser(program, DESCRIPTION)
     what = parser.add_argument_group("what to run")
-    what.add_argument(
-        "--preset", nargs="+", choices=PRESETS, metavar="NAME",
-        help=f"{', '.join(PRESETS)} (default: all, unless --activation or --initializer is given)",
-    )  # fmt: skip
-    what.add_argument(
-        "--seeds", type=integer, default=3, metavar="N", help="runs per experiment (default: 3)"
-    )
+    add_runs(what, seeds=3)
     what.add_argument(
         "--load", nargs="+", metavar="PATH",
         help="redraw saved .jsonl histories, or all in a folder, without training",
     )  # fmt: skip
+    add_experiments(parser)
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--output", metavar="FOLDER",
+        help="folder for figures, tables and histories (default: gradient_output, or "
+        "gradient_output-2 and so on if that has other recorded runs)",
+    )  # fmt: skip
+    output.add_argument(
+        "--overwrite", action="store_true",
+        help="replace other recorded runs in the folder, and their figures",
+    )  # fmt: skip
+    output.add_argument(
+        "--format", choices=FORMATS, default="png",
+        help="file format of the figures (default: png)",
+    )  # fmt: skip
+    output.add_argument("--show", action="store_true", help="also open the figures in windows")
+    return flattened(parser.parse_args(arguments))
+
+
+def new_parser(program: str, description: str) -> Parser:
+    """Return a parser, without options, whose help says how to write grids and lists data sets."""
+    return Parser(
+        prog=program,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="\n  ".join(
+            [
+                "Several values of a network, data or training option make a grid of experiments.\n"
+                "5:20:5 is 5 10 15 20; 0.01..1 is 8 values from 0.01 to 1, each the same factor\n"
+                "from the next, 0.01..1:3 is 3 of them; also normal:0.05..0.5.\n\ndata sets:",
+                *dataset_lines(),
+            ]
+        ),
+    )
+
+
+def add_runs(group: Any, seeds: int) -> None:
+    """Add the options that choose presets and seeds.
+
+    Args:
+        group: a parser or a group of its options.
+        seeds: the default number of seeds.
+    """
+    group.add_argument(
+        "--preset", nargs="+", choices=PRESETS, metavar="NAME",
+        help=f"{', '.join(PRESETS)} (default: all, unless --activation or --initializer is given)",
+    )  # fmt: skip
+    group.add_argument(
+        "--seeds", type=integer, default=seeds, metavar="N",
+        help=f"runs per experiment (default: {seeds})",
+    )  # fmt: skip
+
+
+def add_experiments(parser: Parser) -> None:
+    """Add the options that describe networks, data, training and what is recorded."""
     groups = {title: parser.add_argument_group(title) for title in AXES}
     for title, axes in AXES.items():
         for axis in axes:
             word = axis.option.rpartition("-")[2].upper()  # --batch-size → SIZE
             groups[title].add_argument(
-                axis.option, dest=axis.field, nargs="+", type=axis.read, metavar=word,
+                axis.option, dest=axis.field, nargs="+", type=expanded(axis.read), metavar=word,
                 help=axis.help,
             )  # fmt: skip
-    training = groups["training"]
-    training.add_argument(
+    groups["training"].add_argument(
         "--jit", choices=("auto", "on", "off"), default="auto",
         help="compile with XLA; auto does so if the run is long enough to repay it (default: auto)",
     )  # fmt: skip
@@ -174,29 +276,25 @@ def parse(arguments: Sequence[str] | None = None, program: str = "kgrad run") ->
         help="also record activations and the gradients between layers, on one mini-batch; "
         "the flow graph shows them at its edges",
     )  # fmt: skip
-    output = parser.add_argument_group("output")
-    output.add_argument(
-        "--output", metavar="FOLDER",
-        help="folder for figures, tables and histories (default: gradient_output, or "
-        "gradient_output-2 and so on if that has other recorded runs)",
-    )  # fmt: skip
-    output.add_argument(
-        "--overwrite", action="store_true",
-        help="replace other recorded runs in the folder, and their figures",
-    )  # fmt: skip
-    output.add_argument(
-        "--format", choices=FORMATS, default="png",
-        help="file format of the figures (default: png)",
-    )  # fmt: skip
-    output.add_argument("--show", action="store_true", help="also open the figures in windows")
-    return parser.parse_args(arguments)
 
 
-def experiments_of(options: argparse.Namespace) -> list[Experiment]:
+def flattened(options: argparse.Namespace) -> argparse.Namespace:
+    """Return the options with one list for each axis, in place of a list for each word."""
+    for axis in EVERY_AXIS:
+        if (words := getattr(options, axis.field)) is not None:
+            setattr(options, axis.field, list(chain.from_iterable(words)))
+    return options
+
+
+def experiments_of(options: argparse.Namespace, yes: bool = False) -> list[Experiment]:
     """Return what the options describe: presets or one network, over a grid and over seeds.
 
+    Args:
+        options: what `parse` returned.
+        yes: whether to make a grid of very many runs.
+
     Raises:
-        ValueError: if the options contradict each other.
+        ValueError: if the options contradict each other, or make too many runs.
     """
     if options.activation or options.weight_initializer:
         if options.preset:
@@ -212,6 +310,13 @@ def experiments_of(options: argparse.Namespace) -> list[Experiment]:
         bases = [base for name in options.preset or PRESETS for base in PRESETS[name]]
     if options.seeds < 1:
         raise ValueError(f"--seeds must be at least 1, received {options.seeds}")
+    lengths = [len(getattr(options, axis.field) or [None]) for axis in EVERY_AXIS]
+    runs = math.prod([len(bases), options.seeds, *lengths])
+    if runs > (MOST_RUNS if yes else RUNS_WITHOUT_YES):
+        raise ValueError(
+            f"the grid and --seeds must make at most {RUNS_WITHOUT_YES:,} runs, or with "
+            f"kgrad sweep --yes {MOST_RUNS:,}, received {runs:,}: leave values out"
+        )
     common: dict[str, Any] = {
         "every": "epoch" if options.every is None else options.every,
         "jit_compile": {"auto": "auto", "on": True, "off": False}[options.jit],
@@ -225,12 +330,11 @@ def experiments_of(options: argparse.Namespace) -> list[Experiment]:
         if (values := getattr(options, axis.field)) is not None
     }
     given = {OPTIONS[field]: values for field, values in axes.items()}
-    for option, values in (given | {"--preset": options.preset or []}).items():
-        words = [option_value(value) for value in values]
-        for word in words:
-            # In any case: the runs would be recorded in files of the same name.
-            if [one.lower() for one in words].count(word.lower()) > 1:
-                raise ValueError(f"{option} must have values that differ, received {word!r} twice")
+    for option, values in (given | {"--preset": options.preset or ["all"]}).items():
+        # In any case: the runs would be recorded in files of the same name.
+        (word, count), *_ = Counter(option_value(value).lower() for value in values).most_common(1)
+        if count > 1:
+            raise ValueError(f"{option} must have values that differ, received {word!r} twice")
     return [
         experiment
         for base in bases
