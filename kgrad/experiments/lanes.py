@@ -9,7 +9,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import TimeoutError as NotReady
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context, parent_process
@@ -36,6 +37,7 @@ _ONE_THREAD = {
 # Tasks in a cluster for each thread: the next one is there before the last one's result is back.
 _AHEAD = 2
 _SECONDS_TO_CONNECT = 10
+_SECONDS_TO_BEGIN = 10  # for a new process, before it imports Keras
 
 
 @dataclass
@@ -46,13 +48,11 @@ class Lane:
         executor: runs the tasks.
         network: the network that was compiled there last.
         address: the cluster's worker that ran the last task; empty elsewhere.
-        pid: the process that ran the last task.
     """
 
     executor: Executor
     network: str = ""
     address: str = ""
-    pid: int = 0
 
     def submit(self, task: Callable[..., Any], *arguments: Any) -> "Future[Any]":
         """Run a task."""
@@ -155,16 +155,17 @@ class _Process(Lane):
 
     def __init__(self) -> None:
         super().__init__(_one_process())
+        self._pid = self.executor.submit(os.getpid)
 
     def renew(self) -> None:
         self.executor.shutdown()
         self.executor, self.network = _one_process(), ""
+        self._pid = self.executor.submit(os.getpid)
 
     def end(self) -> None:
         """End the process, whatever it does."""
-        if self.pid:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGTERM)
+        with suppress(BrokenExecutor, NotReady, ProcessLookupError):
+            os.kill(self._pid.result(timeout=_SECONDS_TO_BEGIN), signal.SIGTERM)
         self.executor.shutdown(wait=False, cancel_futures=True)
 
 

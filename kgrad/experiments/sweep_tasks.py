@@ -4,7 +4,6 @@ A worker is this process, a process of its own or one of a cluster. Keras is imp
 not where a sweep is only asked for.
 """
 
-import os
 import sys
 import threading
 import time
@@ -29,12 +28,10 @@ class Worker(NamedTuple):
     """Where a task ran.
 
     Attributes:
-        pid: number of the process.
         version: its kgrad.
         address: address of a cluster's worker; empty elsewhere.
     """
 
-    pid: int
     version: str
     address: str
 
@@ -152,4 +149,4 @@ def _worker() -> Worker:
 
         with suppress(ValueError):
             address = get_worker().address
-    return Worker(os.getpid(), __version__, address)
+    return Worker(__version__, address)

@@ -230,7 +230,7 @@ def _run(sweep: Sweep, left: Mapping[str, Experiment], engine: Engine, verbose: 
         except Exception as error:  # of the cluster: a worker that died again and again
             sentence = f"{type(error).__name__}: {error}"
             return [Outcome(left[run], error=sentence) for run in runs]
-        lane.address, lane.pid = worker.address, worker.pid
+        lane.address = worker.address
         return outcomes
 
     with engines.opened(engine, len(left)) as lanes, progress_bar(len(left), verbose) as show:
@@ -290,7 +290,7 @@ def _check(lanes: Lanes, first: Experiment) -> None:
             f"some without {error.name}",
             name=error.name,
         ) from error
-    lane.pid, lane.address = worker.pid, worker.address
+    lane.address = worker.address
     if worker.version != __version__:
         raise ValueError(
             f"engine must have workers with kgrad {__version__}, received ones with "

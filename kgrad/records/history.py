@@ -554,7 +554,7 @@ def refuse_tracker(argument: str, given: Any) -> None:
 
 
 def load_runs(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, GradientHistory]:
-    """Load history files, and all .jsonl files of the folders among the paths.
+    """Load history files, and all .jsonl files of the folders among the paths, or their sweep's.
 
     Files without a record in a folder are left out: their run was stopped before its first record.
 
@@ -567,7 +567,9 @@ def load_runs(paths: Iterable[str | os.PathLike[str]]) -> dict[Path, GradientHis
     """
     histories: dict[Path, GradientHistory] = {}
     for path in map(Path, paths):
-        files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+        files = [path]
+        if path.is_dir():
+            files = sorted(path.glob("*.jsonl")) or sorted(path.glob("runs/*/*.jsonl"))
         loaded = {file: GradientHistory.load(file) for file in files}
         recorded = {file: history for file, history in loaded.items() if len(history)}
         if not recorded:

@@ -15,7 +15,8 @@ from pathlib import Path
 import distributed
 import numpy as np
 import pytest
-from deaths import end_process, process_and_version
+from deaths import end_process, no_check
+from waiting import until
 
 import kgrad.experiments.engines
 from kgrad.experiments import Experiment, grid, replicates, run_experiment, run_sweep
@@ -257,27 +258,23 @@ def test_processes_train_the_same_bits_and_a_killed_one_is_replaced(tmp_path):
 
 def test_a_run_that_always_ends_its_process_is_a_failure(tmp_path, monkeypatch):
     monkeypatch.setattr("kgrad.experiments.sweeps.train", end_process)
-    monkeypatch.setattr("kgrad.experiments.sweeps.check", process_and_version)
+    monkeypatch.setattr("kgrad.experiments.sweeps.check", no_check)
     with pytest.warns(UserWarning, match="1 of 1 runs failed"):
         sweep = run_sweep([SMALL], tmp_path, "processes", verbose=0)
     assert "its process was ended 3 times" in sweep.to_frame()["error"].iloc[0]
 
 
-def test_after_a_kill_of_the_program_no_process_is_left_and_the_sweep_goes_on(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_after_the_program_ends_no_process_is_left_and_the_sweep_goes_on(tmp_path, number):
     folder, script = tmp_path / "sweep", tmp_path / "script.py"
     text = SCRIPT.replace("FOLDER", repr(str(folder)))
     script.write_text(text.replace("EPOCHS", "200"))
     with subprocess.Popen([sys.executable, script], start_new_session=True) as program:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and not list(folder.glob("runs/*/*.jsonl")):
-            time.sleep(0.01)
+        until(lambda: list(folder.glob("runs/*/*.jsonl")), seconds=120)
         children = processes_of(program.pid)
-        program.kill()
+        os.kill(program.pid, number)  # Ctrl-C, which the children ignore, goes to them, too
     assert children
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and any(map(lives, children)):
-        time.sleep(0.05)
-    assert not any(map(lives, children))
+    until(lambda: not any(map(lives, children)), seconds=20)
     before = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/*.jsonl")}
     assert before
     for path in before:

@@ -9,7 +9,7 @@ import sqlite3
 import numpy as np
 import pytest
 
-from kgrad.records.history import GradientHistory, Weight
+from kgrad.records.history import GradientHistory, Weight, load_runs
 from kgrad.records.sweep import INDEX, Sweep, begin_sweep, write_failure
 
 FIELDS = {"name": "net", "num_layers": 2, "units": [4, 8], "normalization": None}
@@ -168,3 +168,7 @@ def test_what_is_no_sweep_is_refused_with_its_name(tmp_path):
     (tmp_path / "sweep.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"version 1, received 'kgrad-sweep', 9"):
         Sweep(tmp_path).status()
+
+
+def test_the_commands_read_a_sweep_as_a_folder_of_runs(sweep):
+    assert [path.stem for path in load_runs([sweep.folder])] == ["aa11-0", "aa11-1", "ba33-1"]
