@@ -36,11 +36,15 @@ function between(a, b, { box, dx, dy }) {
   return `M${x0},${a.y}H${right}V${middle}H${left}V${b.y}H${x1}`;
 }
 
+// The way around two boxes, of which the second may be in the next row.
 function over(a, b, { box, dx, dy }) {
   const top = Math.min(a.y, b.y) - box.height / 2 - Math.min(26, 0.2 * dy);
   const [x0, x1] = [a.x - 0.5 * dx, b.x + 0.5 * dx];
-  if (a.row !== b.row) return "";
-  return `M${x0},${a.y}C${x0},${top} ${x0},${top} ${a.x},${top}H${b.x}C${x1},${top} ${x1},${top} ${x1},${b.y}`;
+  const up = `M${x0},${a.y}C${x0},${top} ${x0},${top} ${a.x},${top}`;
+  if (a.row !== b.row)
+    // Down beside the first box, and back between the rows, apart from the way between the boxes.
+    return `${up}H${a.x + 0.375 * dx}V${b.y - 0.455 * dy}H${x1}V${b.y}`;
+  return `${up}H${b.x}C${x1},${top} ${x1},${top} ${x1},${b.y}`;
 }
 
 function drawBox(svg, node, place, { box, dx }) {
