@@ -99,7 +99,7 @@ class SingleNetworks:
         errors_of: OutputErrors,
         effort: Effort = FULL,
     ) -> None:
-        if moments.B > effort.samples:
+        if effort.samples < moments.B:
             few = moments.random.choice(moments.B, effort.samples, replace=False)
             moments = moments.of_samples(few, effort.draws)
             errors, y = errors[:, few], y[few]
