@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -13,7 +13,9 @@ from kgrad.experiments.checks import require_valid, unknown_optimizer
 from kgrad.experiments.data import Dataset, make_dataset, require_recipe
 from kgrad.experiments.experiment import Experiment
 from kgrad.experiments.models import create_model, without_initial_values
-from kgrad.experiments.prediction.predict import predict_gradients
+from kgrad.experiments.prediction.created import describe_created_network
+from kgrad.experiments.prediction.predict import predict_gradients, predict_network
+from kgrad.measure.inputs import aligned_targets
 from kgrad.measure.loop import Pieces, Training, TrainingSettings
 from kgrad.records.checks import require_integer
 from kgrad.records.history import GradientHistory
@@ -37,7 +39,8 @@ def prepare(experiment: Experiment) -> Prepared:
         ValueError: if a field has a value that is not accepted.
     """
     require_valid(experiment)
-    dataset, model = _network(experiment)
+    dataset = _dataset(experiment)
+    model = create_model(**_arguments(experiment, dataset))
     return Prepared(experiment, dataset, model, _optimizer(experiment))
 
 
@@ -203,31 +206,46 @@ def predict_experiment(experiment: Experiment | Prepared, *, rough: bool = False
     """
     if isinstance(experiment, Prepared):
         described, dataset, model, _ = experiment
+        network = None
     else:
         described = experiment
         require_integer("batch_size", described.batch_size, 1)
-        with without_initial_values():
-            dataset, model = _network(described)
+        dataset = _dataset(described)
+        network = describe_created_network(**_arguments(described, dataset))
+        if network is None:
+            with without_initial_values():
+                model = create_model(**_arguments(described, dataset))
     batch = np.random.default_rng(0).permutation(len(dataset.X))[: described.batch_size]
-    return predict_gradients(model, dataset.X[batch], dataset.y[batch], dataset.loss, rough=rough)
+    X, y = dataset.X[batch], dataset.y[batch]
+    if network is None:
+        return predict_gradients(model, X, y, dataset.loss, rough=rough)
+    loss = keras.losses.get(dataset.loss)
+
+    def loss_of(target: Any, output: Any) -> Any:
+        return keras.ops.mean(loss(aligned_targets(target, output), output))
+
+    return predict_network(network, X, y, loss_of, keras.config.floatx(), rough=rough)
 
 
-def _network(experiment: Experiment) -> tuple[Dataset, keras.Model]:
+def _dataset(experiment: Experiment) -> Dataset:
     require_recipe("dataset", experiment.dataset)  # make_dataset calls this argument `name`
-    dataset = make_dataset(experiment.dataset, experiment.samples, experiment.features)
-    model = create_model(
-        experiment.num_layers,
-        experiment.activation,
-        experiment.weight_initializer,
-        units=experiment.units,
-        input_shape=dataset.X.shape[1:],
-        output_units=dataset.output_units,
-        output_activation=dataset.output_activation,
-        normalization=experiment.normalization,
-        skip_connections=experiment.skip_connections,
-        seed=experiment.seed,
-    )
-    return dataset, model
+    return make_dataset(experiment.dataset, experiment.samples, experiment.features)
+
+
+def _arguments(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
+    """Return the arguments of `create_model`."""
+    return {
+        "num_layers": experiment.num_layers,
+        "activation": experiment.activation,
+        "weight_initializer": experiment.weight_initializer,
+        "units": experiment.units,
+        "input_shape": dataset.X.shape[1:],
+        "output_units": dataset.output_units,
+        "output_activation": dataset.output_activation,
+        "normalization": experiment.normalization,
+        "skip_connections": experiment.skip_connections,
+        "seed": experiment.seed,
+    }
 
 
 def _optimizer(experiment: Experiment) -> keras.optimizers.Optimizer:

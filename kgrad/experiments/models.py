@@ -84,12 +84,11 @@ def create_model(
         >>> [(layer.name, layer.count_params()) for layer in model.layers[1:]]
         [('hidden_1', 168), ('hidden_2', 72), ('output', 9)]
     """
-    widths = _checked_sizes(num_layers, units, input_shape, output_units, seed)
-    hidden_f = _activation("activation", activation)
-    output_f = _activation("output_activation", output_activation)
+    widths = checked_sizes(num_layers, units, input_shape, output_units, seed)
+    hidden_f = find_activation("activation", activation)
+    output_f = find_activation("output_activation", output_activation)
     initializer = find_initializer("weight_initializer", weight_initializer)
-    norm_name = normalization_class(normalization)
-    norm_class = norm_name and getattr(keras.layers, norm_name)
+    norm_class = find_normalization(normalization)
 
     def dense(x: Any, name: str, width: int, **options: Any) -> Any:
         own = _reseeded(initializer, seed, name)
@@ -136,7 +135,7 @@ def without_initial_values() -> Iterator[None]:
         del waiting[before:]
 
 
-def _checked_sizes(
+def checked_sizes(
     num_layers: int, units: Any, input_shape: Any, output_units: int, seed: int | None
 ) -> list[int]:
     """Check every number and return the width of each hidden layer."""
@@ -188,7 +187,7 @@ def _resolve(argument: str, value: Any, module: ModuleType, aliases: dict[str, A
         raise unknown_name(argument, value, names) from None
 
 
-def _activation(argument: str, value: Any) -> Any:
+def find_activation(argument: str, value: Any) -> Any:
     """Return the activation as a function, or as a layer to be copied."""
     value = "linear" if value is None else value  # as in Keras
     aliases = ACTIVATIONS | {"prelu": keras.layers.PReLU}
@@ -205,6 +204,12 @@ def _activation(argument: str, value: Any) -> Any:
                 "pass a function of one tensor, such as relu"
             )
     return f
+
+
+def find_normalization(value: Any) -> Any:
+    """Return the class of the layer; "batch_norm" and "LayerNormalization" are accepted, too."""
+    name = normalization_class(value)
+    return name and getattr(keras.layers, name)
 
 
 def _reseeded(initializer: Any, seed: int | None, layer: str) -> Any:

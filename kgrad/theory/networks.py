@@ -14,8 +14,9 @@ independent. See `mean_field` for the papers; batch normalization is that of Yan
 finite batches.
 """
 
+from copy import copy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -87,7 +88,8 @@ class BatchMoments:
         self.widths: list[int] = []
         self.A: list[np.ndarray] = []
         self.units: dict[int, UnitMoments] = {}
-        self._draws: list[np.ndarray] = []
+        self._draws: dict[int, np.ndarray] = {}
+        self._means: dict[int, np.ndarray] = {}
         self._gaussian: list[bool] = []
         for place, node in enumerate(nodes):
             self._forward(place, node)
@@ -95,16 +97,27 @@ class BatchMoments:
     @cached_property
     def normal(self) -> np.ndarray:
         """Draws from N(0, I): (draws, B)."""
-        draws = int(np.clip(_MOST_NUMBERS // self.B, 512, self._most_draws))
+        draws = int(np.clip(_MOST_NUMBERS // self.B, 1, self._most_draws))
         return standard_normal(draws, self.B, self.random)
 
     def draws(self, place: int) -> np.ndarray:
-        """Return draws of one unit of a node over the batch: (draws, B)."""
+        """Return draws of one unit of a node over the batch, which are made once: (draws, B)."""
+        if place not in self._draws:
+            self._draws[place] = self._drawn(place, self.nodes[place])
         return self._draws[place]
+
+    def _drawn(self, place: int, node: Node) -> np.ndarray:
+        if isinstance(node, Input):
+            return _resized(self.X.T, len(self.normal), self.random)
+        if isinstance(node, Dense):
+            return self.gaussian_draws(self.A[place])
+        if isinstance(node, Unit):
+            return self.units[place].x
+        return np.sum([self.shuffled(source) for source in node.sources], axis=0)
 
     def shuffled(self, place: int) -> np.ndarray:
         """Return the draws of a node in another order: independent of those of any other node."""
-        return self._draws[place][self.random.permutation(len(self.normal))]
+        return self.draws(place)[self.random.permutation(len(self.normal))]
 
     def gaussian_draws(self, K: np.ndarray) -> np.ndarray:
         """Draw from N(0, K), in a new order: (draws, B); K may be singular."""
@@ -117,32 +130,33 @@ class BatchMoments:
         return self.normal[self.random.permutation(len(self.normal))] @ root.T
 
     def _forward(self, place: int, node: Node) -> None:
-        gaussian = True
+        gaussian = isinstance(node, Dense)
         if isinstance(node, Input):
-            width, gaussian = self.X.shape[1], False
+            width = self.X.shape[1]
             A = self.X @ self.X.T / width
-            draws = _resized(self.X.T, len(self.normal), self.random)
         elif isinstance(node, Dense):
             n, width = self.widths[node.source], node.width
             A = n * node.weight_variance * self.A[node.source] + node.bias_variance
-            draws = self.gaussian_draws(A)
         elif isinstance(node, Unit):
             s = node.source
-            unit = UnitMoments(node.map, self.A[s], self.mean(s), self._draws[s], self._gaussian[s])
+            draw = partial(self.draws, s)
+            unit = UnitMoments(node.map, self.A[s], self.mean(s), draw, self._gaussian[s])
             self.units[place] = unit
-            A, draws = unit.A, unit.x
-            width, gaussian = self.widths[s], False
+            A, width = unit.A, self.widths[s]
         else:
-            A, draws, gaussian = self._sum(node)
-            width = self.widths[node.sources[0]]
+            A, width = self._sum(node), self.widths[node.sources[0]]
+            gaussian = all(self._gaussian[source] for source in node.sources)
         self.A.append(A)
         self.widths.append(width)
-        self._draws.append(draws)
         self._gaussian.append(gaussian)
 
     def mean(self, place: int) -> np.ndarray:
         """Return E[x_a] of a node: (B,)."""
-        node = self.nodes[place]
+        if place not in self._means:
+            self._means[place] = self._mean(self.nodes[place], place)
+        return self._means[place]
+
+    def _mean(self, node: Node, place: int) -> np.ndarray:
         if isinstance(node, Input):
             return self.X.mean(axis=1)
         if isinstance(node, Unit):
@@ -151,15 +165,48 @@ class BatchMoments:
             return np.sum([self.mean(source) for source in node.sources], axis=0)
         return np.zeros(self.B)  # Dense: its weights have mean 0
 
-    def _sum(self, node: Add) -> tuple[np.ndarray, np.ndarray, bool]:
+    def _sum(self, node: Add) -> np.ndarray:
         A, mean = np.zeros((self.B, self.B)), np.zeros(self.B)
-        draws, gaussian = np.zeros_like(self.normal), True
         for source in node.sources:
             m = self.mean(source)
             A = A + self.A[source] + np.outer(mean, m) + np.outer(m, mean)
-            mean, draws = mean + m, draws + self.shuffled(source)
-            gaussian = gaussian and self._gaussian[source]
-        return A, draws, gaussian
+            mean = mean + m
+        return A
+
+    def narrowed(self, nodes: tuple[Node, ...]) -> "BatchMoments":
+        """Return the moments of the same network with other widths, but equal σ_w².
+
+        Only `widths` differs: the moments of one unit depend on σ_w² alone.
+        """
+        found = copy(self)
+        found.nodes, found.widths = nodes, []
+        for node in nodes:
+            known = found.widths
+            if isinstance(node, Input):
+                known.append(self.X.shape[1])
+            else:
+                known.append(node.width if isinstance(node, Dense) else known[sources(node)[0]])
+        return found
+
+    def of_samples(self, rows: np.ndarray, most_draws: int) -> "BatchMoments":
+        """Return the moments of some of the samples.
+
+        Args:
+            rows: indices of the samples.
+            most_draws: as in `BatchMoments`.
+        """
+        if any(unit.drawn for unit in self.units.values()):  # samples may depend on each other
+            return BatchMoments(self.nodes, self.X[rows], most_draws=most_draws)
+        found = copy(self)
+        found.X, found.B, found._most_draws = self.X[rows], len(rows), most_draws
+        found.A = [A[np.ix_(rows, rows)] for A in self.A]
+        found._draws, found._means = {}, {}
+        vars(found).pop("normal", None)
+        found.units = {
+            place: unit.of_samples(rows, partial(found.draws, sources(self.nodes[place])[0]))
+            for place, unit in self.units.items()
+        }
+        return found
 
     def backward(self, G_out: np.ndarray) -> list[np.ndarray]:
         """Return G of each node: covariances of the errors in one of its units, (B, B).

@@ -10,6 +10,7 @@ where a sample's mean and variance over the units are known numbers.
 """
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -17,7 +18,7 @@ from typing import Literal
 import numpy as np
 
 from kgrad.theory.activations import Activation, activation
-from kgrad.theory.gaussian import expectation
+from kgrad.theory.gaussian import expectations
 from kgrad.theory.mean_field import gram_moments
 
 Norm = Literal["batch", "layer"] | None
@@ -44,59 +45,127 @@ class UnitMap:
 class UnitMoments:
     """Second moments of a batch through a unit map, forward and backward.
 
+    Draws are made only if they are needed: without batch normalization, few are.
+
     Args:
         unit: the map.
         A: second moments of the input, (B, B).
         mean: means of the input, (B,).
-        h: draws of the input, (draws, B).
+        draw: function that returns draws of the input, (draws, B); called at most once.
         gaussian: whether the input is Gaussian with mean 0.
 
     Attributes:
         A: E[x_a x_b] of the output.
-        x: draws of the output, in the rows of `h`.
-        x_hat: draws of φ_2's argument.
-        after_slope: draws of φ_2'.
+        drawn: whether the moments are means over draws.
     """
 
     def __init__(
-        self, unit: UnitMap, A: np.ndarray, mean: np.ndarray, h: np.ndarray, gaussian: bool
+        self,
+        unit: UnitMap,
+        A: np.ndarray,
+        mean: np.ndarray,
+        draw: Callable[[], np.ndarray],
+        gaussian: bool,
     ) -> None:
-        self.unit, self._A_in = unit, A
-        u = unit.before.f(h)
-        scale: float | np.ndarray = 1.0
-        if unit.norm == "batch":
-            u = u - u.mean(axis=1, keepdims=True)
-            scale = np.sqrt(np.mean(u**2, axis=1, keepdims=True) + unit.epsilon)
-        elif unit.norm == "layer":
-            square, center = _moments(unit.before, A, mean, u, gaussian)
-            u, scale = u - center, np.sqrt(square - center**2 + unit.epsilon)
-        self.x_hat = u / scale
-        self.x = unit.after.f(self.x_hat)
-        self.after_slope = unit.after.df(self.x_hat)
-        self._inner, self._outer = self.after_slope / scale, unit.before.df(h)
+        self.unit, self._A_in, self._draw = unit, A, draw
+        self._center: float | np.ndarray = 0.0
+        self._scale: float | np.ndarray = 1.0
+        if unit.norm == "layer":
+            square, self._center = self._moments_before(mean, gaussian)
+            self._scale = np.sqrt(square - self._center**2 + unit.epsilon)
         # A function, because few networks need the mean.
         self._mean: Callable[[], np.ndarray] = lambda: np.mean(self.x, axis=0)
+        self.drawn = False
         if gaussian and unit.norm != "batch" and unit.before.name == "linear":
-            argument = A / _outer(scale)
+            argument = A / _outer(self._scale)
             self.A, slopes = gram_moments(unit.after, argument)
-            self._slopes = slopes / _outer(scale)
+            self._slopes = slopes / _outer(self._scale)
             self._mean = lambda: mean_of_gaussian(unit.after, np.diag(argument))
         elif gaussian and unit.norm is None and unit.after.name == "linear":
             self.A, self._slopes = gram_moments(unit.before, A)
             self._mean = lambda: mean_of_gaussian(unit.before, np.diag(A))
         else:
-            self.A = self.x.T @ self.x / len(h)
+            self.drawn = True
+            self.A = self.x.T @ self.x / len(self.h)
             w = self._inner * self._outer
-            self._slopes = w.T @ w / len(h)
+            self._slopes = w.T @ w / len(self.h)
             if gaussian and unit.norm == "batch" and unit.before.name == "linear":
-                self._correct(u)
+                self._correct()
 
     @cached_property
     def mean(self) -> np.ndarray:
         """E[x_a] of the output: (B,)."""
         return self._mean()
 
-    def _correct(self, u: np.ndarray) -> None:
+    @cached_property
+    def h(self) -> np.ndarray:
+        """Draws of the input: (draws, B)."""
+        return self._draw()
+
+    @cached_property
+    def x(self) -> np.ndarray:
+        """Draws of the output, in the rows of `h`."""
+        return self.unit.after.f(self.x_hat)
+
+    @property
+    def x_hat(self) -> np.ndarray:
+        """Draws of φ_2's argument."""
+        return self._normalized[0]
+
+    @cached_property
+    def after_slope(self) -> np.ndarray:
+        """Draws of φ_2'."""
+        return self.unit.after.df(self.x_hat)
+
+    @cached_property
+    def _normalized(self) -> tuple[np.ndarray, float | np.ndarray]:
+        """Draws of φ_2's argument, and the scale that they were divided by."""
+        u, scale = self.unit.before.f(self.h), self._scale
+        if self.unit.norm == "batch":
+            u = u - u.mean(axis=1, keepdims=True)
+            scale = np.sqrt(np.mean(u**2, axis=1, keepdims=True) + self.unit.epsilon)
+        elif self.unit.norm == "layer":
+            u = u - self._center
+        return u / scale, scale
+
+    @cached_property
+    def _inner(self) -> np.ndarray:
+        return self.after_slope / self._normalized[1]
+
+    @cached_property
+    def _outer(self) -> np.ndarray:
+        return self.unit.before.df(self.h)
+
+    def of_samples(self, rows: np.ndarray, draw: Callable[[], np.ndarray]) -> "UnitMoments":
+        """Return the moments of some of the samples, if none depends on the others.
+
+        Args:
+            rows: indices of the samples.
+            draw: as in `UnitMoments`, for these samples.
+        """
+        found, pairs = copy(self), np.ix_(rows, rows)
+        for name, value in vars(type(self)).items():
+            if isinstance(value, cached_property):
+                vars(found).pop(name, None)
+        found._draw, found._mean = draw, lambda: self.mean[rows]
+        found._A_in, found.A, found._slopes = (M[pairs] for M in (self._A_in, self.A, self._slopes))
+        if isinstance(self._scale, np.ndarray):
+            found._scale = self._scale[rows]
+        if isinstance(self._center, np.ndarray):
+            found._center = self._center[rows]
+        return found
+
+    def _moments_before(self, mean: np.ndarray, gaussian: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return E[u_a²] and E[u_a] of each sample, u = φ_1(h)."""
+        before, A = self.unit.before, self._A_in
+        if before.name == "linear":
+            return np.diag(A), mean
+        if gaussian:
+            return np.diag(gram_moments(before, A)[0]), mean_of_gaussian(before, np.diag(A))
+        u = before.f(self.h)
+        return np.mean(u**2, axis=0), u.mean(axis=0)
+
+    def _correct(self) -> None:
         """Correct the moments by control variates: a normalization by a fixed number.
 
         Its moments are known, so the draws only need to estimate the difference. Draws alone are
@@ -105,6 +174,7 @@ class UnitMoments:
         row, phi = self._A_in.mean(axis=0), self.unit.after
         C = self._A_in - row - row[:, None] + row.mean()
         scale = float(np.sqrt(np.trace(C) / len(C) + self.unit.epsilon))
+        u = self.h - self.h.mean(axis=1, keepdims=True)
         x, slope = phi.f(u / scale), phi.df(u / scale)
         A, slopes = gram_moments(phi, C / scale**2)
         self.A = self.A + A - x.T @ x / len(x)
@@ -161,15 +231,4 @@ def _outer(scale: float | np.ndarray) -> float | np.ndarray:
 def mean_of_gaussian(phi: Activation, q: np.ndarray) -> np.ndarray:
     """Return E[φ(u_a)] of Gaussian u_a with variances q: (B,)."""
     # If signals have nearly died out, rounding may leave a variance just below 0.
-    return np.array([expectation(phi.f, max(variance, 0.0), phi.kinks) for variance in q])
-
-
-def _moments(
-    before: Activation, A: np.ndarray, mean: np.ndarray, u: np.ndarray, gaussian: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return E[u_a²] and E[u_a] of each sample, u = φ_1(h)."""
-    if before.name == "linear":
-        return np.diag(A), mean
-    if gaussian:
-        return np.diag(gram_moments(before, A)[0]), mean_of_gaussian(before, np.diag(A))
-    return np.mean(u**2, axis=0), u.mean(axis=0)
+    return expectations(phi.f, np.maximum(q, 0.0), phi.kinks)

@@ -81,30 +81,40 @@ def test_the_presets_vanish_flow_and_explode():
 def test_a_prediction_is_of_one_batch_of_the_data_whatever_the_seed(monkeypatch):
     asked = []
 
-    def predict(model, X, y, loss, rough):
-        asked.append((model.count_params(), X, y, loss))
+    def of_network(network, X, y, loss_of, dtype, *, rough):
+        outputs = np.full((len(y), 1), 0.25, np.float32)
+        asked.append((sum(weight.size for weight in network.parameters), X, y))
+        assert float(loss_of(y, outputs)) == pytest.approx(
+            -np.mean(np.log(np.where(y == 1, 0.25, 0.75))), rel=1e-5
+        )
         assert rough is False
 
-    monkeypatch.setattr("kgrad.experiments.engines.predict_gradients", predict)
+    def of_model(model, X, y, loss, rough):
+        asked.append((model.count_params(), X, y))
+        assert loss == "binary_crossentropy"
+        assert rough is False
+
+    monkeypatch.setattr("kgrad.experiments.engines.predict_network", of_network)
+    monkeypatch.setattr("kgrad.experiments.engines.predict_gradients", of_model)
     for one in replicates(replace(SMALL, batch_size=10), 2):
         predict_experiment(one)
     predict_experiment(prepare(replace(SMALL, batch_size=1000)))
     dataset = make_dataset("classification", 64, 3)
-    for (_, X, y, loss), size in zip(asked, (10, 10, 64), strict=True):
+    for (_, X, y), size in zip(asked, (10, 10, 64), strict=True):
         found = [np.flatnonzero((x == dataset.X).all(axis=1)) for x in X]
         assert len({int(i) for (i,) in found}) == size
         assert np.array_equal(dataset.y[np.concatenate(found)], y)
-        assert loss == dataset.loss
     assert np.array_equal(asked[0][1], asked[1][1])
     assert asked[0][0] == 3 * 4 + 4 + 4 * 4 + 4 + 4 + 1
 
 
 def test_a_prediction_leaves_nothing_for_keras_to_draw_later():
-    waiting = global_state.get_global_attribute("uninitialized_variables", [])
+    waiting = global_state.get_global_attribute("uninitialized_variables", [], set_to_default=True)
     before = len(waiting)
     predict_experiment(SMALL)
-    with pytest.raises(ValueError, match="activation"):
-        predict_experiment(replace(SMALL, activation="none such"))
+    for activation in ("none such", "prelu"):  # the second is read from a built model
+        with pytest.raises(ValueError, match="activation"):
+            predict_experiment(replace(SMALL, activation=activation))
     assert len(global_state.get_global_attribute("uninitialized_variables")) == before
 
 

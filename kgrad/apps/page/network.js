@@ -36,11 +36,15 @@ function between(a, b, { box, dx, dy }) {
   return `M${x0},${a.y}H${right}V${middle}H${left}V${b.y}H${x1}`;
 }
 
+// The way around two boxes. If the second is in the next row, the way leaves the drawing on the
+// right and comes back on the left: between the rows it would cover the way between the boxes.
 function over(a, b, { box, dx, dy }) {
-  const top = Math.min(a.y, b.y) - box.height / 2 - Math.min(26, 0.2 * dy);
+  const up = box.height / 2 + Math.min(26, 0.2 * dy);
   const [x0, x1] = [a.x - 0.5 * dx, b.x + 0.5 * dx];
-  if (a.row !== b.row) return "";
-  return `M${x0},${a.y}C${x0},${top} ${x0},${top} ${a.x},${top}H${b.x}C${x1},${top} ${x1},${top} ${x1},${b.y}`;
+  const start = `M${x0},${a.y}C${x0},${a.y - up} ${x0},${a.y - up} ${a.x},${a.y - up}`;
+  const end = `H${b.x}C${x1},${b.y - up} ${x1},${b.y - up} ${x1},${b.y}`;
+  if (a.row === b.row) return start + end;
+  return `${start}H${a.x + 0.5 * dx}M${b.x - 0.5 * dx},${b.y - up}${end}`;
 }
 
 function drawBox(svg, node, place, { box, dx }) {

@@ -40,7 +40,8 @@ class Worker:
             start_new_session=True,
         )
         self.ready = threading.Event()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     @property
     def running(self) -> bool:
@@ -105,13 +106,17 @@ class Worker:
         self._idle.set()
         self._process.kill()
         self._process.wait()
+        self._listener.join()
+        self._pipe(self._process.stdin).close()
+        self._pipe(self._process.stdout).close()
+        self._printed.close()
 
     def _write(self, content: Mapping[str, Any]) -> None:
         """Send a message to the process; `kgrad.apps.page.worker` describes the messages."""
         pipe = self._pipe(self._process.stdin)
         try:
             pipe.write(json.dumps(content) + "\n")
-        except OSError:
+        except (OSError, ValueError):  # ValueError: the pipe is closed
             self.error = "The training process has ended."
             self._idle.set()
 

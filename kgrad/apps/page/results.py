@@ -25,6 +25,10 @@ from kgrad.records.prediction import Prediction
 _TICK = 0.8  # seconds; shorter would slow a short training by more than 10 %
 _FIRST_TICK = 0.3  # before the first record
 Drawn: TypeAlias = go.Figure | str  # or the reason why there is none
+_NO_SNAPSHOTS = (
+    "A recording holds no activations and no outputs, so there are no histograms and no decision "
+    "boundary: these are drawn only for networks that are trained in this page."
+)
 _HEIGHT = 380  # pixels, of the figures that are redrawn during a training
 
 
@@ -111,7 +115,7 @@ def _controls(configurations: list[Configuration], tab: Tab, busy: bool, open_pa
             disabled=not busy or not tab.training,
             on_click=tab.order,
             args=("pause",),
-            help="Pause at the end of the epoch.",
+            help="Pause after the next step.",
         )
         for name, order, text in (
             ("Step", "step", "Make one training step, then pause."),
@@ -208,8 +212,7 @@ def _stage(configurations: list[Configuration], tab: Tab, statistic: str, is_oth
     shown = [run.configuration or _configuration_of(run) for run in runs] or list(configurations)
     _figures(shown, runs, recorded, statistic, record)
     if recorded and not busy:
-        cure = _apply if len(runs) == 1 else None
-        view([run for run in runs if run.history is not None], statistic, record, cure)
+        view([run for run in runs if run.history is not None], statistic, record, _apply)
 
 
 def _headings(
@@ -327,7 +330,8 @@ def _figures(
     planes = [_plane(one.dataset) if one is not None else None for one in shown]
     if any(one is not None for one in shown):
         st.caption(CAPTION)
-    columns = st.columns([3, 2] if is_one and planes[0] is not None else len(names))
+    has_map = is_one and planes[0] is not None and not (runs and runs[0].configuration is None)
+    columns = st.columns([3, 2] if has_map else len(names))
     for number, one in enumerate(shown):
         run: Run | None = runs[number] if runs else None
         history = None if run is None else run.history
@@ -337,7 +341,10 @@ def _figures(
         if one is not None:
             with columns[number]:
                 draw_network(drawing(one, history, snapshot, at), f"network {number}")
-        if plane is not None and (run is None or run.configuration is not None):
+        if run is not None and run.configuration is None:
+            with columns[number]:
+                st.caption(_NO_SNAPSHOTS)
+        elif plane is not None:
             with columns[1] if is_one else columns[number]:
                 draw(
                     boundary(plane, snapshot, is_dark()).update_layout(height=320),

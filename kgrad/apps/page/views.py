@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 import streamlit as st
 
 from kgrad.apps.findings import consequences_to_markdown, escape_markdown, to_markdown
-from kgrad.apps.page.configuration import Configuration
+from kgrad.apps.page.configuration import Configuration, from_experiment
 from kgrad.apps.page.downloads import downloads
 from kgrad.apps.page.figures import draw, mark_moment, profiles, time_of
 from kgrad.apps.page.remedies import cures
@@ -36,14 +36,14 @@ _MOST_REMEDIES = 4  # that are offered for a finding
 Apply: TypeAlias = Callable[[Configuration, Configuration], None]
 
 
-def view(runs: list[Run], statistic: str, record: int, apply: Apply | None) -> None:
+def view(runs: list[Run], statistic: str, record: int, apply: Apply) -> None:
     """Draw the tabs; the content of a tab is made when the tab is opened.
 
     Args:
         runs: the runs, each with a record.
         statistic: the statistic to draw.
         record: number of the record on show.
-        apply: opens a run's configuration beside one with a remedy; None to offer no remedies.
+        apply: opens a run's configuration beside one with a remedy.
     """
     shown = {run.name: history for run in runs if (history := run.history) is not None}
     for name, history in shown.items():
@@ -56,7 +56,7 @@ def view(runs: list[Run], statistic: str, record: int, apply: Apply | None) -> N
     statistic = _recorded(shown, statistic)
     places = st.tabs(list(TABS), on_change="rerun", key="view")
     contents: dict[str, Callable[[], None]] = {
-        "Observations": lambda: _beside(runs, lambda run: _observations(run, apply)),
+        "Observations": lambda: _beside(runs, lambda run: _observations(run, apply, len(runs) > 1)),
         "Heatmap": lambda: _heatmaps(runs, shown, statistic, record),
         "Lines": lambda: _lines(runs, shown, statistic, record),
         "Depth": lambda: _depth(runs, shown, statistic, record),
@@ -148,26 +148,43 @@ def _beside(runs: list[Run], content: Callable[[Run], None]) -> None:
             content(run)
 
 
-def _observations(run: Run, apply: Apply | None) -> None:
+def _observations(run: Run, apply: Apply, is_compared: bool) -> None:
+    """Draw a run's observations, each finding with buttons that apply its remedies.
+
+    Args:
+        run: the run.
+        apply: as in `view`.
+        is_compared: whether another run is on show, which a remedy replaces.
+    """
     found = kept(run, "observations", lambda: list(observations(run.recorded())))
+    configuration = run.configuration
+    if configuration is None:
+        configuration = from_experiment(run.recorded().metadata.get("experiment"))
+    instead = " in place of the other" if is_compared else ""
     for number, one in enumerate(found):
         getattr(st, one.kind)(one.text)
-        if one.finding is None or run.configuration is None or apply is None:
+        if one.finding is None or not one.finding.tries:
             continue
-        remedies = cures(one.finding, run.configuration)[:_MOST_REMEDIES]
+        if configuration is None:
+            st.caption(
+                "This page applies remedies only to networks that its settings describe; "
+                "`kgrad.try_remedies` tries them on your own model."
+            )
+            continue
+        remedies = cures(one.finding, configuration)[:_MOST_REMEDIES]
         if not remedies:
             continue
-        st.caption("Apply this remedy, and race the two networks:")
+        st.caption(f"Apply this remedy{instead}, and race the two networks:")
         with st.container(horizontal=True):
             for place, cure in enumerate(remedies):
                 clicked = st.button(
                     cure.name,
                     icon=":material/healing:",
-                    key=f"cure {number} {place}",
+                    key=f"cure {run.name} {number} {place}",
                     help=f"Train this network beside one with: {cure.name}.",
                 )
                 if clicked:
-                    apply(run.configuration, cure.configuration)
+                    apply(configuration, cure.configuration)
                     st.rerun()
 
 

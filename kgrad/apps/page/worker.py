@@ -3,9 +3,9 @@
 Standard input: one JSON object per line. {"number": 1, "experiments": […], "journals": […],
 "order": "play"} is a job: the experiments are trained together, an epoch of each in turn, each with
 its journal and its snapshots. {"order": …} then tells how to go on: "play", "pause", "step" or
-"epoch", of which the last two pause again after one step or at the end of an epoch. {"stop": 1}
-ends job 1. When the input is closed, because the page or the app has ended, the process ends at
-once.
+"epoch", of which the last two pause again after one step or at the end of an epoch. "pause" pauses
+within 0.2 seconds, after a step that gets a record. {"stop": 1} ends job 1. When the input is
+closed, because the page or the app has ended, the process ends at once.
 
 Standard output: {"ready": true} once; {"paused": 3} whenever the training has paused as the third
 order asked for; {"number": 1, "error": "…"} after each job; the error is empty if there was none.
@@ -58,8 +58,12 @@ class Jobs:
                     while not run.advance(order):
                         if self._stopped >= job["number"]:
                             return
+                        if order == "play" and self._order == "pause":
+                            order = "pause"  # after one step more, so that it has a record
                     if self._stopped >= job["number"]:
                         return
+                    if order == "pause":
+                        break  # the others pause where they are
         finally:
             for run in runs:
                 run.close()
@@ -124,7 +128,7 @@ class _Training:
             return True
         before = len(self._history)
         try:
-            self._pieces.send(1 if order == "step" else None)
+            self._pieces.send(1 if order in ("step", "pause") else None)
         except StopIteration:
             self.ended = True
         is_new = len(self._history) > before

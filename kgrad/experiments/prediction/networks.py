@@ -11,6 +11,8 @@ from kgrad import theory
 from kgrad.experiments.prediction.initializers import initial_variance
 from kgrad.measure.keras_models.graph import Call, model_calls
 from kgrad.measure.keras_models.layers import named_activation
+from kgrad.measure.keras_models.weights import describe_weights
+from kgrad.records.history import Weight
 from kgrad.theory.network_gradients import Parameter
 from kgrad.theory.networks import Add, Dense, Input, Node, Unit
 from kgrad.theory.units import UnitMap
@@ -44,14 +46,14 @@ class DenseNetwork:
     Attributes:
         nodes: nodes of `theory.networks`; the last one is the output's pre-activations.
         head: functions of tensors that map the output's pre-activations to the model's output.
-        parameters: `id` of a variable → its parameter.
-        layers: index of a node → the dense layer that it represents.
+        parameters: trainable variables, in the model's order → their parameters.
+        layers: index of a node → name of the dense layer that it represents.
     """
 
     nodes: list[Node] = field(default_factory=list)
     head: list[Callable[[Any], Any]] = field(default_factory=list)
-    parameters: dict[int, Parameter] = field(default_factory=dict)
-    layers: dict[int, keras.layers.Dense] = field(default_factory=dict)
+    parameters: dict[Weight, Parameter] = field(default_factory=dict)
+    layers: dict[int, str] = field(default_factory=dict)
 
     def output(self, h: Any) -> Any:
         """Return the model's output for the output layer's pre-activations h."""
@@ -153,6 +155,8 @@ class _Reader:
         self.network = DenseNetwork()
         self._variances = variances
         self._nodes = self.network.nodes
+        self._parameters: dict[int, Parameter] = {}  # by the `id` of the variable
+        self._layers: dict[int, keras.layers.Dense] = {}  # by the index of the node
         # Tensor → the node of its units, and the functions applied to them after this node.
         self._chains: dict[int, tuple[int, list[Any]]] = {}
         self._read: dict[int, int] = {}  # tensor → its `Unit`, after a layer has read it
@@ -168,7 +172,7 @@ class _Reader:
             place = self._append(Input(), frozenset([0]))
         elif isinstance(layer, _L.Dense):
             place = self._dense(layer, inputs[0])
-            applied = [] if _is_linear(layer.activation) else [layer.activation]
+            applied = [] if is_linear(layer.activation) else [layer.activation]
         elif isinstance(layer, _L.Add):
             place = self._add(layer, inputs)
         else:
@@ -178,7 +182,7 @@ class _Reader:
                     raise ValueError(
                         f"layer {layer.name!r} must come right after the input for a prediction"
                     )
-            elif not _is_linear(getattr(layer, "activation", layer)):
+            elif not is_linear(getattr(layer, "activation", layer)):
                 applied = [*applied, layer]
         self._chains[id(output)] = place, applied
 
@@ -198,10 +202,10 @@ class _Reader:
         kernel = self._variance(layer, "kernel")
         bias = self._variance(layer, "bias") if layer.use_bias else 0.0
         here = self._append(Dense(place, int(layer.units), kernel, bias))
-        self.network.layers[here] = layer
-        self.network.parameters[id(layer.kernel)] = Parameter("kernel", here)
+        self._layers[here] = layer
+        self._parameters[id(layer.kernel)] = Parameter("kernel", here)
         if layer.use_bias:
-            self.network.parameters[id(layer.bias)] = Parameter("bias", here)
+            self._parameters[id(layer.bias)] = Parameter("bias", here)
         return here
 
     def _add(self, layer: Any, inputs: list[Any]) -> int:
@@ -294,7 +298,7 @@ class _Reader:
                     "value in Keras, for a prediction"
                 )
             kind: Any = name
-            self.network.parameters[id(variable)] = Parameter(kind, here)
+            self._parameters[id(variable)] = Parameter(kind, here)
 
     def _is_constant(self, layer: Any, name: str, value: float) -> bool:
         """Return whether all entries of a variable, initial or current, are equal to the value."""
@@ -310,13 +314,11 @@ class _Reader:
         variable = getattr(layer, name)
         if self._variances == "weights":
             return float(np.mean(np.asarray(variable, np.float64) ** 2))
-        try:
-            return initial_variance(getattr(layer, f"{name}_initializer"), tuple(variable.shape))
-        except ValueError as error:
-            raise ValueError(f"{name} of layer {layer.name!r}: {error}") from None
+        initializer = getattr(layer, f"{name}_initializer")
+        return initializer_variance(initializer, tuple(variable.shape), name, layer.name)
 
     def finished(self, model: keras.Model) -> DenseNetwork:
-        """Add the head and return the network.
+        """Add the head and the names, and return the network.
 
         Raises:
             ValueError: if the model does not end in a Dense layer and its activation.
@@ -329,7 +331,24 @@ class _Reader:
                 f"prediction, received {model.layers[-1].name!r} as the last layer"
             )
         self.network.head = applied
+        described = describe_weights(model)
+        self.network.parameters = {
+            described[id(v)]: self._parameters[id(v)] for v in model.trainable_variables
+        }
+        self.network.layers = {
+            place: described[id(layer.kernel)].layer for place, layer in self._layers.items()
+        }
         return self.network
+
+
+def initializer_variance(
+    initializer: Any, shape: tuple[int, ...], variable: str, layer: str
+) -> float:
+    """Return `initial_variance` of a layer's variable; an error names both."""
+    try:
+        return initial_variance(initializer, shape)
+    except ValueError as error:
+        raise ValueError(f"{variable} of layer {layer!r}: {error}") from None
 
 
 def numpy_activation(function: Any) -> theory.Activation:
@@ -362,5 +381,6 @@ def numpy_activation(function: Any) -> theory.Activation:
     return theory.Activation(str(label), found.f, found.df, found.kinks)
 
 
-def _is_linear(function: Any) -> bool:
+def is_linear(function: Any) -> bool:
+    """Return whether an activation leaves its argument as it is."""
     return function is None or function is keras.activations.linear

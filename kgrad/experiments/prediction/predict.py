@@ -12,16 +12,16 @@ from threadpoolctl import ThreadpoolController
 from kgrad.experiments.prediction.networks import DenseNetwork, Variances, read_dense_network
 from kgrad.experiments.prediction.single_networks import (
     FULL,
-    ROUGH,
     Effort,
     OutputErrors,
     SingleNetworks,
+    rough_effort,
 )
 from kgrad.measure.backends.current import backend
 from kgrad.measure.building import build_as_fit_does
 from kgrad.measure.inputs import as_arrays, choose_loss, loss_value, require_trainable
-from kgrad.measure.keras_models.weights import describe_weights
 from kgrad.records.checks import require_one_of
+from kgrad.records.history import Weight
 from kgrad.records.prediction import Prediction
 from kgrad.theory.network_gradients import NetworkGradients, Parameter
 from kgrad.theory.networks import BatchMoments, Dense, Unit, standard_normal
@@ -61,8 +61,8 @@ def predict_gradients(
             mean square of each kernel's and bias's current values.
         rough: whether to draw fewer random values, for a figure that follows a slider. A rough
             prediction takes a third of the time, and less for deep networks. For ten layers its
-            line is within 15 % and its band 0.7 to 1.6 times as wide. For deeper networks the line
-            is only within the band.
+            line is within 15 % and its band 0.7 to 1.6 times as wide. For deeper networks, with
+            fewer draws still, the line is only within the band.
 
     Returns:
         The prediction, with the interface of a history of one record.
@@ -90,20 +90,43 @@ def predict_gradients(
     loss_function = choose_loss(model, y, loss)
     network = read_dense_network(model, variances)
     build_as_fit_does(model, X, y)
-    described = describe_weights(model)
-    weights = [described[id(variable)] for variable in model.trainable_variables]
-    parameters = [network.parameters[id(variable)] for variable in model.trainable_variables]
+
+    def loss_of(target: Any, output: Any) -> Any:
+        return loss_value(model, None, target, output, loss_function)
+
+    return predict_network(network, X, y, loss_of, model.compute_dtype, rough=rough)
+
+
+def predict_network(
+    network: DenseNetwork,
+    X: np.ndarray,
+    y: np.ndarray,
+    loss_of: Callable[[Any, Any], Any],
+    dtype: str,
+    *,
+    rough: bool,
+) -> Prediction:
+    """Predict the gradients of a batch in a network, as `predict_gradients`.
+
+    Args:
+        network: the network.
+        X: inputs, (samples, ...).
+        y: targets, (samples, ...).
+        loss_of: function that maps the tensors of the targets and the outputs to the loss.
+        dtype: Keras's name of the outputs' type.
+        rough: as in `predict_gradients`.
+    """
     # For matrices this small, several threads that wait for each other are slower than one.
     with _threads().limit(limits=1, user_api="blas"):
-        effort = ROUGH if rough else FULL
+        effort = rough_effort(network.nodes, len(X)) if rough else FULL
         flat = X.reshape(len(X), -1)
         moments = BatchMoments(tuple(network.nodes), flat, most_draws=effort.draws)
-        errors_of = _output_errors(model, network, loss_function)
-        values = _values(moments, y, errors_of, parameters, effort)
-    layers = {place: described[id(layer.kernel)].layer for place, layer in network.layers.items()}
+        errors_of = _output_errors(network, loss_of, dtype)
+        values = _values(moments, y, errors_of, network.parameters, effort)
+    layers = network.layers
     dense = {layers[i]: node for i, node in enumerate(network.nodes) if isinstance(node, Dense)}
     return Prediction(
-        weights,
+        list(network.parameters),
         values["center"],
         lower=values["lower"],
         upper=values["upper"],
@@ -135,14 +158,24 @@ def _drawn_outputs(moments: BatchMoments, most: int) -> np.ndarray:
 
 
 def _output_errors(
-    model: keras.Model, network: DenseNetwork, loss: Callable[[Any, Any], Any] | None
+    network: DenseNetwork, loss_of: Callable[[Any, Any], Any], dtype: str
 ) -> OutputErrors:
     """Return a function that maps pre-activations h, (draws, B, n_L), and targets to ∂ℓ_a/∂h_a."""
 
+    def slopes(h: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return the loss's derivative with respect to the output's pre-activations h."""
+        target, at = ops.convert_to_tensor(y), ops.convert_to_tensor(h, dtype)
+
+        def value(point: Callable[[Any], Any]) -> tuple[list[Any], tuple[()]]:
+            return [loss_of(target, network.output(point(at)))], ()
+
+        _, [[found]] = backend.intermediate_gradients(value)
+        return np.asarray(ops.convert_to_numpy(found), np.float64)
+
     def errors(h: np.ndarray, y: np.ndarray) -> np.ndarray:
         draws, B, width = h.shape
-        whole = _slopes(model, network, h.reshape(-1, width), np.concatenate([y] * draws), loss)
-        one = _slopes(model, network, h[0], y, loss)
+        whole = slopes(h.reshape(-1, width), np.concatenate([y] * draws))
+        one = slopes(h[0], y)
         # The slopes of a mean are smaller with more samples; those of a sum are not.
         scale = np.sum(one * one) / max(np.sum(one * whole[:B]), 1e-300)
         return np.asarray(B * scale * whole.reshape(draws, B, width))
@@ -150,37 +183,20 @@ def _output_errors(
     return errors
 
 
-def _slopes(
-    model: keras.Model,
-    network: DenseNetwork,
-    h: np.ndarray,
-    y: np.ndarray,
-    loss: Callable[[Any, Any], Any] | None,
-) -> np.ndarray:
-    """Return the loss's derivative with respect to the output's pre-activations h."""
-    target, at = ops.convert_to_tensor(y), ops.convert_to_tensor(h, model.compute_dtype)
-
-    def value(point: Callable[[Any], Any]) -> tuple[list[Any], tuple[()]]:
-        return [loss_value(model, None, target, network.output(point(at)), loss)], ()
-
-    _, [[slopes]] = backend.intermediate_gradients(value)
-    return np.asarray(ops.convert_to_numpy(slopes), np.float64)
-
-
 def _values(
     moments: BatchMoments,
     y: np.ndarray,
     errors_of: OutputErrors,
-    parameters: list[Parameter],
+    weights: dict[Weight, Parameter],
     effort: Effort,
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Return center, lower, upper → statistic → one number per parameter."""
+    """Return center, lower, upper → statistic → one number per weight."""
     errors = errors_of(_drawn_outputs(moments, effort.outputs), y)
     expected = NetworkGradients(moments, errors)
     single = SingleNetworks(moments, y, errors, errors_of, effort)
-    norms = np.sqrt([expected.norm_squared(parameter) for parameter in parameters])
-    table = np.zeros((2, 3, len(parameters)))
-    for i, relative in _relative(single, parameters, norms, effort.places).items():
+    norms = np.sqrt([expected.norm_squared(parameter) for parameter in weights.values()])
+    table = np.zeros((2, 3, len(weights)))
+    for i, relative in _relative(single, weights, norms, effort.places).items():
         lower, middle, upper, entry = relative
         table[0, :, i] = norms[i] * np.array([1, lower, upper])
         table[1, :, i] = norms[i] * entry * np.array([middle, lower, upper])
@@ -191,16 +207,18 @@ def _values(
 
 
 def _relative(
-    single: SingleNetworks, parameters: list[Parameter], norms: np.ndarray, places: int
+    single: SingleNetworks, weights: dict[Weight, Parameter], norms: np.ndarray, places: int
 ) -> dict[int, tuple[float, ...]]:
-    """Return what `SingleNetworks.relative` returns for each parameter with a gradient.
+    """Return what `SingleNetworks.relative` returns for each weight with a gradient.
 
-    Computed for at most `places` parameters of a kind, among them the first two and the last two.
+    Computed for at most `places` weights of a kind and shape besides the first and the last.
     Between them it changes slowly with depth, and its logarithm is interpolated.
     """
     found: dict[int, tuple[float, ...]] = {}
-    for kind in dict.fromkeys(parameter.kind for parameter in parameters):
-        mine = [i for i, one in enumerate(parameters) if one.kind == kind and norms[i] > 0]
+    alike = [(weight.name, weight.shape) for weight in weights]
+    parameters = list(weights.values())
+    for kind in dict.fromkeys(alike):
+        mine = [i for i, one in enumerate(alike) if one == kind and norms[i] > 0]
         # The first and the last layer are unlike the others.
         last = len(mine) - 1
         spread = np.linspace(1, last - 1, min(places, max(last - 1, 0))).round().astype(int)

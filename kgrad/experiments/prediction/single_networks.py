@@ -1,6 +1,6 @@
 """The scatter of single networks' gradients around the expected ones: the prediction's band."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,10 +8,10 @@ from scipy import special, stats
 
 from kgrad.theory.network_draws import DrawnNetworks, narrowed
 from kgrad.theory.network_gradients import NetworkGradients, Parameter, adjoint, of_errors
-from kgrad.theory.networks import BatchMoments, Dense
+from kgrad.theory.networks import BatchMoments, Dense, Node
 
 _COVERAGE = 0.95
-_MOST_SAMPLES, _FEW_DRAWS, _MOST_NETWORKS = 64, 512, 512
+_MOST_NETWORKS = 512
 _LEAST_RATIO = 1e-6
 # Largest squares of signals, which a normalization squares again, and of errors.
 _MOST_SIGNAL, _MOST_ERROR = 1e36, 1e60
@@ -27,6 +27,8 @@ class Effort(NamedTuple):
         numbers: approximate number of random values in all drawn networks.
         networks: smallest number of drawn networks, enough to estimate a variance.
         places: largest number of hidden layers for which the scatter is computed.
+        samples: largest number of samples from which the scatter is computed.
+        few_draws: as `draws`, in the computation of the scatter.
     """
 
     draws: int
@@ -35,11 +37,41 @@ class Effort(NamedTuple):
     numbers: int
     networks: int
     places: int
+    samples: int
+    few_draws: int
 
 
 # The numbers of networks take about a tenth of a second.
-FULL = Effort(draws=4096, outputs=2048, given=16, numbers=3_000_000, networks=160, places=10**9)
-ROUGH = Effort(draws=512, outputs=512, given=4, numbers=300_000, networks=24, places=16)
+FULL = Effort(
+    draws=4096,
+    outputs=2048,
+    given=16,
+    numbers=3_000_000,
+    networks=160,
+    places=10**9,
+    samples=64,
+    few_draws=512,
+)
+ROUGH = Effort(
+    draws=512,
+    outputs=512,
+    given=4,
+    numbers=300_000,
+    networks=24,
+    places=16,
+    samples=64,
+    few_draws=512,
+)
+# For networks of many layers and samples, which would otherwise take up to seconds.
+ROUGHEST = ROUGH._replace(given=2, networks=16, places=6, samples=32, few_draws=128)
+_MOST_ROUGH = 704  # layers times samples
+
+
+def rough_effort(nodes: Sequence[Node], samples: int) -> Effort:
+    """Return the effort of a rough prediction."""
+    layers = sum(isinstance(node, Dense) for node in nodes)
+    return ROUGH if layers * min(samples, ROUGH.samples) <= _MOST_ROUGH else ROUGHEST
+
 
 # Maps output pre-activations, (draws, B, n_L), and targets to ∂ℓ_a/∂h_a, (draws, B, n_L).
 OutputErrors = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -67,16 +99,16 @@ class SingleNetworks:
         errors_of: OutputErrors,
         effort: Effort = FULL,
     ) -> None:
-        if moments.B > _MOST_SAMPLES:
-            few = moments.random.choice(moments.B, _MOST_SAMPLES, replace=False)
-            moments = BatchMoments(moments.nodes, moments.X[few], most_draws=effort.draws)
+        if effort.samples < moments.B:
+            few = moments.random.choice(moments.B, effort.samples, replace=False)
+            moments = moments.of_samples(few, effort.draws)
             errors, y = errors[:, few], y[few]
         nodes, self._narrower = narrowed(moments.nodes)
-        self._moments = moments
+        self._moments = moments.narrowed(nodes)
         drawn = any(u.unit.norm == "batch" for u in moments.units.values())
-        if self._narrower > 1 or (drawn and effort.draws > _FEW_DRAWS):
+        if drawn:
             # Few draws are enough: their error cancels in the ratio of a part to the whole.
-            self._moments = BatchMoments(nodes, moments.X, most_draws=_FEW_DRAWS)
+            self._moments = BatchMoments(nodes, moments.X, most_draws=effort.few_draws)
         self._errors, self._all = errors, NetworkGradients(moments, errors)
         hidden = [node.width for node in nodes[:-1] if isinstance(node, Dense)]
         numbers = moments.B * max(sum(hidden), moments.widths[-1])

@@ -9,7 +9,7 @@ from kgrad import measure_gradients
 from kgrad.apps.page.configuration import Configuration
 from kgrad.apps.page.predicting import predicted
 from kgrad.experiments import Experiment, predict_experiment, prepare
-from kgrad.experiments.prediction.single_networks import ROUGH
+from kgrad.experiments.prediction.single_networks import ROUGHEST
 
 TEN = Configuration(activation="relu", initializer="he")
 
@@ -81,7 +81,9 @@ def test_between_the_layers_that_are_computed_a_rough_prediction_is_interpolated
 ):
     experiment = Experiment(**configuration.experiment())
     few = predict_experiment(experiment, rough=True)
-    monkeypatch.setattr("kgrad.experiments.prediction.predict.ROUGH", ROUGH._replace(places=10**9))
+    monkeypatch.setattr(
+        "kgrad.experiments.prediction.single_networks.ROUGHEST", ROUGHEST._replace(places=10**9)
+    )
     every = predict_experiment(experiment, rough=True)
     np.testing.assert_array_equal(few["l2_norm"], every["l2_norm"])
     for statistic in ("mean_abs", "l2_norm"):

@@ -397,7 +397,7 @@ def test_the_jacobian_of_a_unit_is_that_of_finite_differences(norm, before):
             u = u / np.sqrt(2.5 + 0.01)
         return np.tanh(u)
 
-    moments = UnitMoments(unit, 2.5 * np.eye(B), np.zeros(B), h, norm != "batch")
+    moments = UnitMoments(unit, 2.5 * np.eye(B), np.zeros(B), lambda: h, norm != "batch")
     J = np.stack([(f(h + d) - f(h - d)) / 2e-5 for d in 1e-5 * np.eye(B)], axis=-1)
     y, rows = random.normal(size=(7, B)), slice(None)
     np.testing.assert_allclose(moments.x, f(h), atol=1e-12)
@@ -447,16 +447,17 @@ def test_drawn_networks_are_differentiated_as_keras_does():
             return 1 / (1 + np.exp(-h)) - y[:, None]
 
         drawn = DrawnNetworks(tuple(network.nodes), X, 2, errors, np.random.default_rng(0))
-        kernels = {id(v): network.parameters[id(v)].place for v in model.trainable_variables}
+        found = {weight.path: one for weight, one in network.parameters.items()}
+        parameters = {id(v): found[v.path] for v in model.trainable_variables}
         # In the first layer only X Wᵀ equals Keras's: its 20 columns are represented by 10.
         root = np.linalg.lstsq(X.astype(np.float64), drawn._x[0][0], rcond=None)[0]
         for variable in model.trainable_variables:
             if variable.name == "kernel":
-                W = drawn._weights[kernels[id(variable)]][1]
+                W = drawn._weights[parameters[id(variable)].place][1]
                 variable.assign(root @ W if len(W) == 10 else W)
         found = kgrad.measure_gradients(model, X, y)["l2_norm"][0]
         for variable, norm in zip(model.trainable_variables, found, strict=True):
-            squares = drawn.norm_squared(network.parameters[id(variable)])
+            squares = drawn.norm_squared(parameters[id(variable)])
             assert np.sqrt(squares[1]) == pytest.approx(norm, rel=1e-3, abs=1e-6)
 
 
