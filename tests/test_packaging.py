@@ -99,7 +99,9 @@ WITH_BACKEND = ["measure", "experiments"]
 
 @pytest.mark.parametrize("rooms", [PLAIN, WITH_BACKEND], ids=["plain", "with a backend"])
 def test_what_is_imported_is_installed(rooms):
-    extras = [] if rooms is PLAIN else ["keras", "tensorflow", "jax", "torch", "tensorboard"]
+    extras = (
+        [] if rooms is PLAIN else ["keras", "tensorflow", "jax", "torch", "tensorboard", "cluster"]
+    )
     lines = PROJECT["dependencies"] + [line for name in extras for line in EXTRAS[name]]
     declared = {IMPORTED_AS.get(name, name.replace("-", "_")) for name in named(lines)}
     for room in rooms:

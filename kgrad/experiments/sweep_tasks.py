@@ -1,4 +1,4 @@
-"""What a sweep's workers do: check experiments, and train them.
+"""Tasks of a sweep's workers: `check` and `train` experiments.
 
 A worker is this process, a process of its own or one of a cluster. Keras is imported there, and
 not where a sweep is only asked for.
@@ -25,7 +25,7 @@ _MOST_COMPILED = 4  # a process of a cluster may be given runs of a few networks
 
 
 class Worker(NamedTuple):
-    """Where a task ran.
+    """The worker that ran a task.
 
     Attributes:
         version: its kgrad.

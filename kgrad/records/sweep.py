@@ -186,9 +186,6 @@ class Sweep(Shown):
 
         Raises:
             ValueError: if there is no such field, or no finished run has these values.
-
-        Example:
-            >>> sweep.histories(num_layers=10, seed=0)  # doctest: +SKIP
         """
         frame = self.to_frame() if chosen is None else chosen
         frame = frame[frame["error"].fillna("") == ""]
