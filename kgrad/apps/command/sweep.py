@@ -4,6 +4,7 @@ import argparse
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kgrad.apps.command.main import exit_status, naming_options
 from kgrad.apps.command.run_options import (
@@ -14,7 +15,9 @@ from kgrad.apps.command.run_options import (
     flattened,
     new_parser,
 )
-from kgrad.records.sweep import Sweep
+
+if TYPE_CHECKING:  # pandas takes half a second to import
+    from kgrad.records.sweep import Sweep
 
 DESCRIPTION = """\
 Train a grid of networks over several seeds, keep each run's history in a folder, and print where
@@ -40,6 +43,8 @@ def main(arguments: Sequence[str], program: str) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Train what is left of the sweep, or only look; then print what the folder has."""
+    from kgrad.records.sweep import Sweep
+
     if options.status is not None:
         with naming_options({"folder": "--status"}):
             sweep = Sweep(options.status)
@@ -79,7 +84,7 @@ def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
     return flattened(parser.parse_args(arguments))
 
 
-def _print(sweep: Sweep) -> int:
+def _print(sweep: "Sweep") -> int:
     """Print how many runs are done, how many have each cause, and the most frequent errors."""
     status = sweep.status()
     print(f"{sweep.folder}: {status}{f', {status.left:,} left' * bool(status.left)}")
