@@ -3,9 +3,8 @@
 import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
-
-import numpy as np
 
 MOST_DEPTH = 100
 
@@ -34,7 +33,8 @@ def require_integer(name: str, value: Any, least: int, most: int | None = None) 
 
 
 def _is_integer(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    # NumPy's integers are registered as such, too.
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def hidden_widths(num_layers: int, units: int | Sequence[int]) -> list[int]:
@@ -48,7 +48,7 @@ def hidden_widths(num_layers: int, units: int | Sequence[int]) -> list[int]:
         ValueError: if a number is not positive, or the number of widths is not `num_layers`.
     """
     require_integer("num_layers", num_layers, 1)
-    if isinstance(units, Sequence | np.ndarray):
+    if isinstance(units, Iterable) and not isinstance(units, str):
         widths: list[Any] = list(units)
     else:
         widths = [units] * int(num_layers)
