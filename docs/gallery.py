@@ -122,7 +122,7 @@ from tempfile import mkdtemp
 from kgrad.experiments import Experiment, grid, replicates
 
 small = Experiment(dataset="moons", units=16, samples=256, epochs=3)
-networks = grid(small, learning_rate=[0.01, 0.1, 1], num_layers=[2, 4, 8])
+networks = grid(small, learning_rate=[0.01, 0.1, 1.0], num_layers=[2, 4, 8])
 runs = [run for network in networks for run in replicates(network, 2)]
 sweep = kgrad.run_sweep(runs, mkdtemp(), verbose=0)
 figure = kgrad.plot_sweep(sweep, "learning_rate", "num_layers")""",

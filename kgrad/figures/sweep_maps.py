@@ -194,6 +194,24 @@ def column_label(column: str) -> str:
     return LABELS.get(column, str(column).replace("_", " "))
 
 
+def varying_fields(table: pd.DataFrame) -> dict[str, int]:
+    """Return each field in which a sweep's networks differ, with the number of its values.
+
+    The depth is the last of two: it is the vertical axis of a map.
+
+    Args:
+        table: rows of `Sweep.to_frame()`.
+    """
+    table = table[table["error"] == ""] if len(table) else table
+    counts = {
+        field: table[field].map(str).nunique()
+        for field in _fields(table)
+        if field not in _ONE_PER_RUN
+    }
+    varying = {field: count for field, count in counts.items() if count > 1}
+    return dict(sorted(varying.items(), key=lambda pair: pair[0] == DEPTH_FIELD))
+
+
 # ---- The table -----------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from kgrad.apps.command.run_options import (
     flattened,
     new_parser,
 )
+from kgrad.apps.findings import first_findings
 from kgrad.records.sweep import Sweep
 
 DESCRIPTION = """\
@@ -85,10 +86,7 @@ def _print(sweep: Sweep) -> int:
     print(f"{sweep.folder}: {status}{f', {status.left:,} left' * bool(status.left)}")
     frame = sweep.to_frame()
     if len(frame):
-        done = frame[frame["error"] == ""]
-        findings = done["findings"].replace("", "nothing is wrong").fillna("not diagnosed")
-        first = findings.str.partition(",")[0].str.replace("_", " ")
-        for finding, count in first.value_counts().items():
+        for finding, count in first_findings(frame).items():
             print(f"{count:>9,}  {finding}")
         errors = frame[frame["error"] != ""]
         for error, count in errors["error"].value_counts().head(_MOST_ERRORS).items():
