@@ -111,10 +111,6 @@ def plot_trainability(sweep: Sweep | pd.DataFrame, *, title: str = "") -> go.Fig
     Raises:
         TypeError: if `sweep` is neither a `Sweep` nor a DataFrame.
         ValueError: as `plot_sweep`.
-
-    Example:
-        >>> sweep = kgrad.Sweep("depths")  # doctest: +SKIP
-        >>> kgrad.interactive.plot_trainability(sweep).write_html("depths.html")  # doctest: +SKIP
     """
     return plot_sweep(sweep, SIGMA_W2, DEPTH_FIELD, GAINED, title=title)
 

@@ -102,10 +102,6 @@ def plot_trainability(sweep: Sweep | pd.DataFrame, *, title: str = "") -> Figure
     Raises:
         TypeError: if `sweep` is neither a `Sweep` nor a DataFrame.
         ValueError: as `plot_sweep`.
-
-    Example:
-        >>> sweep = kgrad.Sweep("depths")  # doctest: +SKIP
-        >>> kgrad.plot_trainability(sweep).savefig("depths.png")  # doctest: +SKIP
     """
     return plot_sweep(sweep, SIGMA_W2, DEPTH_FIELD, GAINED, title=title)
 
