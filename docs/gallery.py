@@ -114,6 +114,31 @@ prediction = kgrad.predict_gradients(tanh, data.X, data.y)
 figure = kgrad.plot_phase_diagram("tanh", prediction=prediction)""",
     ),
     Example(
+        "plot_sweep",
+        "How does a result depend on two settings? The runs of a sweep, the median over its seeds.",
+        "The last loss over learning rate and number of layers",
+        """\
+from tempfile import mkdtemp
+from kgrad.experiments import Experiment, grid, replicates
+
+small = Experiment(dataset="moons", units=16, samples=256, epochs=3)
+networks = grid(small, learning_rate=[0.01, 0.1, 1.0], num_layers=[2, 4, 8])
+runs = [run for network in networks for run in replicates(network, 2)]
+sweep = kgrad.run_sweep(runs, mkdtemp(), verbose=0)
+figure = kgrad.plot_sweep(sweep, "learning_rate", "num_layers")""",
+    ),
+    Example(
+        "plot_trainability",
+        "How deep may a network be with these initial weights? Lines: what theory expects.",
+        "The share by which the loss fell, over the variance of weights and the number of layers",
+        """\
+small = Experiment(activation="tanh", dataset="moons", units=32, samples=512, epochs=3)
+stddevs = [f"normal:{stddev}" for stddev in (0.1, 0.15, 0.22, 0.33, 0.5)]
+networks = grid(small, weight_initializer=stddevs, num_layers=[5, 15, 25])
+sweep = kgrad.run_sweep(networks, mkdtemp(), verbose=0)
+figure = kgrad.plot_trainability(sweep)""",
+    ),
+    Example(
         "plot_distributions",
         "Are most entries of a gradient tiny? Needs `distributions=True` while training.",
         "Per layer, how the magnitudes of the gradient's entries are distributed over training",

@@ -27,6 +27,8 @@ from .figures.static import plot_phase_diagram as plot_phase_diagram
 from .figures.static import plot_prediction as plot_prediction
 from .figures.static import plot_remedies as plot_remedies
 from .figures.static import plot_seed_spread as plot_seed_spread
+from .figures.static import plot_sweep as plot_sweep
+from .figures.static import plot_trainability as plot_trainability
 from .figures.static import visualize_gradients as visualize_gradients
 from .measure.loop import measure_gradients as measure_gradients
 from .measure.loop import train_and_track_gradients as train_and_track_gradients

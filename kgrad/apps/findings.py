@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from kgrad.diagnosis import Finding
 
 _MARKS = re.compile(f"([{re.escape(string.punctuation)}])")
@@ -81,6 +83,18 @@ def note_text(note: "Finding", run: str = "") -> str:
 def spoken(finding: "Finding") -> str:
     """Return the name of a finding's rule in words."""
     return finding.rule.replace("_", " ")
+
+
+def first_findings(frame: "pd.DataFrame") -> "pd.Series[int]":
+    """Return each first finding of a sweep's finished runs in words, with their number.
+
+    Args:
+        frame: rows of `Sweep.to_frame()`.
+    """
+    done = frame[frame["error"] == ""]
+    findings = done.get("findings", done["error"])  # no column of them if all failed
+    named = findings.replace("", "nothing is wrong").fillna("not diagnosed")
+    return named.str.split(",").str[0].str.replace("_", " ").value_counts()
 
 
 def consequences_to_markdown(findings: Sequence["Finding"]) -> str:

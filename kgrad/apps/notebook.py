@@ -4,24 +4,28 @@
 anything.
 """
 
+from collections import Counter
 from functools import cache, singledispatch
 from typing import Any
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
-from kgrad.apps.findings import heading
+from kgrad.apps.findings import first_findings, heading
 from kgrad.diagnosis import Diagnosis
 from kgrad.figures.static.pictures import (
     picture_of_history,
     picture_of_prediction,
+    picture_of_sweep,
     picture_of_trials,
 )
+from kgrad.figures.sweep_maps import varying_fields
 from kgrad.records.history import GradientHistory
 from kgrad.records.notebook import Shown
 from kgrad.records.prediction import Prediction
 from kgrad.records.statistics import MEAN_ABS
 from kgrad.records.summary import summarize_prediction
+from kgrad.records.sweep import Sweep
 from kgrad.records.trials import MEANING_OF_SKILL, Trials, skill_text
 
 # Colors are the page's own, at some strength, so that they fit a light and a dark one.
@@ -128,6 +132,34 @@ first hidden layer, {{ "%.2g"|format(predicted_last) }} in the last one, a ratio
 {% endblock %}
 """
 
+_SWEEP = """\
+{% extends "page" %}{% block body %}
+{{ picture }}
+<p><b>{{ status }}</b>{{ ", {:,} left".format(status.left) if status.left }}</p>
+{% if varying %}
+<p class="quiet">{{ varying }}</p>
+{% endif %}
+{% if findings %}
+<div class="wide"><table>
+<tr><th class="number">runs</th><th>first finding</th></tr>
+{% for finding, count in findings %}
+<tr><td class="number">{{ "{:,}".format(count) }}</td><td>{{ finding }}</td></tr>
+{% endfor %}
+</table></div>
+{% endif %}
+{% for error, count in errors %}
+<p class="critical">{{ "{:,}".format(count) }} failed: {{ error }}</p>
+{% endfor %}
+{% if errors %}
+<p class="quiet">All tracebacks: <code>sweep.failures()</code>.</p>
+{% endif %}
+<p class="quiet">Draw it: <code>kgrad.plot_sweep(sweep, "{{ x }}", "{{ y }}")</code>. The table:
+<code>sweep.to_frame()</code>.</p>
+{% endblock %}
+"""
+_MOST_ERRORS = 5  # kinds of errors
+_LONGEST = 200  # letters of an error
+
 
 @singledispatch
 def html(result: Shown) -> str:
@@ -175,6 +207,24 @@ def _(prediction: Prediction) -> str:
     return _page("prediction", picture=picture, **summarize_prediction(prediction))
 
 
+@html.register
+def _(sweep: Sweep) -> str:
+    frame = sweep.to_frame()
+    fields = varying_fields(frame)
+    x, y = fields if len(fields) == 2 else ("learning_rate", "num_layers")
+    errors = Counter(str(error)[:_LONGEST] for error in frame["error"] if error)
+    return _page(
+        "sweep",
+        picture=_svg(picture_of_sweep, frame, x, y) if len(fields) == 2 else Markup(""),
+        status=sweep.status(),
+        varying="; ".join(f"{field}: {count:,} values" for field, count in fields.items()),
+        findings=list(first_findings(frame).items()) if len(frame) else [],
+        errors=errors.most_common(_MOST_ERRORS),
+        x=x,
+        y=y,
+    )
+
+
 def _drawn(history: GradientHistory, *framed: Any) -> Markup:
     """Return the picture of a history; none if there is nothing to draw."""
     if not len(history) or MEAN_ABS.name not in history.statistics:
@@ -204,6 +254,7 @@ def _pages() -> Environment:
         "diagnosis": _DIAGNOSIS,
         "trials": _TRIALS,
         "prediction": _PREDICTION,
+        "sweep": _SWEEP,
     }
     environment = Environment(
         loader=DictLoader(pages),

@@ -11,11 +11,10 @@ from kgrad.measure.aliases import (
     accepted_names,
     exported_names,
     meaning,
-    normal_stddev,
     normalization_class,
     unknown_name,
 )
-from kgrad.records.checks import hidden_widths, require_integer
+from kgrad.records.checks import hidden_widths, normal_stddev, require_integer
 from kgrad.records.statistics import select
 
 

@@ -17,11 +17,10 @@ from kgrad.measure.aliases import (
     INITIALIZERS,
     accepted_names,
     meaning,
-    normal_stddev,
     normalization_class,
     unknown_name,
 )
-from kgrad.records.checks import hidden_widths, require_integer
+from kgrad.records.checks import hidden_widths, normal_stddev, require_integer
 
 
 def create_model(

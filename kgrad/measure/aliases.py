@@ -4,7 +4,6 @@ Plain strings, so that code that must not import Keras can read them.
 """
 
 import ast
-import math
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -112,31 +111,6 @@ def normalization_class(value: Any) -> str | None:
     if kind not in NORMALIZATIONS:
         raise ValueError(f"normalization must be None, 'batch' or 'layer', received {value!r}")
     return NORMALIZATIONS[kind]
-
-
-def normal_stddev(name: str) -> float | None:
-    """Return the standard deviation in `"normal:0.5"`; None for a name without a colon.
-
-    Raises:
-        ValueError: if there is a colon, but no normal distribution before it or no positive, finite
-            number after it.
-
-    Example:
-        >>> normal_stddev("normal:0.5"), normal_stddev("he")
-        (0.5, None)
-    """
-    kind, colon, number = name.partition(":")
-    if not colon:
-        return None
-    try:
-        stddev = float(number)
-    except ValueError:
-        stddev = math.nan
-    if kind.strip().lower() != "normal" or not 0 < stddev < math.inf:
-        raise ValueError(
-            f"with a colon must be normal:STDDEV, such as normal:0.5, received {name!r}"
-        )
-    return stddev
 
 
 def short_initializer(name: str) -> str:

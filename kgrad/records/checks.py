@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any
@@ -58,6 +59,31 @@ def hidden_widths(num_layers: int, units: int | Sequence[int]) -> list[int]:
             f"received {len(widths)}: {units!r}"
         )
     return [require_integer("units", width, 1) for width in widths]
+
+
+def normal_stddev(name: str) -> float | None:
+    """Return the standard deviation in `"normal:0.5"`; None for a name without a colon.
+
+    Raises:
+        ValueError: if there is a colon, but no normal distribution before it or no positive, finite
+            number after it.
+
+    Example:
+        >>> normal_stddev("normal:0.5"), normal_stddev("he")
+        (0.5, None)
+    """
+    kind, colon, number = name.partition(":")
+    if not colon:
+        return None
+    try:
+        stddev = float(number)
+    except ValueError:
+        stddev = math.nan
+    if kind.strip().lower() != "normal" or not 0 < stddev < math.inf:
+        raise ValueError(
+            f"with a colon must be normal:STDDEV, such as normal:0.5, received {name!r}"
+        )
+    return stddev
 
 
 def require_every(value: Any) -> None:

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 from figures.static.test_depth import make_prediction
 from figures.static.test_remedies import make_trials
+from figures.static.test_sweeps import FIELDS, initialized, sweep_in
 
 import kgrad
 from kgrad.diagnosis import Diagnosis, Finding
 from kgrad.diagnosis.findings import Measurement
 from kgrad.records.history import GradientHistory, Weight
+from kgrad.records.sweep import begin_sweep, write_failure
 from kgrad.records.trials import Trials
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
@@ -188,3 +190,32 @@ def test_pictures_take_the_color_of_the_page_and_equal_results_have_equal_pages(
     assert "currentColor" in colors_of(history)
     assert not {"#262626", "#ffffff", "white"} & colors_of(history)
     assert history._repr_html_() == make_history()._repr_html_()
+
+
+def test_a_sweep_of_two_fields_shows_its_map_findings_and_errors(tmp_path):
+    rules = ("vanishing, not_moving", "vanishing", "", "")
+    runs = initialized((0.2, 0.4), (5, 15))
+    runs = [one | {"findings": found} for one, found in zip(runs, rules, strict=True)]
+    sweep = sweep_in(tmp_path / "sweep", runs)
+    failed = runs[0] | {"seed": 7}
+    write_failure(sweep.failure_file("cc-7"), failed, f"ValueError: {EVIL}", "Traceback …")
+    shown = page(sweep)
+    assert shown.tags.count("svg") == 1
+    assert "4 of 4 runs are done" in shown.text
+    assert "weight_initializer: 2 values; num_layers: 2 values" in shown.text
+    assert "runs first finding 2 vanishing 2 nothing is wrong" in shown.text
+    assert f"1 failed: ValueError: {EVIL}" in shown.text and "script" not in shown.tags
+    assert 'kgrad.plot_sweep(sweep, "weight_initializer", "num_layers")' in shown.text
+    words = [text.text for text in svg_of(sweep).iter("{http://www.w3.org/2000/svg}text")]
+    assert {"normal:0.2", "normal:0.4", "5", "15", "hidden layers"} <= set(words)
+
+
+def test_a_sweep_of_other_fields_without_runs_and_with_failures_only_has_a_page(tmp_path):
+    sweep = sweep_in(tmp_path / "one", initialized((0.2, 0.4), (5,)))
+    assert page(sweep).tags.count("svg") == 0 and "2 nothing is wrong" in page(sweep).text
+    planned = {"aa-0": FIELDS | {"seed": 0}, "ab-0": FIELDS | {"seed": 0, "units": 4}}
+    sweep = begin_sweep(tmp_path / "two", planned)
+    assert "0 of 2 runs are done , 2 left" in page(sweep).text
+    for run, fields in planned.items():
+        write_failure(sweep.failure_file(run), fields, "ValueError: no", "Traceback …")
+    assert "0 of 2 runs are done, 2 failed 2 failed: ValueError: no" in page(sweep).text

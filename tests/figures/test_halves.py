@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
 def test_both_halves_have_the_same_functions():
     assert sorted(interactive.__all__) == NAMES
-    assert len(NAMES) == 11
+    assert len(NAMES) == 13
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -86,14 +86,13 @@ def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
 
 def _print(sweep: "Sweep") -> int:
     """Print how many runs are done, how many have each cause, and the most frequent errors."""
+    from kgrad.apps.findings import first_findings
+
     status = sweep.status()
     print(f"{sweep.folder}: {status}{f', {status.left:,} left' * bool(status.left)}")
     frame = sweep.to_frame()
     if len(frame):
-        done = frame[frame["error"] == ""]
-        findings = done["findings"].replace("", "nothing is wrong").fillna("not diagnosed")
-        first = findings.str.partition(",")[0].str.replace("_", " ")
-        for finding, count in first.value_counts().items():
+        for finding, count in first_findings(frame).items():
             print(f"{count:>9,}  {finding}")
         errors = frame[frame["error"] != ""]
         for error, count in errors["error"].value_counts().head(_MOST_ERRORS).items():

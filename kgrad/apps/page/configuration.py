@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from kgrad.experiments.data import DATASETS
 from kgrad.experiments.experiment import LONG_NAMES, SHORT_NAMES, option_value
-from kgrad.measure.aliases import normal_stddev
+from kgrad.records.checks import normal_stddev
 
 ACTIVATIONS = (
     "sigmoid", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "softsign",

@@ -11,6 +11,7 @@ from kgrad.figures.interactive.flow import plot_flow_graph
 from kgrad.figures.interactive.gradients import plot_gradients, plot_heatmap, plot_lines
 from kgrad.figures.interactive.phases import plot_phase_diagram
 from kgrad.figures.interactive.remedies import plot_remedies
+from kgrad.figures.interactive.sweeps import plot_sweep, plot_trainability
 
 __all__ = [
     "plot_activations",
@@ -24,4 +25,6 @@ __all__ = [
     "plot_prediction",
     "plot_remedies",
     "plot_seed_spread",
+    "plot_sweep",
+    "plot_trainability",
 ]

@@ -18,6 +18,7 @@ from kgrad.figures.static.gradients import (
 from kgrad.figures.static.parts import show
 from kgrad.figures.static.phases import plot_phase_diagram
 from kgrad.figures.static.remedies import plot_remedies
+from kgrad.figures.static.sweeps import plot_sweep, plot_trainability
 
 __all__ = [
     "plot_activations",
@@ -31,6 +32,8 @@ __all__ = [
     "plot_prediction",
     "plot_remedies",
     "plot_seed_spread",
+    "plot_sweep",
+    "plot_trainability",
     "show",
     "visualize_gradients",
 ]

@@ -13,6 +13,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -43,6 +44,8 @@ from kgrad.figures.static.parts import (
     note_blank,
     style,
 )
+from kgrad.figures.static.sweeps import draw_sweep
+from kgrad.figures.sweep_maps import SweepMap
 from kgrad.figures.thinning import cell_edges
 from kgrad.records.history import GradientHistory
 from kgrad.records.prediction import Prediction
@@ -129,6 +132,18 @@ def picture_of_prediction(prediction: Prediction, statistic: str = "mean_abs") -
         note_blank(ax, scale)
         add_legend(figure, scale.special, predicted_keys())
         return _svg(figure, "Predicted gradients against depth")
+
+
+def picture_of_sweep(frame: pd.DataFrame, x: str, y: str) -> str:
+    """Return a picture of a sweep's last losses over two fields of its experiments."""
+    drawn = SweepMap.of(frame, x, y, "loss_last", None)
+    with _small_style():
+        figure = new_figure("", 3.0, 6.0)
+        ax = figure.subplots()
+        mesh, keys = draw_sweep(ax, drawn, _MOST_NAMES, 0.5)
+        magnitude_colorbar(figure, mesh, drawn.scale, ax=ax, pad=0.02)
+        add_legend(figure, (), keys)
+        return _svg(figure, "Last loss over two fields of the experiments")
 
 
 @contextmanager
