@@ -270,6 +270,7 @@ def test_theory_turns_with_the_axes_and_has_no_depth_over_another_field():
     figure = plot_sweep(table(initialized()), "num_layers", "sigma_w2")
     assert_allclose(line(figure, "critical")[:, 1], 1, atol=1e-9)
     depth, w = line(figure, "6").T
+    assert (w < 0.97).sum() > 20
     assert_allclose(depth[w < 0.97], -6 / np.log(w[w < 0.97]), rtol=1e-6)
     runs = [one | {"learning_rate": rate}
             for one in initialized(layers=(5,)) for rate in (0.1, 1)]  # fmt: skip
