@@ -235,7 +235,8 @@ def _progress(run: Run, tab: Tab, busy: bool, is_other: bool) -> None:
         return
     name = escape_markdown(run.name)
     if run.configuration is None:
-        name = f"Recording {name}"
+        recorded = _configuration_of(run)
+        name = f"Recording {name}" + (f" ({escape_markdown(str(recorded))})" if recorded else "")
     elif is_other:
         name = f"Trained with other settings: {name}"
     if run.history is None:

@@ -16,7 +16,9 @@ import pytest
 from playwright.sync_api import expect
 from waiting import until
 
+from kgrad.apps.page.configuration import Configuration
 from kgrad.apps.page.figures import on_dark
+from kgrad.experiments import Experiment, run_experiment
 from kgrad.records.history import GradientHistory, Weight
 
 SECONDS = 90_000  # milliseconds, on a busy machine
@@ -286,6 +288,21 @@ def test_recordings_are_opened_and_what_is_none_is_refused(browser, server, tmp_
         assert page.get_by_test_id("stException").count() == 0
         assert page.evaluate("window.hacked") is None
         assert not [url for url in asked if "example.invalid" in url]
+
+
+def test_a_recording_is_headed_by_the_configuration_that_it_was_made_with(
+    browser, server, tmp_path
+):
+    path, made_with = tmp_path / "run.jsonl", Configuration(layers=3, units=7, epochs=1)
+    run_experiment(Experiment(**made_with.experiment()), path)
+    with page_of(browser, server) as page:
+        page.get_by_role("button", name="Open a recording").click()
+        field = page.get_by_label("Or the path of a file to follow while it grows")
+        field.fill(str(path))
+        field.press("Enter")
+        heading = f"Recording run.jsonl ({made_with})"
+        assert "3 × 7" in heading
+        expect(page.get_by_test_id("stProgress")).to_contain_text(heading, timeout=SECONDS)
 
 
 def test_a_growing_file_of_another_process_is_followed(browser, server, tmp_path):
