@@ -254,7 +254,7 @@ def _optimizer(experiment: Experiment) -> keras.optimizers.Optimizer:
     except ValueError as error:
         raise unknown_optimizer(experiment.optimizer) from error
     config = optimizer.get_config() | {
-        "learning_rate": experiment.learning_rate,
+        "learning_rate": float(experiment.learning_rate),  # Keras takes no integer
         "global_clipnorm": experiment.clip_norm,
     }
     return type(optimizer).from_config(config)

@@ -56,6 +56,11 @@ def test_replicates_compiled_once_are_those_trained_one_by_one(tmp_path, options
                 np.testing.assert_array_equal(one.logs[log], alone.logs[log])
 
 
+def test_a_learning_rate_may_be_an_integer():
+    whole, real = (run_experiment(replace(SMALL, learning_rate=rate)) for rate in (1, 1.0))
+    np.testing.assert_array_equal(whole["mean_abs"], real["mean_abs"])
+
+
 def test_replicates_differ_in_the_seed_alone():
     prepared = [prepare(one) for one in (SMALL, replace(SMALL, seed=1, epochs=3))]
     with pytest.raises(ValueError, match=r"only in seed, .* that differ in epochs:"):
