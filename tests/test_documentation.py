@@ -18,7 +18,7 @@ SNIPPET = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # Installing and the programs of the repository itself: CI, `make` and people run these.
 NOT_HERE = ("make", "pip", "python3", "python3.11", ".venv/bin/python", ".venv/bin/kgrad")
 # These train for minutes, or serve until they are stopped: only their options are read.
-LONG = ("run", "app", "watch")
+LONG = ("run", "sweep", "app", "watch")
 # On the page about them, trainings run as well, with the smallest networks.
 SMALL = ["--epochs", "1", "--seeds", "1", "--units", "4", "--samples", "64"]
 
@@ -59,7 +59,7 @@ def run_command(words, page):
     assert words[0] == "kgrad", f"{page.name}: no test runs {shlex.join(words)!r}"
     if words[1] == "run" and page.stem == "command_line":
         assert main([*words[1:], *SMALL]) == 0
-    elif words[1] in LONG:
+    elif words[1] in LONG and "--status" not in words:
         module, _ = COMMANDS[words[1]]
         options = importlib.import_module(module).parse(words[2:], "kgrad")
         assert isinstance(options, argparse.Namespace)

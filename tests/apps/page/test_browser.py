@@ -385,7 +385,8 @@ def test_a_figure_stays_the_same_element_and_fills_its_place(browser, server):
 
 def moment(page):
     """Return the moment on show, in words."""
-    text = page.get_by_test_id("stSlider").filter(has_text="On show").inner_text()
+    # While Streamlit redraws the page, the slider of before may still be there.
+    text = page.get_by_test_id("stSlider").filter(has_text="On show").last.inner_text()
     return text.split("On show: ")[1].split("\n")[0]
 
 
