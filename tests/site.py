@@ -63,7 +63,7 @@ def test_nothing_is_loaded_from_elsewhere(documents):
 def test_the_gallery_shows_the_picture_before_the_code(documents):
     page = (SITE / "gallery.html").read_text(encoding="utf-8")
     sections = page.split("<h2")[1:-1]
-    assert len(sections) == 12
+    assert len(sections) == len([*(SITE / "figures" / "gallery").glob("*.png")]) > 0
     assert all(0 < one.index("<img") < one.index("highlight") for one in sections)
 
 
