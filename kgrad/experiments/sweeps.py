@@ -236,6 +236,8 @@ def _run(sweep: Sweep, left: Mapping[str, Experiment], engine: Engine, verbose: 
     with engines.opened(engine, len(left)) as lanes, progress_bar(len(left), verbose) as show:
         _check(lanes, next(iter(left.values())))
         ended = failed = running = 0
+        before = len(sweep.planned) - len(left)
+        show(0, partial(_counted, before, 0, len(sweep.planned)))
         idle = deque(lanes.lanes)
         while True:
             while idle and (runs := schedule.next(idle[0].network, lanes.together)):
@@ -253,11 +255,12 @@ def _run(sweep: Sweep, left: Mapping[str, Experiment], engine: Engine, verbose: 
             for outcome in outcomes_of(lane, runs, future):
                 _keep(sweep, outcome)
                 ended, failed = ended + 1, failed + bool(outcome.error)
-            show(ended, partial(_counted, ended - failed, failed))
+            done_now = before + ended - failed
+            show(ended, partial(_counted, done_now, failed, len(sweep.planned)))
 
 
-def _counted(done: int, failed: int) -> str:
-    return f"{done} runs done" + f", {failed} failed" * bool(failed)
+def _counted(done: int, failed: int, planned: int) -> str:
+    return f"{done:,} of {planned:,} runs done" + f", {failed:,} failed" * bool(failed)
 
 
 def _keep(sweep: Sweep, outcome: Outcome) -> None:
