@@ -74,9 +74,10 @@ _DEAD = {
     ),
 }
 _DEAD_OR_UNUSED = (
-    "The gradients of these layers are exactly 0: most of their units are 0 for every sample, so "
-    "no gradient passes through them, or the loss does not depend on them. A probe shows whether "
-    "the units are 0: GradientTracker(probe=(X, y))."
+    "The kernels of these layers have a gradient of exactly 0. Either the loss does not depend on "
+    "them, or most units of at least one of the layers are 0 for every sample, so that no gradient "
+    "passes through it and the next layer gets nothing to learn from. A probe shows which layer it "
+    "is: GradientTracker(probe=(X, y))."
 )
 _FLAT_FROM_THE_START = (
     "Every gradient is exactly 0 from the first update on, that of the last layer, too: the loss "
