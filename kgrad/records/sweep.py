@@ -12,6 +12,7 @@ import json
 import os
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from functools import cached_property
@@ -163,9 +164,10 @@ class Sweep(Shown):
         own = described.reindex(runs["network"]).set_index(runs.index)
         seeds = own.assign(seed=runs["seed"])
         done = pd.concat([seeds, runs.drop(columns=["network", "seed"])], axis=1)
+        failed = {p.stem: _read_failure(p) for p in self._failed() if p.stem not in done.index}
         lost = pd.DataFrame(
-            [_fields(one.experiment) | {"error": one.error} for one in self._read_failures(done)],
-            index=[path.stem for path in self._failed() if path.stem not in done.index],
+            [_fields(one.experiment) | {"error": one.error} for one in failed.values()],
+            index=list(failed),
         )
         if lost.empty:
             return done
@@ -200,10 +202,9 @@ class Sweep(Shown):
             asked = ", ".join(f"{field}={value!r}" for field, value in fields.items())
             raise ValueError(f"histories found no finished run{f' with {asked}' * bool(asked)}")
         names = [f"{row.name}, seed {row.seed}" for row in frame[["name", "seed"]].itertuples()]
-        names = [f"{one} ({run})" if names.count(one) > 1 else one
-                 for one, run in zip(names, frame.index, strict=True)]  # fmt: skip
+        count = Counter(names)
         return {
-            name: GradientHistory.load(self.file(run))
+            f"{name} ({run})" if count[name] > 1 else name: GradientHistory.load(self.file(run))
             for name, run in zip(names, frame.index, strict=True)
         }
 
@@ -231,9 +232,6 @@ class Sweep(Shown):
 
     def _failed(self) -> list[Path]:
         return sorted((self.folder / "failed").glob("*.json"))
-
-    def _read_failures(self, done: pd.DataFrame) -> list[_Failure]:
-        return [_read_failure(path) for path in self._failed() if path.stem not in done.index]
 
     # ---- The index ------------------------------------------------------------------------------
 

@@ -5,7 +5,6 @@ It is also the program `ann_gradient_visualization.py`.
 
 import argparse
 import itertools
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -165,18 +164,14 @@ def train(
             histories.append(history)
             loss, seconds = history.logs["loss"], time.perf_counter() - start
             history.metadata["seconds"] = round(seconds, 2)
-            replace_file(journal, history)
+            history.save(journal)
+            if file != journal:
+                file.unlink()
             print(f"{label}: loss {loss[0]:.4g} → {loss[-1]:.4g} in {seconds:.1f} s", flush=True)
             if history.metadata.get("interrupted"):
                 return histories, folder, by_name, True
             start = time.perf_counter()
     return histories, folder, by_name, False
-
-
-def replace_file(path: Path, history: "GradientHistory") -> None:
-    """Save a history in place of a file, which stays as it was if that fails."""
-    history.save(new_file(path))
-    os.replace(new_file(path), path)
 
 
 def new_file(path: Path) -> Path:

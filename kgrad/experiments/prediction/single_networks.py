@@ -52,16 +52,7 @@ FULL = Effort(
     samples=64,
     few_draws=512,
 )
-ROUGH = Effort(
-    draws=512,
-    outputs=512,
-    given=4,
-    numbers=300_000,
-    networks=24,
-    places=16,
-    samples=64,
-    few_draws=512,
-)
+ROUGH = FULL._replace(draws=512, outputs=512, given=4, numbers=300_000, networks=24, places=16)
 # For networks of many layers and samples, which would otherwise take up to seconds.
 ROUGHEST = ROUGH._replace(given=2, networks=16, places=6, samples=32, few_draws=128)
 _MOST_ROUGH = 704  # layers times samples
