@@ -1,4 +1,4 @@
-"""Ctrl-C at a place where nothing is half done: `interrupt_deferred`, `interrupts_collected`."""
+"""Ctrl-C at a place where nothing is half done, and never lost."""
 
 import signal
 import threading
@@ -52,3 +52,30 @@ def interrupt_deferred() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
     if received and callable(handler):
         handler(*received[0])
+
+
+@contextmanager
+def interrupts_noticed() -> Iterator[Callable[[], bool]]:
+    """Note that Ctrl-C raised; yields a function that returns whether it did.
+
+    Python prints and drops what is raised in a destructor or in a callback of the garbage
+    collector, and the graphs that TensorFlow has compiled have long destructors.
+    """
+    if not _handles_interrupts():
+        yield lambda: False
+        return
+    handler: Any = signal.getsignal(signal.SIGINT)
+    raised: list[int] = []
+
+    def handle(number: int, frame: Any) -> None:
+        try:
+            handler(number, frame)
+        except KeyboardInterrupt:
+            raised.append(number)
+            raise
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield lambda: bool(raised)
+    finally:
+        signal.signal(signal.SIGINT, handler)

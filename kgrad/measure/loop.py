@@ -21,7 +21,11 @@ import numpy as np
 from kgrad.measure.accumulators import cheapest_way
 from kgrad.measure.backends.current import backend
 from kgrad.measure.inputs import as_arrays, choose_loss, choose_optimizer, require_trainable
-from kgrad.measure.interrupts import interrupt_deferred, interrupts_collected
+from kgrad.measure.interrupts import (
+    interrupt_deferred,
+    interrupts_collected,
+    interrupts_noticed,
+)
 from kgrad.measure.probe import Probe
 from kgrad.measure.progress import progress_bar
 from kgrad.measure.recorder import STEPS_BETWEEN_READINGS, Recorder, describe_run, time_now
@@ -358,9 +362,11 @@ class Training:
         asked = None  # the number of steps after which the caller asked for a record
         extra = 0  # the steps since the last regular record that other records hold
         seconds_per_step = math.inf  # the first call compiles: its time means nothing
-        with progress_bar(steps, verbose) as show:
+        with progress_bar(steps, verbose) as show, interrupts_noticed() as lost:
             try:
                 while done < steps:
+                    if lost():
+                        raise KeyboardInterrupt
                     if pauses:
                         asked = yield recorder.history
                     epoch, first = divmod(done, loop.steps_per_epoch)

@@ -821,6 +821,7 @@ def sigint():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     ("samples", "batch_size", "epochs"),
     [(4_000_000, 1, 5), (40, 8, 100_000)],  # minutes
@@ -865,6 +866,26 @@ def test_ctrl_c_returns_soon_with_what_was_recorded(tmp_path, sigint, samples, b
     loaded = GradientHistory.load(journal)
     np.testing.assert_array_equal(loaded.steps, history.steps)
     np.testing.assert_array_equal(loaded["mean_abs"], history["mean_abs"])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_within_a_destructor_which_python_drops_ends_the_training(data, sigint, monkeypatch):
+    class Interrupted:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    class Loop(TrainingLoop):
+        def run(self, first, most):
+            if first and not destroyed:
+                destroyed.append(True)
+                Interrupted()
+            return super().run(first, most)
+
+    destroyed = []
+    monkeypatch.setattr(kgrad.measure.loop.backend, "TrainingLoop", Loop)
+    history = train_and_track_gradients(small_model(), *data, 10_000, batch_size=8)
+    assert history.metadata["interrupted"] is True
+    assert len(history) < 10
 
 
 PLACES = {
