@@ -15,12 +15,15 @@ from kgrad.experiments.experiment import Experiment
 from kgrad.experiments.models import create_model, without_initial_values
 from kgrad.experiments.prediction.created import describe_created_network
 from kgrad.experiments.prediction.predict import predict_gradients, predict_network
+from kgrad.experiments.remedies.skill import read_task, skill
 from kgrad.measure.inputs import aligned_targets
 from kgrad.measure.loop import Pieces, Training, TrainingSettings
 from kgrad.records.checks import require_integer
 from kgrad.records.history import GradientHistory
 from kgrad.records.journal import JournalMode
 from kgrad.records.prediction import Prediction
+
+_CHUNK = 4096  # samples of a forward pass
 
 
 class Prepared(NamedTuple):
@@ -140,6 +143,19 @@ class Compiled:
             verbose=verbose,
             metadata={"experiment": asdict(prepared.experiment)},
         )
+
+    def skill(self, dataset: Dataset) -> float:
+        """Return how well the trained model answers its own training data.
+
+        It is 1 for perfect answers and 0 for the best constant one, see `kgrad.Trials`; NaN if an
+        output is not finite.
+        """
+        outputs = [
+            keras.ops.convert_to_numpy(self._model(dataset.X[first : first + _CHUNK]))
+            for first in range(0, len(dataset.X), _CHUNK)
+        ]
+        task = read_task(dataset.y, dataset.loss, dataset.output_activation)
+        return skill(task, dataset.y, np.concatenate(outputs))
 
 
 def run_in_pieces(prepared: Prepared, journal: str | os.PathLike[str]) -> Pieces:

@@ -136,6 +136,7 @@ def _run(experiment: Experiment, journal: Path | None) -> "GradientHistory":
     if journal is not None:
         journal.parent.mkdir(parents=True, exist_ok=True)
     history = compiled.run(prepared, journal, journal_mode="replace")
+    history.metadata["skill"] = compiled.skill(prepared.dataset)
     _compiled[network] = compiled  # the last one is the newest
     while len(_compiled) > _MOST_COMPILED:
         del _compiled[next(iter(_compiled))]

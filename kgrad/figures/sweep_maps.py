@@ -23,7 +23,7 @@ NO_RUN, NO_RUN_COLOR = "no run", "#d9d9d9"
 LABELS = {
     "loss_first": "loss before training",
     "loss_last": "last loss",
-    "metric": "last value of the metric",
+    "metric": "skill: 1 perfect, 0 as the best constant answer",
     "gradient_first": "mean |gradient| of the first hidden layer",
     "gradient_last": "mean |gradient| of the last hidden layer",
     "ratio": "gradient of the first ÷ last hidden layer",
@@ -37,6 +37,7 @@ LABELS = {
 _RESULTS = (*NUMBERS, "findings", "started", "error")
 _ONE_PER_RUN = ("seed", "name")  # fields that do not distinguish networks
 _DECADES = 100.0  # ratio of the largest to the smallest value from which colors are logarithmic
+_INITIALIZER = "weight_initializer"
 _POINTS = 121  # of theory's curve
 _TOP = 100.0  # multiple of the axis's end at which an infinite depth is drawn
 
@@ -212,6 +213,41 @@ def varying_fields(table: pd.DataFrame) -> dict[str, int]:
     return dict(sorted(varying.items(), key=lambda pair: pair[0] == DEPTH_FIELD))
 
 
+def map_axes(table: pd.DataFrame) -> tuple[str, str, list[str]] | None:
+    """Return the two columns over which a sweep is drawn best, and the fields that vary besides.
+
+    They are the fields with the most values, numbers first, and the seed if only one field varies.
+    The depth is vertical. σ_w² is drawn in place of initializers normal:STDDEV.
+
+    Args:
+        table: rows of `Sweep.to_frame()`.
+
+    Returns:
+        x, y and the other fields; None if all runs are of one network.
+    """
+    varying = varying_fields(table)
+    if not varying:
+        return None
+    has_variance = "units" not in varying and _has_sigma_w2(table)
+    is_number = {
+        field: is_numeric_dtype(table[field]) or (field == _INITIALIZER and has_variance)
+        for field in varying
+    }
+    order = sorted(varying, key=lambda field: (not is_number[field], -varying[field]))
+    x, y = [*sorted(order[:2], key=lambda field: field == DEPTH_FIELD), "seed"][:2]
+    if has_variance:
+        x, y = (SIGMA_W2 if field == _INITIALIZER else field for field in (x, y))
+    return x, y, order[2:]
+
+
+def _has_sigma_w2(table: pd.DataFrame) -> bool:
+    try:
+        _sigma_w2(table[table["error"] == ""], "x")
+    except ValueError:
+        return False
+    return True
+
+
 # ---- The table -----------------------------------------------------------------------------------
 
 
@@ -285,7 +321,7 @@ def _require_among(argument: str, kind: str, name: str, known: list[str]) -> Non
 def _sigma_w2(table: pd.DataFrame, argument: str) -> list[float]:
     """Return units · stddev² of each run."""
     result = []
-    for initializer, units in zip(table["weight_initializer"], table["units"], strict=True):
+    for initializer, units in zip(table[_INITIALIZER], table["units"], strict=True):
         try:
             stddev = normal_stddev(str(initializer))
         except ValueError:

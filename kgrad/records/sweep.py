@@ -144,8 +144,9 @@ class Sweep(Shown):
         Returns:
             A DataFrame whose index is the run, with a column for each field of the experiment and
             `loss_first`, `loss_last`, `gradient_first`, `gradient_last`, `ratio` and
-            `decades_per_layer` as `summarize` defines them, `metric` (the last value of the first
-            metric beside the loss), `seconds` that the run took, `findings` (the rules of its
+            `decades_per_layer` as `summarize` defines them, `metric` (the skill on the training
+            data after the last step: 1 for perfect answers, 0 for the best constant one),
+            `seconds` that the run took, `findings` (the rules of its
             diagnosis, separated by commas), when it `started`, and `error`, empty if the run
             finished. Numbers that are not known are NaN.
         """
@@ -433,10 +434,10 @@ def _ends_of(path: Path) -> GradientHistory:
 
 
 def _numbers_of(history: GradientHistory) -> dict[str, Any]:
-    metrics = [values for name, values in history.logs.items() if name != "loss"]
     findings, metadata = history.metadata.get("findings"), history.metadata
+    skill = metadata.get("skill")
     return summarize(history) | {
-        "metric": float(metrics[0][-1]) if metrics else None,
+        "metric": skill if isinstance(skill, int | float) else None,
         "seconds": metadata.get("seconds"),
         "started": metadata.get("started"),
         "findings": ", ".join(map(str, findings)) if isinstance(findings, list) else None,

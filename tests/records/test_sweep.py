@@ -34,7 +34,7 @@ def keep(sweep, run, losses=(2.0, 1.5, 1.0), findings=("vanishing", "not_moving"
     file = sweep.file(run)
     file.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"experiment": PLANNED[run], "findings": list(findings), "seconds": 1.5,
-                "started": "2026-11-30T06:00:00+00:00"}  # fmt: skip
+                "skill": 0.9, "started": "2026-11-30T06:00:00+00:00"}  # fmt: skip
     history(losses, **options, **metadata).save(file)
     return file
 

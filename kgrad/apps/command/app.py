@@ -22,8 +22,14 @@ def main(arguments: Sequence[str], program: str) -> int:
     """
     options = parse(arguments, program)
     require_app()
-    if options.run is not None and not options.run.is_file():
-        raise ValueError(f"RUN must be a .jsonl history or journal, received {str(options.run)!r}")
+    from kgrad.records.sweep import MANIFEST  # which imports pandas
+
+    run = options.run
+    if run is not None and not (run.is_file() or (run / MANIFEST).is_file()):
+        raise ValueError(
+            f"RUN must be a .jsonl history or journal, or the folder of a sweep, received "
+            f"{str(run)!r}"
+        )
     return serve(options)
 
 
@@ -36,7 +42,7 @@ def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
     )
     parser.add_argument(
         "run", nargs="?", type=Path, metavar="RUN",
-        help="a .jsonl history to show, or a journal to follow while it grows",
+        help="a .jsonl history to show, a journal to follow while it grows, or a sweep's folder",
     )  # fmt: skip
     add_server_options(parser)
     return parser.parse_args(arguments)

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from kgrad.apps.command.main import Parser, naming_options, require_existing
 
@@ -21,10 +22,15 @@ def main(arguments: Sequence[str], program: str) -> int:
     from kgrad.apps.report import write_report
     from kgrad.apps.run_groups import group_histories, named_by_file
     from kgrad.records.history import load_runs
+    from kgrad.records.sweep import MANIFEST, Sweep
 
-    groups = group_histories(named_by_file(load_runs(options.runs)))
+    runs: Any
+    if len(options.runs) == 1 and (first / MANIFEST).is_file():
+        runs = Sweep(first)
+    else:
+        runs = group_histories(named_by_file(load_runs(options.runs)))
     with naming_options({"statistic": "--statistic"}):
-        write_report(groups, output, options.title, statistic=options.statistic)
+        write_report(runs, output, options.title, statistic=options.statistic)
     print(output)
     return 0
 
@@ -35,11 +41,11 @@ def parse(arguments: Sequence[str], program: str) -> argparse.Namespace:
         prog=program,
         description="Write recorded runs into one HTML file: findings, figures, how to reproduce.",
         epilog="Runs that differ in the seed alone are grouped; the figures show the first of "
-        "them.",
+        "them. The report of a sweep has maps, and a table of its networks.",
     )
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN",
-        help="a .jsonl history or journal, or a folder of them",
+        help="a .jsonl history or journal, a folder of them, or the folder of a sweep",
     )  # fmt: skip
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE",

@@ -6,7 +6,7 @@ They change in place, because Streamlit removes its own figures and draws them a
 import colorsys
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,13 +52,17 @@ const loaded = () => window.kgradPlotly ??= new Promise((done, failed) => {
   document.head.append(script);
 });
 
-export default async function ({ data, parentElement }) {
+export default async function ({ data, parentElement, setTriggerValue }) {
   const place = parentElement.querySelector(".figure");
   const figure = JSON.parse(data);
   place.style.height = `${figure.layout.height ?? 450}px`;
   const Plotly = await loaded();
   await Plotly.react(place, { ...figure, config: { displayModeBar: false } });
   if (!place.watched) {
+    place.on("plotly_click", ({ points }) => {
+      const cell = points.find(({ z }) => z !== undefined);
+      if (cell) setTriggerValue("clicked", cell.pointNumber);
+    });
     place.watched = new ResizeObserver(() => place.clientWidth && Plotly.Plots.resize(place));
     place.watched.observe(place);
   }
@@ -66,14 +70,16 @@ export default async function ({ data, parentElement }) {
 """
 
 
-def draw(figure: go.Figure, key: str) -> None:
+def draw(figure: go.Figure, key: str, clicked: Callable[[], None] = lambda: None) -> None:
     """Show a figure in the page's theme, in place of the previous one with this key.
 
     Args:
         figure: the figure; its layout sets the height.
         key: unique in the page.
+        clicked: called after a click on a cell of a map; `st.session_state[key].clicked` has its
+            row and column.
     """
-    _component()(key=key, data=themed(figure, is_dark()))
+    _component()(key=key, data=themed(figure, is_dark()), on_clicked_change=clicked)
 
 
 def is_dark() -> bool:

@@ -109,6 +109,7 @@ def _begin() -> None:
     state.compare = compare == "on"
     state.configurations = [first, second]
     state.runs = []
+    state.sweep = None
     state.to_compare, state.race, state.held, state.was_busy = None, False, None, False
     paths = [one.removeprefix("--open=") for one in sys.argv if one.startswith("--open=")]
     state.to_follow = paths[0] if paths else ""

@@ -14,6 +14,7 @@ from kgrad.apps.page.figures import boundary, draw, is_dark, losses, profiles
 from kgrad.apps.page.network import CAPTION, draw_network, drawing
 from kgrad.apps.page.predicting import predicted, predicted_for_recording
 from kgrad.apps.page.runs import Run, Tab, drawable_predictions, is_regular
+from kgrad.apps.page.sweeps import OpenSweep, show_sweep
 from kgrad.apps.page.views import LABELS, view
 from kgrad.apps.page.weights import initial_weights
 from kgrad.experiments.data import DATASETS, Dataset, make_dataset
@@ -53,6 +54,10 @@ def show(configurations: list[Configuration], tab: Tab, open_paths: bool) -> Non
     statistic = _controls(configurations, tab, busy, open_paths)
     for error in filter(None, (tab.error, state.get("open_error"))):
         st.error(escape_markdown(error))
+    if state.sweep is not None:
+        show_sweep(
+            state.sweep, lambda name, path: _opened_once(lambda: _open_finished(tab, name, path))
+        )
     is_other = bool(state.runs) and state.shown_at != configurations
     if is_other:
         _prediction_of_others(configurations, statistic)
@@ -419,7 +424,7 @@ def _opening(tab: Tab, open_paths: bool) -> None:
     )
     if open_paths:
         st.text_input(
-            "Or the path of a file to follow while it grows",
+            "Or a path: of a file to follow while it grows, or of a sweep's folder",
             key="path",
             placeholder="/home/me/run.jsonl",
             on_change=lambda: _opened_once(lambda: _open(tab, Path(state.path.strip()))),
@@ -459,12 +464,26 @@ def _uploaded(tab: Tab) -> None:
 
 
 def _open(tab: Tab, path: Path) -> None:
-    """Follow a file at its path."""
+    """Show the sweep in a folder, or follow a file, at its path."""
+    if path.is_dir():
+        st.session_state.sweep, st.session_state.sweep_cell = OpenSweep.read(path), []
+        return
     if not path.is_file():
         raise ValueError(f"There is no file {str(path)!r}.")
     journal = Journal(path)
     journal.read()
     _put(tab, [Run(path.name, journal)], following=True)
+
+
+def _open_finished(tab: Tab, name: str, path: Path) -> None:
+    """Show a run of a sweep."""
+
+    def opened() -> None:
+        journal = Journal(path)
+        journal.finish()
+        _put(tab, [Run(name, journal)], following=False)
+
+    _opened_once(opened)
 
 
 def _put(tab: Tab, runs: list[Run], *, following: bool) -> None:

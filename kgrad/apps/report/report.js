@@ -41,8 +41,11 @@
   const brightness = (color) => (parsed(color) ?? [0]).reduce((sum, value) => sum + value, 0);
 
   // A scale of magnitudes grows away from the page; that of a line's depth follows its lines.
+  // One that is brightest in the middle says below or above: its colors keep their meaning.
   function scaleOnDark(scale, isOfLines) {
     const [first, last] = [scale[0][1], scale.at(-1)[1]];
+    const middle = brightness(scale[scale.length >> 1][1]);
+    if (middle > 1.2 * Math.max(brightness(first), brightness(last))) return scale;
     if (isOfLines || first === last) return scale.map(([at, color]) => [at, onDark(color)]);
     if (brightness(first) <= brightness(last)) return scale;
     return scale.map(([at, color]) => [1 - at, color]).reverse();
@@ -248,7 +251,7 @@
     return best;
   }
 
-  for (const { id, figure, marks, rows, profile, flow } of data.figures) {
+  for (const { id, figure, marks, rows, profile, flow, opens } of data.figures) {
     const element = document.getElementById(id);
     if (profile) {
       profile.values = new Float64Array(bytes(profile.values).buffer);
@@ -273,7 +276,17 @@
       });
     }
     if (flow) element.on("plotly_click", ({ event }) => openBlock(blockAt(plot, event)));
+    if (opens) {
+      element.on("plotly_click", ({ points }) => {
+        const [row, column] = points.find(({ z }) => z !== undefined)?.pointNumber ?? [];
+        openBlock(document.getElementById(opens[row]?.[column]));
+      });
+    }
   }
+  document.addEventListener("click", ({ target }) => {
+    const link = target.closest?.('a[href^="#"]');
+    openBlock(link && document.getElementById(link.hash.slice(1))?.closest(".block"));
+  });
 
   // A block's own graph is drawn when it is opened for the first time.
   function showBlock(plot) {

@@ -16,6 +16,7 @@ import plotly.graph_objects as go
 from kgrad.apps.report.flow_page import MOST_MOMENTS, flow_place
 from kgrad.apps.report.html import Place, render
 from kgrad.apps.report.reproduce import code_of, description_of, facts_of, metadata_of
+from kgrad.apps.report.sweep_page import write_sweep_report
 from kgrad.apps.run_groups import RunGroup, group_histories, kind_of_layers, read_groups
 from kgrad.figures.flow_looks import NOT_MEASURED
 from kgrad.figures.interactive import plot_distributions
@@ -30,6 +31,7 @@ from kgrad.figures.thinning import notable_records
 from kgrad.records.flow_graph import flow_graph_from_history
 from kgrad.records.history import GradientHistory, refuse_tracker
 from kgrad.records.prediction import Prediction
+from kgrad.records.sweep import Sweep
 
 TITLE = "Gradients while training"
 _LARGEST = 6_000_000  # bytes
@@ -40,7 +42,7 @@ Histories = Mapping[str, GradientHistory | Sequence[GradientHistory]] | Sequence
 
 
 def write_report(
-    histories: Histories,
+    histories: Histories | Sweep,
     path: str | os.PathLike[str],
     title: str = TITLE,
     *,
@@ -55,19 +57,26 @@ def write_report(
     experiment, and how to reproduce each run. Long histories are thinned
     (`kgrad.figures.thinning`). Nothing in a history is executed, neither here nor in the browser.
 
+    The report of a sweep counts the first findings and has maps over the two fields with the most
+    values, colored by the decrease of the loss and by the change of the gradient from layer to
+    layer. A click on a cell opens its network, as does a click on a row of the table. Of more than
+    200 networks it has 200 that are evenly spread over the fields.
+
     Args:
-        histories: the runs. In a sequence, runs of one experiment that differ in the seed alone
-            are grouped. A mapping gives names: name → history, or name → histories of one
-            experiment; the figures show the first.
+        histories: the runs, or a sweep. In a sequence, runs of one experiment that differ in the
+            seed alone are grouped. A mapping gives names: name → history, or name → histories of
+            one experiment; the figures show the first.
         path: the file to write; an existing file is replaced.
         title: the title of the report.
         statistic: the statistic that is drawn; every history must have it.
-        predictions: name → prediction, if they are known already; by default they are computed.
+        predictions: name → prediction, if they are known already; by default they are computed. A
+            sweep's networks are not predicted.
 
     Raises:
         OSError: if the file cannot be written.
         TypeError: if something is not a `GradientHistory`.
-        ValueError: if there is no history, or one has no record or lacks the statistic.
+        ValueError: if there is no history, or one has no record or lacks the statistic; if a sweep
+            has no run that is finished or failed.
 
     Example:
         >>> import tempfile
@@ -77,6 +86,9 @@ def write_report(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_report([history], f"{folder}/report.html")
     """
+    if isinstance(histories, Sweep):
+        write_sweep_report(histories, Path(path), title, statistic)
+        return
     _require(histories, statistic)
     if isinstance(histories, Mapping):
         grouped: dict[str, Sequence[GradientHistory]] = {

@@ -9,9 +9,11 @@ from typing import Any
 from kgrad._version import __version__
 from kgrad.apps.command.run_options import command_of
 from kgrad.apps.run_groups import RunGroup
-from kgrad.experiments.experiment import Experiment
+from kgrad.experiments.experiment import Experiment, grid, replicates
+from kgrad.experiments.sweeps import run_name
 from kgrad.records.history import GradientHistory
 from kgrad.records.statistics import STATISTICS
+from kgrad.records.sweep import Sweep
 
 _VERSIONS = {
     "kgrad": "kgrad",
@@ -39,7 +41,7 @@ def description_of(group: RunGroup) -> str:
     seconds = _seconds([group])
     started = history.metadata.get("started")
     when = [f"on {started[:10]}"] if isinstance(started, str) else []
-    when += [f"in {_duration(seconds)}"] if seconds is not None else []
+    when += [f"in {duration(seconds)}"] if seconds is not None else []
     words += [f"Trained {' '.join(when)}."] if when else []
     if count > 1:
         words.append(f"The figures show {group.run(0)}.")
@@ -55,7 +57,7 @@ def facts_of(groups: Sequence[RunGroup], now: datetime) -> list[str]:
         f"{count} run{'s' * (count > 1)}, {len(groups)} network{'s' * (len(groups) > 1)}",
     ]
     seconds = _seconds(groups)
-    facts += [f"{_duration(seconds)} of training"] if seconds is not None else []
+    facts += [f"{duration(seconds)} of training"] if seconds is not None else []
     described = dict.fromkeys(filter(None, (_versions(one) for one in histories)))
     return facts + [f"recorded with {versions}" for versions in described]
 
@@ -79,7 +81,7 @@ def _seconds(groups: Sequence[RunGroup]) -> float | None:
     return sum(known) if len(known) == len(times) else None
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Return a time in words: "1.4 s", "12 min", "3.5 h"."""
     if seconds < 90:
         return f"{seconds:.2g} s"
@@ -113,6 +115,36 @@ def _asked_for(history: GradientHistory) -> str:
         + ([f"every={every}"] if isinstance(every, int) else [])
         + (["distributions=True"] if history.distributions.any() else [])
         + (["probe=(X[:64], y[:64])"] if history.outputs else [])
+    )
+
+
+def code_of_sweep(sweep: Sweep) -> str:
+    """Return the Python code that runs a sweep again; empty if it is no grid over seeds."""
+    defaults = {field.name: field.default for field in fields(Experiment)}
+    values: dict[str, list[Any]] = {field: [] for field in defaults}
+    for planned in sweep.planned.values():
+        for field, value in planned.items():
+            value = tuple(value) if isinstance(value, list) else value
+            if value not in values.setdefault(field, []):
+                values[field].append(value)
+    seeds, _ = values.pop("seed"), values.pop("name")
+    shared = {f: one[0] for f, one in values.items() if len(one) == 1 and one[0] != defaults[f]}
+    varying = {field: one for field, one in values.items() if len(one) > 1}
+    try:
+        networks = grid(Experiment(**shared), **varying)
+        runs = [run for network in networks for run in replicates(network, seeds)]
+        if {run_name(run) for run in runs} != sweep.planned.keys():
+            return ""
+    except (TypeError, ValueError):  # of another version
+        return ""
+    described = ", ".join(f"{field}={value!r}" for field, value in shared.items())
+    axes = "".join(f", {field}={some!r}" for field, some in varying.items())
+    return (
+        "from kgrad.experiments import Experiment, grid, replicates, run_sweep\n\n"
+        f"networks = grid(Experiment({described}){axes})\n"
+        f"runs = [run for network in networks for run in replicates(network, {seeds!r})]\n"
+        'if __name__ == "__main__":\n'
+        '    run_sweep(runs, "sweep", "processes")'
     )
 
 

@@ -83,7 +83,8 @@ def plot_sweep(
         title or drawn.title, 600, xaxis=_axis(drawn.x), yaxis=_axis(drawn.y), hovermode="closest"
     )
     if max(map(len, drawn.x.names)) > _SHORT:
-        figure.update_xaxes(tickangle=-40)
+        # With a distance from the ticks Plotly leaves room for slanted names.
+        figure.update_xaxes(tickangle=-40, title_standoff=8)
     _add_cells(figure, drawn)
     if not drawn.scale.blank:  # the color bar is above the panel, where no slanted name is
         figure.update_layout(margin_t=130)
@@ -119,8 +120,7 @@ def _axis(axis: MapAxis) -> dict[str, Any]:
     ticks = axis.ticks(_MOST_TICKS)
     ends = axis.edges[[0, -1]]
     return {
-        # With a distance from the ticks Plotly leaves room for slanted names.
-        "title": axis_title(_label(axis)) | {"standoff": 8},
+        "title": axis_title(_label(axis)),
         "type": "log" if axis.logarithmic else "linear",
         "range": (np.log10(ends) if axis.logarithmic else ends).tolist(),
         "tickmode": "array",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from apps.report.test_sweep_page import filled, loss_of, runs_of
 from playwright.sync_api import expect
 from waiting import until
 
@@ -481,3 +482,22 @@ def test_nothing_moves_when_a_training_starts(browser, server):
         train(page)
         until(lambda: epoch(page) == 3)
         assert (page.evaluate("window.shifted") or 0) <= 0.05
+
+
+def test_a_click_on_a_cell_of_a_sweep_lists_its_runs_and_opens_one(browser, server, tmp_path):
+    runs = runs_of(num_layers=[2, 3], learning_rate=[0.1, 0.2])
+    sweep = filled(tmp_path / "sweep", runs)
+    with page_of(browser, server, SHORT) as page:
+        page.get_by_text("Open a recording").click()
+        path = page.get_by_placeholder("run.jsonl")
+        path.fill(str(sweep.folder))
+        path.press("Enter")
+        page.get_by_text("Click a cell to see its runs.").wait_for()
+        page.keyboard.press("Escape")
+        panel = page.locator(".js-plotly-plot .nsewdrag").first
+        panel.scroll_into_view_if_needed()
+        box = panel.bounding_box()
+        page.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + 0.25 * box["height"])
+        last = runs[-1]  # the most layers, the largest rate
+        page.get_by_role("button", name=f"seed {last.seed}: loss {loss_of(last):.3g}").click()
+        page.get_by_text("Recording").first.wait_for()

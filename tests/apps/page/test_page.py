@@ -2,11 +2,13 @@
 
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+from apps.report.test_sweep_page import filled, loss_of, runs_of
 from streamlit.testing.v1 import AppTest
 
 from kgrad.apps.command.app import is_local, parse
@@ -16,9 +18,11 @@ from kgrad.apps.page.configuration import LEARNING_RATES
 from kgrad.apps.page.figures import losses, mark_moment, on_dark, themed
 from kgrad.apps.page.presets import PRESETS
 from kgrad.apps.page.runs import Run
+from kgrad.experiments.sweeps import run_name
 from kgrad.records.checks import unique_name
 from kgrad.records.history import GradientHistory, Weight
 from kgrad.records.journal import Journal
+from kgrad.records.sweep import begin_sweep
 
 EVIL = "<script>window.hacked=1</script>"
 PAGE = Path(__file__).parents[3] / "kgrad" / "apps" / "page" / "main.py"
@@ -213,6 +217,35 @@ def test_a_file_that_grows_is_followed_without_a_browser_too(tmp_path, monkeypat
     said = [one.value for one in page.info]
     assert any("cannot be diagnosed" in one for one in said)
     assert all("<script>" not in one.replace("\\<", "") for one in said)
+
+
+def test_a_sweep_shows_its_map_and_the_runs_of_a_cell(tmp_path, monkeypatch):
+    runs = runs_of(num_layers=[2, 3], learning_rate=[0.1, 0.2])
+    failed = run_name(runs[0])
+    sweep = filled(tmp_path / "sweep", runs, [failed])
+    monkeypatch.setattr("sys.argv", ["app", f"--open={sweep.folder}", "--open-paths"])
+    page = opened()
+    assert not page.exception
+    assert any("11 of 12 runs are done, 1 failed" in one.value for one in page.markdown)
+    assert [one.value for one in page.selectbox if one.label == "Color"] == ["loss_gained"]
+    page.session_state.sweep_cell = [run_name(run) for run in runs[:3]]
+    page.run()
+    (warned,) = [one.value for one in page.warning]
+    assert warned.startswith("failed: ") and "<script>" not in warned.replace("\\<", "")
+    names = [one.label for one in page.button if one.label.startswith("seed")]
+    assert names == [f"seed {run.seed}: loss {loss_of(run):.3g}" for run in runs[1:3]]
+    button(page, names[1]).click().run()
+    assert not page.exception
+    (run,) = page.session_state.runs
+    assert run.recorded().metadata["experiment"]["seed"] == 2
+
+
+def test_a_sweep_without_a_run_is_named(tmp_path, monkeypatch):
+    (run,) = runs_of()[:1]
+    begin_sweep(tmp_path / "sweep", {run_name(run): asdict(run)})
+    monkeypatch.setattr("sys.argv", ["app", f"--open={tmp_path / 'sweep'}"])
+    page = opened()
+    assert "has no finished run yet: 0 of 1" in page.error[0].value.replace("\\", "")
 
 
 def test_what_was_made_of_a_file_is_forgotten_when_another_takes_its_place(tmp_path):
