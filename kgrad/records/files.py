@@ -67,7 +67,12 @@ class LineWriter:
             OSError: if the line cannot be written.
             ValueError: as `line_of`.
         """
-        write_whole(self._file, line_of(content))
+        line = line_of(content)
+        try:
+            write_whole(self._file, line)
+        except OSError as error:
+            error.filename = os.fspath(self._file.name)
+            raise
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""
@@ -87,15 +92,27 @@ def line_of(content: Mapping[str, Any]) -> bytes:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a draft beside a file, which takes the file's place when the block ends.
 
-    An error in the block leaves the file as it was.
+    An error in the block, or a kill at any moment, leaves the file as it was. The draft has another
+    ending, so that nothing takes it for the file. What is no regular file, such as a pipe, is its
+    own draft. An OSError names the file.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    place = Path(os.path.realpath(path))
+    if place.exists() and not place.is_file():
+        yield place
+        return
+    draft = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     try:
         yield draft
-        os.replace(draft, path)
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(draft, place)
+    except OSError as error:  # a write to an open file names no file
+        if error.filename in (None, draft, str(draft)):
+            error.filename = os.fspath(path)
+        raise
     finally:
         draft.unlink(missing_ok=True)
 

@@ -366,7 +366,7 @@ class GradientHistory(Shown):
         Raises:
             OSError: if the file cannot be written; an existing file is then unchanged.
         """
-        with written_whole(Path(path)) as draft, LineWriter(draft) as file:
+        with written_whole(path) as draft, LineWriter(draft) as file:
             for line in [self.header(), *self._records]:
                 file.write(line)
 

@@ -95,11 +95,13 @@ def _read(options: argparse.Namespace) -> Any:
 
 
 def _write_json(graph: Any, options: argparse.Namespace) -> None:
+    from kgrad.records.files import written_whole
     from kgrad.records.flow_graph import graph_to_json
 
     content = graph_to_json(graph, every_record=options.every_record)
     text = json.dumps(content, indent=1, allow_nan=False)
-    options.output.write_text(text + "\n", encoding="utf-8")
+    with written_whole(options.output) as draft:
+        draft.write_text(text + "\n", encoding="utf-8")
 
 
 def _look(options: argparse.Namespace) -> dict[str, Any]:
@@ -109,8 +111,12 @@ def _look(options: argparse.Namespace) -> dict[str, Any]:
 
 def _draw(graph: Any, options: argparse.Namespace) -> None:
     from kgrad.figures.static import plot_flow_graph
+    from kgrad.records.files import written_whole
 
-    plot_flow_graph(graph, **_look(options)).savefig(options.output, dpi=150)
+    with written_whole(options.output) as draft:
+        plot_flow_graph(graph, **_look(options)).savefig(
+            draft, dpi=150, format=options.output.suffix[1:].lower()
+        )
 
 
 def _write_page(graph: Any, options: argparse.Namespace) -> None:

@@ -55,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
     from kgrad.apps.command import run_folder, run_tables
     from kgrad.apps.report.report import write_groups
     from kgrad.apps.run_groups import group_histories, named_by_file, read_groups
+    from kgrad.records.files import written_whole
 
     named = named_by_file(loaded) | {str(number): one for number, one in enumerate(histories)}
     groups = read_groups(group_histories(named), prepared=prepared)
@@ -65,7 +66,8 @@ def run(options: argparse.Namespace) -> int:
     figures = draw(groups)
     for name, figure in figures.items():
         files.append(folder / f"{run_folder.slug(name)}.{options.format}")
-        figure.savefig(files[-1], dpi=150)
+        with written_whole(files[-1]) as draft:
+            figure.savefig(draft, dpi=150, format=options.format)
     files.append(folder / "report.html")
     write_groups(groups, files[-1])
     run_tables.print_runs(groups)

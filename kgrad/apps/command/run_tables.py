@@ -9,6 +9,7 @@ import pandas as pd
 
 from kgrad.apps import findings
 from kgrad.apps.run_groups import RunGroup, kind_of_layers
+from kgrad.records.files import written_whole
 
 COLUMNS = (
     "loss_first", "loss_last", "gradient_first", "gradient_last", "ratio", "decades_per_layer"
@@ -18,7 +19,7 @@ PREDICTED = ("predicted_first", "predicted_last", "predicted_ratio")
 
 def write_runs(groups: Sequence[RunGroup], path: Path) -> None:
     """Write one row per run; a number that is not known is left empty."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with written_whole(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["name", "seed", *COLUMNS, *PREDICTED])
         writer.writeheader()
         for group in groups:
@@ -31,7 +32,8 @@ def write_findings(groups: Sequence[RunGroup], path: Path) -> None:
     for group in groups:
         for diagnosis, seed in zip(group.diagnoses, group.seeds, strict=False):
             tables.append(diagnosis.to_frame().assign(name=group.name, seed=seed))
-    pd.concat([table.astype(object) for table in tables]).to_csv(path, index=False)
+    with written_whole(path) as draft:
+        pd.concat([table.astype(object) for table in tables]).to_csv(draft, index=False)
 
 
 def print_runs(groups: Sequence[RunGroup]) -> None:

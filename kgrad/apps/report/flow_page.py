@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import networkx as nx
@@ -12,6 +11,7 @@ from kgrad.apps.report.html import Block, Place, render
 from kgrad.figures.flow_looks import OF_WEIGHTS, named
 from kgrad.figures.interactive.flow_drawing import WIDTHS, FlowDrawing
 from kgrad.figures.thinning import notable_records
+from kgrad.records.files import written_whole
 
 MOST_MOMENTS = 200  # of a page's slider
 
@@ -56,7 +56,8 @@ def write_flow_graph(
         start=start,
         place=place,
     )
-    Path(path).write_text(html, encoding="utf-8")
+    with written_whole(path) as draft:
+        draft.write_text(html, encoding="utf-8")
 
 
 def flow_place(

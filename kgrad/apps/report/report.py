@@ -28,6 +28,7 @@ from kgrad.figures.interactive.parts import SYMBOLS, described, special_height
 from kgrad.figures.looks import MARK
 from kgrad.figures.selection import layer_values, require_drawable, shared_scale, time_axis
 from kgrad.figures.thinning import notable_records
+from kgrad.records.files import written_whole
 from kgrad.records.flow_graph import flow_graph_from_history
 from kgrad.records.history import GradientHistory, refuse_tracker
 from kgrad.records.prediction import Prediction
@@ -113,7 +114,8 @@ def write_groups(
         html = _html(sections, title, statistic, most).encode()
         if len(html) <= _LARGEST:
             break
-    Path(path).write_bytes(html)
+    with written_whole(path) as draft:
+        draft.write_bytes(html)
 
 
 def _require(histories: Any, statistic: str) -> None:
