@@ -120,7 +120,8 @@ def train_and_track_gradients(
         The history: one record before training, then one per epoch or per `every` steps.
 
     Raises:
-        OSError: if the journal cannot be written.
+        OSError: if the journal cannot be written. If that happens later, a warning says so, training
+            goes on, and each record tries again to write what is missing.
         TypeError: if the model is not a Keras model or the data are not numbers that fit it.
         ValueError: if another argument is not as described. All are raised before training starts.
 

@@ -12,6 +12,7 @@ from kgrad._version import __version__
 from kgrad.measure.accumulators import Way, cheapest_way
 from kgrad.measure.backends.current import backend
 from kgrad.measure.folds import Folds
+from kgrad.measure.interrupts import interrupt_deferred
 from kgrad.measure.keras_models.graph import describe_topology
 from kgrad.measure.keras_models.layers import loss_name
 from kgrad.measure.keras_models.weights import describe_weights
@@ -139,6 +140,7 @@ class Recorder:
         """Count a step that may yet be skipped; see `Folds.attempt`."""
         self._folds.attempt(variables, gradients)
 
+    @interrupt_deferred()  # with Ctrl-C in between, history and journal would differ
     def record(
         self,
         epoch: int,
@@ -201,7 +203,8 @@ class Recorder:
         except BaseException:  # a refused record can be made again, with the same change of weights
             self._values, self._were_assigned = kept
             raise
-        self._write(self.history.record(-1))
+        if self._journal is not None:
+            self._journal.write_records(self.history)
         if not before_training:
             self._folds.reset()
 
@@ -258,7 +261,7 @@ class Recorder:
     def close(self) -> None:
         """Close the journal."""
         if self._journal is not None:
-            self._journal.close()
+            self._journal.finish(self.history)
 
     def _gradient_statistics(self) -> dict[str, np.ndarray]:
         """Return the statistics of the updates since the last record, and the numbers of these."""
@@ -298,10 +301,6 @@ class Recorder:
                     [0.0 if new is old else _norm(new - old) for new, old in pairs]
                 ),
             }
-
-    def _write(self, line: Mapping[str, Any]) -> None:
-        if self._journal is not None:
-            self._journal.write(line)
 
 
 def describe_run(

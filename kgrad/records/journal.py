@@ -1,10 +1,12 @@
 """A history's file that grows: `Journal` reads it, each line once; `JournalWriter` writes it."""
 
 import copy
+import errno
 import io
 import mmap
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -153,6 +155,8 @@ class JournalWriter(LineWriter):
     ) -> None:
         self.path, self._initial_epoch, self._owner = Path(path), initial_epoch, owner
         self.is_taken = False
+        self._written = -1  # records of the history that the file has; -1 without a header
+        self._failed: OSError | None = None  # since the last time that everything was written
         self._open()
         try:
             self.recorded = None if mode == "replace" else self._found(mode)
@@ -181,7 +185,7 @@ class JournalWriter(LineWriter):
         if recorded is None:
             if self._identity()[2]:  # a pipe, for example, cannot be truncated
                 self._file.truncate(0)
-            self.write(history.header())
+            self._write_missing(history)
             return history
         _require_same_columns(self.path, recorded, history)
         self._mend()
@@ -197,7 +201,54 @@ class JournalWriter(LineWriter):
             if name != "graph" and recorded.metadata.get(name) != value
         }
         self.write(recorded.resume(epoch, step, changed))
+        self._written = len(recorded)
         return recorded
+
+    def write_records(self, history: GradientHistory) -> None:
+        """Write the records that the file does not have yet.
+
+        A file that can no longer be written, on a full disk or in a folder that was removed, does
+        not end the training: a warning says so once, and every later call tries again to write all
+        that is missing.
+
+        Args:
+            history: the history that `begin` returned, with more records.
+
+        Raises:
+            ValueError: if another writer took the file.
+        """
+        try:
+            if self._is_removed():
+                self._make_again()
+            elif self._failed is not None:
+                self._mend()
+            self._write_missing(history)
+            self._failed = None
+        except OSError as error:
+            if self._failed is None:
+                warnings.warn(
+                    f"journal {str(self.path)!r} cannot be written ({error}): training goes on, "
+                    "the history keeps all records, and each new record tries again",
+                    stacklevel=2,
+                )
+            self._failed = error
+
+    def finish(self, history: GradientHistory) -> None:
+        """Close the file, after a last try to write what is missing.
+
+        Args:
+            history: as in `write_records`.
+        """
+        if self._failed is not None and not self.is_taken:
+            self.write_records(history)
+            if self._failed is not None:
+                warnings.warn(
+                    f"journal {str(self.path)!r} has {max(self._written, 0)} of {len(history)} "
+                    f"records, because it cannot be written ({self._failed}): history.save(path) "
+                    "writes all to another file",
+                    stacklevel=2,
+                )
+        self.close()
 
     def reopen(self, history: GradientHistory) -> None:
         """Continue with the file after `close`.
@@ -212,8 +263,7 @@ class JournalWriter(LineWriter):
         is_gone = not self.path.exists()
         self._open()
         if is_gone:
-            for line in (history.header(), *map(history.record, range(len(history)))):
-                self.write(line)
+            self._written = -1
         elif self._identity() != self._left:
             self.close()
             raise ValueError(
@@ -221,6 +271,7 @@ class JournalWriter(LineWriter):
                 "another file"
             )
         self._mend()
+        self.write_records(history)
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""
@@ -264,6 +315,25 @@ class JournalWriter(LineWriter):
                 pass
         self._file, _OPEN[key] = file, self
         finalize(self, file.close)  # a fit that an exception ended does not close it
+
+    def _write_missing(self, history: GradientHistory) -> None:
+        """Write the header and the records of a history that the file does not have yet."""
+        while self._written < len(history):
+            content = history.header() if self._written < 0 else history.record(self._written)
+            self.write(content)
+            self._written += 1
+
+    def _is_removed(self) -> bool:
+        return os.fstat(self._file.fileno()).st_nlink == 0
+
+    def _make_again(self) -> None:
+        """Open a new file in the place of one that was removed."""
+        if self.path.exists():
+            raise FileExistsError(errno.EEXIST, "another file has its name", str(self.path))
+        removed = self._file
+        self._open()
+        removed.close()
+        self._written = -1
 
     def _found(self, mode: JournalMode) -> GradientHistory | None:
         """Return the history in the file if it has records."""

@@ -1,7 +1,9 @@
 """Following a file while it grows, and continuing one: no line is read twice, no record lost."""
 
+import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -379,3 +381,104 @@ def test_a_malformed_resumption_is_refused_with_its_line(recorded, line, message
         file.write(json.dumps(line).encode() + b"\n")
     with pytest.raises(ValueError, match=rf"run.jsonl, line 6: .*{message}"):
         GradientHistory.load(recorded)
+
+
+# ---- A file that can no longer be written --------------------------------------------------------
+
+
+class Disk:
+    """Room for some more bytes in journals: writes beyond it fail as on a full disk."""
+
+    def __init__(self, monkeypatch):
+        self.room = sys.maxsize
+        monkeypatch.setattr("kgrad.records.files.write_whole", self.write)
+
+    def write(self, file, content):
+        part = content[: self.room]
+        self.room -= file.write(part)
+        if len(part) < len(content):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    return Disk(monkeypatch)
+
+
+def begun(path):
+    writer = JournalWriter(path)
+    return writer, writer.begin(history_like())
+
+
+def grow(writer, history, epoch):
+    history.append(epoch, 10 * epoch, {"mean_abs": [epoch]}, {"loss": 1.0})
+    writer.write_records(history)
+
+
+def require_same(path, history):
+    loaded = GradientHistory.load(path)
+    assert loaded.epochs.tolist() == history.epochs.tolist()
+    np.testing.assert_array_equal(loaded["mean_abs"], history["mean_abs"])
+
+
+@pytest.mark.parametrize("room", [0, 1, 60, 300])
+def test_on_a_full_disk_training_goes_on_and_what_is_missing_is_written_later(tmp_path, disk, room):
+    path = tmp_path / "run.jsonl"
+    writer, history = begun(path)
+    grow(writer, history, 0)
+    disk.room = room
+    with pytest.warns(UserWarning, match=r"run.jsonl' cannot be written .*No space.*goes on"):
+        for epoch in (1, 2, 3):
+            grow(writer, history, epoch)  # one warning for all of them
+    assert 1 <= len(GradientHistory.load(path)) <= 3  # whole records only
+    disk.room = sys.maxsize
+    grow(writer, history, 4)
+    require_same(path, history)
+    grow(writer, history, 5)
+    writer.finish(history)
+    require_same(path, history)
+
+
+def test_the_end_says_what_could_not_be_written(tmp_path, disk):
+    path = tmp_path / "run.jsonl"
+    writer, history = begun(path)
+    grow(writer, history, 0)
+    disk.room = 10
+    with pytest.warns(UserWarning, match="cannot be written"):
+        grow(writer, history, 1)
+    with pytest.warns(UserWarning, match=r"has 1 of 2 records.* history.save\(path\) writes all"):
+        writer.finish(history)
+    assert len(GradientHistory.load(path)) == 1
+    disk.room = sys.maxsize
+    writer.reopen(history)  # a second fit finds room again
+    writer.close()
+    require_same(path, history)
+
+
+def test_a_file_or_a_folder_that_was_removed_is_noticed_and_made_again(tmp_path):
+    path = tmp_path / "runs" / "run.jsonl"
+    path.parent.mkdir()
+    writer, history = begun(path)
+    grow(writer, history, 0)
+    shutil.rmtree(path.parent)
+    with pytest.warns(UserWarning, match="cannot be written .*No such file"):
+        grow(writer, history, 1)
+    path.parent.mkdir()
+    grow(writer, history, 2)
+    require_same(path, history)
+    path.unlink()
+    grow(writer, history, 3)
+    writer.finish(history)
+    require_same(path, history)
+
+
+def test_a_file_that_took_the_place_of_a_removed_one_is_left_alone(tmp_path):
+    path = tmp_path / "run.jsonl"
+    writer, history = begun(path)
+    path.unlink()
+    path.write_text("mine\n")
+    with pytest.warns(UserWarning, match="another file has its name"):
+        grow(writer, history, 0)
+    with pytest.warns(UserWarning, match="has 0 of 1 records"):
+        writer.finish(history)
+    assert path.read_text() == "mine\n"
