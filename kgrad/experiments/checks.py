@@ -14,7 +14,12 @@ from kgrad.measure.aliases import (
     normalization_class,
     unknown_name,
 )
-from kgrad.records.checks import hidden_widths, normal_stddev, require_integer
+from kgrad.records.checks import (
+    hidden_widths,
+    normal_stddev,
+    require_integer,
+    require_one_of,
+)
 from kgrad.records.statistics import select
 
 
@@ -34,6 +39,8 @@ def require_valid(experiment: Experiment) -> None:
         value = getattr(experiment, name)
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{name} must be a positive, finite number, received {value!r}")
+    for name in ("skip_connections", "distributions", "probe"):
+        require_one_of(name, getattr(experiment, name), (True, False))
     select(experiment.statistics)
     require_recipe("dataset", experiment.dataset)
     data_shape(experiment.dataset, experiment.samples, experiment.features)

@@ -20,7 +20,12 @@ from kgrad.measure.aliases import (
     normalization_class,
     unknown_name,
 )
-from kgrad.records.checks import hidden_widths, normal_stddev, require_integer
+from kgrad.records.checks import (
+    hidden_widths,
+    normal_stddev,
+    require_integer,
+    require_one_of,
+)
 
 
 def create_model(
@@ -88,6 +93,7 @@ def create_model(
     output_f = find_activation("output_activation", output_activation)
     initializer = find_initializer("weight_initializer", weight_initializer)
     norm_class = find_normalization(normalization)
+    require_one_of("skip_connections", skip_connections, (True, False))
 
     def dense(x: Any, name: str, width: int, **options: Any) -> Any:
         own = _reseeded(initializer, seed, name)

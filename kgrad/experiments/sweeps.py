@@ -104,6 +104,7 @@ def run_sweep(
     if left:
         try:
             with _alone(sweep.folder):
+                _remove_drafts(sweep.folder)
                 # Another sweep may have finished some in the meantime.
                 left = {run: one for run, one in left.items() if not sweep.file(run).exists()}
                 _run(sweep, left, engine, verbose)
@@ -197,6 +198,15 @@ def _alone(folder: Path) -> Iterator[None]:
             except OSError:  # a file system without locks
                 pass
         yield
+
+
+def _remove_drafts(folder: Path) -> None:
+    """Remove what a kill left of files that were being written, and of runs that were just done."""
+    for draft in folder.rglob(".*.tmp"):
+        draft.unlink(missing_ok=True)
+    for part in folder.glob("runs/*/*.jsonl.part"):
+        if part.with_suffix("").exists():
+            part.unlink(missing_ok=True)
 
 
 def _run(sweep: Sweep, left: Mapping[str, Experiment], engine: Engine, verbose: int) -> None:

@@ -120,8 +120,8 @@ def train_and_track_gradients(
         The history: one record before training, then one per epoch or per `every` steps.
 
     Raises:
-        OSError: if the journal cannot be written. If that happens later, a warning says so, training
-            goes on, and each record tries again to write what is missing.
+        OSError: if the journal cannot be written. If that happens later, a warning says so, the
+            training goes on, and each record tries again to write what is missing.
         TypeError: if the model is not a Keras model or the data are not numbers that fit it.
         ValueError: if another argument is not as described. All are raised before training starts.
 
@@ -193,6 +193,12 @@ class Training:
         self._epochs = require_integer("epochs", settings.epochs, 1)
         batch_size = require_integer("batch_size", settings.batch_size, 1)
         require_every(settings.every)
+        for name, accepted in (
+            ("clipped", (None, True, False)),
+            ("distributions", (True, False)),
+            ("shuffle", (True, False)),
+        ):
+            require_one_of(name, getattr(settings, name), accepted)
         require_probe(settings.probe)
         self._every = settings.every if settings.every == "epoch" else int(settings.every)
         X, y = as_arrays(model, X, y)

@@ -102,6 +102,12 @@ class GradientHistory(Shown):
         outputs: Iterable[str] = (),
     ) -> None:
         self.weights: tuple[Weight, ...] = tuple(weights)
+        for weight in self.weights:
+            if not isinstance(weight, Weight):
+                raise TypeError(f"weights must be kgrad.Weight, received {weight!r:.100}")
+        for argument, names in (("statistics", statistics), ("outputs", outputs)):
+            if isinstance(names, str):
+                raise TypeError(f"{argument} must be a sequence of names, received {names!r:.100}")
         self.statistics: tuple[str, ...] = tuple(statistics)
         self.metadata: dict[str, Any] = dict(metadata or {})
         self.outputs: tuple[str, ...] = tuple(outputs)

@@ -99,6 +99,17 @@ def test_a_finished_run_is_not_run_again_and_one_that_was_cut_off_is(tmp_path, m
     assert changed(sweep) == after
 
 
+def test_what_a_kill_left_of_files_is_removed(tmp_path, monkeypatch):
+    sweep = run_sweep(RUNS[:1], tmp_path, verbose=0)
+    (done,) = tmp_path.glob("runs/*/*.jsonl")
+    draft, part = done.with_name(f".{done.name}.123.tmp"), done.with_suffix(".jsonl.part")
+    draft.write_text("half of it")
+    part.write_text("killed after the history was in its place")
+    sweep = run_sweep(RUNS[:2], tmp_path, verbose=0)
+    assert not draft.exists() and not part.exists()
+    assert tuple(sweep.status()) == (2, 0, 0)
+
+
 def test_a_run_that_fails_leaves_its_traceback_and_the_next_sweep_tries_it_again(
     tmp_path, monkeypatch
 ):

@@ -176,7 +176,7 @@ def finish(script: Path, folder: Path, checked: Checked) -> None:
     subprocess.run([sys.executable, script, folder, "processes"], check=True)
     checked.look()
     status = Sweep(folder).status()
-    left = list(folder.glob("**/*.part")) + list(folder.glob("**/.*"))
+    left = [*folder.rglob("*.part"), *folder.rglob(".*")]
     if status.left or status.failed or left:
         raise SystemExit(f"{status}, with {len(left)} unfinished files")
 
