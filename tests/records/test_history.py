@@ -1118,6 +1118,8 @@ def test_loading_executes_nothing(file, tmp_path):
 class Disk:
     """A raw file on a disk with `room` bytes left that writes at most `chunk` bytes at once."""
 
+    name = "run.jsonl"
+
     def __init__(self, room, chunk):
         self.room, self.chunk, self.content = room, chunk, b""
 
