@@ -1,6 +1,7 @@
-"""Ctrl-C at a place where nothing is half done, and never lost."""
+"""Ctrl-C and SIGTERM at a place where nothing is half done, and never lost."""
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -79,3 +80,33 @@ def interrupts_noticed() -> Iterator[Callable[[], bool]]:
         yield lambda: bool(raised)
     finally:
         signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def termination_as_interrupt() -> Iterator[None]:
+    """Treat SIGTERM, which batch systems and containers send, as Ctrl-C; then end the process.
+
+    A program that handles SIGTERM itself, or ignores Ctrl-C, is left alone.
+    """
+    if not (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        and callable(signal.getsignal(signal.SIGINT))
+    ):
+        yield
+        return
+    received: list[int] = []
+
+    def handle(number: int, frame: Any) -> None:
+        received.append(number)
+        signal.raise_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if received:
+            print("ended by SIGTERM; what was recorded is written", file=sys.stderr, flush=True)
+            sys.stdout.flush()
+            signal.raise_signal(signal.SIGTERM)

@@ -25,6 +25,7 @@ from kgrad.measure.interrupts import (
     interrupt_deferred,
     interrupts_collected,
     interrupts_noticed,
+    termination_as_interrupt,
 )
 from kgrad.measure.probe import Probe
 from kgrad.measure.progress import progress_bar
@@ -82,7 +83,8 @@ def train_and_track_gradients(
     writes the journal.
 
     Ctrl-C ends the training between two steps. The records so far are returned, the unfinished
-    epoch as the last one, with `metadata["interrupted"]` true.
+    epoch as the last one, with `metadata["interrupted"]` true. SIGTERM, which batch systems and
+    containers send, does the same, and then ends the process.
 
     Args:
         model: a built Keras model with one output; it is trained in place.
@@ -256,10 +258,11 @@ class Training:
     ) -> GradientHistory:
         """Train from the weights as they are; see `train_and_track_gradients`."""
         pieces = self._pieces(seed, journal, journal_mode, metadata, verbose, pauses=False)
-        try:
-            next(pieces)
-        except StopIteration as end:
-            return cast(GradientHistory, end.value)
+        with termination_as_interrupt():
+            try:
+                next(pieces)
+            except StopIteration as end:
+                return cast(GradientHistory, end.value)
         raise RuntimeError("a training without pauses paused")
 
     def run_in_pieces(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from kgrad._version import __version__
+from kgrad.measure.interrupts import termination_as_interrupt
 
 # name → (module, description)
 COMMANDS = {
@@ -79,7 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command line without the program's name; None for that of this process.
 
     Returns:
-        The subcommand's exit status; 2 for bad input, 130 when interrupted.
+        The subcommand's exit status; 2 for bad input, 130 when interrupted. SIGTERM does what
+        Ctrl-C does, and then ends the process.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments:
@@ -88,7 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = _parser().parse_args(arguments[:1]).command
     program = f"kgrad {command}"
     module, _ = COMMANDS[command]
-    return exit_status(program, lambda: import_module(module).main(arguments[1:], program))
+    with termination_as_interrupt():
+        return exit_status(program, lambda: import_module(module).main(arguments[1:], program))
 
 
 def exit_status(
