@@ -79,6 +79,7 @@ def serve(options: argparse.Namespace) -> int:
         0.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from streamlit import config
     from streamlit.web import bootstrap
 
     page = Path(__file__).parents[1] / "page" / "main.py"
@@ -96,6 +97,10 @@ def serve(options: argparse.Namespace) -> int:
         "theme_light_primaryColor": "#2a6f97",
         "theme_dark_primaryColor": "#5fa8d3",
     }
+    # A page elsewhere whose name resolves to this machine must not use the app as its user could.
+    # Streamlit 1.65, the last for Python 3.10, may not know the option.
+    if is_local(options.host) and "server.allowedHosts" in config.get_config_options():
+        settings["server_allowedHosts"] = ["localhost", "127.0.0.1", "::1", options.host]
     given = [] if options.run is None else [f"--open={options.run.absolute()}"]
     # Files may be opened by path only if the user's browser is on the machine that has the files.
     given += ["--open-paths"] if is_local(options.host) else []

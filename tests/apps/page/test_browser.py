@@ -501,3 +501,16 @@ def test_a_click_on_a_cell_of_a_sweep_lists_its_runs_and_opens_one(browser, serv
         last = runs[-1]  # the most layers, the largest rate
         page.get_by_role("button", name=f"seed {last.seed}: loss {loss_of(last):.3g}").click()
         page.get_by_text("Recording").first.wait_for()
+
+
+@pytest.mark.parametrize(("name", "answer"), [("localhost", 101), ("evil.example", 403)])
+def test_a_page_elsewhere_whose_name_leads_here_is_refused(server, name, answer):
+    host = f"{name}:{server.port}"
+    with socket.create_connection(("127.0.0.1", server.port), 20) as connection:
+        connection.sendall(
+            f"GET /_stcore/stream HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\n"
+            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+            "Sec-WebSocket-Protocol: streamlit\r\n\r\n".encode()
+        )
+        assert connection.recv(100).split()[1] == str(answer).encode()
