@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kgrad.measure.keras_models.layers import loss_name
 from kgrad.measure.keras_models.weights import all_built
 
 # Activation of the last layer → the loss of a model that was not compiled with a loss.
@@ -122,6 +123,41 @@ def choose_loss(model: keras.Model, y: np.ndarray, loss: Any) -> Callable[[Any, 
         raise ValueError(
             f"loss must be a Keras loss, its name or a function, received {loss!r}"
         ) from error
+
+
+def require_labels(model: keras.Model, y: np.ndarray, loss: Any) -> None:
+    """Check that the targets are ones that the loss has a value for.
+
+    Backends differ in what they make of a class that the model has no output for: an error in their
+    own words, or NaN.
+
+    Args:
+        model: a model with one output.
+        y: targets, (samples, ...).
+        loss: as in `choose_loss`, before it is chosen.
+
+    Raises:
+        ValueError: if a label names no class, or if targets outside of [0, 1] would get the binary
+            cross-entropy that is chosen for a sigmoid.
+    """
+    given = model.loss if loss is None and model.compiled else loss
+    chosen = choose_loss(model, y, loss) if given is None else given
+    name, classes = loss_name(chosen), model.output_shape[-1]
+    if name == "sparse_categorical_crossentropy":
+        ignored = getattr(chosen, "ignore_class", None)
+        labels = y if ignored is None else y[y != ignored]
+        if labels.size and (labels.min() < 0 or labels.max() >= classes):
+            raise ValueError(
+                f"y must have labels from 0 to {classes - 1}, as model {model.name!r} has "
+                f"{classes} outputs, received labels from {labels.min():g} to {labels.max():g}: "
+                "renumber the labels, or give the model an output for each of them"
+            )
+    if given is None and name == "binary_crossentropy" and (y.min() < 0 or y.max() > 1):
+        raise ValueError(
+            f"y must be from 0 to 1 for binary cross-entropy, which is chosen for the sigmoid that "
+            f"model {model.name!r} ends in, received values from {y.min():g} to {y.max():g}: "
+            "recode the targets, or pass another loss"
+        )
 
 
 def choose_optimizer(model: keras.Model, optimizer: Any) -> keras.optimizers.Optimizer:

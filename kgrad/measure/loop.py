@@ -20,7 +20,13 @@ import numpy as np
 
 from kgrad.measure.accumulators import cheapest_way
 from kgrad.measure.backends.current import backend
-from kgrad.measure.inputs import as_arrays, choose_loss, choose_optimizer, require_trainable
+from kgrad.measure.inputs import (
+    as_arrays,
+    choose_loss,
+    choose_optimizer,
+    require_labels,
+    require_trainable,
+)
 from kgrad.measure.interrupts import (
     interrupt_deferred,
     interrupts_collected,
@@ -205,6 +211,7 @@ class Training:
         self._every = settings.every if settings.every == "epoch" else int(settings.every)
         X, y = as_arrays(model, X, y)
         loss = choose_loss(model, y, settings.loss)
+        require_labels(model, y, settings.loss)
         with backend.variable_scope(model):
             optimizer = choose_optimizer(model, settings.optimizer)
         backend.require_loop_strategy(
@@ -484,6 +491,7 @@ def measure_gradients(
     _require_outside_scope("measure_gradients", model)
     X, y = as_arrays(model, X, y)
     loss_function = choose_loss(model, y, loss)
+    require_labels(model, y, loss)
     metadata = describe_run(model, None, loss_function) | {"samples": len(X)}
     recorder = Recorder(model, statistics, metadata=metadata)
     state = [keras.ops.copy(variable) for variable in model.non_trainable_variables]

@@ -1283,3 +1283,47 @@ def test_the_progress_bar_shows_epoch_loss_and_end(data, capsys):
     shown = capsys.readouterr().out
     assert "epoch 2  loss 0." in shown
     assert "100%" in shown
+
+
+# ---- Targets that the loss has no value for ------------------------------------------------------
+
+
+def classifier(outputs, activation):
+    return small_model(output_units=outputs, output_activation=activation)
+
+
+@pytest.mark.parametrize("jit_compile", [True, False])
+@pytest.mark.parametrize(
+    ("outputs", "activation", "labels", "message"),
+    [
+        (3, "softmax", (1, 2, 3), "labels from 0 to 2, .* has 3 outputs, received labels from 1"),
+        (3, "softmax", (-1, 0, 1), "received labels from -1 to 1"),
+        (1, "sigmoid", (1, 2), "from 0 to 1 for binary cross-entropy, .* values from 1 to 2"),
+        (1, "sigmoid", (-1, 1), "values from -1 to 1: recode the targets"),
+    ],
+)
+def test_labels_without_an_output_are_refused(
+    data, outputs, activation, labels, message, jit_compile
+):
+    y = np.resize(labels, len(data[0]))
+    model = classifier(outputs, activation)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=message):
+        train_and_track_gradients(model, data[0], y, 1, jit_compile=jit_compile)
+    with pytest.raises(ValueError, match=message):
+        measure_gradients(model, data[0], y)
+    for one, other in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_labels_that_a_loss_ignores_or_that_were_asked_for_are_taken(data):
+    X = data[0]
+    y = np.resize([0, 1, 2, -1], len(X))
+    loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=-1)
+    assert len(train_and_track_gradients(classifier(3, "softmax"), X, y, 1, loss=loss)) == 2
+    signs = np.resize([-1.0, 1.0], (len(X), 1)).astype(np.float32)
+    assert len(train_and_track_gradients(classifier(1, "sigmoid"), X, signs, 1, loss="mse")) == 2
+    compiled = classifier(3, "softmax")
+    compiled.compile("sgd", "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match="labels from 0 to 2"):
+        train_and_track_gradients(compiled, X, y, 1)
