@@ -171,7 +171,8 @@ def _draw_panel(ax: Axes, panel: Panel, cells: Cells, span: Span, norm: Normaliz
     if span.blank:
         note = "no finite value\nabove 0"
         ax.text(0.5, 0.5, note, transform=ax.transAxes, ha="center", va="center")
-    ax.set(title=shortened(panel.title), xlim=cells.edges[[0, -1]], ylim=span.limits)
+    ax.set_title(shortened(panel.title), parse_math=False)
+    ax.set(xlim=cells.edges[[0, -1]], ylim=span.limits)
     ax.set_yticks(*span.ticks())
 
 

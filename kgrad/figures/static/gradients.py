@@ -275,7 +275,7 @@ def _several_runs(
                 ax = own["heatmap"]
                 mesh = draw_heatmap(ax, values[name], times[i], history.layers, scale, "", 6)
                 ax.tick_params(labelleft=first or not same_layers)
-            own[parts[0]].set_title(textwrap.fill(str(name), 26))
+            own[parts[0]].set_title(textwrap.fill(str(name), 26), parse_math=False)
             own[parts[-1]].set_xlabel(time)
             own[parts[-1]].tick_params(labelbottom=True)
         for ax in axes[-len(parts) :, columns + len(runs) - columns * blocks :].ravel():

@@ -85,7 +85,7 @@ def new_figure(title: str, height: float, width: float = WIDTH) -> Figure:
     figure = NotebookFigure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)  # a plain figure's canvas cannot draw
     figure.get_layout_engine().set(h_pad=0.07)  # type: ignore[union-attr,call-arg]
-    figure.suptitle(textwrap.fill(title, int(7 * width)))
+    figure.suptitle(textwrap.fill(title, int(7 * width)), parse_math=False)
     return figure
 
 
@@ -98,7 +98,7 @@ def panel_grid(
     figure = new_figure(title, 1.6 + 3.2 * rows if columns > 1 else 5.5)
     axes = figure.subplots(rows, columns, squeeze=False, **shared).ravel()
     for ax, name in zip(axes, names, strict=False):
-        ax.set_title(textwrap.fill(str(name), 26))
+        ax.set_title(textwrap.fill(str(name), 26), parse_math=False)
     for ax in axes[len(names) :]:
         ax.remove()
     return figure, dict(zip(names, axes, strict=False)), columns

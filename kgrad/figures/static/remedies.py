@@ -72,7 +72,7 @@ def plot_remedies(
         for i, ax in enumerate(panels):
             mesh = draw_heatmap(ax, values[i], times[i], trials.layers, scale, time, 8)
             name = textwrap.fill(shown[i].name, 64 // len(shown), break_long_words=False)
-            ax.set_title(name, color=RUNS[i])
+            ax.set_title(name, color=RUNS[i], parse_math=False)
             ax.tick_params(labelleft=i == 0)
             note_blank(ax, scale)
         magnitude_colorbar(figure, mesh, scale, ax=panels, pad=0.02)

@@ -13,8 +13,12 @@ import numpy as np
 import pytest
 from figures.static.test_gradients import magnitudes, make_history, with_special
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
+from kgrad.figures import static
 from kgrad.figures.static import plot_gradient_by_depth, plot_gradients, plot_lines, show
+from kgrad.records.flow_graph import flow_graph_from_history
+from kgrad.records.history import GradientHistory, Weight
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
@@ -151,3 +155,37 @@ def test_a_notebook_shows_a_figure_once_and_only_if_a_cell_returns_it(tmp_path, 
     assert by_name["assigned with pyplot"].outputs[0]["data"]["text/plain"] == "[]"
     outputs = [output for cell in notebook.cells for output in cell.outputs]
     assert not [one for one in outputs if one.output_type in ("error", "stream")]
+
+
+FORMULA = "$\\foo$"  # which matplotlib would refuse to set
+DRAWN_WITH_NAMES = {
+    "visualize_gradients": lambda one: static.visualize_gradients(one, FORMULA),
+    "plot_gradients": lambda one: static.plot_gradients({FORMULA: one, "b": one}, title=FORMULA),
+    "plot_heatmap": lambda one: static.plot_heatmap({FORMULA: one, "b": one}, title=FORMULA),
+    "plot_lines": lambda one: static.plot_lines({FORMULA: one, "b": one}, title=FORMULA),
+    "plot_gradient_by_depth": lambda one: static.plot_gradient_by_depth(
+        {FORMULA: one, "b": one}, title=FORMULA
+    ),
+    "plot_seed_spread": lambda one: static.plot_seed_spread({FORMULA: [one, one]}, title=FORMULA),
+    "plot_distributions": lambda one: static.plot_distributions(one, title=FORMULA),
+    "plot_flow_graph": lambda one: static.plot_flow_graph(
+        flow_graph_from_history(one), title=FORMULA
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN_WITH_NAMES)
+def test_a_dollar_in_a_name_or_title_is_no_formula(name):
+    history = GradientHistory(
+        [Weight(f"{FORMULA}{i}", "kernel", f"{i}/kernel", (2, 2)) for i in range(3)],
+        ["mean_abs", "l2_norm"],
+    )
+    counts = np.zeros((3, 256), int)
+    counts[:, 120] = 4
+    for epoch in range(3):
+        values = {"mean_abs": [1.0, 2.0, 3.0], "l2_norm": [1.0, 2.0, 3.0]}
+        history.append(epoch, epoch, values, {"loss": 1.0}, distributions=counts)
+    figure = DRAWN_WITH_NAMES[name](history)
+    figure.savefig(io.BytesIO())
+    written = [text.get_text() for text in figure.findobj(Text) if FORMULA in text.get_text()]
+    assert written
