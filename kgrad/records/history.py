@@ -166,14 +166,23 @@ class GradientHistory(Shown):
         return self._gathered("activations", len(self.outputs))
 
     @property
+    def has_distributions(self) -> bool:
+        """Whether a record counts the entries of the gradients by magnitude."""
+        return any(record["distributions"] for record in self._records)
+
+    @property
     def distributions(self) -> np.ndarray:
         """Counts of each gradient's entries by exponent: int64, (records, weights, 256).
 
         Bin b counts |g| from 2^(b-127) to below 2^(b-126). Bin 0 counts zeros and values below
         2^-126; bin 255 counts NaN and infinities. The bins' edges are
-        `kgrad.records.distributions.LOG10_EDGES`. A record without distributions has zeros.
+        `kgrad.records.distributions.LOG10_EDGES`. A record without distributions has zeros. If no
+        record has any, the array is read-only and needs no memory.
         """
-        counts = np.zeros((len(self), len(self.weights), BINS), dtype=np.int64)
+        shape = len(self), len(self.weights), BINS
+        if not self.has_distributions:
+            return np.broadcast_to(np.int64(0), shape)
+        counts = np.zeros(shape, dtype=np.int64)
         for table, record in zip(counts, self._records, strict=True):
             if record["distributions"]:
                 table[:] = unpack_counts(record["distributions"])

@@ -1224,3 +1224,18 @@ def test_runs_are_loaded_from_files_and_folders(tmp_path):
             load_runs([file, path])
     with pytest.raises(FileNotFoundError):
         load_runs([tmp_path / "none.jsonl"])
+
+
+def test_distributions_of_a_history_without_any_need_no_memory():
+    history = GradientHistory([Weight("a", "k", "a/k", (2,))], ["mean_abs"])
+    for i in range(5):
+        history.append(i, i, {"mean_abs": [1.0]})
+    assert not history.has_distributions
+    assert history.distributions.shape == (5, 1, 256)
+    assert history.distributions.strides == (0, 0, 0)
+    assert not history.distributions.any()
+    counts = np.zeros((1, 256), int)
+    counts[0, 127] = 2
+    history.append(5, 5, {"mean_abs": [1.0]}, distributions=counts)
+    assert history.has_distributions
+    assert history.distributions[:, 0, 127].tolist() == [0, 0, 0, 0, 0, 2]

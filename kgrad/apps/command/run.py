@@ -196,7 +196,7 @@ def draw(groups: "Sequence[RunGroup]") -> "dict[str, Figure]":
     }
     for name, group in shown.items():
         history = first[name]
-        if history.distributions.any():
+        if history.has_distributions:
             figures[f"{group.name}, distributions"] = kgrad.plot_distributions(history, title=name)
         if history.outputs:
             figures[f"{group.name}, activations"] = kgrad.plot_activations(history, title=name)

@@ -100,7 +100,7 @@ def _figures(run: Run) -> dict[str, Figure]:
         "depth": plots.plot_gradient_by_depth(history, title=title),
         "flow": plots.plot_flow_graph(flow_graph_from_history(history), title=title, relative=True),
     }
-    if history.distributions.any():
+    if history.has_distributions:
         figures["distributions"] = plots.plot_distributions(history, title=title)
     if run.prediction is not None:
         figures["prediction"] = plots.plot_prediction(history, run.prediction, title=title)

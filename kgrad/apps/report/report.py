@@ -298,7 +298,7 @@ def _places(
     yield drawn.profile(history, prediction, statistic, records)
     if section.flow:
         yield drawn.flow(section.flow, records)
-    if history.distributions.any():
+    if history.has_distributions:
         figure = plot_distributions(history)
         caption = "The distribution of each layer's gradient over magnitudes."
         if len(figure.data) and figure.layout.xaxis.tickmode != "array":

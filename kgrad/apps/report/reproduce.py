@@ -113,7 +113,7 @@ def _asked_for(history: GradientHistory) -> str:
     return ", ".join(
         ([repr(others)] if others else [])
         + ([f"every={every}"] if isinstance(every, int) else [])
-        + (["distributions=True"] if history.distributions.any() else [])
+        + (["distributions=True"] if history.has_distributions else [])
         + (["probe=(X[:64], y[:64])"] if history.outputs else [])
     )
 
