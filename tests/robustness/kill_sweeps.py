@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from kgrad.records.history import GradientHistory
@@ -74,8 +74,12 @@ def started(script: Path, folder: Path, engine: str) -> "subprocess.Popen[bytes]
 
 def children_of(pid: int) -> list[int]:
     """Return the processes that a process has started, and those that they have."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [one for child in map(int, children) for one in (child, *children_of(child))]
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            for child in map(int, task.read_text().split()):
+                found += [child, *children_of(child)]
+    return found
 
 
 def trains(checked: Checked, program: "subprocess.Popen[bytes]", more: int) -> None:
