@@ -183,7 +183,16 @@ def _resolve(argument: str, value: Any, module: ModuleType, aliases: dict[str, A
                 f"{argument} must be a name, a config, a function or an instance, "
                 f"received {value!r}"
             )
-        return module.get(value)
+        try:
+            found = module.get(value)
+        except Exception:  # Keras's own, of a config that is none of its kind
+            found = None
+        if not callable(found):  # a class that is none of its kind
+            raise ValueError(
+                f"{argument} must be a name, a config, a function or an instance, "
+                f"received {value!r:.100}"
+            )
+        return found
     names = accepted_names(dir(module), aliases)
     try:
         # An unknown name may be registered with Keras by the user.
@@ -201,7 +210,7 @@ def find_activation(argument: str, value: Any) -> Any:
     if not isinstance(f, keras.layers.Layer):
         try:
             shape = tuple(f(keras.ops.zeros((2, 4))).shape)
-        except TypeError:  # some of Keras's activations need more arguments
+        except (AttributeError, TypeError):  # some of Keras's activations need more arguments
             shape = ()
         if shape != (2, 4):
             raise ValueError(

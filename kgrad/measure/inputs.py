@@ -119,7 +119,7 @@ def choose_loss(model: keras.Model, y: np.ndarray, loss: Any) -> Callable[[Any, 
             )
     try:
         return keras.losses.get(loss)
-    except ValueError as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"loss must be a Keras loss, its name or a function, received {loss!r}"
         ) from error
@@ -176,7 +176,7 @@ def choose_optimizer(model: keras.Model, optimizer: Any) -> keras.optimizers.Opt
         optimizer = compiled or keras.optimizers.SGD(DEFAULT_LEARNING_RATE)
     try:
         chosen = keras.optimizers.get(optimizer)
-    except ValueError as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"optimizer must be a Keras optimizer or its name, received {optimizer!r}"
         ) from error

@@ -41,6 +41,7 @@ from kgrad.records.checks import (
     require_every,
     require_integer,
     require_one_of,
+    require_path,
     require_probe,
     require_seed,
 )
@@ -309,6 +310,8 @@ class Training:
         require_seed(seed)
         seed = int(np.random.randint(2**31)) if seed is None else int(seed)  # noqa: NPY002 (Keras's seed)
         require_one_of("journal_mode", journal_mode, JOURNAL_MODES)
+        if journal is not None:
+            require_path("journal", journal)
         # All workers take the samples in the chief's order.
         seed = int(self._workers.everyone([seed])[0, 0]) if self._shuffle else None
         weights = backend.weight_values(self._model, self._recorder.variables)

@@ -28,7 +28,13 @@ from kgrad.measure.recorder import STEPS_BETWEEN_READINGS, Recorder
 from kgrad.measure.recordings import COMPILED, RecordingOptions, Recordings
 from kgrad.measure.taps import as_compiled, listen_to_fit
 from kgrad.measure.tensorboard import tracker_logs, write_last_record
-from kgrad.records.checks import require_every, require_json, require_one_of, require_probe
+from kgrad.records.checks import (
+    require_every,
+    require_json,
+    require_one_of,
+    require_path,
+    require_probe,
+)
 from kgrad.records.history import GradientHistory
 from kgrad.records.journal import JOURNAL_MODES, JournalMode
 from kgrad.records.statistics import layers_of, select
@@ -144,6 +150,9 @@ class GradientTracker(keras.callbacks.Callback):
         ):
             require_one_of(name, value, accepted)
         require_probe(probe)
+        for name, path in (("journal", journal), ("log_dir", log_dir)):
+            if path is not None:
+                require_path(name, path)
         self._recordings = Recordings(
             RecordingOptions(
                 statistics=[statistic.name for statistic in select(statistics)],

@@ -3,8 +3,10 @@
 import difflib
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 MOST_DEPTH = 100
@@ -84,6 +86,27 @@ def normal_stddev(name: str) -> float | None:
             f"with a colon must be normal:STDDEV, such as normal:0.5, received {name!r}"
         )
     return stddev
+
+
+def require_path(name: str, value: Any) -> Path:
+    """Return a path argument as a `Path`.
+
+    Raises:
+        TypeError: if it is no path. An integer would be taken for an open file of the process, 1
+            for the one that prints.
+        ValueError: if no file can have its name.
+    """
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+        raise TypeError(f"{name} must be a path, such as 'run.jsonl', received {value!r:.100}")
+    if "\0" in os.fspath(value):
+        raise ValueError(f"{name} must be a path without a zero character, received {value!r:.100}")
+    return Path(value)
+
+
+def require_text(name: str, value: Any) -> None:
+    """Raise unless `value` is a text."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a text, received {value!r:.100}")
 
 
 def require_every(value: Any) -> None:

@@ -427,12 +427,19 @@ def graph_to_json(graph: nx.DiGraph, *, every_record: bool = False) -> dict[str,
         `"target"`, `"gradient_norm"` and more; and the graph's own attributes. The graphs inside
         nodes that are several layers are not written.
 
+    Raises:
+        TypeError: if `graph` is no graph.
+
     Example:
         >>> graph = nx.DiGraph(name="model", epoch=1, step=32, assumed=False)
         >>> graph.add_node("dense", gradient_norm=0.8)
         >>> graph_to_json(graph)["nodes"][0]["gradient_norm"]
         0.8
     """
+    if not isinstance(graph, nx.DiGraph):
+        raise TypeError(
+            f"graph must be a graph from flow_graph, received {graph!r:.100}: pass flow_graph(…)"
+        )
     nodes = [
         {
             "id": name,

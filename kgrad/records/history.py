@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from typing_extensions import Self
 
-from kgrad.records.checks import require_integer, require_shallow
+from kgrad.records.checks import require_integer, require_path, require_shallow
 from kgrad.records.distributions import BINS, checked_counts, pack_counts, unpack_counts
 from kgrad.records.files import (
     FORMAT,
@@ -381,6 +381,7 @@ class GradientHistory(Shown):
         Raises:
             OSError: if the file cannot be written; an existing file is then unchanged.
         """
+        require_path("path", path)
         with written_whole(path) as draft, LineWriter(draft) as file:
             for line in [self.header(), *self._records]:
                 file.write(line)
@@ -398,8 +399,10 @@ class GradientHistory(Shown):
 
         Raises:
             OSError: if the file cannot be read.
+            TypeError: if `path` is no path.
             ValueError: if a line is malformed; names the file, the line and what was expected.
         """
+        require_path("path", path)
         number, line = 1, b""
         try:
             lines = read_lines(path)

@@ -91,6 +91,10 @@ def write_report(
         write_sweep_report(histories, Path(path), title, statistic)
         return
     _require(histories, statistic)
+    if not (predictions is None or isinstance(predictions, Mapping)):
+        raise TypeError(
+            f"predictions must be a mapping from names, received {type(predictions).__name__}"
+        )
     if isinstance(histories, Mapping):
         grouped: dict[str, Sequence[GradientHistory]] = {
             str(name): [some] if isinstance(some, GradientHistory) else some

@@ -22,6 +22,7 @@ from kgrad.figures.looks import (
 )
 from kgrad.figures.scale import SPECIAL, STRIP, Scale, Special
 from kgrad.figures.thinning import Columns, evenly_spaced
+from kgrad.records.checks import require_text
 from kgrad.records.history import GradientHistory
 
 SYMBOLS = {
@@ -92,6 +93,7 @@ def colorscale(cmap: Colormap) -> list[list[Any]]:
 
 def new_figure(title: str, height: float, **layout: Any) -> go.Figure:
     """Return an empty figure as wide as its page, transparent around white panels."""
+    require_text("title", title)
     return go.Figure(
         layout={
             "title": {"text": plain(title), "x": 0, "xref": "paper", "font": {"size": 16}},

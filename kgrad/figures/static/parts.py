@@ -27,6 +27,7 @@ from matplotlib.ticker import (
 from kgrad.figures.looks import DEPTH, STRIP_SHADE, blank_note, columns_for, shortened
 from kgrad.figures.scale import STRIP, Scale, Special
 from kgrad.figures.thinning import evenly_spaced, well_apart
+from kgrad.records.checks import require_text
 
 WIDTH = 10.0  # inches; with the sizes below, text is legible if a figure is 400 pixels wide
 STYLE: dict[Any, Any] = {
@@ -82,6 +83,7 @@ def style() -> Iterator[None]:
 
 def new_figure(title: str, height: float, width: float = WIDTH) -> Figure:
     """Return an empty figure, in inches, that pyplot does not manage."""
+    require_text("title", title)
     figure = NotebookFigure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)  # a plain figure's canvas cannot draw
     figure.get_layout_engine().set(h_pad=0.07)  # type: ignore[union-attr,call-arg]
