@@ -14,7 +14,7 @@ from kgrad.measure.aliases import (
     normalization_class,
     unknown_name,
 )
-from kgrad.records.checks import hidden_widths, normal_stddev, require_integer
+from kgrad.records.checks import bias_stddev, hidden_widths, normal_stddev, require_integer
 from kgrad.records.statistics import select
 
 
@@ -38,6 +38,7 @@ def require_valid(experiment: Experiment) -> None:
     require_recipe("dataset", experiment.dataset)
     data_shape(experiment.dataset, experiment.samples, experiment.features)
     hidden_widths(experiment.num_layers, experiment.units)
+    bias_stddev(experiment.bias_initializer)
     normalization_class(experiment.normalization)
     if "keras" not in sys.modules:
         _require_names_of_keras(experiment)

@@ -4,6 +4,7 @@ import difflib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from numbers import Integral
 from typing import Any
 
@@ -84,6 +85,28 @@ def normal_stddev(name: str) -> float | None:
             f"with a colon must be normal:STDDEV, such as normal:0.5, received {name!r}"
         )
     return stddev
+
+
+def bias_stddev(value: Any) -> float:
+    """Return the standard deviation of the biases: 0 for `"zeros"`, 0.2 for `"normal:0.2"`.
+
+    Raises:
+        ValueError: if the value is neither.
+
+    Example:
+        >>> bias_stddev("zeros"), bias_stddev("normal:0.2")
+        (0.0, 0.2)
+    """
+    if isinstance(value, str):
+        if value.strip().lower() == "zeros":
+            return 0.0
+        with suppress(ValueError):
+            if (stddev := normal_stddev(value)) is not None:
+                return stddev
+    raise ValueError(
+        f"bias_initializer must be zeros or normal:STDDEV, such as normal:0.2, received "
+        f"{value!r:.100}"
+    )
 
 
 def require_every(value: Any) -> None:
