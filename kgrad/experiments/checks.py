@@ -15,6 +15,7 @@ from kgrad.measure.aliases import (
     unknown_name,
 )
 from kgrad.records.checks import (
+    bias_stddev,
     hidden_widths,
     normal_stddev,
     require_integer,
@@ -45,6 +46,7 @@ def require_valid(experiment: Experiment) -> None:
     require_recipe("dataset", experiment.dataset)
     data_shape(experiment.dataset, experiment.samples, experiment.features)
     hidden_widths(experiment.num_layers, experiment.units)
+    bias_stddev(experiment.bias_initializer)
     normalization_class(experiment.normalization)
     if "keras" not in sys.modules:
         _require_names_of_keras(experiment)

@@ -254,6 +254,7 @@ def _arguments(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
         "num_layers": experiment.num_layers,
         "activation": experiment.activation,
         "weight_initializer": experiment.weight_initializer,
+        "bias_initializer": experiment.bias_initializer,
         "units": experiment.units,
         "input_shape": dataset.X.shape[1:],
         "output_units": dataset.output_units,

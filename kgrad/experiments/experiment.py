@@ -34,8 +34,8 @@ class Experiment:
 
     Attributes:
         name: name in tables and figures.
-        activation, weight_initializer, num_layers, units, normalization, skip_connections: as in
-            `create_model`.
+        activation, weight_initializer, bias_initializer, num_layers, units, normalization,
+            skip_connections: as in `create_model`.
         dataset, samples, features: name, samples and features of `make_dataset`, which always gets
             seed 0. Replicates have the same data; their weights and the order of samples differ.
         optimizer: name of a Keras optimizer.
@@ -51,6 +51,7 @@ class Experiment:
     name: str = "healthy"
     activation: str = "relu"
     weight_initializer: str = "he"
+    bias_initializer: str = "zeros"
     num_layers: int = 10
     units: int | tuple[int, ...] = 64
     normalization: str | None = None

@@ -21,6 +21,7 @@ from kgrad.measure.aliases import (
     unknown_name,
 )
 from kgrad.records.checks import (
+    bias_stddev,
     hidden_widths,
     normal_stddev,
     require_integer,
@@ -33,6 +34,7 @@ def create_model(
     activation: Any,
     weight_initializer: Any,
     *,
+    bias_initializer: str = "zeros",
     units: int | Sequence[int] = 64,
     input_shape: Sequence[int] = (20,),
     output_units: int = 1,
@@ -43,8 +45,8 @@ def create_model(
 ) -> keras.Model:
     """Build a fully connected network, not yet compiled.
 
-    Hidden layer k computes h_k = f(norm(W_k h_{k-1} + b_k)) with biases that start at 0. A skip
-    connection spans two hidden layers, k and k + 1 with k odd:
+    Hidden layer k computes h_k = f(norm(W_k h_{k-1} + b_k)). A skip connection spans two hidden
+    layers, k and k + 1 with k odd:
 
         h_{k+1} = P h_{k-1} + f(norm(W_{k+1} h_k + b_{k+1}))
 
@@ -67,6 +69,7 @@ def create_model(
             (2/n_in), "lecun" (1/n_in). These draw from a normal distribution truncated at two
             standard deviations; "xavier_uniform" and the like draw from a uniform distribution.
             "normal" is N(0, 0.05²), as in Keras, and "normal:0.5" is N(0, 0.5²).
+        bias_initializer: initializer of every b: "zeros", or "normal:0.2" for N(0, 0.2²).
         units: width of all hidden layers, or a sequence of one width per hidden layer.
         input_shape: shape of one sample; several axes are flattened into one.
         output_units: width of the output layer.
@@ -92,12 +95,16 @@ def create_model(
     hidden_f = find_activation("activation", activation)
     output_f = find_activation("output_activation", output_activation)
     initializer = find_initializer("weight_initializer", weight_initializer)
+    biases = find_bias_initializer(bias_initializer)
     norm_class = find_normalization(normalization)
     require_one_of("skip_connections", skip_connections, (True, False))
 
     def dense(x: Any, name: str, width: int, **options: Any) -> Any:
-        own = _reseeded(initializer, seed, name)
-        return keras.layers.Dense(width, name=name, kernel_initializer=own, **options)(x)
+        own = {
+            "kernel_initializer": _reseeded(initializer, seed, name),
+            "bias_initializer": _reseeded(biases, seed, f"{name}/bias"),
+        }
+        return keras.layers.Dense(width, name=name, **own, **options)(x)
 
     def activated(x: Any, name: str, width: int, f: Any, f_name: str, norm: Any = None) -> Any:
         if norm is None and not isinstance(f, keras.Layer):
@@ -175,6 +182,13 @@ def find_initializer(argument: str, value: Any) -> Any:
     return _resolve(argument, value, keras.initializers, INITIALIZERS)
 
 
+def find_bias_initializer(value: Any) -> Any:
+    """Return the Keras initializer for "zeros" or "normal:STDDEV"; others are refused."""
+    stddev = bias_stddev(value)
+    kinds = keras.initializers
+    return kinds.RandomNormal(stddev=stddev) if stddev else kinds.Zeros()
+
+
 def _resolve(argument: str, value: Any, module: ModuleType, aliases: dict[str, Any]) -> Any:
     """Return `module.get(value)`; names may be aliases, in any case, with spaces or hyphens."""
     if not isinstance(value, str):
@@ -226,8 +240,8 @@ def find_normalization(value: Any) -> Any:
     return name and getattr(keras.layers, name)
 
 
-def _reseeded(initializer: Any, seed: int | None, layer: str) -> Any:
-    """Return a copy of `initializer` with a seed for one layer; itself if it has no seed.
+def _reseeded(initializer: Any, seed: int | None, owner: str) -> Any:
+    """Return a copy of `initializer` with a seed for a layer or bias; itself if it has no seed.
 
     An initializer with an integer seed draws the same numbers at each call, so two layers that
     share it would start with equal weights.
@@ -240,6 +254,6 @@ def _reseeded(initializer: Any, seed: int | None, layer: str) -> Any:
     root = own if seed is None else seed
     if root is not None:
         # % 2⁶⁴: Keras accepts negative seeds, NumPy does not.
-        words = [int(root) % 2**64, *layer.encode()]
+        words = [int(root) % 2**64, *owner.encode()]
         root = int(np.random.SeedSequence(words).generate_state(1)[0])
     return initializer.from_config(config | {"seed": root})

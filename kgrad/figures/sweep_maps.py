@@ -12,12 +12,13 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from kgrad.figures.looks import CHANGE, FINDING, MAGNITUDE
 from kgrad.figures.scale import EXTEND, Scale
 from kgrad.figures.thinning import cell_edges, well_apart
-from kgrad.records.checks import did_you_mean, normal_stddev, require_one_of
+from kgrad.records.checks import bias_stddev, did_you_mean, normal_stddev, require_one_of
 from kgrad.records.sweep import NUMBERS, Sweep
 from kgrad.theory import Activation, activation, chi_1, correlation_depth_scale, critical_point
 from kgrad.theory.depths import DEPTH_PER_SCALE
 
 SIGMA_W2, DEPTH_FIELD, GAINED = "sigma_w2", "num_layers", "loss_gained"
+_BIASES = "bias_initializer"
 BOUNDARY_LABEL = f"{DEPTH_PER_SCALE:g} ξ: expected depth limit"
 NO_RUN, NO_RUN_COLOR = "no run", "#d9d9d9"
 LABELS = {
@@ -130,6 +131,7 @@ class SweepMap(NamedTuple):
         critical: ends of theory's critical line, (2, 2) as x and y; None if it is not drawn.
         boundary: points of theory's depth limit, (points, 2) as x and y; None if it is not drawn.
         critical_sigma_w2: the critical σ_w² of the line.
+        sigma_b2: the variance of the biases for which theory is drawn.
         title: a title that names the runs.
     """
 
@@ -144,6 +146,7 @@ class SweepMap(NamedTuple):
     critical: np.ndarray | None
     boundary: np.ndarray | None
     critical_sigma_w2: float
+    sigma_b2: float
     title: str
 
     @classmethod
@@ -171,7 +174,8 @@ class SweepMap(NamedTuple):
             values[cell.row, cell.column], empty[cell.row, cell.column] = cell.value, False
         scale, cmap = _scale(values, value, _caption(cells, lost))
         phi = _phi(table, (x, y), theory)
-        critical, boundary = _theory(phi, x_axis, y_axis) if phi else (np.nan, None)
+        sigma_b2 = bias_stddev(_biases(table)[0]) ** 2 if phi else 0.0
+        critical, boundary = _theory(phi, sigma_b2, x_axis, y_axis) if phi else (np.nan, None)
         kinds = _activations(table)
         kind = f"{kinds[0]} networks, " if len(kinds) == 1 else ""
         return cls(
@@ -186,6 +190,7 @@ class SweepMap(NamedTuple):
             critical=_critical_line(critical, x_axis, y_axis),
             boundary=boundary,
             critical_sigma_w2=critical,
+            sigma_b2=sigma_b2,
             title=f"{kind}{len(table):,} run{'s' * (len(table) != 1)}",
         )
 
@@ -203,7 +208,7 @@ def varying_fields(table: pd.DataFrame) -> dict[str, int]:
     Args:
         table: rows of `Sweep.to_frame()`.
     """
-    table = table[table["error"] == ""] if len(table) else table
+    table = _with_biases(table[table["error"] == ""] if len(table) else table)
     counts = {
         field: table[field].map(str).nunique()
         for field in _fields(table)
@@ -265,7 +270,14 @@ def _drawable(sweep: Any) -> tuple[pd.DataFrame, int]:
         raise ValueError(
             "sweep must have at least one run that is finished or failed, received none"
         )
-    return known.reset_index(names="run"), len(table) - len(known)
+    return _with_biases(known).reset_index(names="run"), len(table) - len(known)
+
+
+def _with_biases(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with "zeros" for runs from before there was a `bias_initializer`."""
+    if _BIASES not in table.columns:
+        return table
+    return table.assign(**{_BIASES: table[_BIASES].fillna("zeros")})
 
 
 def _fields(table: pd.DataFrame) -> list[str]:
@@ -477,6 +489,10 @@ def _activations(table: pd.DataFrame) -> list[str]:
     return sorted(set(table["activation"].map(str))) if "activation" in table.columns else []
 
 
+def _biases(table: pd.DataFrame) -> list[str]:
+    return sorted(set(table[_BIASES])) if _BIASES in table.columns else ["zeros"]
+
+
 # ---- Theory --------------------------------------------------------------------------------------
 
 
@@ -490,6 +506,8 @@ def _phi(table: pd.DataFrame, axes: tuple[str, str], theory: bool | None) -> Act
         reason = f"x={axes[0]!r}, y={axes[1]!r}"
     elif len(names) != 1:
         reason = f"{len(names)} activations"
+    elif len(_biases(table)) != 1:
+        reason = f"{len(_biases(table))} initializers of the biases"
     elif "normalization" in table.columns and table["normalization"].notna().any():
         reason = "normalization"
     elif "skip_connections" in table.columns and table["skip_connections"].fillna(False).any():
@@ -502,19 +520,19 @@ def _phi(table: pd.DataFrame, axes: tuple[str, str], theory: bool | None) -> Act
     if theory:
         raise ValueError(
             f"theory can be drawn only if x or y is {SIGMA_W2!r} and all runs have one activation, "
-            f"no normalization and no skip connections, received {reason}"
+            f"one initializer of the biases, no normalization and no skip connections, received "
+            f"{reason}"
         )
     return None
 
 
-def _theory(phi: Activation, x: MapAxis, y: MapAxis) -> tuple[float, np.ndarray | None]:
-    """Return the critical σ_w², NaN if none is in view, and the depth limit if depth is an axis.
-
-    The biases of `create_model` start at 0, so that σ_b² = 0.
-    """
+def _theory(
+    phi: Activation, sigma_b2: float, x: MapAxis, y: MapAxis
+) -> tuple[float, np.ndarray | None]:
+    """Return the critical σ_w², NaN if none is in view, and the depth limit if depth is an axis."""
     across, along = (x, y) if x.field == SIGMA_W2 else (y, x)
     low, high = float(across.edges[0]), float(across.edges[-1])
-    critical = _critical_sigma_w2(phi)
+    critical = _critical_sigma_w2(phi, sigma_b2)
     in_view = low < critical < high
     if along.field != DEPTH_FIELD:
         return critical if in_view else np.nan, None
@@ -522,20 +540,22 @@ def _theory(phi: Activation, x: MapAxis, y: MapAxis) -> tuple[float, np.ndarray 
     at = np.geomspace(low, high, _POINTS) if across.logarithmic else np.linspace(low, high, _POINTS)
     if in_view:
         at = np.sort(np.append(at, critical))
-    depth = DEPTH_PER_SCALE * np.array([correlation_depth_scale(phi, float(one)) for one in at])
+    scales = [correlation_depth_scale(phi, float(one), sigma_b2) for one in at]
+    depth = DEPTH_PER_SCALE * np.array(scales)
     depth[at == critical] = np.inf
     points = np.column_stack([at, np.minimum(depth, _TOP * along.edges[-1])])
     return critical if in_view else np.nan, points if across is x else points[:, ::-1]
 
 
-def _critical_sigma_w2(phi: Activation) -> float:
-    """Return the σ_w² at which gradients turn from vanishing to exploding at σ_b² = 0, or NaN."""
+def _critical_sigma_w2(phi: Activation, sigma_b2: float) -> float:
+    """Return the σ_w² at which gradients turn from vanishing to exploding, or NaN."""
     try:
-        critical, _ = critical_point(phi)
+        critical, _ = critical_point(phi, sigma_b2)
     except ValueError:
         return float("nan")
     # A signal of GELU does not come to rest at q* = 0, around which 4 is critical.
-    turns = chi_1(phi, 0.9 * critical) < 1 < chi_1(phi, 1.1 * critical)
+    below, above = (chi_1(phi, factor * critical, sigma_b2) for factor in (0.9, 1.1))
+    turns = below < 1 < above
     return critical if turns else float("nan")
 
 

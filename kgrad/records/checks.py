@@ -5,6 +5,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,28 @@ def require_text(name: str, value: Any) -> None:
     """Raise unless `value` is a text."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a text, received {value!r:.100}")
+
+
+def bias_stddev(value: Any) -> float:
+    """Return the standard deviation of the biases: 0 for `"zeros"`, 0.2 for `"normal:0.2"`.
+
+    Raises:
+        ValueError: if the value is neither.
+
+    Example:
+        >>> bias_stddev("zeros"), bias_stddev("normal:0.2")
+        (0.0, 0.2)
+    """
+    if isinstance(value, str):
+        if value.strip().lower() == "zeros":
+            return 0.0
+        with suppress(ValueError):
+            if (stddev := normal_stddev(value)) is not None:
+                return stddev
+    raise ValueError(
+        f"bias_initializer must be zeros or normal:STDDEV, such as normal:0.2, received "
+        f"{value!r:.100}"
+    )
 
 
 def require_every(value: Any) -> None:

@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+from functools import partial
 
 import keras
 import numpy as np
@@ -29,6 +30,7 @@ def test_the_signature_is_the_contract():
     contract = inspect.getfullargspec(create_model)
     assert contract.args == ["num_layers", "activation", "weight_initializer"]
     assert contract.kwonlydefaults == {
+        "bias_initializer": "zeros",
         "units": 64,
         "input_shape": (20,),
         "output_units": 1,
@@ -128,6 +130,29 @@ def test_variance_of_the_initial_weights(initializer, variance):
     model = create_model(1, "relu", initializer, units=200, input_shape=(300,), seed=0)
     assert kernel(model, "hidden_1").var() == pytest.approx(variance, rel=0.03)
     assert not model.get_layer("hidden_1").bias.numpy().any()
+
+
+def test_biases_are_drawn_with_their_standard_deviation_and_change_no_kernel():
+    build = partial(create_model, 2, "relu", "he", units=400, output_units=300, seed=0)
+    model, without = build(bias_initializer="normal:0.3"), build()
+    for layer in ("hidden_1", "hidden_2", "output"):
+        biases = model.get_layer(layer).bias.numpy()
+        assert biases.std() == pytest.approx(0.3, rel=0.12)  # 3 standard errors of 300
+        assert abs(biases.mean()) < 3 * 0.3 / 300**0.5
+        np.testing.assert_array_equal(kernel(model, layer), kernel(without, layer))
+    assert same_weights(model, build(bias_initializer="Normal: 0.3"))
+    assert same_weights(without, build(bias_initializer="zeros"))
+
+
+def test_biases_of_layers_and_seeds_differ_and_are_not_the_numbers_of_the_kernel():
+    build = partial(create_model, 3, "relu", "normal:0.3", bias_initializer="normal:0.3")
+    model = build(units=64, seed=1)
+    drawn = [model.get_layer(f"hidden_{k}").bias.numpy() for k in (1, 2, 3)]
+    drawn += [kernel(model, f"hidden_{k}").ravel()[:64] for k in (1, 2, 3)]
+    drawn.append(build(units=64, seed=2).get_layer("hidden_1").bias.numpy())
+    assert abs(np.corrcoef(drawn) - np.eye(7)).max() < 0.5  # 4 standard errors of 64
+    free = [build(units=64).get_layer(f"hidden_{k}").bias.numpy() for k in (1, 2)]
+    assert abs(np.corrcoef(free)[0, 1]) < 0.5
 
 
 @pytest.mark.parametrize(
@@ -265,6 +290,14 @@ def test_a_saved_model_comes_back(tmp_path, normalization):
         ),
         ({"weight_initializer": "zzz"}, "^weight_initializer .*, received 'zzz'$"),
         ({"weight_initializer": None}, "^weight_initializer must be .*, received None$"),
+        *(
+            (
+                {"bias_initializer": other},
+                "^bias_initializer must be zeros or normal:STDDEV, such as normal:0.2, "
+                f"received {other!r}$",
+            )
+            for other in ("ones", "normal", "normal:0", "normal:wide", "he", 0.2, None)
+        ),
         ({"num_layers": 0}, "^num_layers must be an integer of at least 1, received 0$"),
         ({"num_layers": True}, "^num_layers must be an integer of at least 1, received True$"),
         ({"num_layers": 2.0}, "^num_layers must be an integer of at least 1, received 2.0$"),

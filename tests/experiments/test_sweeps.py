@@ -1,5 +1,6 @@
 """Sweeps: the same bits on every engine, nothing finished lost or run twice, errors that stay."""
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -219,8 +220,16 @@ def test_the_name_of_a_run_depends_on_what_is_trained():
     network = run_name(SMALL).rpartition("-")[0]
     for same in ({"seed": 3}, {"name": "x"}, {"learning_rate": 0.05}, {"samples": np.int64(64)}):
         assert run_name(replace(SMALL, **same)).rpartition("-")[0] == network, same
-    for other in ({"units": (4, 4)}, {"learning_rate": 0.06}, {"probe": True}, {"samples": None}):
+    for other in (
+        {"units": (4, 4)},
+        {"bias_initializer": "normal:0.1"},
+        {"learning_rate": 0.06},
+        {"probe": True},
+        {"samples": None},
+    ):
         assert run_name(replace(SMALL, **other)).rpartition("-")[0] != network, other
+    # The hash of {}: no field with its default, of whatever version, is part of a name.
+    assert run_name(Experiment()) == f"{hashlib.sha256(b'{}').hexdigest()[:16]}-0"
     whole, real = (replace(SMALL, learning_rate=rate) for rate in (1, 1.0))
     assert run_name(whole) == run_name(real)
 

@@ -142,6 +142,7 @@ AXES = {
             "weight_initializer", str,
             "he, xavier, lecun, normal, normal:STDDEV, or any Keras initializer",
         ),
+        Axis("bias_initializer", str, "zeros or normal:STDDEV (default: zeros)"),
         Axis("num_layers", integer, "number of hidden layers (default: 10)"),
         Axis(
             "units", widths,

@@ -162,6 +162,7 @@ def _network_and_training(experiment: Experiment) -> str:
     parts = [
         f"{e.num_layers} hidden layers of {e.units} units, {e.activation}, {e.weight_initializer}"
     ]
+    parts += [f"biases {e.bias_initializer}"] if e.bias_initializer != "zeros" else []
     parts += [f"{e.normalization} normalization"] if e.normalization else []
     parts += ["skip connections"] if e.skip_connections else []
     samples = f", {e.samples} samples" if e.samples else ""

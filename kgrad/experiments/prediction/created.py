@@ -12,6 +12,7 @@ import keras
 from kgrad.experiments.models import (
     checked_sizes,
     find_activation,
+    find_bias_initializer,
     find_initializer,
     find_normalization,
 )
@@ -32,6 +33,7 @@ def describe_created_network(
     activation: Any,
     weight_initializer: Any,
     *,
+    bias_initializer: str,
     units: int | Sequence[int],
     input_shape: Sequence[int],
     output_units: int,
@@ -48,6 +50,7 @@ def describe_created_network(
         num_layers: as in `create_model`, and so are all others.
         activation: see there.
         weight_initializer: see there.
+        bias_initializer: see there.
         units: see there.
         input_shape: see there.
         output_units: see there.
@@ -66,6 +69,7 @@ def describe_created_network(
     f = find_activation("activation", activation)
     output_f = find_activation("output_activation", output_activation)
     initializer = find_initializer("weight_initializer", weight_initializer)
+    biases = find_bias_initializer(bias_initializer)
     norm_class = find_normalization(normalization)
     if isinstance(f, keras.Layer) or isinstance(output_f, keras.Layer):
         return None
@@ -82,9 +86,10 @@ def describe_created_network(
         width_of.append(width)
         return len(width_of) - 1
 
-    def dense(source: int, name: str, width: int) -> int:
+    def dense(source: int, name: str, width: int, *, biased: bool = True) -> int:
         variance = initializer_variance(initializer, (width_of[source], width), "kernel", name)
-        here = append(Dense(source, width, variance), width)
+        of_bias = initializer_variance(biases, (width,), "bias", name) if biased else 0.0
+        here = append(Dense(source, width, variance, of_bias), width)
         network.layers[here] = name
         return here
 
@@ -100,7 +105,7 @@ def describe_created_network(
         hidden, before = dense(x, f"hidden_{k}", width), width_of[x]
         shortcut, projects = start, adds and width_of[start] != width
         if projects:
-            shortcut = dense(start, f"projection_{k // 2}", width)
+            shortcut = dense(start, f"projection_{k // 2}", width, biased=False)
         # Without an activation, an Add reads the pre-activations.
         x = hidden if adds and unit == UnitMap() else append(Unit(hidden, unit), width)
         # Keras's order is by the distance from the output, which a normalization increases.

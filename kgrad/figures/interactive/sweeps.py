@@ -62,10 +62,10 @@ def plot_sweep(
         y: another field.
         value: column of numbers, or "loss_gained": 1 - loss_last / loss_first.
         title: text above the figure; by default it names the runs.
-        theory: whether to draw what mean-field theory expects, with σ_b² = 0, on an axis of
-            "sigma_w2": the critical σ_w², and over "num_layers" the depth 6 ξ_c, a rule of thumb
-            for the largest that can be trained. By default it is drawn if the axes and the runs
-            allow it.
+        theory: whether to draw what mean-field theory expects on an axis of "sigma_w2", with the
+            σ_b² of the runs: the critical σ_w², and over "num_layers" the depth 6 ξ_c, a rule of
+            thumb for the largest that can be trained. By default it is drawn if the axes and the
+            runs allow it.
 
     Returns:
         The figure.
@@ -262,10 +262,15 @@ def _add_marks(figure: go.Figure, drawn: SweepMap) -> None:
         )
 
 
+def _critical_label(drawn: SweepMap) -> str:
+    at = f" at σ<sub>b</sub>² = {drawn.sigma_b2:.3g}" * (drawn.sigma_b2 > 0)
+    return f"critical σ<sub>w</sub>² = {drawn.critical_sigma_w2:.3g}{at}"
+
+
 def _add_theory(figure: go.Figure, drawn: SweepMap) -> None:
     """Add theory's lines, white around black so that they are visible on every color."""
     for points, dash, label in (
-        (drawn.critical, "dash", f"critical σ<sub>w</sub>² = {drawn.critical_sigma_w2:.3g}"),
+        (drawn.critical, "dash", _critical_label(drawn)),
         (drawn.boundary, "solid", BOUNDARY_LABEL.replace("ξ", "ξ<sub>c</sub>")),
     ):
         if points is None:

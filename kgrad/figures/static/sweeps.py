@@ -59,10 +59,10 @@ def plot_sweep(
         y: another field.
         value: column of numbers, or "loss_gained": 1 - loss_last / loss_first.
         title: text above the figure; by default it names the runs.
-        theory: whether to draw what mean-field theory expects, with σ_b² = 0, on an axis of
-            "sigma_w2": the critical σ_w², and over "num_layers" the depth 6 ξ_c, a rule of thumb
-            for the largest that can be trained. By default it is drawn if the axes and the runs
-            allow it.
+        theory: whether to draw what mean-field theory expects on an axis of "sigma_w2", with the
+            σ_b² of the runs: the critical σ_w², and over "num_layers" the depth 6 ξ_c, a rule of
+            thumb for the largest that can be trained. By default it is drawn if the axes and the
+            runs allow it.
 
     Returns:
         The figure.
@@ -175,11 +175,16 @@ def _style(mark: Mark, size: float) -> dict[str, Any]:
     }
 
 
+def _critical_label(drawn: SweepMap) -> str:
+    at = f" at $σ_b^2$ = {drawn.sigma_b2:.3g}" * (drawn.sigma_b2 > 0)
+    return f"critical $σ_w^2$ = {drawn.critical_sigma_w2:.3g}{at}"
+
+
 def _draw_theory(ax: Axes, drawn: SweepMap) -> list[Any]:
     """Draw theory's lines, white around black so that they are visible on every color."""
     keys: list[Any] = []
     for points, dashes, label in (
-        (drawn.critical, "--", f"critical $σ_w^2$ = {drawn.critical_sigma_w2:.3g}"),
+        (drawn.critical, "--", _critical_label(drawn)),
         (drawn.boundary, "-", BOUNDARY_LABEL.replace("ξ", "$ξ_c$")),
     ):
         if points is not None:

@@ -338,13 +338,14 @@ def test_several_values_make_a_grid(tmp_path):
 
 def test_every_option_reaches_the_experiment():
     options = parse(
-        "--activation gelu --initializer normal:0.1 --layers 3 --units 8,6,4 "
-        "--normalization layer --skip on --dataset moons --samples 100 --features 3 "
+        "--activation gelu --initializer normal:0.1 --bias-initializer normal:0.2 --layers 3 "
+        "--units 8,6,4 --normalization layer --skip on --dataset moons --samples 100 --features 3 "
         "--optimizer adam --learning-rate 0.01 --clip-norm 2 --epochs 4 --batch-size 10 "
         "--every 5 --statistics max_abs --distributions --probe --jit off --seeds 1".split()
     )
     (asked,) = experiments_of(options)
     assert (asked.activation, asked.weight_initializer) == ("gelu", "normal:0.1")
+    assert asked.bias_initializer == "normal:0.2"
     assert (asked.num_layers, asked.units) == (3, (8, 6, 4))
     assert (asked.normalization, asked.skip_connections) == ("layer", True)
     assert (asked.dataset, asked.samples, asked.features) == ("moons", 100, 3)
@@ -361,6 +362,7 @@ def test_every_option_reaches_the_experiment():
         (["--initializer", "hee"], "'hee'"),
         (["--dataset", "moon"], "moons"),
         (["--initializer", "normal:wide"], "--initializer with a colon must be normal:STDDEV"),
+        (["--bias-initializer", "ones"], "--bias-initializer must be zeros or normal:STDDEV"),
         (["--layers", "0"], "--layers must be an integer of at least 1, received 0"),
         (["--units", "0"], "--units must be an integer of at least 1, received 0"),
         (["--units", "8,8,8"], "--units must be one width or one per hidden layer (2), received 3"),

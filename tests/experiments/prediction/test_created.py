@@ -41,6 +41,7 @@ def test_a_described_network_is_the_one_that_is_read_from_the_built_model(option
     arguments = options | {
         "activation": activation,
         "weight_initializer": "xavier_uniform",
+        "bias_initializer": "zeros" if options["num_layers"] == 5 else "normal:0.3",
         "input_shape": (2, 10),
         "output_units": 3,
         "output_activation": "softmax" if options["skip_connections"] else "linear",
@@ -64,7 +65,12 @@ def test_an_activation_with_weights_is_left_to_the_built_model():
 @pytest.mark.parametrize("dataset", ["classification", "digits", "regression", "spirals"])
 def test_predictions_are_those_of_the_built_model(dataset):
     experiment = Experiment(
-        num_layers=5, units=12, dataset=dataset, batch_size=16, skip_connections=True
+        num_layers=5,
+        units=12,
+        bias_initializer="normal:0.3",
+        dataset=dataset,
+        batch_size=16,
+        skip_connections=True,
     )
     parts = prepare(experiment)
     batch = np.random.default_rng(0).permutation(len(parts.dataset.X))[:16]
@@ -76,6 +82,10 @@ def test_predictions_are_those_of_the_built_model(dataset):
         for statistic in ("mean_abs", "l2_norm"):
             np.testing.assert_array_equal(one[statistic], other[statistic])
     assert found.sigma_w2 == model.sigma_w2
+    assert found.sigma_b2 == model.sigma_b2
+    biased = {name: value for name, value in found.sigma_b2.items() if value}
+    assert list(biased) == [*(f"hidden_{k}" for k in range(1, 6)), "output"]
+    np.testing.assert_allclose(list(biased.values()), 0.3**2)
     names = [{key: f.name for key, f in one.activations.items()} for one in (found, model)]
     assert names[0] == names[1]
 

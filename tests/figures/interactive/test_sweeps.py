@@ -84,6 +84,13 @@ def test_theory_of_tanh_is_where_its_formulas_are():
     assert_allclose(figure.layout.yaxis.range, (0, 30), atol=1e-9)
 
 
+def test_theory_has_the_variance_of_the_biases():
+    runs = initialized((0.25, 0.3, 0.35, 0.4), bias_initializer=f"normal:{0.05**0.5}")
+    figure = plot_trainability(table(runs))
+    critical = named(figure, "critical σ<sub>w</sub>² = 1.76 at σ<sub>b</sub>² = 0.05")
+    assert_allclose(critical.x, 1.76095, atol=1e-4)  # by independent quadrature
+
+
 def test_a_loss_that_rose_is_at_the_end_of_the_shares():
     runs = initialized((0.2,), (5, 15), loss_first=4.0)
     runs[0]["loss_last"], runs[1]["loss_last"] = 1.0, 5.0

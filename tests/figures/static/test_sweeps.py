@@ -14,7 +14,7 @@ from matplotlib.colors import LogNorm
 from numpy.testing import assert_allclose
 
 from kgrad.figures.static import plot_sweep, plot_trainability
-from kgrad.figures.sweep_maps import SweepMap
+from kgrad.figures.sweep_maps import SweepMap, varying_fields
 from kgrad.records.history import GradientHistory, Weight
 from kgrad.records.sweep import begin_sweep
 
@@ -256,6 +256,40 @@ def test_theory_of_tanh_is_where_its_formulas_are():
     assert legend_names(figure) == ["critical $σ_w^2$ = 1", "6 $ξ_c$: expected depth limit"]
 
 
+def test_theory_has_the_variance_of_the_biases():
+    runs = initialized((0.25, 0.3, 0.35, 0.4), bias_initializer=f"normal:{0.05**0.5}")
+    figure = plot_trainability(table(runs))
+    # Schoenholz et al. (2017) and independent quadrature: the edge at σ_b² = 0.05 is at 1.76095.
+    assert_allclose(line(figure, "critical")[:, 0], 1.76095, atol=1e-4)
+    w, depth = line(figure, "6").T
+    # On a grid, not with kgrad.theory: ordered, where c* = 1.
+    u = np.linspace(-12, 12, 20001)
+    ordered = np.flatnonzero(w < 1.6)[::20]
+    assert len(ordered) > 2
+    for at in ordered:
+        q = 1.0
+        for _ in range(4000):
+            density = np.exp(-(u**2) / 2 / q) / math.sqrt(2 * math.pi * q)
+            q = w[at] * np.trapezoid(np.tanh(u) ** 2 * density, u) + 0.05
+        chi = w[at] * np.trapezoid(density / np.cosh(u) ** 4, u)
+        assert depth[at] == pytest.approx(-6 / math.log(chi), rel=1e-4)
+    # In the chaotic phase: ξ_c of 9.05 at 3, from the same references.
+    chaotic = initialized((0.3, 0.4, 0.5), bias_initializer=f"normal:{0.05**0.5}")
+    w, depth = line(plot_trainability(table(chaotic)), "6").T
+    assert np.interp(3, w, depth) == pytest.approx(6 * 9.05, rel=0.01)
+    assert legend_names(figure)[0] == "critical $σ_w^2$ = 1.76 at $σ_b^2$ = 0.05"
+
+
+def test_runs_from_before_biases_had_an_initializer_are_those_with_zeros():
+    runs = initialized() + initialized(seed=1, bias_initializer="zeros")
+    figure = plot_sweep(table(runs), "sigma_w2", "num_layers")
+    assert_allclose(line(figure, "critical")[:, 0], 1, atol=1e-9)
+    assert bar_label(figure).endswith("median of 2 runs per cell")
+    assert "bias_initializer" not in varying_fields(table(runs))
+    others = runs + initialized(seed=2, bias_initializer="normal:1")
+    assert varying_fields(table(others))["bias_initializer"] == 2
+
+
 def test_theory_of_relu_is_critical_at_two_and_ends_there():
     runs = initialized((0.2, 0.3, 0.4, 0.5), activation="relu")
     figure = plot_trainability(table(runs))
@@ -309,6 +343,11 @@ def test_theory_can_be_left_out_and_asked_for():
     assert len(legend_names(plot_sweep(runs, "sigma_w2", "num_layers", theory=True))) == 2
     with pytest.raises(ValueError, match=r"^theory can be drawn only if x or y is 'sigma_w2'"):
         plot_sweep(runs, "weight_initializer", "num_layers", theory=True)
+    runs = [one | {"bias_initializer": biases}
+            for one in initialized(layers=(5,)) for biases in ("zeros", "normal:0.2")]  # fmt: skip
+    assert legend_names(plot_sweep(table(runs), "sigma_w2", "bias_initializer")) == []
+    with pytest.raises(ValueError, match=r", received 2 initializers of the biases$"):
+        plot_sweep(table(runs), "sigma_w2", "bias_initializer", theory=True)
     with pytest.raises(ValueError, match=r"^theory must be None, True or False, received 1"):
         plot_sweep(runs, "sigma_w2", "num_layers", theory=1)
 
