@@ -98,7 +98,7 @@ def kill_clients(script: Path, folder: Path, engine: str, moments: int) -> Check
             trains(checked, program, more=1)
             time.sleep(random.uniform(0, 1.5))
             if program.poll() is not None:
-                raise SystemExit(f"the sweep was done after {moment} moments: name more --seeds")
+                raise SystemExit(f"ended with {program.poll()} after {moment} moments")
             family = children_of(program.pid)
             program.kill()
         gone_by = time.monotonic() + 15
@@ -117,13 +117,19 @@ def kill_workers(script: Path, folder: Path, moments: int) -> Checked:
         for moment in range(moments):
             trains(checked, program, more=3)
             time.sleep(random.uniform(0, 0.5))
-            workers = [pid for pid in children_of(program.pid) if "spawn_main" in _command(pid)]
-            if program.poll() is not None or not workers:
-                raise SystemExit(f"the sweep was done after {moment} moments: name more --seeds")
+            while program.poll() is None and not (workers := workers_of(program.pid)):
+                time.sleep(0.05)
+            if program.poll() is not None:
+                raise SystemExit(f"ended with {program.poll()} after {moment} moments")
             os.kill(random.choice(workers), signal.SIGKILL)
             checked.look()
         program.kill()
     return checked
+
+
+def workers_of(pid: int) -> list[int]:
+    """Return the processes that train for a program."""
+    return [child for child in children_of(pid) if "spawn_main" in _command(child)]
 
 
 def _command(pid: int) -> str:
