@@ -66,23 +66,22 @@ def lines(
     ylabel: str,
     series: dict[str, tuple[np.ndarray, np.ndarray]],
     xscale: str = "linear",
-    logarithmic: bool = True,
+    yscale: str = "log",
 ) -> Figure:
     """Draw a small figure of lines that are named where they end; NaN is marked at the top."""
     figure, ax = plt.subplots(figsize=(7, 4.2), layout="constrained")
     styles = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]
-    if logarithmic:
-        scale = Scale.of(ylabel, [y for _, y in series.values()])
-        magnitude_axis_of(ax, scale)
     for (label, (x, y)), style, color in zip(series.items(), styles, SERIES, strict=False):
         # With markers, because a point between two NaN has no line.
         ax.plot(x, y, ".", label=label, linestyle=style, color=color, linewidth=2, markersize=7)
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel, xscale=xscale)
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel, xscale=xscale, yscale=yscale)
     ax.grid(alpha=0.3)
+    scale = Scale.of(ylabel, [y for _, y in series.values()])
+    if scale.special:
+        magnitude_axis_of(ax, scale)
     name_lines(ax)
-    if logarithmic:
-        for (x, y), color in zip(series.values(), SERIES, strict=False):
-            draw_strips(ax, y[:, None], x, scale, edge=color)
+    for (x, y), color in zip(series.values(), SERIES, strict=False):
+        draw_strips(ax, y[:, None], x, scale, edge=color)
     return figure
 
 
@@ -218,7 +217,7 @@ def weight_scale() -> None:
             "decades per layer, toward the input",
             series,
             xscale="log",
-            logarithmic=False,
+            yscale="linear",
         ),
     )
 
