@@ -425,7 +425,7 @@ def phases() -> None:
     figure = kgrad.plot_phase_diagram(
         "tanh",
         prediction=prediction,
-        title="Glorot initialization: tanh layers start where gradients keep their size",
+        title="Glorot initialization: the gradients of tanh layers keep their size",
     )
     save("prediction_phases", figure)
     print("\nTrainable depth of tanh networks: a rule of thumb\n")

@@ -312,8 +312,8 @@ def _name_ends(
     height = ax.get_window_extent().height * 72 / ax.figure.dpi
     gap = min(1.3 * float(ax.yaxis.label.get_fontsize()) / height, 1 / len(names))
     order = np.argsort(ends[:, 1], kind="stable")
-    places = np.empty(len(names))
-    places[order] = _apart(ends[order, 1], gap)
+    places, top = np.empty(len(names)), 1 - gap / 2  # half a line below what is above the axes
+    places[order] = top * _apart(ends[order, 1] / top, gap / top)
     for name, color, end, place in zip(names, colors, ends, places, strict=False):
         ax.annotate(
             name,
