@@ -101,7 +101,7 @@ for name, marker in SHOWN.items():
     (line,) = axes.loglog(scales, expected)
     (points,) = axes.loglog(scales, passed[name], marker, color=line.get_color(), label=name)
 axes.set(xlabel="standard deviation σ of the inputs z", ylabel="share of the signal passed")
-axes.set(title="Wide inputs: sigmoid and tanh pass little, ReLU the same")
+axes.set(title="Sigmoid and tanh pass less of wide inputs, ReLU does not")
 axes.legend([points, line], ["measured", "computed by integration"], loc="lower left")
 name_lines(axes)
 plt.show()

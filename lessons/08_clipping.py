@@ -89,7 +89,7 @@ axes.set(
     ylim=(0.03, 1e4),
     title="Clipping by norm learns; without it the loss explodes",
 )
-axes.annotate(f"unclipped: ↑ {loss[1]:.0e} in step 2, then NaN", (0.5, 3e3), color="C1")
+axes.annotate(f"unclipped: ↑ {loss[1]:.0e} in step 2, soon NaN", (0.5, 3e3), color="C1")
 name_lines(axes)
 plt.show()
 

@@ -98,7 +98,7 @@ for name, marker in zip(KINDS, "o^s", strict=True):
 growth = np.sqrt(theory.batch_norm_relu_rate(32))
 axes.semilogy(depths, growth ** (np.array(depths) - 1), "k--", label=f"{growth:.3f} per layer")
 axes.set(xlabel="ReLU layers", ylabel="gradient norm, first ÷ last")
-axes.set(title="ReLU: with batch normalization, gradients grow")
+axes.set(title="ReLU: with batch normalization, gradients grow", xticks=depths)
 name_lines(axes)
 plt.show()
 
