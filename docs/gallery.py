@@ -72,7 +72,7 @@ EXAMPLES = (
     ),
     Example(
         "plot_lines",
-        "One line per layer. Up to eight are named at their ends; more have a color bar.",
+        "One line per layer. Up to twelve are named at their ends; more have a color bar.",
         "The gradients of eight ReLU layers, one line each",
         'figure = kgrad.plot_lines(healthy, title="Eight ReLU layers")',
     ),

@@ -22,6 +22,9 @@ import kgrad
 from kgrad import theory
 from kgrad.experiments import PRESETS, Experiment, prepare, replicates, run_experiment
 from kgrad.figures.looks import SERIES, STYLE
+from kgrad.figures.scale import Scale
+from kgrad.figures.static.panels import name_lines
+from kgrad.figures.static.parts import draw_strips, magnitude_axis_of
 from kgrad.records.summary import summarize
 from kgrad.theory.depths import depth_table, trainable_depths
 
@@ -58,17 +61,27 @@ def save(name: str, figure: Figure) -> None:
 
 
 def lines(
-    title: str, xlabel: str, ylabel: str, series: dict[str, tuple[np.ndarray, np.ndarray]], **axes
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    series: dict[str, tuple[np.ndarray, np.ndarray]],
+    xscale: str = "linear",
+    yscale: str = "log",
 ) -> Figure:
-    """Draw a small figure of labeled lines; `axes` is passed to `Axes.set`."""
+    """Draw a small figure of lines that are named where they end; NaN is marked at the top."""
     figure, ax = plt.subplots(figsize=(7, 4.2), layout="constrained")
     styles = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]
     for (label, (x, y)), style, color in zip(series.items(), styles, SERIES, strict=False):
         # With markers, because a point between two NaN has no line.
         ax.plot(x, y, ".", label=label, linestyle=style, color=color, linewidth=2, markersize=7)
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel, **axes)
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel, xscale=xscale, yscale=yscale)
     ax.grid(alpha=0.3)
-    ax.legend(frameon=False)
+    scale = Scale.of(ylabel, [y for _, y in series.values()])
+    if scale.special:
+        magnitude_axis_of(ax, scale)
+    name_lines(ax)
+    for (x, y), color in zip(series.values(), SERIES, strict=False):
+        draw_strips(ax, y[:, None], x, scale, edge=color)
     return figure
 
 
@@ -133,8 +146,18 @@ def presets() -> None:
         ],
         rows,
     )
-    save("vanishing", kgrad.visualize_gradients(histories["vanishing"], "Vanishing: sigmoid"))
-    save("healthy", kgrad.visualize_gradients(histories["healthy"], "Healthy: ReLU, He"))
+    save(
+        "vanishing",
+        kgrad.visualize_gradients(
+            histories["vanishing"], "Vanishing: each sigmoid layer passes on about a tenth"
+        ),
+    )
+    save(
+        "healthy",
+        kgrad.visualize_gradients(
+            histories["healthy"], "Healthy (ReLU, He): the loss falls, and the gradients with it"
+        ),
+    )
     save(
         "comparison",
         kgrad.plot_gradients(histories, title="Vanishing, healthy, and two forms of exploding"),
@@ -142,9 +165,7 @@ def presets() -> None:
     loss = {name: (h.epochs, h.logs["loss"]) for name, h in histories.items()}
     save(
         "losses",
-        lines(
-            "Only the healthy network learns", "epoch", "binary cross-entropy", loss, yscale="log"
-        ),
+        lines("Only the healthy network learns", "epoch", "binary cross-entropy", loss),
     )
 
 
@@ -165,7 +186,12 @@ def depth() -> None:
     table("First over last hidden layer's mean |gradient|", ["network", *map(str, depths)], rows)
     save(
         "depth",
-        lines("", "hidden layers", "mean |gradient|: first ÷ last", series, yscale="log"),
+        lines(
+            "Depth raises the factor per layer to a power",
+            "hidden layers",
+            "mean |gradient|: first ÷ last",
+            series,
+        ),
     )
 
 
@@ -185,9 +211,15 @@ def weight_scale() -> None:
     table("Decades per layer, toward the input", head, [map(float, row) for row in columns])
     save(
         "weight_scale",
-        lines("", "σ_w = √n · standard deviation of the weights", "decades per layer", series,
-              xscale="log"),
-    )  # fmt: skip
+        lines(
+            "Sigmoid gradients vanish at every scale; tanh's may explode",
+            "$σ_w$ = √n · standard deviation of the weights",
+            "decades per layer, toward the input",
+            series,
+            xscale="log",
+            yscale="linear",
+        ),
+    )
 
 
 def mitigation(name: str, title: str, cases: dict[str, Experiment]) -> None:
@@ -225,7 +257,7 @@ def activation_choice() -> None:
     names = {"sigmoid": "xavier", "tanh": "xavier", "relu": "he", "leaky_relu": "he", "elu": "he"}
     mitigation(
         "activation_choice",
-        "Activations, each with a suitable initializer",
+        "With suitable initializers, only the sigmoid lets gradients vanish",
         {f"{a}, {i}": Experiment(activation=a, weight_initializer=i) for a, i in names.items()},
     )
 
@@ -233,7 +265,7 @@ def activation_choice() -> None:
 def normalization() -> None:
     mitigation(
         "normalization",
-        "Normalization before the activation",
+        "Batch normalization keeps gradients level",
         {
             f"{activation} {initializer}, {norm or 'none'}": Experiment(
                 activation=activation, weight_initializer=initializer, normalization=norm
@@ -247,7 +279,7 @@ def normalization() -> None:
 def skip_connections() -> None:
     mitigation(
         "skip",
-        "Skip connections, 30 hidden layers",
+        "Skip connections keep the gradients of 30 layers level",
         {
             f"{activation}, xavier, {'skip' if skip else 'plain'}": Experiment(
                 activation=activation,
@@ -281,7 +313,15 @@ def clipping() -> None:
          "non-finite steps, of 960"],
         rows,
     )  # fmt: skip
-    save("clipping", lines("", "epoch", "binary cross-entropy", series, yscale="log"))
+    save(
+        "clipping",
+        lines(
+            "Clipping saves the ReLU network from NaN, and slows tanh",
+            "epoch",
+            "binary cross-entropy",
+            series,
+        ),
+    )
 
 
 def recurrent_cells() -> dict[str, keras.layers.Layer]:
@@ -333,7 +373,15 @@ def recurrence() -> None:
             for name, (_, curve) in series.items()
         ],
     )
-    save("recurrence", lines("", "time step t", "mean |∂L/∂x_t|", series, yscale="log"))
+    save(
+        "recurrence",
+        lines(
+            "Open gates carry gradients through 60 time steps",
+            "time step t",
+            "mean $|∂L/∂x_t|$",
+            series,
+        ),
+    )
 
 
 def predictions() -> None:
@@ -366,7 +414,7 @@ def predictions() -> None:
     table(
         "First ÷ last hidden layer, 10 seeds", ["network", "predicted", "measured, of means"], rows
     )
-    title = "Mean |gradient| before training, 10 hidden layers of 64 units"
+    title = "Before training, theory predicts the gradients of ten hidden layers"
     save("prediction_six", kgrad.plot_prediction(measured, predicted, title=title))
 
 
@@ -377,7 +425,7 @@ def phases() -> None:
     figure = kgrad.plot_phase_diagram(
         "tanh",
         prediction=prediction,
-        title="Deep tanh networks, and one with Glorot initialization",
+        title="Glorot initialization: the gradients of tanh layers keep their size",
     )
     save("prediction_phases", figure)
     print("\nTrainable depth of tanh networks: a rule of thumb\n")

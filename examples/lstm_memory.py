@@ -30,5 +30,7 @@ tracker = kgrad.GradientTracker(every=16, distributions=True)
 model.fit(symbols, keys, batch_size=64, epochs=8, verbose=2, callbacks=[tracker])
 history = tracker.history
 print("clipped steps:", int(history.by_layer("clipped_steps").max(axis=1).sum()))
-figure = kgrad.plot_distributions(history, title="An LSTM learns to remember: log10 |gradient|")
+figure = kgrad.plot_distributions(
+    history, title="An LSTM learns to remember: gradients peak when it starts"
+)
 figure.savefig("lstm_memory.png")

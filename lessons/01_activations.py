@@ -28,6 +28,7 @@ import numpy as np
 import tensorflow as tf
 
 import kgrad
+from kgrad.figures.static.panels import name_lines
 
 plt.style.use(kgrad.figures.looks.STYLE)
 
@@ -98,10 +99,11 @@ for name, marker in SHOWN.items():
     phi = kgrad.theory.activation(name)
     expected = [kgrad.theory.squared_slope(phi, scale**2) ** 0.5 for scale in scales]
     (line,) = axes.loglog(scales, expected)
-    axes.loglog(scales, passed[name], marker, color=line.get_color(), label=name)
+    (points,) = axes.loglog(scales, passed[name], marker, color=line.get_color(), label=name)
 axes.set(xlabel="standard deviation σ of the inputs z", ylabel="share of the signal passed")
-axes.set(title="Measured (points) as computed by integration (lines)")
-axes.legend(loc="lower left")
+axes.set(title="Sigmoid and tanh pass less of wide inputs, ReLU does not")
+axes.legend([points, line], ["measured", "computed by integration"], loc="lower left")
+name_lines(axes)
 plt.show()
 
 # %%

@@ -49,7 +49,9 @@ def network(depth, seed, activation="sigmoid", initializer="xavier"):
 model = network(depth=10, seed=0)
 measured = kgrad.measure_gradients(model, data.X, data.y)
 predicted = kgrad.predict_gradients(model, data.X, data.y)
-kgrad.plot_prediction(measured, predicted, title="Ten sigmoid layers before training")
+kgrad.plot_prediction(
+    measured, predicted, title="Ten sigmoid layers: the gradient shrinks toward the input"
+)
 
 # %%
 gradient = measured.by_layer("mean_abs")[0]
@@ -84,7 +86,7 @@ axes.semilogy(depths, 0.25**steps, "k--", label="1/4 per layer")
 axes.set(
     xlabel="sigmoid layers",
     ylabel="gradient norm, first ÷ last",
-    title="The same factor for every layer",
+    title="Every sigmoid layer takes the same factor",
 )
 axes.legend()
 plt.show()

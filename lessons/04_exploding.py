@@ -31,6 +31,7 @@ import tensorflow as tf
 
 import kgrad
 from kgrad import Probe
+from kgrad.figures.static.panels import name_lines
 
 plt.style.use(kgrad.figures.looks.STYLE)
 FAST = "KGRAD_FAST" in os.environ  # fewer networks, same claims
@@ -69,7 +70,7 @@ axes.set(
     ylabel="gradient norm, kernel",
     title="Before training: tanh explodes, ReLU's kernels stay level",
 )
-axes.legend()
+name_lines(axes)
 plt.show()
 
 # %%
@@ -93,11 +94,11 @@ coming_in = [np.sqrt(np.mean(np.square(a))) for a in activations]
 
 # %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-axes.semilogy(layers, coming_in, "s-", color="C2", label="input from below: a")
-axes.semilogy(layers, biases["relu"][0], "v-", color="C3", label="signal from above: δ (bias)")
-axes.semilogy(layers, kernels["relu"][0], "o-", color="C0", label="both combined (kernel)")
+axes.semilogy(layers, coming_in, "s-", color="C2", label="input a")
+axes.semilogy(layers, biases["relu"][0], "v-", color="C3", label="signal δ (bias)")
+axes.semilogy(layers, kernels["relu"][0], "o-", color="C0", label="both (kernel)")
 axes.set(xlabel="layer, input → output", ylabel="size", title="ReLU: two slopes that cancel")
-axes.legend()
+name_lines(axes)
 plt.show()
 
 # %%
@@ -128,7 +129,9 @@ moved = histories["tanh"]["update_l2"][1, :20:2] / histories["tanh"]["weight_l2"
 print(f"tanh: first step ÷ norm of the kernel: layer 1 {moved[0]:.1g}, layer 10 {moved[9]:.1g}")
 
 # %%
-kgrad.visualize_gradients(histories["relu"], "ReLU, weights from N(0, 0.5²): eight training steps")
+kgrad.visualize_gradients(
+    histories["relu"], "ReLU, weights from N(0, 0.5²): NaN within eight steps"
+)
 
 # %% [markdown]
 # On the left each line is a layer. On the right each cell is a layer at one step. Crosses mark NaN.

@@ -28,6 +28,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import kgrad
+from kgrad.figures.static.panels import name_lines
 
 plt.style.use(kgrad.figures.looks.STYLE)
 FAST = "KGRAD_FAST" in os.environ  # fewer epochs, same claims
@@ -66,7 +67,7 @@ for (name, loss), style in zip(losses.items(), ["-", "--", "-.", ":"], strict=Tr
     axes.plot(range(1, EPOCHS + 1), loss[1:], style, linewidth=2, label=name)
     print(f"{name:<17} loss {loss[10]:.3f} after 10 epochs, {loss[-1]:.3f} after {EPOCHS}")
 axes.set(xlabel="epoch", ylabel="loss", title="Deeper networks learn later, or not at all")
-axes.legend(loc="center right", bbox_to_anchor=(1, 0.72))
+name_lines(axes)
 plt.show()
 
 # %% [markdown]
@@ -84,9 +85,9 @@ for name, history in (("sigmoid", sigmoid), ("ReLU", relu)):
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for (name, change), marker in zip(moved.items(), ("o-", "^-"), strict=True):
     axes.semilogy(range(1, 8), change, marker, label=f"{name}, 6 layers")
-axes.set(xlabel="layer, input → output (7)", ylabel="‖ΔW‖/‖W‖ in the first epoch")
-axes.set(title="Relative change of each layer")
-axes.legend()
+axes.set(xlabel="layer, input → output (7)", ylabel="relative change in epoch 1, ‖ΔW‖/‖W‖")
+axes.set(title="Early sigmoid layers hardly move; ReLU layers do")
+name_lines(axes)
 plt.show()
 
 # %% [markdown]

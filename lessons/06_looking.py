@@ -50,7 +50,7 @@ def trained(dead, skip=True, **watch):
 batch = data.X[:128], data.y[:128]  # used to measure the signals of the graph
 model, patient = trained(dead=15, distributions=True, probe=batch)
 _, twin = trained(dead=0)
-kgrad.visualize_gradients(patient, "1: lines (left). 2: heatmap (right)")
+kgrad.visualize_gradients(patient, "Lines and heatmap: two layers get the smallest gradients")
 
 # %%
 mean, of_twin = patient.by_layer("mean_abs")[0], twin.by_layer("mean_abs")[0]
@@ -65,7 +65,7 @@ for layer, one, other in zip(patient.layers, mean, of_twin, strict=True):
 
 # %%
 kgrad.plot_gradient_by_depth(
-    patient, epochs=[0, 10], title="3. A profile: where in the network, at two moments"
+    patient, epochs=[0, 10], title="Depth profile: a dip at hidden_3 and hidden_4"
 )
 
 # %%
@@ -80,7 +80,7 @@ print(f"output ÷ hidden_1: mean |g| {mean[6] / mean[0]:.1f}, norm {norm[6] / no
 # layer has 420. For every such figure, ask whether it shows the mean or the norm.
 
 # %%
-kgrad.plot_distributions(patient, title="4. Distributions: what the mean hides", epochs=[0, 10])
+kgrad.plot_distributions(patient, title="Distribution: the dip is zeros, in black", epochs=[0, 10])
 
 # %%
 zeros, zeros_of_twin = patient.by_layer("zero_fraction")[0], twin.by_layer("zero_fraction")[0]
@@ -99,7 +99,7 @@ print(f"hidden_3, mean |g| without zeros: patient {alive:.4f}, twin {alive_in_tw
 # %%
 kgrad.plot_flow_graph(
     kgrad.flow_graph(model, patient, epoch=0),
-    title="5. A graph: the layers, and the way between them",
+    title="Graph: gradients flow around the dip",
 )
 
 # %%

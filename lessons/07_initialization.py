@@ -29,6 +29,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import kgrad
+from kgrad.figures.static.panels import name_lines
 
 plt.style.use(kgrad.figures.looks.STYLE)
 FAST = "KGRAD_FAST" in os.environ  # fewer networks and epochs, same claims
@@ -77,8 +78,8 @@ for (name, variance), marker in zip(VARIANCES.items(), "sov", strict=True):
     print(f"{name:<6} factor per layer: measured {factors[name]:.3f}, √(σ_w²/2) = ", end="")
     print(f"{np.sqrt(variance / 2):.3f}; layer 30 ÷ layer 1: {signal[29] / signal[0]:.1e}")
 axes.set(xlabel="layer, input → output", ylabel="RMS of the layer's output")
-axes.set(title="Only σ_w² = 2 keeps signals level (lines: theory)")
-axes.legend()
+axes.set(title="Only $σ_w^2$ = 2 keeps signals level (lines: theory)")
+name_lines(axes)
 plt.show()
 
 # %% [markdown]
@@ -101,7 +102,7 @@ for (name, history), style in zip(histories.items(), ["o--", "v-"], strict=True)
     print(f"{name:<6} loss after {EPOCHS} epochs: {history.logs['loss'][-1]:.3f}")
 axes.axhline(np.log(10), color="0.5", linewidth=1, label="guessing")
 axes.set(xlabel="epoch", ylabel="loss", title="Thirty ReLU layers learn with He's variance only")
-axes.legend()
+name_lines(axes)
 plt.show()
 
 # %% [markdown]
@@ -118,14 +119,15 @@ for name, kernel in kernels.items():
 # %% tags=["figure"] jupyter={"source_hidden": true}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, marker in zip(histories, "ov", strict=True):
-    (points,) = axes.semilogy(layers, kernels[name], marker, label=name)
-    axes.semilogy(layers, biases[name], marker, color=points.get_color(), fillstyle="none")
+    (points,) = axes.semilogy(layers, kernels[name], marker, label=f"{name}, kernels")
+    look = {"color": points.get_color(), "fillstyle": "none", "label": f"{name}, biases"}
+    axes.semilogy(layers, biases[name], marker, **look)
 axes.set(
     xlabel="layer, input → output",
     ylabel="gradient norm",
-    title="Before training: kernels (filled), biases (open)",
+    title="Xavier: the biases show the slope, the kernels do not",
 )
-axes.legend()
+name_lines(axes)
 plt.show()
 
 # %% [markdown]

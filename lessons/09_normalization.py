@@ -31,6 +31,7 @@ import numpy as np
 
 import kgrad
 from kgrad import theory
+from kgrad.figures.static.panels import name_lines
 
 plt.style.use(kgrad.figures.looks.STYLE)
 FAST = "KGRAD_FAST" in os.environ  # fewer networks, same claims
@@ -56,7 +57,7 @@ models = {name: network(10, "sigmoid", kind) for name, kind in KINDS.items()}
 measured = {name: kgrad.measure_gradients(model, X, y) for name, model in models.items()}
 predicted = {name: kgrad.predict_gradients(model, X, y) for name, model in models.items()}
 kgrad.plot_prediction(
-    measured, predicted, title="Ten sigmoid layers: normalization none, batch, layer"
+    measured, predicted, title="Ten sigmoid layers: batch normalization keeps gradients level"
 )
 
 
@@ -96,8 +97,9 @@ for name, marker in zip(KINDS, "o^s", strict=True):
     axes.semilogy(depths, np.exp(np.log(relu[name]).mean(axis=1)), marker=marker, label=name)
 growth = np.sqrt(theory.batch_norm_relu_rate(32))
 axes.semilogy(depths, growth ** (np.array(depths) - 1), "k--", label=f"{growth:.3f} per layer")
-axes.set(xlabel="ReLU layers", ylabel="gradient norm, first ÷ last", title="ReLU, He, batch of 32")
-axes.legend()
+axes.set(xlabel="ReLU layers", ylabel="gradient norm, first ÷ last")
+axes.set(title="ReLU: with batch normalization, gradients grow", xticks=depths)
+name_lines(axes)
 plt.show()
 
 # %%

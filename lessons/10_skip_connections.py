@@ -28,6 +28,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import kgrad
+from kgrad.figures.static.panels import name_lines
 
 plt.style.use(kgrad.figures.looks.STYLE)
 FAST = "KGRAD_FAST" in os.environ  # fewer depths, same claims
@@ -52,10 +53,12 @@ measured = {
 }
 
 # %%
-kgrad.plot_gradient_by_depth(measured, title="Twenty sigmoid layers before training")
+kgrad.plot_gradient_by_depth(
+    measured, title="Twenty sigmoid layers: skip connections keep gradients level"
+)
 
 # %% [markdown]
-# In the right panel the gradient has nearly the same size in all hidden layers. Is this true at
+# With skip connections the gradient has nearly the same size in all hidden layers. Is this true at
 # every depth?
 
 # %%
@@ -86,7 +89,7 @@ axes.set(
     ylabel="gradient norm, first ÷ last",
     title="With skip connections, depth hardly matters",
 )
-axes.legend()
+name_lines(axes)
 plt.show()
 
 # %% [markdown]
@@ -116,10 +119,10 @@ for name, marker in zip(KINDS, "os", strict=True):
 axes.set(
     xlabel="layers",
     ylabel="loss after 8 epochs",
-    title="Depth hurts plain networks only",
+    title="More layers help the residual networks only",
     ylim=(0, None),
 )
-axes.legend()
+name_lines(axes)
 plt.show()
 
 # %% [markdown]

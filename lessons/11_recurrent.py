@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 import kgrad
+from kgrad.figures.static.panels import name_lines
 
 plt.style.use(kgrad.figures.looks.STYLE)
 FAST = "KGRAD_FAST" in os.environ  # fast mode: fewer runs, the same claims
@@ -95,9 +96,13 @@ left = {name: np.exp(np.log(some[:, T]).mean()) for name, some in norms.items()}
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, some in norms.items():
     axes.semilogy(np.exp(np.log(some).mean(axis=0)), color=colors[name], label=name)
-axes.set(xlabel="steps back, T - t", ylabel="‖∂h_T / ∂h_t‖", ylim=(1e-25, 1e3))
+axes.set(
+    xlabel="steps back, T - t",
+    ylabel=r"share of a change left, $\|∂h_T / ∂h_t\|$",
+    ylim=(1e-25, 1e3),
+)
 axes.set(title="Only open gates keep a change for 100 steps")
-axes.legend(fontsize=9)
+name_lines(axes)
 plt.show()
 
 # %%
@@ -137,8 +142,9 @@ figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, loss in losses.items():
     axes.plot(loss, marker=".", color=colors[name], label=name)
 axes.axhline(np.log(2), color="0.5", linestyle=":", label="guessing")
-axes.set(xlabel="epoch", ylabel="loss", title="Remembering the first of 100 inputs", ylim=(0, None))
-axes.legend(fontsize=9)
+axes.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
+axes.set(title="Only the open LSTM remembers the first of 100 inputs")
+name_lines(axes)
 plt.show()
 
 # %% [markdown]

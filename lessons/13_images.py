@@ -19,6 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import kgrad
+from kgrad.figures.static.panels import name_lines
 
 plt.style.use(kgrad.figures.looks.STYLE)
 FAST = "KGRAD_FAST" in os.environ  # fast mode: fewer epochs, the same claims
@@ -85,7 +86,7 @@ runs = {"plain": train(False), "residual": train(True)}
 # %%
 kgrad.plot_gradients(
     {name: history for name, (history, _) in runs.items()},
-    title="Twenty convolutions, plain and residual, Glorot",
+    title="Twenty convolutions with Glorot: only the residual network learns",
 )
 
 # %%
@@ -117,10 +118,10 @@ axes.semilogy(np.arange(1, 22), he * 2.0**-10, "k--", label="He × (1/√2)²⁰
 axes.set(
     xlabel="convolution, input → output",
     ylabel="gradient norm",
-    title="Before training: a thousandth with Glorot",
+    title="Before training, Glorot gives a thousandth of He's gradient",
 )
-axes.set(ylim=(1e-5, 1e4), xticks=range(1, 22, 5))
-axes.legend(ncols=2, fontsize=9)
+axes.set(xticks=range(1, 22, 5))
+name_lines(axes)
 plt.show()
 
 # %%

@@ -20,6 +20,7 @@ import tensorflow as tf
 from keras import layers
 
 import kgrad
+from kgrad.figures.static.panels import name_lines
 
 plt.style.use(kgrad.figures.looks.STYLE)
 FAST = "KGRAD_FAST" in os.environ  # fast mode: fewer networks, fewer steps, the same claims
@@ -86,7 +87,7 @@ axes.set(
     ylabel="norm of its gradient",
     title="Only attention reaches the middle",
 )
-axes.legend()
+name_lines(axes)
 plt.show()
 
 # %%
@@ -114,7 +115,7 @@ histories = {
 
 # %%
 kgrad.plot_gradients(
-    histories, title="The key is in the middle of the sentence", statistic="l2_norm"
+    histories, title="With the key in the middle, only attention learns", statistic="l2_norm"
 )
 
 # %%

@@ -89,7 +89,7 @@ axes.axhline(0, color="gray", linewidth=0.8)
 axes.set(
     xlabel="$σ_w^2$",
     ylabel="decades per layer, toward the input",
-    title="Only on the edge |δ| keeps its size",
+    title="Only on the edge, |δ| keeps its size",
 )
 axes.legend()
 plt.show()

@@ -20,6 +20,7 @@ import numpy as np
 from keras import layers
 
 import kgrad
+from kgrad.figures.static.panels import name_lines
 
 plt.style.use(kgrad.figures.looks.STYLE)
 FAST = "KGRAD_FAST" in os.environ  # fast mode: fewer and smaller networks, the same claims
@@ -90,12 +91,12 @@ axes.loglog(depths, last["pre-norm"][0] * np.sqrt(2 / np.array(depths)), "k:", l
 axes.set(
     xlabel="blocks",
     ylabel="gradient norm, last block",
-    title="The deeper, the smaller with pre-norm only",
+    title="With more blocks, only pre-norm gradients get smaller",
 )
 axes.set(xticks=depths, xticklabels=depths)
 axes.set(yticks=[0.4, 0.6, 0.8, 1, 1.2], yticklabels=["0.4", "0.6", "0.8", "1", "1.2"])
 axes.minorticks_off()
-axes.legend()
+name_lines(axes)
 plt.show()
 
 # %% tags=["figure"] jupyter={"source_hidden": true}
@@ -108,7 +109,7 @@ axes.set(
     title=f"{depths[-1]} blocks: post-norm falls to the input, pre-norm rises",
     ylim=0,
 )
-axes.legend()
+name_lines(axes)
 plt.show()
 
 # %%
@@ -143,7 +144,7 @@ def train(kind, learning_rate):
 histories = {kind: train(kind, 0.01) for kind in colors}
 
 # %%
-kgrad.plot_gradients(histories, title="Adam, learning rate 0.01, no warm-up", statistic="l2_norm")
+kgrad.plot_gradients(histories, title="Without warm-up, only pre-norm learns", statistic="l2_norm")
 
 # %%
 loss = {kind: history.logs["loss"][-4:].mean() for kind, history in histories.items()}

@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import kgrad
+from kgrad.figures.static.panels import name_lines
 
 plt.style.use(kgrad.figures.looks.STYLE)
 
@@ -57,7 +58,7 @@ for name, history in histories.items():
     axes.semilogy(history.epochs, history.logs["loss"], "o-", label=name)
 axes.axhline(np.log(2), color="gray", linestyle="--", linewidth=1, label="guessing")
 axes.set(xlabel="epoch", ylabel="loss", title="None of the three learns")
-axes.legend()
+name_lines(axes)
 plt.show()
 
 # %% [markdown]
@@ -65,7 +66,9 @@ plt.show()
 # above it in the first epoch and comes back. C stays a little above it and does not move at all.
 
 # %%
-kgrad.plot_gradients(histories, title="The gradients of the same runs", statistic="l2_norm")
+kgrad.plot_gradients(
+    histories, title="A: small near the input. B: huge, then 0. C: level", statistic="l2_norm"
+)
 
 # %% [markdown]
 # In the upper panels each line is one layer, light near the input. In the lower panels each row is

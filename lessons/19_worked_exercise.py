@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 import kgrad
+from kgrad.figures.static.panels import name_lines
 
 plt.style.use(kgrad.figures.looks.STYLE)
 
@@ -132,7 +133,7 @@ axes.fill_between(places, low, high, alpha=0.3, label="95 % of 1,000 draws")
 axes.semilogy(places, middle, label="median")
 axes.semilogy(places, printed["sigmoid"], "ko", label="printed in the exercise")
 axes.set(xticks=places, xticklabels=["W", "b"] * LAYERS, xlabel="weight and bias of each layer")
-axes.set(ylabel="gradient norm", title="Five sigmoid layers")
+axes.set(ylabel="gradient norm", title="Sigmoid: the printed numbers are low, but ordinary")
 axes.legend()
 plt.show()
 
@@ -157,13 +158,14 @@ for name, values in norms.items():
     axes = panels[int(name.startswith("leaky"))]
     low, middle, high = np.quantile(values[:, ::2], [0.025, 0.5, 0.975], axis=0)
     (line,) = axes.semilogy(layers, middle, label=name)
-    axes.fill_between(layers, low, high, color=line.get_color(), alpha=0.15)
+    band = axes.fill_between(layers, low, high, color=line.get_color(), alpha=0.15)
     if name in printed:
-        axes.semilogy(layers, printed[name][::2], "o", color=line.get_color())
+        (points,) = axes.semilogy(layers, printed[name][::2], "o", color=line.get_color())
 for axes in panels:
     axes.set(ylabel="gradient norm of the kernel", xticks=layers)
-    axes.legend(loc="lower right")
-panels[0].set_title("Line: median. Band: 95 % of draws. Points: printed.")
+    name_lines(axes)
+panels[0].legend([points, line, band], ["printed", "median", "95 % of draws"], loc="lower right")
+panels[0].set_title("One draw says little about an activation or an initializer")
 panels[1].set(xlabel="layer")
 plt.show()
 

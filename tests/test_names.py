@@ -52,6 +52,19 @@ def test_importing_the_package_is_cheap_and_finds_its_rooms():
     assert done.returncode == 0, done.stderr
 
 
+def test_the_interactive_figures_are_imported_as_a_module_too():
+    code = (
+        "import sys, kgrad\n"
+        "import kgrad.interactive as it\n"
+        "from kgrad.interactive import plot_gradients\n"
+        "assert it is kgrad.interactive is sys.modules['kgrad.figures.interactive']\n"
+        "assert plot_gradients is it.plot_gradients is kgrad.interactive.plot_gradients\n"
+        "assert 'keras' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("old", "name", "now"),
     [

@@ -484,6 +484,21 @@ class Evidence:
         return found
 
     @cached_property
+    def bias_zeros(self) -> np.ndarray:
+        """Share of zeros in the gradient of each kernel's bias, (R, K); NaN without a bias.
+
+        Counted in whole gradients, 0 or 1, if the zeros of entries were not counted.
+        """
+        zeros = np.full(self.gradient.shape, np.nan)
+        counted = "zero_fraction" in self.history.statistics
+        for k, bias in enumerate(self.biases):
+            if bias is not None:
+                size = self.history["l2_norm"][:, bias]
+                own = self.history["zero_fraction"][:, bias] if counted else size == 0
+                zeros[:, k] = np.where(self.all_present[:, bias], own, np.nan)
+        return zeros
+
+    @cached_property
     def _feeds(self) -> dict[str, tuple[str, ...]]:
         return self.structure.heads()
 

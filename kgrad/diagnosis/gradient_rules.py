@@ -371,8 +371,14 @@ def dead_units(e: Evidence, t: ThresholdValues) -> Observation | None:
         r = first_lasting(dead.any(axis=1), share, t.persistent)
         if r is None:
             continue
-        worst = int(np.nanargmax(share[r]))
-        layers = [name for name, is_dead in zip(names, dead[r], strict=True) if is_dead]
+        found = dead[r]
+        if counted_in != "units":
+            # Where a bias has a gradient, the kernel's zeros come from inputs of 0: the layer
+            # before it is the dead one.
+            reached = e.bias_zeros[r, -len(names) :] <= t.dead_share
+            found = found & ~reached if (found & ~reached).any() else found
+        worst = int(np.argmax(np.where(found, share[r], -np.inf)))
+        layers = [name for name, is_dead in zip(names, found, strict=True) if is_dead]
         evidence = [measured(e, r, _DEAD[counted_in], share[r, worst], t.dead_share, names[worst])]
         explanation = "" if counted_in == "units" else _DEAD_OR_UNUSED
         remedies: Sequence[Remedy] = ()

@@ -46,13 +46,13 @@ _MOVED = Quantity(
     "updates (threshold {threshold})",
 )
 _STEP = Quantity(
-    "largest change per update divided by the weight norm",
-    "an update changes the weights by {value} of their norm, the most of all layers (threshold "
+    "largest change of a kernel per update divided by its norm",
+    "an update changes the kernel by {value} of its norm, the most of all kernels (threshold "
     "{threshold})",
 )
 _TOTAL = Quantity(
-    "change of the weights over all records, divided by their norm",
-    "over the whole run, the weights changed by {value} of their norm, the most of all layers "
+    "change of a kernel over all records, divided by its norm",
+    "over the whole run, the kernel changed by {value} of its norm, the most of all kernels "
     "(threshold {threshold})",
 )
 _LEFT = Quantity(
@@ -119,7 +119,7 @@ _COPIES = (
     "Units that begin with the same weights get the same gradients, so they stay copies of one "
     "unit."
 )
-_POSITIVE = ("learning rate ×-1",)
+_POSITIVE = ("learning rate made positive",)
 
 
 @Rule(

@@ -21,6 +21,7 @@ MEANING_OF_SKILL = (
 
 # Gains in skill from which a change is called an improvement, and a large one.
 _BETTER, _MUCH_BETTER = 0.05, 0.3
+_LITTLE_LOSS = 0.1  # share by which a loss hardly changes
 # Reasons of changes that were not tried that a table has room for.
 _MOST_REASONS = 4
 
@@ -287,7 +288,8 @@ def _verdict(unchanged: GradientHistory, history: GradientHistory) -> str:
     if was and after < _BETTER:
         return "training no longer breaks down, but is no better than a constant answer"
     if was:
-        return "large improvement: training no longer breaks down"
+        size = "improvement" if after < _MUCH_BETTER else "large improvement"
+        return f"{size}: training no longer breaks down"
     before = _last(unchanged, SKILL)
     if math.isnan(after) or math.isnan(before):
         return _verdict_by_loss(_last(unchanged, "loss"), _last(history, "loss"))
@@ -302,17 +304,22 @@ def _verdict(unchanged: GradientHistory, history: GradientHistory) -> str:
         words = "no better than a constant answer"
     else:
         words = "large improvement" if gain >= _MUCH_BETTER else "improvement"
-    return f"{words}: skill {skill_text(after)} instead of {skill_text(before)}"
+    skills = f"skill {skill_text(after)} instead of {skill_text(before)}"
+    share = _last(history, "loss") / _first_loss(history)
+    if words == "large improvement" and 1 - _LITTLE_LOSS < share < 1 + _LITTLE_LOSS:
+        # Right answers by a hair's breadth, which the next epoch may undo.
+        return f"improvement: {skills}, but its loss has hardly changed"
+    return f"{words}: {skills}"
 
 
 def _verdict_by_loss(before: float, after: float) -> str:
     if before <= 0:  # a share means nothing if the loss may be negative
         return "improvement" if after < before else "worse" if after > before else "no change"
     share = after / before
-    if share < 0.9:
+    if share < 1 - _LITTLE_LOSS:
         size = "large improvement" if share < 0.5 else "improvement"
         return f"{size}: loss is {_percent(share)} of the baseline's"
-    if share > 1.1:
+    if share > 1 + _LITTLE_LOSS:
         return f"worse: loss is {share:.2g} times the baseline's"
     return "little change in this time"
 

@@ -361,6 +361,34 @@ def test_where_no_kernel_has_a_gradient_that_is_the_finding():
     assert "no weight with two or more axes has a gradient" in diagnosis.missing
 
 
+@pytest.mark.parametrize(
+    ("zeros_of_bias", "named"),
+    [(None, ("hidden_2", "hidden_3")), (0.85, ("hidden_2", "hidden_3")), (0.95, None)],
+)
+def test_a_layer_whose_bias_has_a_gradient_is_not_dead(zeros_of_bias, named):
+    """Behind dead units a kernel has inputs of 0, and its bias learns all the same."""
+    statistics = () if zeros_of_bias is None else ("zero_fraction",)
+    history = history_of(np.array([1, 0, 0, 0, 1]), FLAT, statistics=statistics)
+    for r in range(len(history)):
+        values = history.record(r)["values"]
+        values["l2_norm"][7] = 0.3  # the bias of hidden_4; those of 2 and 3 have no gradient
+        if statistics:
+            values["zero_fraction"][2:8] = 1.0
+            values["zero_fraction"][7] = zeros_of_bias
+    (finding,) = diagnose(with_updates(history))
+    assert (finding.rule, finding.layers) == (
+        "dead_units", named or ("hidden_2", "hidden_3", "hidden_4")
+    )  # fmt: skip
+
+
+def test_a_layer_is_named_where_every_bias_has_a_gradient():
+    history = history_of(np.array([1, 1, 0, 1, 1]), FLAT)
+    for r in range(len(history)):
+        history.record(r)["values"]["l2_norm"][5] = 0.3
+    (finding,) = diagnose(with_updates(history))
+    assert (finding.rule, finding.layers) == ("dead_units", ("hidden_3",))
+
+
 def test_a_gradient_of_zero_is_dead_or_unused_and_a_probe_tells():
     level = np.array([1, 1, 0, 1, 1])
     history = with_updates(history_of(level, FLAT))

@@ -200,6 +200,10 @@ def test_not_moving_tells_the_largest_change_of_a_step():
     update = np.array([1e-4, 2e-4, 1e-4, 1e-4, 1e-4])  # in 10 steps, of norm 8
     numbers = [(2e-4 / 8 / 10, 1e-4, "hidden_2", 1), (1e-3 / 0.7, 0.1, "", 5)]
     assert_told(history_of(1.0, FLAT, update=update), "not_moving", (), 1, numbers)
+    (finding,) = diagnose(history_of(1.0, FLAT, update=update), rules=["not_moving"])
+    # Biases are not judged: they may move.
+    sentence = "an update changes the kernel by 2.5e-6 of its norm, the most of all kernels"
+    assert sentence in finding.evidence[0].sentence
     assert diagnose(history_of(1.0, FLAT, update=np.array([1e-4, 1, 1e-4, 0, 0]))).rules == ()
     # 0.4 % a record, 0.04 % a step of ten; and 0.06 % a record, 0.006 % a step
     assert diagnose(history_of(1.0, FLAT, update=0.032)).rules == ()

@@ -308,8 +308,8 @@ FELL = "The loss fell by 0.1 % by epoch 5; a healthy run at least halves it."
         (
             lambda: history_of(1.0, FLAT, update=1e-9),
             [
-                "hidden_1, epoch 1: an update changes the weights by 1.3e-11 of their norm, the "
-                "most of all layers (threshold 1e-4).",
+                "hidden_1, epoch 1: an update changes the kernel by 1.3e-11 of its norm, the "
+                "most of all kernels (threshold 1e-4).",
                 FELL,
             ],
         ),

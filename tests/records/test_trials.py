@@ -83,6 +83,34 @@ def test_the_skill_that_is_judged_is_the_one_that_is_printed(before, after, note
         assert f" {skill:.2f} ".replace("-0.00", "0.00") in table
 
 
+@pytest.mark.parametrize(
+    ("loss", "note"),
+    [
+        (3.8, "improvement: skill 0.60 instead of 0.00, but its loss has hardly changed"),
+        (4.2, "improvement: skill 0.60 instead of 0.00, but its loss has hardly changed"),
+        (3.5, "large improvement: skill 0.60 instead of 0.00"),
+    ],
+)
+def test_a_gain_is_not_large_while_the_loss_hardly_changes(loss, note):
+    """The loss of the first step is 4."""
+    unchanged = made_history(4.0, [1.0], skill=0.0)
+    trials = Trials.ranked(
+        unchanged, [("other", "", made_history(loss, [1.0], skill=0.6))], [], "R²"
+    )
+    assert trials[1].note == note
+    assert trials.best is trials[1]
+
+
+def test_a_run_that_no_longer_breaks_down_is_judged_by_its_skill():
+    broken = made_history(np.nan, [1.0], skill=0.0)
+    changed = [(f"{skill}", "", made_history(1.0, [1.0], skill=skill)) for skill in (0.31, 0.29)]
+    trials = Trials.ranked(broken, changed, metric="R²")
+    assert [trial.note for trial in trials[1:]] == [
+        "large improvement: training no longer breaks down",
+        "improvement: training no longer breaks down",
+    ]
+
+
 def test_it_is_said_when_nothing_helps():
     trials = ranked(made_history(1.0, [1.0]), a=made_history(1.0, [1.0]))
     assert trials.best is None and "Nothing that was tried helps." in str(trials)

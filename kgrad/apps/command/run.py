@@ -198,7 +198,7 @@ def draw(groups: "Sequence[RunGroup]") -> "dict[str, Figure]":
         history = first[name]
         if history.has_distributions:
             figures[f"{group.name}, distributions"] = kgrad.plot_distributions(history, title=name)
-        if history.outputs:
+        if history.activations:  # outputs may be named and never recorded
             figures[f"{group.name}, activations"] = kgrad.plot_activations(history, title=name)
             graph = kgrad.flow_graph_from_history(history)
             figures[f"{group.name}, flow"] = kgrad.plot_flow_graph(graph, title=name)

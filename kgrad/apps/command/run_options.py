@@ -79,7 +79,12 @@ def expanded(read: Callable[[str], Any]) -> Callable[[str], list[Any]]:
             return [read(word) for word in _log_range(text, found)]
         if read in (integer, number, widths) and (found := _STEPS.fullmatch(text)):
             return [read(word) for word in _steps(text, found, read is not number)]
-        return [read(text)]
+        if "," not in text or read is widths:
+            return [read(text)]
+        raise argparse.ArgumentTypeError(
+            f"must have spaces between its values, as in {' '.join(text.replace(',', ' ').split())}"
+            f"; received {text!r}"
+        )
 
     return one_or_more
 

@@ -77,7 +77,7 @@ CHANGES = (
     Change("learning_rate", "default learning rate", {"learning_rate": "default"}),
     Change("learning_rate", "learning rate ×0.01", {"learning_rate": 0.01}),
     Change("learning_rate", "learning rate ×100", {"learning_rate": 100.0}),
-    Change("learning_rate", "learning rate ×-1", {"learning_rate": -1.0}),
+    Change("learning_rate", "learning rate made positive", {"learning_rate": -1.0}),
     Change("optimizer", "optimizer Adam", {"optimizer": "adam"}),
     Change("dropout", "dropout 0.2", {"dropout": 0.2}),
     Change("dropout", "no dropout", {"dropout": 0.0}),

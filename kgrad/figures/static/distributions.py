@@ -116,9 +116,11 @@ def _keys(span: Span, color: Any) -> list[Any]:
     if not span.blank:
         handles.append(Line2D([], [], color=color, linewidth=2, label="median"))
     if span.zeros:
-        handles.append(Patch(color=ZERO.color, label="zeros, 0 to 100 % of entries"))
+        handles.append(Patch(color=ZERO.color, label="share of zeros (a full strip: 100 %)"))
     if span.nonfinite:
-        handles.append(Patch(color=INFINITE.color, label="NaN or infinite, 0 to 100 %"))
+        handles.append(
+            Patch(color=INFINITE.color, label="share of NaN or infinite (a full strip: 100 %)")
+        )
     return handles
 
 

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, to_rgba
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
+from matplotlib.transforms import Transform
 
 from kgrad.figures.looks import (
     BAND,
@@ -274,17 +275,50 @@ def label_ends(
         colors: of the lines; more than enough.
         scale: the scale of the y axis.
     """
-    ends = scale.heights(values)
+    ends = np.column_stack([np.full(len(values), at), scale.heights(values)])
+    _name_ends(ax, ends, ax.get_xaxis_transform(), names, colors)
+
+
+def name_lines(ax: Axes) -> None:
+    """Write the name of each labeled line beside its last point, in place of a legend.
+
+    For axes of one's own beside kgrad's figures. Call it after everything is drawn, because the
+    places depend on the limits of the axes.
+
+    Args:
+        ax: axes with few labeled lines; a point that is not finite is no end of a line.
+    """
+    lines = [line for line in ax.get_lines() if not str(line.get_label()).startswith("_")]
+    ax.autoscale_view()  # limits are computed late
+    ends = []
+    for line in lines:
+        points = ax.transAxes.inverted().transform(
+            line.get_transform().transform(line.get_xydata())
+        )
+        ends.append(points[np.isfinite(points).all(axis=1)][-1])
+    names = [str(line.get_label()) for line in lines]
+    colors = [to_rgba(line.get_color()) for line in lines]
+    _name_ends(ax, np.clip(ends, 0, 1), ax.transAxes, names, colors)
+
+
+def _name_ends(
+    ax: Axes,
+    ends: np.ndarray,
+    coordinates: Transform,
+    names: Sequence[str],
+    colors: Sequence[str | Color],
+) -> None:
+    """Write names beside ends, (lines, 2), whose heights are fractions of the axes."""
     height = ax.get_window_extent().height * 72 / ax.figure.dpi
     gap = min(1.3 * float(ax.yaxis.label.get_fontsize()) / height, 1 / len(names))
-    order = np.argsort(ends, kind="stable")
-    places = np.empty(len(names))
-    places[order] = _apart(ends[order], gap)
+    order = np.argsort(ends[:, 1], kind="stable")
+    places, top = np.empty(len(names)), 1 - gap / 2  # half a line below what is above the axes
+    places[order] = top * _apart(ends[order, 1] / top, gap / top)
     for name, color, end, place in zip(names, colors, ends, places, strict=False):
         ax.annotate(
             name,
-            xy=(at, end),
-            xycoords=ax.get_xaxis_transform(),
+            xy=tuple(end),
+            xycoords=coordinates,
             xytext=(1.06, place),
             textcoords="axes fraction",
             verticalalignment="center",

@@ -113,6 +113,17 @@ def test_a_history_that_cannot_be_diagnosed_is_drawn_all_the_same(tmp_path, caps
     assert "hidden" not in printed
 
 
+def test_a_history_whose_outputs_were_never_recorded_is_drawn_without_them(tmp_path):
+    weights = [Weight(name, "kernel", f"{name}/kernel", (2, 2)) for name in ("a", "b")]
+    history = GradientHistory(weights, ["mean_abs"], outputs=("a", "b"))
+    for epoch in range(2):
+        history.append(epoch, epoch, {"mean_abs": [0.5, 0.5]}, {"loss": 1.0})
+    history.save(tmp_path / "unprobed.jsonl")
+    folder = tmp_path / "drawn"
+    assert script.main(["--load", str(tmp_path), "--output", str(folder)]) == 0
+    assert {path.name for path in folder.glob("*.png")} == {"unprobed.png", "depth.png"}
+
+
 def test_the_predicted_ratio_stands_beside_the_measured_one(tmp_path, capsys):
     # So wide that single networks are close to the mean.
     arguments = ["--preset", "vanishing", "--layers", "4", "--units", "128", "--epochs", "1"]
@@ -423,6 +434,14 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, capsys):
             for option in ("--layers", "--samples", "--features", "--epochs", "--every", "--seeds")
         ),
         (["--layers", "2.5"], "--layers must be an integer, received '2.5'"),
+        (
+            ["--layers", "2, 4"],
+            "--layers must have spaces between its values, as in 2 4; received '2, 4'",
+        ),
+        (
+            ["--activation", "relu,tanh"],
+            "--activation must have spaces between its values, as in relu tanh; received",
+        ),
         (["--learning-rate", "x"], "--learning-rate must be a number, received 'x'"),
         (["--clip-norm", "x"], "--clip-norm must be a number, received 'x'"),
         (["--units", "8,"], "--units must be one width, such as 64, or one per layer"),

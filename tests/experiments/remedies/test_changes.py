@@ -416,7 +416,9 @@ def test_what_the_optimizer_cannot_change_is_said_in_one_sentence():
     assert refusal(model, "constant learning rate") == "the learning rate is constant: 0.0015"
     near = "the learning rate 0.0015 is near the default, 0.001"
     assert refusal(model, "default learning rate") == near
-    assert refusal(model, "learning rate ×-1") == "the learning rate 0.0015 is not negative"
+    assert (
+        refusal(model, "learning rate made positive") == "the learning rate 0.0015 is not negative"
+    )
     assert refusal(model, "optimizer Adam") == "the optimizer is Adam already"
 
 
@@ -425,11 +427,15 @@ def test_the_default_learning_rate_the_other_sign_and_adam():
     model.compile(keras.optimizers.RMSprop(-0.5), "mse")
     rates = {
         name: float(clone(model, name)[0].optimizer.learning_rate)
-        for name in ("default learning rate", "learning rate ×-1", "optimizer Adam")
+        for name in ("default learning rate", "learning rate made positive", "optimizer Adam")
     }
     usual = float(keras.optimizers.RMSprop().learning_rate)
     assert rates == pytest.approx(
-        {"default learning rate": usual, "learning rate ×-1": 0.5, "optimizer Adam": 0.001}
+        {
+            "default learning rate": usual,
+            "learning rate made positive": 0.5,
+            "optimizer Adam": 0.001,
+        }
     )
     assert type(clone(model, "optimizer Adam")[0].optimizer) is keras.optimizers.Adam
 

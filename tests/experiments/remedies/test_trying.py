@@ -218,7 +218,8 @@ def test_a_convolutional_and_a_recurrent_network(random):
         "activation relu", "activation relu, initializer he", "skip connections", "no clipping",
         "inputs standardized", "targets standardized", "inputs and targets standardized",
         "data standardized, output and loss that fit", "default learning rate",
-        "learning rate ×-1", "constant learning rate", "learning rate for updates of 0.3 %",
+        "learning rate made positive", "constant learning rate",
+        "learning rate for updates of 0.3 %",
         "samples with NaN left out", "dropout 0.2", "no dropout", "penalties ×0.01",
         "batch normalization, momentum 0.9", "classes weighted alike",
     }  # fmt: skip
@@ -275,7 +276,7 @@ def test_a_diagnosis_chooses_and_orders_the_remedies():
         "learning rate ×0.1", "clipping, norm 1", "no clipping", "normalization batch",
         "normalization layer", "batch normalization, momentum 0.9", "constant learning rate",
         "learning rate for updates of 0.3 %", "learning rate ×10", "default learning rate",
-        "learning rate ×0.01", "learning rate ×100", "learning rate ×-1",
+        "learning rate ×0.01", "learning rate ×100", "learning rate made positive",
     ]  # fmt: skip
     assert module._chosen(Diagnosis([])) == []
 

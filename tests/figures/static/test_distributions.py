@@ -170,8 +170,8 @@ def test_zeros_and_nonfinite_entries_have_strips_that_show_their_share() -> None
     assert {"0", "NaN ∞"} < set(labels)
     assert legend_names(figure) == [
         "median",
-        "zeros, 0 to 100 % of entries",
-        "NaN or infinite, 0 to 100 %",
+        "share of zeros (a full strip: 100 %)",
+        "share of NaN or infinite (a full strip: 100 %)",
     ]
 
 
@@ -270,7 +270,7 @@ def test_nothing_but_zeros_is_said() -> None:
     (ax,) = panels(figure)
     assert [text.get_text() for text in ax.texts] == ["no finite value\nabove 0"]
     assert_allclose(strips(ax)[0.0], [1, 1])
-    assert legend_names(figure) == ["zeros, 0 to 100 % of entries"]
+    assert legend_names(figure) == ["share of zeros (a full strip: 100 %)"]
     assert figure.axes == [ax]  # no key to colors that do not occur
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LogNorm, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
@@ -27,7 +27,7 @@ from kgrad.figures.static import (
     plot_seed_spread,
     visualize_gradients,
 )
-from kgrad.figures.static.panels import _apart
+from kgrad.figures.static.panels import _apart, name_lines
 from kgrad.records.history import GradientHistory, Weight
 
 SPECIAL = ("0 (exactly)", "infinite", "NaN")
@@ -170,6 +170,27 @@ def test_names_of_equal_lines_do_not_collide(losses):
     heatmap = next(ax for ax in figure.axes if any(isinstance(c, QuadMesh) for c in ax.collections))
     heatmap = heatmap.get_tightbbox()
     assert max(box.x1 for box in boxes) < heatmap.x0
+
+
+def test_lines_of_ones_own_are_named_at_their_last_finite_points():
+    figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
+    ax.semilogy([0, 1, 2], [1.0, 10.0, 100.0], color="C1", label="up")
+    ax.semilogy([0, 1, 2], [1.0, 10.0, np.nan], "o", color="C2", label="to the middle")
+    ax.semilogy([0, 2], [1.0, 1.0])  # without a name
+    ax.axhline(1e9, label="above")
+    ax.set(xlim=(0, 4), ylim=(1, 1e4))
+    name_lines(ax)
+    draw(figure)
+    ends = {text.get_text(): text.xy for text in ax.texts}
+    assert set(ends) == {"up", "to the middle", "above"}
+    # Four decades, and an x axis from 0 to 4.
+    assert_allclose([ends["up"], ends["to the middle"], ends["above"]],
+                    [(0.5, 0.5), (0.25, 0.25), (1, 1)])  # fmt: skip
+    colors = {text.get_text(): text.arrow_patch.get_edgecolor() for text in ax.texts}
+    assert colors["up"] == to_rgba("C1")
+    boxes = [Text.get_window_extent(text) for text in ax.texts]
+    assert all(one.x1 <= figure.bbox.x1 for one in boxes)
+    plt.close(figure)
 
 
 def test_records_within_an_epoch_stand_at_their_steps():
