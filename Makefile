@@ -12,7 +12,7 @@ BIN := .venv/bin
 READY := .venv/ready
 PYTEST := -m pytest -n logical --dist worksteal
 
-.PHONY: demo test test-backends test-jax test-torch test-oldest test-package lint benchmark validate diagnosis docs site lessons clean
+.PHONY: demo test test-backends test-jax test-torch test-oldest test-package lint torture benchmark validate diagnosis docs site lessons clean
 
 demo: $(READY)
 	$(BIN)/python ann_gradient_visualization.py
@@ -50,6 +50,7 @@ benchmark: $(READY)
 	$(BIN)/python benchmarks/callback.py
 	$(BIN)/python benchmarks/live.py
 	$(BIN)/python benchmarks/app.py
+	$(BIN)/python benchmarks/sweeps.py
 
 # Compares the theory's predictions with networks and writes docs/validation.md (minutes).
 validate: $(READY)
@@ -59,6 +60,10 @@ validate: $(READY)
 diagnosis: $(READY)
 	$(BIN)/python -m benchmarks.diagnosis --calibrate --output docs/diagnosis_score.md
 	$(BIN)/python -m benchmarks.diagnosis.remedies --output docs/remedies_score.md
+
+# Kills sweeps, their workers and a cluster's scheduler at random moments (an hour).
+torture: $(READY)
+	$(BIN)/python tests/robustness/kill_sweeps.py --moments 30
 
 # Redraws the figures of docs/ and prints the numbers in its pages.
 docs: $(READY) .venv-jax-torch/ready
