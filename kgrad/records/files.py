@@ -106,7 +106,7 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     draft = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     try:
         yield draft
-        with draft.open("rb") as file:
+        with draft.open("r+b") as file:  # Windows flushes only files that may be written
             os.fsync(file.fileno())
         os.replace(draft, place)
     except OSError as error:  # a write to an open file names no file
