@@ -142,12 +142,16 @@ def grid(experiment: Experiment, **axes: Sequence[Any]) -> list[Experiment]:
 
 
 def option_value(value: Any) -> str:
-    """Return a field's value as the command line spells it: `"64,32"`, `"on"`, `"none"`."""
+    """Return a field's value as the command line spells it: `"64,32"`, `"on"`, `"none"`.
+
+    A value from a table may be of NumPy's types, and NaN for None.
+    """
+    value = value.item() if hasattr(value, "item") else value
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     if isinstance(value, bool):
         return "on" if value else "off"
-    return "none" if value is None else str(value)
+    return "none" if value is None or value != value else str(value)
 
 
 def experiment_of(history: "GradientHistory") -> Experiment:

@@ -208,7 +208,7 @@ def varying_fields(table: pd.DataFrame) -> dict[str, int]:
     Args:
         table: rows of `Sweep.to_frame()`.
     """
-    table = _with_biases(table[table["error"] == ""] if len(table) else table)
+    table = known_runs(table)
     counts = {
         field: table[field].map(str).nunique()
         for field in _fields(table)
@@ -216,6 +216,21 @@ def varying_fields(table: pd.DataFrame) -> dict[str, int]:
     }
     varying = {field: count for field, count in counts.items() if count > 1}
     return dict(sorted(varying.items(), key=lambda pair: pair[0] == DEPTH_FIELD))
+
+
+def known_runs(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of runs whose experiment is known: not those of an unreadable file.
+
+    Runs from before there was a `bias_initializer` have "zeros".
+
+    Args:
+        table: rows of `Sweep.to_frame()`.
+    """
+    fields = [one for one in _fields(table) if one != "seed"]
+    known = table[table[fields].notna().any(axis=1)] if fields else table
+    if _BIASES not in known.columns:
+        return known
+    return known.assign(**{_BIASES: known[_BIASES].fillna("zeros")})
 
 
 def map_axes(table: pd.DataFrame) -> tuple[str, str, list[str]] | None:
@@ -230,7 +245,7 @@ def map_axes(table: pd.DataFrame) -> tuple[str, str, list[str]] | None:
     Returns:
         x, y and the other fields; None if all runs are of one network.
     """
-    varying = varying_fields(table)
+    table, varying = known_runs(table), varying_fields(table)
     if not varying:
         return None
     has_variance = "units" not in varying and _has_sigma_w2(table)
@@ -247,7 +262,7 @@ def map_axes(table: pd.DataFrame) -> tuple[str, str, list[str]] | None:
 
 def _has_sigma_w2(table: pd.DataFrame) -> bool:
     try:
-        _sigma_w2(table[table["error"] == ""], "x")
+        _sigma_w2(table, "x")
     except ValueError:
         return False
     return True
@@ -264,20 +279,12 @@ def _drawable(sweep: Any) -> tuple[pd.DataFrame, int]:
             f"{type(sweep).__name__}"
         )
     table = sweep.to_frame() if isinstance(sweep, Sweep) else sweep
-    fields = [one for one in _fields(table) if one != "seed"]
-    known = table[table[fields].notna().any(axis=1)] if fields else table
+    known = known_runs(table)
     if known.empty:
         raise ValueError(
             "sweep must have at least one run that is finished or failed, received none"
         )
-    return _with_biases(known).reset_index(names="run"), len(table) - len(known)
-
-
-def _with_biases(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with "zeros" for runs from before there was a `bias_initializer`."""
-    if _BIASES not in table.columns:
-        return table
-    return table.assign(**{_BIASES: table[_BIASES].fillna("zeros")})
+    return known.reset_index(names="run"), len(table) - len(known)
 
 
 def _fields(table: pd.DataFrame) -> list[str]:

@@ -125,7 +125,7 @@ def choose_loss(model: keras.Model, y: np.ndarray, loss: Any) -> Callable[[Any, 
         ) from error
 
 
-def require_labels(model: keras.Model, y: np.ndarray, loss: Any) -> None:
+def require_labels(model: keras.Model, X: np.ndarray, y: np.ndarray, loss: Any) -> None:
     """Check that the targets are ones that the loss has a value for.
 
     Backends differ in what they make of a class that the model has no output for: an error in their
@@ -133,6 +133,7 @@ def require_labels(model: keras.Model, y: np.ndarray, loss: Any) -> None:
 
     Args:
         model: a model with one output.
+        X: inputs, (samples, ...).
         y: targets, (samples, ...).
         loss: as in `choose_loss`, before it is chosen.
 
@@ -142,11 +143,12 @@ def require_labels(model: keras.Model, y: np.ndarray, loss: Any) -> None:
     """
     given = model.loss if loss is None and model.compiled else loss
     chosen = choose_loss(model, y, loss) if given is None else given
-    name, classes = loss_name(chosen), model.output_shape[-1]
+    name = loss_name(chosen)
     if name == "sparse_categorical_crossentropy":
+        classes = _output_of(model, X).shape[getattr(chosen, "_fn_kwargs", {}).get("axis", -1)]
         ignored = getattr(chosen, "ignore_class", None)
         labels = y if ignored is None else y[y != ignored]
-        if labels.size and (labels.min() < 0 or labels.max() >= classes):
+        if classes and labels.size and (labels.min() < 0 or labels.max() >= classes):
             raise ValueError(
                 f"y must have labels from 0 to {classes - 1}, as model {model.name!r} has "
                 f"{classes} outputs, received labels from {labels.min():g} to {labels.max():g}: "
@@ -210,9 +212,13 @@ def aligned_targets(y: Any, y_pred: Any) -> Any:
     return y
 
 
+def _output_of(model: keras.Model, X: np.ndarray) -> Any:
+    return model.compute_output_spec(keras.KerasTensor((None, *X.shape[1:]), X.dtype.name))
+
+
 def _require_output_for(model: keras.Model, X: np.ndarray, y: np.ndarray) -> None:
     """Raise unless the model has one output and y fits its shape."""
-    output = model.compute_output_spec(keras.KerasTensor((None, *X.shape[1:]), X.dtype.name))
+    output = _output_of(model, X)
     if not isinstance(output, keras.KerasTensor):
         count = len(keras.tree.flatten(output))
         raise ValueError(

@@ -34,7 +34,7 @@ def interrupts_collected() -> Iterator[Callable[[], bool]]:
 def _handles_interrupts() -> bool:
     """Return whether Ctrl-C comes to this thread, and to a handler that was set in Python."""
     in_main_thread = threading.current_thread() is threading.main_thread()
-    return in_main_thread and bool(signal.getsignal(signal.SIGINT))
+    return in_main_thread and callable(signal.getsignal(signal.SIGINT))
 
 
 @contextmanager
@@ -86,12 +86,12 @@ def interrupts_noticed() -> Iterator[Callable[[], bool]]:
 def termination_as_interrupt() -> Iterator[None]:
     """Treat SIGTERM, which batch systems and containers send, as Ctrl-C; then end the process.
 
-    A program that handles SIGTERM itself, or ignores Ctrl-C, is left alone.
+    A program that handles SIGTERM or Ctrl-C itself is left alone.
     """
     if not (
         threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-        and callable(signal.getsignal(signal.SIGINT))
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     ):
         yield
         return
@@ -107,6 +107,6 @@ def termination_as_interrupt() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if received:
-            print("ended by SIGTERM; what was recorded is written", file=sys.stderr, flush=True)
+            print("ended by SIGTERM", file=sys.stderr, flush=True)
             sys.stdout.flush()
             signal.raise_signal(signal.SIGTERM)

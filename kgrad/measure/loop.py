@@ -11,6 +11,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypeAlias, cast
@@ -212,7 +213,7 @@ class Training:
         self._every = settings.every if settings.every == "epoch" else int(settings.every)
         X, y = as_arrays(model, X, y)
         loss = choose_loss(model, y, settings.loss)
-        require_labels(model, y, settings.loss)
+        require_labels(model, X, y, settings.loss)
         with backend.variable_scope(model):
             optimizer = choose_optimizer(model, settings.optimizer)
         backend.require_loop_strategy(
@@ -382,7 +383,9 @@ class Training:
         asked = None  # the number of steps after which the caller asked for a record
         extra = 0  # the steps since the last regular record that other records hold
         seconds_per_step = math.inf  # the first call compiles: its time means nothing
-        with progress_bar(steps, verbose) as show, interrupts_noticed() as lost:
+        # While it pauses, Ctrl-C is the caller's.
+        noticed = nullcontext(lambda: False) if pauses else interrupts_noticed()
+        with progress_bar(steps, verbose) as show, noticed as lost:
             try:
                 while done < steps:
                     if lost():
@@ -494,7 +497,7 @@ def measure_gradients(
     _require_outside_scope("measure_gradients", model)
     X, y = as_arrays(model, X, y)
     loss_function = choose_loss(model, y, loss)
-    require_labels(model, y, loss)
+    require_labels(model, X, y, loss)
     metadata = describe_run(model, None, loss_function) | {"samples": len(X)}
     recorder = Recorder(model, statistics, metadata=metadata)
     state = [keras.ops.copy(variable) for variable in model.non_trainable_variables]

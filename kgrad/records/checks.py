@@ -147,7 +147,9 @@ def require_probe(value: Any) -> None:
 
 def require_one_of(name: str, value: Any, accepted: tuple[Any, ...]) -> None:
     """Raise unless `value` is one of the accepted values."""
-    # By identity first: 1 equals True, and comparing an array gives no single answer.
+    if type(value).__name__ in ("bool", "bool_"):  # NumPy's, too, as a table has them
+        value = bool(value)
+    # By identity: 1 equals True, and comparing an array gives no single answer.
     if not any(value is one or (isinstance(one, str) and str(value) == one) for one in accepted):
         *most, last = (repr(one).replace("'", '"') for one in accepted)
         raise ValueError(f"{name} must be {', '.join(most)} or {last}, received {value!r:.100}")

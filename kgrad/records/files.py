@@ -99,10 +99,10 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     ending, so that nothing takes it for the file. What is no regular file, such as a pipe, is its
     own draft. An OSError names the file.
     """
-    place = Path(os.path.realpath(path))
-    if place.exists() and not place.is_file():
-        yield place
+    if Path(path).exists() and not Path(path).is_file():
+        yield Path(path)
         return
+    place = Path(os.path.realpath(path))  # of a link, which stays one
     draft = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     try:
         yield draft

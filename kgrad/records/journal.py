@@ -217,11 +217,12 @@ class JournalWriter(LineWriter):
         Raises:
             ValueError: if another writer took the file.
         """
+        self._require_not_taken()
         try:
             if self._is_removed():
                 self._make_again()
             elif self._failed is not None:
-                self._mend()
+                self._mend(complete=False)  # a line without its newline is not counted as written
             self._write_missing(history)
             self._failed = None
         except OSError as error:
@@ -270,7 +271,7 @@ class JournalWriter(LineWriter):
                 f"journal {str(self.path)!r} was changed since this tracker last wrote to it: name "
                 "another file"
             )
-        self._mend()
+        self._mend(complete=self._failed is None)
         self.write_records(history)
 
     def close(self) -> None:
@@ -286,12 +287,15 @@ class JournalWriter(LineWriter):
             OSError: if the line cannot be written.
             ValueError: if another writer took the file.
         """
+        self._require_not_taken()
+        super().write(content)
+
+    def _require_not_taken(self) -> None:
         if self.is_taken:
             raise ValueError(
                 f"journal {str(self.path)!r} is being written by another tracker: give each a file "
                 "of its own"
             )
-        super().write(content)
 
     def _open(self) -> None:
         """Open the file to append to it, so that no other writer has it."""
@@ -330,9 +334,10 @@ class JournalWriter(LineWriter):
         """Open a new file in the place of one that was removed."""
         if self.path.exists():
             raise FileExistsError(errno.EEXIST, "another file has its name", str(self.path))
-        removed = self._file
+        removed, (device, number, _) = self._file, self._identity()
         self._open()
         removed.close()
+        _OPEN.pop((device, number), None)  # another file may get the number
         self._written = -1
 
     def _found(self, mode: JournalMode) -> GradientHistory | None:
@@ -355,7 +360,7 @@ class JournalWriter(LineWriter):
             )
         return recorded
 
-    def _mend(self) -> None:
+    def _mend(self, complete: bool = True) -> None:
         """Complete or remove a last line without a newline."""
         with self.path.open("rb") as file:
             if not os.fstat(file.fileno()).st_size:
@@ -363,7 +368,7 @@ class JournalWriter(LineWriter):
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 end = content.rfind(b"\n") + 1
                 rest = content[end:]
-        if is_object(rest):  # an editor removed the newline
+        if complete and is_object(rest):  # an editor removed the newline
             self._file.write(b"\n")
         elif rest:
             self._file.truncate(end)

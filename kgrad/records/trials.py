@@ -305,8 +305,8 @@ def _verdict(unchanged: GradientHistory, history: GradientHistory) -> str:
     else:
         words = "large improvement" if gain >= _MUCH_BETTER else "improvement"
     skills = f"skill {skill_text(after)} instead of {skill_text(before)}"
-    share = _last(history, "loss") / _first_loss(history)
-    if words == "large improvement" and 1 - _LITTLE_LOSS < share < 1 + _LITTLE_LOSS:
+    first, last = _first_loss(history), _last(history, "loss")
+    if words == "large improvement" and abs(last - first) < _LITTLE_LOSS * abs(first):
         # Right answers by a hair's breadth, which the next epoch may undo.
         return f"improvement: {skills}, but its loss has hardly changed"
     return f"{words}: {skills}"

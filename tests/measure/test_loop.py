@@ -23,7 +23,7 @@ import kgrad.measure.loop
 from kgrad.experiments.models import create_model
 from kgrad.measure.accumulators import cheapest_way
 from kgrad.measure.backends.tensorflow.steps import TrainingLoop, backward
-from kgrad.measure.inputs import choose_loss, choose_optimizer
+from kgrad.measure.inputs import choose_loss, choose_optimizer, require_labels
 from kgrad.measure.keras_models.weights import describe_weights
 from kgrad.measure.loop import measure_gradients, train_and_track_gradients
 from kgrad.measure.recorder import Recorder
@@ -1327,3 +1327,40 @@ def test_labels_that_a_loss_ignores_or_that_were_asked_for_are_taken(data):
     compiled.compile("sgd", "sparse_categorical_crossentropy")
     with pytest.raises(ValueError, match="labels from 0 to 2"):
         train_and_track_gradients(compiled, X, y, 1)
+
+
+def test_a_model_without_an_output_shape_and_classes_on_another_axis_are_taken(data):
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(3, activation="softmax")
+
+        def call(self, x):
+            return self.dense(x)
+
+    X, y = data[0], np.resize([0, 1, 2], len(data[0]))
+    model = Subclassed()
+    model(X[:1])
+    loss = keras.losses.SparseCategoricalCrossentropy()
+    assert len(train_and_track_gradients(model, X, y, 1, loss=loss)) == 2
+    with pytest.raises(ValueError, match="labels from 0 to 2"):
+        train_and_track_gradients(model, X, y + 1, 1, loss=loss)
+    images = np.ones((6, 5, 2, 2), np.float32)
+    first = keras.Sequential([keras.Input((5, 2, 2)), keras.layers.Rescaling(0.5)])
+    labels = np.full((6, 2, 2), 4)
+    require_labels(first, images, labels, keras.losses.SparseCategoricalCrossentropy(axis=1))
+    with pytest.raises(ValueError, match="labels from 0 to 4"):
+        require_labels(
+            first, images, labels + 1, keras.losses.SparseCategoricalCrossentropy(axis=1)
+        )
+
+
+def test_a_program_that_ignores_ctrl_c_is_not_ended_by_it(data, sigint):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Timer(1.0, signal.raise_signal, [signal.SIGINT]).start()
+    try:
+        history = train_and_track_gradients(small_model(), *data, 2000, every=500)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "interrupted" not in history.metadata
+    assert history.epochs[-1] == 2000

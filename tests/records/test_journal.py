@@ -421,6 +421,39 @@ def require_same(path, history):
     np.testing.assert_array_equal(loaded["mean_abs"], history["mean_abs"])
 
 
+def test_a_record_of_which_only_the_newline_was_missing_is_written_once(tmp_path, disk):
+    path = tmp_path / "run.jsonl"
+    writer, history = begun(path)
+    grow(writer, history, 0)
+    line = path.read_bytes().splitlines()[-1]
+    disk.room = len(line)  # of the next line all but the newline
+    with pytest.warns(UserWarning, match="cannot be written"):
+        grow(writer, history, 1)
+    assert not path.read_bytes().endswith(b"\n")
+    disk.room = sys.maxsize
+    grow(writer, history, 2)
+    require_same(path, history)
+    disk.room = len(line)
+    with pytest.warns(UserWarning, match="cannot be written"):
+        grow(writer, history, 3)
+    with pytest.warns(UserWarning, match="has 3 of 4 records"):
+        disk.room = 0
+        writer.finish(history)
+    disk.room = sys.maxsize
+    writer.reopen(history)
+    writer.close()
+    require_same(path, history)
+
+
+def test_a_journal_that_was_taken_says_so(recorded):
+    crashed = JournalWriter(recorded, "continue", owner="one model")
+    history = crashed.begin(history_like(every="epoch"))
+    JournalWriter(recorded, "continue", owner="another").close()
+    history.append(4, 40, {"mean_abs": [1.0]})
+    with pytest.raises(ValueError, match="is being written by another tracker"):
+        crashed.write_records(history)
+
+
 @pytest.mark.parametrize("room", [0, 1, 60, 300])
 def test_on_a_full_disk_training_goes_on_and_what_is_missing_is_written_later(tmp_path, disk, room):
     path = tmp_path / "run.jsonl"

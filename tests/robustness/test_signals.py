@@ -54,7 +54,7 @@ def test_the_loop_makes_its_last_record_and_the_process_ends_by_the_signal(tmp_p
     path = tmp_path / "run.jsonl"
     status, printed, said = terminated(LOOP, path, lambda: tmp_path.glob("*.jsonl"))
     assert status == -signal.SIGTERM, said
-    assert "ended by SIGTERM; what was recorded is written" in said
+    assert "ended by SIGTERM" in said
     assert "Traceback" not in said
     assert printed == ""
     history = GradientHistory.load(path)

@@ -86,4 +86,4 @@ def test_a_link_stays_a_link_and_a_pipe_is_written_to(tmp_path):
     assert link.is_symlink() and target.read_text() == "new"
     os.mkfifo(tmp_path / "pipe")
     with written_whole(tmp_path / "pipe") as draft:
-        assert draft == (tmp_path / "pipe").resolve()
+        assert draft == tmp_path / "pipe"

@@ -458,6 +458,7 @@ def _uploaded(tab: Tab) -> None:
         elif not refused:
             refused.append(f"{file.name} has no record")
     if runs:
+        st.session_state.sweep = None
         _put(tab, runs[-2:], following=False)
     if refused:
         raise ValueError(" ".join(refused))
@@ -472,6 +473,7 @@ def _open(tab: Tab, path: Path) -> None:
         raise ValueError(f"There is no file {str(path)!r}.")
     journal = Journal(path)
     journal.read()
+    st.session_state.sweep = None
     _put(tab, [Run(path.name, journal)], following=True)
 
 

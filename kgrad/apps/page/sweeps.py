@@ -11,10 +11,11 @@ from kgrad.apps.findings import escape_markdown, first_findings
 from kgrad.apps.page.figures import draw
 from kgrad.experiments.experiment import option_value
 from kgrad.figures.interactive import plot_sweep
-from kgrad.figures.sweep_maps import GAINED, SweepMap, column_label, map_axes
+from kgrad.figures.sweep_maps import GAINED, SweepMap, column_label, known_runs, map_axes
 from kgrad.records.sweep import NUMBERS, Sweep
 
 _HEIGHT = 480  # pixels
+_MOST_ERRORS = 5  # kinds of errors
 
 
 class OpenSweep(NamedTuple):
@@ -22,12 +23,14 @@ class OpenSweep(NamedTuple):
 
     Attributes:
         sweep: the sweep.
-        table: its table.
+        table: the rows of its table whose experiment is known.
+        status: how many runs are done, in words, and what was found first.
         axes: the columns of the map, and the other fields that vary; None if nothing does.
     """
 
     sweep: Sweep
     table: pd.DataFrame
+    status: str
     axes: tuple[str, str, list[str]] | None
 
     @classmethod
@@ -38,10 +41,12 @@ class OpenSweep(NamedTuple):
             ValueError: if it has no run that is finished or failed.
         """
         sweep = Sweep(folder)
-        table = sweep.to_frame()
+        table, status = known_runs(sweep.to_frame()), sweep.status()
         if table.empty:
-            raise ValueError(f"{str(folder)!r} has no finished run yet: {sweep.status()}")
-        return cls(sweep, table, map_axes(table))
+            raise ValueError(f"{str(folder)!r} has no finished run yet: {status}")
+        found = ", ".join(f"{count:,} {name}" for name, count in first_findings(table).items())
+        words = f"{status}. First findings: {found}." if found else f"{status}."
+        return cls(sweep, table, words, map_axes(table))
 
 
 def show_sweep(opened: OpenSweep, open_run: Callable[[str, Path], None]) -> None:
@@ -51,18 +56,15 @@ def show_sweep(opened: OpenSweep, open_run: Callable[[str, Path], None]) -> None
         opened: the sweep.
         open_run: shows a run, given its name and the file of its history.
     """
-    sweep, table, axes = opened
-    counts = ", ".join(f"{count:,} {name}" for name, count in first_findings(table).items())
-    st.markdown(
-        f"**Sweep {escape_markdown(sweep.folder)}**: {sweep.status()}. First findings: "
-        f"{escape_markdown(counts)}."
-    )
-    if axes is None:
+    sweep, table, status, axes = opened
+    st.markdown(f"**Sweep {escape_markdown(sweep.folder)}**: {escape_markdown(status)}")
+    numbers = [one for one in NUMBERS if one in table.columns and table[one].notna().any()]
+    if axes is None or not numbers:
         _choose(table, open_run, sweep)
         return
     x, y, others = axes
     columns = st.columns(1 + len(others))
-    values = [one for one in (GAINED, *NUMBERS) if one == GAINED or table[one].notna().any()]
+    values = [GAINED] * ("loss_last" in numbers) + numbers
     value = str(columns[0].selectbox("Color", values, format_func=column_label, key="sweep_value"))
     for field, column in zip(others, columns[1:], strict=True):
         words = table[field].map(option_value)
@@ -89,7 +91,8 @@ def _choose(runs: pd.DataFrame, open_run: Callable[[str, Path], None], sweep: Sw
     """Draw a button for each run, which shows it, and say which failed."""
     done = runs[runs["error"] == ""].sort_values("seed")
     name = str(runs["name"].iloc[0])
-    st.caption(f"Runs of {escape_markdown(name)}:")
+    if len(done):
+        st.caption(f"Runs of {escape_markdown(name)}:")
     with st.container(horizontal=True):
         for run, row in done.iterrows():
             st.button(
@@ -98,5 +101,6 @@ def _choose(runs: pd.DataFrame, open_run: Callable[[str, Path], None], sweep: Sw
                 on_click=open_run,
                 args=(f"{name}, seed {row['seed']}", sweep.file(str(run))),
             )
-    for error in runs["error"][runs["error"] != ""]:
-        st.warning(f"failed: {escape_markdown(error)}")
+    errors = runs["error"][runs["error"] != ""].value_counts()
+    for error, count in errors.head(_MOST_ERRORS).items():
+        st.warning(f"{count:,} failed: {escape_markdown(error)}")

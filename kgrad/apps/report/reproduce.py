@@ -1,6 +1,7 @@
 """The report's description of a run: what was trained, and how to train it again."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
@@ -127,9 +128,13 @@ def code_of_sweep(sweep: Sweep) -> str:
             value = tuple(value) if isinstance(value, list) else value
             if value not in values.setdefault(field, []):
                 values[field].append(value)
+    if values.keys() - defaults.keys():  # of another version
+        return ""
     seeds, _ = values.pop("seed"), values.pop("name")
     shared = {f: one[0] for f, one in values.items() if len(one) == 1 and one[0] != defaults[f]}
     varying = {field: one for field, one in values.items() if len(one) > 1}
+    if math.prod(map(len, [seeds, *varying.values()])) != len(sweep.planned):
+        return ""
     try:
         networks = grid(Experiment(**shared), **varying)
         runs = [run for network in networks for run in replicates(network, seeds)]

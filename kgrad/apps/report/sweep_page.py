@@ -22,6 +22,7 @@ from kgrad.figures.sweep_maps import (
     GAINED,
     SweepMap,
     column_label,
+    known_runs,
     map_axes,
     varying_fields,
 )
@@ -42,7 +43,8 @@ _MOST_ERRORS, _LONGEST_ERROR = 5, 200
 
 def write_sweep_report(sweep: Sweep, path: Path, title: str, statistic: str) -> None:
     """Write the report of a sweep; see `kgrad.write_report`."""
-    table = sweep.to_frame()
+    everything = sweep.to_frame()
+    table = known_runs(everything)
     if table.empty:
         raise ValueError(
             f"sweep must have at least one run that is finished or failed, received "
@@ -51,7 +53,7 @@ def write_sweep_report(sweep: Sweep, path: Path, title: str, statistic: str) -> 
     axes, varying = map_axes(table), list(varying_fields(table))
     networks = _networks(table, varying)
     chosen = _spread(networks, MOST_NETWORKS)
-    errors = table["error"][table["error"] != ""].str.slice(0, _LONGEST_ERROR)
+    errors = everything["error"][everything["error"] != ""].str.slice(0, _LONGEST_ERROR)
     for most in _DRAWN_COLUMNS:
         figures: list[dict[str, Any]] = []
         sections = [
@@ -63,8 +65,8 @@ def write_sweep_report(sweep: Sweep, path: Path, title: str, statistic: str) -> 
             "sweep.html",
             title,
             {"labels": ["last"], "figures": figures},
-            facts=_facts(sweep, table),
-            found=first_findings(table),
+            facts=_facts(sweep, everything),
+            found=first_findings(everything),
             errors=errors.value_counts().head(_MOST_ERRORS),
             maps=maps,
             others=", ".join(map(column_label, axes[2])) if axes else "",
@@ -98,9 +100,10 @@ class _Network(NamedTuple):
         name: the values of the fields that vary, in words.
         fields: the same, one by one.
         runs: its rows of the sweep's table, by seed.
-        numbers: name of a number → its median over the runs.
+        numbers: name of a number → its median over the runs that neither failed nor diverged.
         finding: the most frequent first finding.
         failed: the number of runs that failed.
+        diverged: the number of runs that ended with a loss that is NaN or infinite.
         place: the figure's place; None if every run failed.
         shown: the seed of the run in the figure.
     """
@@ -112,6 +115,7 @@ class _Network(NamedTuple):
     numbers: dict[str, float]
     finding: str
     failed: int
+    diverged: int
     place: Place | None
     shown: Any
 
@@ -129,6 +133,10 @@ def _named(fields: list[str], values: list[str]) -> str:
         f"{SHORT_NAMES.get(field, field).replace('_', ' ')} {value}"
         for field, value in zip(fields, values, strict=True)
     )
+
+
+def _seed(run: str) -> int:
+    return int(run.rpartition("-")[2])
 
 
 def _sortable(value: Any) -> tuple[bool, Any]:
@@ -152,27 +160,27 @@ def _section(
     most: int,
 ) -> _Network:
     """Describe a network, and add the figure of its first finished run."""
-    runs = runs.sort_values("seed")
+    runs = runs.sort_index(key=lambda names: names.map(_seed))
     done = runs[runs["error"] == ""]
+    finite = done[np.isfinite(done["loss_last"].astype(float))] if len(done) else done
     values = [option_value(runs[field].iloc[0]) for field in varying]
     name = _named(varying, values)
     place, shown = None, None
     if len(done):
-        history, shown = GradientHistory.load(sweep.file(done.index[0])), done["seed"].iloc[0]
+        history, shown = GradientHistory.load(sweep.file(done.index[0])), _seed(done.index[0])
         figure = heatmap_figure(history, statistic, most=most)
         add_loss(figure, {"": history}, most)
         place = Place(f"{identifier}-figure", "The loss, and one row per layer, the input on top.")
         figures.append(_entry(place.identifier, figure))
     return _Network(
         identifier=identifier,
-        name=name or str(runs["name"].iloc[0]),
+        name=name or "all runs",
         fields=values,
         runs=runs,
-        numbers={column: float(done[column].median()) for column in _TABULATED}
-        if len(done)
-        else {},
+        numbers=finite[list(_TABULATED)].median().to_dict() if len(finite) else {},
         finding=next(iter(first_findings(runs).index), "–"),
         failed=len(runs) - len(done),
+        diverged=len(done) - len(finite),
         place=place,
         shown=shown,
     )
@@ -187,12 +195,16 @@ def _maps(
     """Draw maps for each combination of the fields that are no axes, and say which they are."""
     x, y, others = axes
     opened = {run: one.identifier for one in sections for run in one.runs.index}
-    slices = list(table.groupby(others, sort=True, dropna=False)) if others else [((), table)]
-    for number, (values, rows) in enumerate(slices[:_MOST_MAPS]):
-        named = _named(others, [option_value(value) for value in values])
+    slices: list[Any] = [((), table)]
+    if others:
+        slices = list(table.groupby(others, sort=False, dropna=False))
+    slices.sort(key=lambda one: [_sortable(value) for value in one[0]])
+    for number, (combination, rows) in enumerate(slices[:_MOST_MAPS]):
+        named = _named(others, [option_value(one) for one in combination])
         places = []
         for value in _MAPPED:
-            if not np.isfinite(rows["loss_last" if value == GAINED else value]).any():
+            column = "loss_last" if value == GAINED else value
+            if column not in rows.columns or not np.isfinite(rows[column].astype(float)).any():
                 continue
             drawn = SweepMap.of(rows, x, y, value, None)
             place = Place(f"map-{number}-{value}", "Click a cell to open its network.")
@@ -200,7 +212,8 @@ def _maps(
             entry["opens"] = _opened_by(drawn, opened)
             figures.append(entry)
             places.append(place)
-        yield named, places
+        if places:
+            yield named, places
 
 
 def _opened_by(drawn: SweepMap, opened: Mapping[str, str]) -> list[list[str | None]]:

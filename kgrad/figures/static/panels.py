@@ -290,14 +290,19 @@ def name_lines(ax: Axes) -> None:
     """
     lines = [line for line in ax.get_lines() if not str(line.get_label()).startswith("_")]
     ax.autoscale_view()  # limits are computed late
-    ends = []
+    ends, named = [], []
     for line in lines:
         points = ax.transAxes.inverted().transform(
             line.get_transform().transform(line.get_xydata())
         )
-        ends.append(points[np.isfinite(points).all(axis=1)][-1])
-    names = [str(line.get_label()) for line in lines]
-    colors = [to_rgba(line.get_color()) for line in lines]
+        finite = points[np.isfinite(points).all(axis=1)]
+        if len(finite):
+            named.append(line)
+            ends.append(finite[-1])
+    if not ends:
+        return
+    names = [str(line.get_label()) for line in named]
+    colors = [to_rgba(line.get_color()) for line in named]
     _name_ends(ax, np.clip(ends, 0, 1), ax.transAxes, names, colors)
 
 

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from apps.report.test_report import EVIL, data_of, numbers, structure
@@ -11,6 +11,7 @@ from waiting import until
 import kgrad
 from kgrad.apps.command.main import main
 from kgrad.apps.report import sweep_page
+from kgrad.apps.report.reproduce import code_of_sweep
 from kgrad.experiments import Experiment, grid, replicates
 from kgrad.experiments.sweeps import run_name
 from kgrad.records.history import GradientHistory, Weight
@@ -219,3 +220,59 @@ def test_numbers_of_a_failed_network_are_unknown(tmp_path, runs):
     rows = (tmp_path / "report.html").read_text().split("<tbody>")[1].split("<tr>")[1:]
     assert rows[0].count("<td>–</td>") == 5
     assert not math.isnan(kgrad.Sweep(tmp_path / "sweep").to_frame()["loss_last"].iloc[0])
+
+
+def test_a_value_with_which_everything_fails_has_a_map_too(tmp_path):
+    runs = runs_of(num_layers=[2, 3], learning_rate=[0.1, 0.2], optimizer=["sgd", "adam"])
+    failed = [run_name(run) for run in runs if run.optimizer == "adam"]
+    kgrad.write_report(filled(tmp_path / "sweep", runs, failed), tmp_path / "report.html")
+    text = structure(tmp_path / "report.html").text
+    assert "optimizer sgd" in text
+    assert len(maps_of(tmp_path / "report.html")) == 2  # nothing to draw for the other
+    kinds = runs_of(num_layers=[2, 3], weight_initializer=["normal:0.1", "normal:0.2", "he"])
+    failed = [run_name(run) for run in kinds if run.weight_initializer == "he"]
+    kgrad.write_report(filled(tmp_path / "kinds", kinds, failed), tmp_path / "kinds.html")
+    assert len(maps_of(tmp_path / "kinds.html")) == 2
+
+
+def test_a_sweep_of_which_everything_failed_says_so(tmp_path, runs):
+    failed = [run_name(run) for run in runs]
+    kgrad.write_report(filled(tmp_path / "sweep", runs, failed), tmp_path / "report.html")
+    text = structure(tmp_path / "report.html").text
+    assert "18 runs failed" in text
+    assert maps_of(tmp_path / "report.html") == []
+
+
+def test_values_of_unlike_kinds_and_none_are_named(tmp_path):
+    runs = runs_of(
+        num_layers=[2, 3], learning_rate=[0.1, 0.2], normalization=[None, "batch"],
+        units=[4, (4, 8)],
+    )  # fmt: skip
+    runs = [run for run in runs if not isinstance(run.units, tuple) or run.num_layers == 2]
+    kgrad.write_report(filled(tmp_path / "sweep", runs), tmp_path / "report.html")
+    text = structure(tmp_path / "report.html").text
+    assert "normalization none" in text
+    assert "units 4,8" in text
+    assert "nan" not in text
+
+
+def test_runs_that_diverged_are_counted_and_left_out_of_the_medians(tmp_path, monkeypatch):
+    runs = runs_of(num_layers=[2, 3])
+    infinite = {runs[0].seed: math.nan, runs[1].seed: math.inf}
+    monkeypatch.setitem(globals(), "loss_of", lambda run: infinite.get(run.seed, 0.25))
+    kgrad.write_report(filled(tmp_path / "sweep", runs), tmp_path / "report.html")
+    rows = (tmp_path / "report.html").read_text().split("<tbody>")[1].split("<tr>")[1:]
+    assert "<td>3, 2 diverged</td>" in rows[0]
+    assert "<td>0.25</td>" in rows[0]
+
+
+def test_a_sweep_that_is_far_from_a_grid_is_compared_without_building_one(tmp_path):
+    axes = ("learning_rate", "batch_size", "epochs", "samples")
+    runs = [
+        replace(BASE, **dict(zip(axes, (0.001 * i, i, i, 64 + i), strict=True)))
+        for i in range(1, 200)
+    ]
+    planned = {run_name(run): asdict(run) | {"gadget": 3} for run in runs}
+    assert code_of_sweep(begin_sweep(tmp_path / "other", planned)) == ""  # of another version
+    planned = {run_name(run): asdict(run) for run in runs}
+    assert code_of_sweep(begin_sweep(tmp_path / "sweep", planned)) == ""  # 1.6e9 combinations
