@@ -37,7 +37,7 @@ crossentropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 #
 # We compare two parametrizations of the same network of two hidden layers. *Standard* is the usual
 # one: He's weights, and one learning rate η for all of them. *μP* (maximal update parametrization)
-# differs from it in three powers of the width n:
+# differs from it in three powers of the width n, which are those of table 3 of *Tensor Programs V*:
 #
 # | | input kernel, biases | hidden kernel | output kernel |
 # |---|---|---|---|
@@ -219,10 +219,10 @@ print(f"standard, {times}: hidden 2 changes {wide / narrow:.0f} times as much")
 # which is aligned with the output kernel. The change of the loss, η Σ|g|, shows the larger power:
 # the hidden kernel has n² entries, each with a gradient of size 1/√n, which makes n^1.5.
 #
-# So theory's answer to the question at the beginning is 32 times. The measured change is 16
-# times as large, because theory names only the largest power of n. At 64 units, the changes that
-# come from the layers below, which have smaller powers, are about as large. The wider the networks,
-# the less they count.
+# So theory's answer to the question at the beginning is 32 times. The measured change is 16 times
+# as large, because theory names only the largest power of n. At 64 units, the changes that come
+# from the layers below, which have smaller powers, are about as large. The wider the networks, the
+# less they count.
 
 # %% [markdown]
 # ## What must hold
