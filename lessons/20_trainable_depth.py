@@ -57,7 +57,7 @@ def trained(experiments):
 
 # %%
 scales = [0.5, 1, 3] if FAST else [0.5, 0.75, 1, 1.25, 1.5, 1.76, 2, 2.5, 3, 4, 6]  # σ_w²
-depths = [4, 9, 19, 41, 60] if FAST else [4, 7, 12, 20, 34, 58, 88]
+depths = [4, 9, 19, 41] if FAST else [4, 7, 12, 20, 34, 58, 88]
 initializers = {f"normal:{np.sqrt(scale / UNITS):.6f}": scale for scale in scales}
 base = Experiment(
     activation="tanh", bias_initializer=f"normal:{np.sqrt(BIAS):.6f}", units=UNITS,

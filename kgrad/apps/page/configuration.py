@@ -180,6 +180,7 @@ def from_experiment(described: Any) -> Configuration | None:
     except (KeyError, TypeError, ValueError):
         return None
     same = all(values[name] == given[name] for name in KNOBS)
+    same &= given.get("bias_initializer", "zeros") == "zeros"  # the app has no other
     return Configuration(**values) if same and not any(map(given.get, others)) else None
 
 

@@ -134,6 +134,8 @@ def test_the_configuration_of_a_history_is_found_where_it_is_one():
     assert from_experiment(described | {"samples": 10**9}) is None
     assert from_experiment(described | {"num_layers": 10**9}) is None
     assert from_experiment(described | {"units": [3, 4, 5]}) is None
+    assert from_experiment(described | {"bias_initializer": "zeros"}) == ODD
+    assert from_experiment(described | {"bias_initializer": "normal:0.2"}) is None
     assert from_experiment(described | {"num_layers": 3.5}) is None
     assert from_experiment({}) is None
     assert from_experiment("layers") is None

@@ -109,7 +109,7 @@ def joined(names) -> dict:
 def runs():
     small = {"num_layers": 3, "units": 8, "epochs": 4, "samples": 128}
     bad = Experiment(name="bad", activation="sigmoid", weight_initializer="normal", **small)
-    good = Experiment(name="good", **small)
+    good = Experiment(name="good", bias_initializer="normal:0.1", **small)
     return run_all([*replicates(bad, 2), good])
 
 
@@ -136,6 +136,9 @@ def test_the_report_says_what_was_run_found_and_how_to_do_it_again(report):
     for words in (
         "Sigmoid or ReLU",
         "3 hidden layers of 8 units, sigmoid, normal.",
+        "3 hidden layers of 8 units, relu, he, biases normal:0.1.",
+        "--initializer he --bias-initializer normal:0.1 --layers 3 --units 8",
+        "weight_initializer='he',\n    bias_initializer='normal:0.1',\n    num_layers=3,",
         "Trained for 4 epochs in batches of 32 by sgd with learning rate 0.05.",
         "2 runs, seeds 0, 1.",
         "Trained on 20",
