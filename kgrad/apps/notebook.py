@@ -212,10 +212,11 @@ def _(sweep: Sweep) -> str:
     frame = sweep.to_frame()
     fields = varying_fields(frame)
     x, y = fields if len(fields) == 2 else ("learning_rate", "num_layers")
+    is_drawn = len(fields) == 2 and "loss_last" in frame.columns  # of a run that is finished
     errors = Counter(str(error)[:_LONGEST] for error in frame["error"] if error)
     return _page(
         "sweep",
-        picture=_svg(picture_of_sweep, frame, x, y) if len(fields) == 2 else Markup(""),
+        picture=_svg(picture_of_sweep, frame, x, y) if is_drawn else Markup(""),
         status=sweep.status(),
         varying="; ".join(f"{field}: {count:,} values" for field, count in fields.items()),
         findings=list(first_findings(frame).items()) if len(frame) else [],

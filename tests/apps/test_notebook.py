@@ -218,4 +218,10 @@ def test_a_sweep_of_other_fields_without_runs_and_with_failures_only_has_a_page(
     assert "0 of 2 runs are done , 2 left" in page(sweep).text
     for run, fields in planned.items():
         write_failure(sweep.failure_file(run), fields, "ValueError: no", "Traceback …")
-    assert "0 of 2 runs are done, 2 failed 2 failed: ValueError: no" in page(sweep).text
+    text = page(sweep).text
+    assert "0 of 2 runs are done, 2 failed units: 2 values 2 failed: ValueError: no" in text
+    planned = {f"a{i}-0": FIELDS | {"seed": 0, "units": i % 2, "num_layers": i} for i in range(4)}
+    sweep = begin_sweep(tmp_path / "map", planned)
+    for run, fields in planned.items():
+        write_failure(sweep.failure_file(run), fields, "ValueError: no", "Traceback …")
+    assert page(sweep).tags.count("svg") == 0
