@@ -67,7 +67,7 @@ networks = grid(base, num_layers=depths, weight_initializer=list(initializers))
 table, histories = trained(networks)
 
 # %%
-kgrad.plot_trainability(table)
+kgrad.plot_trainability(table, title="Deep tanh networks train near the critical $σ_w^2$ only")
 
 # %% [markdown]
 # Yellow networks have learned, dark ones have not. The border between them rises to the critical
