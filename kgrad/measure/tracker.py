@@ -138,6 +138,7 @@ class GradientTracker(keras.callbacks.Callback):
         live: bool = False,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
+        """Check the arguments; the model comes later."""
         super().__init__()
         require_every(every)
         for name, value, accepted in (

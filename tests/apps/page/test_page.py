@@ -195,7 +195,8 @@ def test_the_command_binds_to_this_machine_unless_it_is_told_otherwise(capsys):
     assert all(map(is_local, ("localhost", "127.0.0.1", "::1")))
     assert not any(map(is_local, ("0.0.0.0", "192.168.1.2", "example.org", "::")))
     assert kgrad_main(["app", "nothing.jsonl"]) == 2
-    assert "RUN must be a .jsonl history or journal, received" in capsys.readouterr().err
+    expected = "RUN must be a .jsonl history or journal, or the folder of a sweep, received"
+    assert expected in capsys.readouterr().err
 
 
 def test_a_file_that_grows_is_followed_without_a_browser_too(tmp_path, monkeypatch):
