@@ -171,7 +171,6 @@ def nonfinite(e: Evidence, t: ThresholdValues) -> Observation | None:
 def _before_the_first_update(e: Evidence) -> tuple[str, list[Remedy]]:
     """Return where a NaN comes from that no update can have caused, and what to do."""
     start = "The gradient of the very first batch has a NaN or an infinity, so no update caused it"
-    arrays = [*e.data.inputs, *e.data.targets]
     overflowing = [layer for layer, f in (e.facts.activations if e.facts else ()) if f in _GROWING]
     if overflowing:
         named = ", ".join(overflowing[:3])
@@ -179,15 +178,18 @@ def _before_the_first_update(e: Evidence) -> tuple[str, list[Remedy]]:
             f"Use relu in {named}.", ("activation relu", "activation relu, initializer he")
         )
         return f"{start}. Activations such as exponential overflow from layer to layer.", [remedy]
-    if arrays:
-        largest = max(float(np.abs(one).max(initial=0)) for one in arrays)
+    if e.data.inputs and e.data.targets:
+        largest = max(
+            float(np.abs(one).max(initial=0)) for one in (*e.data.inputs, *e.data.targets)
+        )
         known = f"the data that were looked at are finite, the largest number is {number(largest)}"
         remedies = [
             _CHECK_LOSS,
             Remedy("Scale inputs, targets and initial weights to 1.", ("inputs",)),
         ]
         return f"{start}: {known}. It comes from the loss or the initial weights.", remedies
-    return f"{start}: it comes from the data, the loss or the initial weights.", [_CHECK_DATA]
+    unseen = "targets" if e.data.inputs else "inputs" if e.data.targets else "data"
+    return f"{start}: it comes from the {unseen}, the loss or the initial weights.", [_CHECK_DATA]
 
 
 @Rule(

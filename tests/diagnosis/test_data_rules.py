@@ -188,19 +188,24 @@ def test_nan_in_the_data_is_named_before_the_learning_rate():
 
 
 @pytest.mark.parametrize(
-    ("activations", "words"),
+    ("activation", "given", "words", "remedy"),
     [
-        ((("a", "exponential"),), "Activations such as exponential overflow"),
-        ((("a", "relu"),), "the data that were looked at are finite, the largest number is"),
+        ("exponential", {}, "Activations such as exponential overflow", "Use relu"),
+        ("relu", {"inputs": (X,), "targets": (X,)}, "the data that were looked at are finite, the "
+         "largest number is", "Check the loss"),
+        ("relu", {"inputs": (X,)}, "it comes from the targets, the loss", "Check the data"),
+        ("relu", {"targets": (X,)}, "it comes from the inputs, the loss", "Check the data"),
+        ("relu", {}, "it comes from the data, the loss", "Check the data"),
     ],
-)
-def test_where_a_nan_of_the_very_first_gradient_comes_from(activations, words):
+)  # fmt: skip
+def test_where_a_nan_of_the_very_first_gradient_comes_from(activation, given, words, remedy):
     history = history_of(1.0, (np.nan, np.nan))
     values = history.record(0)["values"]
     values["nonfinite_steps"][0] = values["first_nonfinite_step"][0] = 1
-    facts = ModelFacts((REGRESSION,), activations=activations)
-    found = diagnose(history, facts, Data(inputs=(X,)))
+    facts = ModelFacts((REGRESSION,), activations=(("a", activation),))
+    found = diagnose(history, facts, Data(**given))
     assert found[-1].rule == "nonfinite" and words in found[-1].explanation
+    assert found[-1].remedies[0].startswith(remedy)
 
 
 def test_a_rate_far_below_the_usual_one_comes_before_the_targets():
