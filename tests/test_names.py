@@ -37,6 +37,12 @@ def test_the_package_says_that_it_is_typed():
     assert (Path(kgrad.__file__).parent / "py.typed").exists()
 
 
+def require_to_run(code):
+    """Run code in a process of its own, which has imported nothing yet."""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_importing_the_package_is_cheap_and_finds_its_rooms():
     code = (
         "import sys, kgrad\n"
@@ -48,8 +54,7 @@ def test_importing_the_package_is_cheap_and_finds_its_rooms():
         "assert callable(kgrad.flow_graph)\n"
         "assert not hasattr(kgrad, 'grdaients')\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    require_to_run(code)
 
 
 def test_the_interactive_figures_are_imported_as_a_module_too():
@@ -61,8 +66,7 @@ def test_the_interactive_figures_are_imported_as_a_module_too():
         "assert plot_gradients is it.plot_gradients is kgrad.interactive.plot_gradients\n"
         "assert 'keras' not in sys.modules\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    require_to_run(code)
 
 
 @pytest.mark.parametrize(

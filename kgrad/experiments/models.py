@@ -4,7 +4,7 @@ The names of the layers, and with a seed also their weights, depend only on the 
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any
 
@@ -184,23 +184,17 @@ def find_initializer(argument: str, value: Any) -> Any:
 
 def find_bias_initializer(value: Any) -> Any:
     """Return the Keras initializer for "zeros" or "normal:STDDEV"; others are refused."""
-    stddev = bias_stddev(value)
-    kinds = keras.initializers
-    return kinds.RandomNormal(stddev=stddev) if stddev else kinds.Zeros()
+    bias_stddev(value)
+    return find_initializer("bias_initializer", value)
 
 
 def _resolve(argument: str, value: Any, module: ModuleType, aliases: dict[str, Any]) -> Any:
     """Return `module.get(value)`; names may be aliases, in any case, with spaces or hyphens."""
     if not isinstance(value, str):
-        if not (callable(value) or isinstance(value, dict)):
-            raise ValueError(
-                f"{argument} must be a name, a config, a function or an instance, "
-                f"received {value!r}"
-            )
-        try:
-            found = module.get(value)
-        except Exception:  # Keras's own, of a config that is none of its kind
-            found = None
+        found = None
+        if callable(value) or isinstance(value, dict):
+            with suppress(Exception):  # Keras's own, of a config that is none of its kind
+                found = module.get(value)
         if not callable(found):  # a class that is none of its kind
             raise ValueError(
                 f"{argument} must be a name, a config, a function or an instance, "

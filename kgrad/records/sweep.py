@@ -99,7 +99,7 @@ class Sweep(Shown):
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
-        if not (self.folder / MANIFEST).is_file():
+        if not is_sweep(self.folder):
             raise ValueError(
                 f"folder must be one that run_sweep or kgrad sweep wrote, received {str(folder)!r} "
                 f"without {MANIFEST}"
@@ -280,6 +280,11 @@ class Sweep(Shown):
                             "insert or replace into folders values (?, ?)", [name, changed]
                         )
         return index
+
+
+def is_sweep(path: Path) -> bool:
+    """Return whether a path is the folder of a sweep."""
+    return (path / MANIFEST).is_file()
 
 
 def history_file(folder: Path, run: str) -> Path:

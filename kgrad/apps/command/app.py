@@ -22,10 +22,10 @@ def main(arguments: Sequence[str], program: str) -> int:
     """
     options = parse(arguments, program)
     require_app()
-    from kgrad.records.sweep import MANIFEST  # which imports pandas
+    from kgrad.records.sweep import is_sweep  # which imports pandas
 
     run = options.run
-    if run is not None and not (run.is_file() or (run / MANIFEST).is_file()):
+    if run is not None and not (run.is_file() or is_sweep(run)):
         raise ValueError(
             f"RUN must be a .jsonl history or journal, or the folder of a sweep, received "
             f"{str(run)!r}"

@@ -22,10 +22,10 @@ def main(arguments: Sequence[str], program: str) -> int:
     from kgrad.apps.report import write_report
     from kgrad.apps.run_groups import group_histories, named_by_file
     from kgrad.records.history import load_runs
-    from kgrad.records.sweep import MANIFEST, Sweep
+    from kgrad.records.sweep import Sweep, is_sweep
 
     runs: Any
-    if len(options.runs) == 1 and (first / MANIFEST).is_file():
+    if len(options.runs) == 1 and is_sweep(first):
         runs = Sweep(first)
     else:
         runs = group_histories(named_by_file(load_runs(options.runs)))

@@ -54,27 +54,30 @@ def write_sweep_report(sweep: Sweep, path: Path, title: str, statistic: str) -> 
     networks = _networks(table, varying)
     chosen = _spread(networks, MOST_NETWORKS)
     errors = everything["error"][everything["error"] != ""].str.slice(0, _LONGEST_ERROR)
+    sections = [_section(runs, f"network-{i}", varying) for i, runs in enumerate(chosen, start=1)]
+    drawn_maps: list[dict[str, Any]] = []
+    content = {
+        "facts": _facts(sweep, everything),
+        "found": first_findings(everything),
+        "errors": errors.value_counts().head(_MOST_ERRORS),
+        "maps": list(_maps(table, axes, sections, drawn_maps)) if axes else [],
+        "columns": [column_label(field) for field in varying],
+        "sections": sections,
+        "networks": len(networks),
+        "code": code_of_sweep(sweep),
+    }
+    histories = {
+        one.place.identifier: GradientHistory.load(sweep.file(one.shown))
+        for one in sections
+        if one.place is not None
+    }
     for most in _DRAWN_COLUMNS:
-        figures: list[dict[str, Any]] = []
-        sections = [
-            _section(sweep, runs, f"network-{i}", varying, figures, statistic, most)
-            for i, runs in enumerate(chosen, start=1)
+        figures = drawn_maps + [
+            _entry(identifier, _figure(history, statistic, most))
+            for identifier, history in histories.items()
         ]
-        maps = list(_maps(table, axes, sections, figures)) if axes else []
-        html = render(
-            "sweep.html",
-            title,
-            {"labels": ["last"], "figures": figures},
-            facts=_facts(sweep, everything),
-            found=first_findings(everything),
-            errors=errors.value_counts().head(_MOST_ERRORS),
-            maps=maps,
-            others=", ".join(map(column_label, axes[2])) if axes else "",
-            columns=[column_label(field) for field in varying],
-            sections=sections,
-            networks=len(networks),
-            code=code_of_sweep(sweep),
-        ).encode()
+        data = {"labels": ["last"], "figures": figures}
+        html = render("sweep.html", title, data, **content).encode()
         if len(html) <= _LARGEST:
             break
     with written_whole(path) as draft:
@@ -105,7 +108,7 @@ class _Network(NamedTuple):
         failed: the number of runs that failed.
         diverged: the number of runs that ended with a loss that is NaN or infinite.
         place: the figure's place; None if every run failed.
-        shown: the seed of the run in the figure.
+        shown: the run in the figure; empty if every run failed.
     """
 
     identifier: str
@@ -117,7 +120,7 @@ class _Network(NamedTuple):
     failed: int
     diverged: int
     place: Place | None
-    shown: Any
+    shown: str
 
 
 def _networks(table: pd.DataFrame, varying: list[str]) -> list[pd.DataFrame]:
@@ -150,28 +153,16 @@ def _spread(networks: list[pd.DataFrame], most: int) -> list[pd.DataFrame]:
     return [networks[i] for i in np.linspace(0, len(networks) - 1, count).round().astype(int)]
 
 
-def _section(
-    sweep: Sweep,
-    runs: pd.DataFrame,
-    identifier: str,
-    varying: list[str],
-    figures: list[dict[str, Any]],
-    statistic: str,
-    most: int,
-) -> _Network:
-    """Describe a network, and add the figure of its first finished run."""
+def _section(runs: pd.DataFrame, identifier: str, varying: list[str]) -> _Network:
+    """Describe a network; its first finished run is the one whose figure is drawn."""
     runs = runs.sort_index(key=lambda names: names.map(_seed))
     done = runs[runs["error"] == ""]
     finite = done[np.isfinite(done["loss_last"].astype(float))] if len(done) else done
     values = [option_value(runs[field].iloc[0]) for field in varying]
     name = _named(varying, values)
-    place, shown = None, None
+    place = None
     if len(done):
-        history, shown = GradientHistory.load(sweep.file(done.index[0])), _seed(done.index[0])
-        figure = heatmap_figure(history, statistic, most=most)
-        add_loss(figure, {"": history}, most)
         place = Place(f"{identifier}-figure", "The loss, and one row per layer, the input on top.")
-        figures.append(_entry(place.identifier, figure))
     return _Network(
         identifier=identifier,
         name=name or "all runs",
@@ -182,8 +173,15 @@ def _section(
         failed=len(runs) - len(done),
         diverged=len(done) - len(finite),
         place=place,
-        shown=shown,
+        shown=str(done.index[0]) if len(done) else "",
     )
+
+
+def _figure(history: GradientHistory, statistic: str, most: int) -> go.Figure:
+    """Draw the loss above a heatmap of at most `most` columns."""
+    figure = heatmap_figure(history, statistic, most=most)
+    add_loss(figure, {"": history}, most)
+    return figure
 
 
 def _maps(
